@@ -1,0 +1,11 @@
+//! The verbs: the request's way, one room a file, in walking order.
+
+pub mod reasons;
+
+pub mod prepare;
+
+pub mod throttle;
+
+pub mod meter;
+
+pub mod decide;

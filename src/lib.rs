@@ -1,0 +1,38 @@
+//! Tollgate: API keys, tokens, scopes, limits and exact per-user usage for anything behind Envoy.
+//!
+//! # One request, door to door
+//!
+//! ```text
+//! raw bytes --decode--> Request --find_route--> &Route --take_credential--> Credential --guard--> --prove--> Proof
+//!    --[facts.find]--> --resolve--> Caller --authorise--> Permit --pin_version--> Pinned --prepare--> Prepared
+//!    --[limits.take]--> --throttle--> Admission --meter--> Usage --ledger.add--> --decide--> Grant --encode--> bytes
+//!         any room may leave with a Denial;  only an await can bring a Fault;  encode cannot fail
+//! ```
+//!
+//! # Words
+//!
+//! - *credential*: what the request showed. *key*: one kind of it, issued by us. *caller*: who it turned out to be.
+//! - *permit*, *pinned*, *prepared*, *admission*: what passing a room yields; only that room can make it.
+//! - *grant*: the allow at the end. It cannot be built without the whole way.
+//! - *denial*: an answer, and it is no. *fault*: no answer; Envoy's failure mode applies to it alone.
+//!
+//! # Who may use whom
+//!
+//! `model` <- (`store` contract, `config`, `jose`) <- `check` <- doors (`grpc`, `issuer`, `ops`) <- `app`.
+//! Rooms use `model`, the previous room's output and `decide` (`prove` also `jose`). The corridor (`check/mod.rs`)
+//! alone awaits. Wire crates stay in the doors, and the doors never meet. Concrete stores are named in `app` alone.
+//! `tests/it/tidy.rs` enforces these arrows by reading the sources, so imports name one module per `use`.
+//!
+//! # Reading order
+//!
+//! `model/request.rs`, then `check/mod.rs` and its rooms in order, then `grpc/encode.rs`.
+
+pub mod model;
+
+pub mod clock;
+
+pub mod jose;
+
+pub mod store;
+
+pub mod check;

@@ -1,0 +1,16 @@
+//! The nouns: what exists, whatever the wire, the store or the file looks like.
+//!
+//! Pure: nothing here waits, reads a clock, draws random bytes, or knows another room of this crate.
+
+pub mod time;
+
+pub mod api_version;
+pub mod caller;
+pub mod claims;
+pub mod key;
+pub mod quota;
+pub mod request;
+pub mod route;
+pub mod rules;
+pub mod scope;
+pub mod usage;

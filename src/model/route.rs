@@ -1,0 +1,179 @@
+//! Routes: what a rule matches and what it asks for. The table's order of precedence is `find_route`'s business.
+
+use std::sync::Arc;
+
+use crate::model::caller::Environment;
+use crate::model::quota::Policy;
+use crate::model::request::Method;
+
+/// One entry of the route table.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Unique; a metric label, a log field, the name in counters and `context_extensions.route`.
+    pub name: Arc<str>,
+    pub matcher: Matcher,
+    pub auth: Auth,
+    pub scopes: ScopeDemand,
+    /// The path variable that must equal the caller's organisation, else 404.
+    pub tenant: Option<Arc<str>>,
+    /// Empty: every environment.
+    pub environments: Vec<Environment>,
+    pub versioned: Versioned,
+    /// What one request of this route costs in every bucket and in the counter; at least 1.
+    pub cost: u32,
+    /// Limits of this route's own, asked beside the tier's.
+    pub limits: Vec<Policy>,
+    pub count_as: CountAs,
+    /// Who may see the error, and in which words.
+    pub errors: ErrorFormat,
+    pub credential_upstream: CredentialUpstream,
+    pub query_token: QueryToken,
+    pub cors: Cors,
+    pub upgrades: Upgrades,
+    pub matrix_parameters: MatrixParameters,
+    pub request_id: ClientRequestId,
+    /// Served by Tollgate itself through Envoy (the counts of `/stats`), instead of an upstream.
+    pub answer: Answerer,
+}
+
+/// What a route matches. Two routes with an equal matcher are a config error.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Matcher {
+    /// Lower case, no port; none matches every host.
+    pub host: Option<Arc<str>>,
+    pub port: Option<u16>,
+    pub path: PathTemplate,
+    /// Sorted; empty matches every method of the closed list but CONNECT.
+    pub methods: Vec<Method>,
+}
+
+/// A path template, split at its slashes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathTemplate {
+    pub segments: Vec<Segment>,
+    pub ending: Ending,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Segment {
+    Literal(Arc<str>),
+    Variable(Arc<str>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ending {
+    Exact,
+    /// A slash at the end, which is another path than the one without.
+    Slash,
+    /// `/**`: the path itself and everything below it, by whole segments.
+    Rest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    Required,
+    /// No credential is anonymous; a bad credential is 401.
+    Optional,
+    /// Credentials are neither read nor removed.
+    Public,
+}
+
+/// The scopes that a route wants. Templates (`{service}`) are filled from the path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScopeDemand {
+    pub all_of: Vec<ScopeTemplate>,
+    pub any_of: Vec<ScopeTemplate>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopeTemplate(pub Vec<TemplatePart>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TemplatePart {
+    Text(Arc<str>),
+    /// A path variable's name.
+    Variable(Arc<str>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versioned {
+    /// `api_versions` applies.
+    Yes,
+    /// The path has no API version (health, `/stats`).
+    No,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CountAs {
+    RouteName,
+    /// At most 256 values per user and hour, then `other`.
+    Template(Vec<TemplatePart>),
+}
+
+/// In which shape a refusal's body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorFormat {
+    /// Seed 002: `{"error":{code,message,details,request_id}}`.
+    Standard,
+    /// RFC 9457 problem details.
+    Problem,
+    /// Seed 003: `{data,status,code,message}`.
+    Envelope,
+    /// Seed 004: `{"result":"failed", …}`.
+    Result,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialUpstream {
+    Removed,
+    Kept,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueryToken {
+    Refused,
+    /// The parameter that may carry a credential; it is removed from the query.
+    Allowed {
+        parameter: Arc<str>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cors {
+    /// OPTIONS is a method like any other.
+    Ordinary,
+    /// The exact preflight shape passes, uncounted.
+    Preflight,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrades {
+    Refused,
+    Allowed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatrixParameters {
+    Refused,
+    /// `;…` is cut from every segment before matching.
+    Stripped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientRequestId {
+    /// A fresh `req_…` id names each refusal.
+    Replaced,
+    /// `x-request-id` is kept: something trusted set it.
+    Trusted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answerer {
+    Upstream,
+    /// Tollgate answers with the caller's organisation's counts (`GET /stats`).
+    Stats,
+}
+
+/// The routes, indexed so that the most specific match is found first.
+#[derive(Debug, Default)]
+pub struct RouteIndex;

@@ -1,0 +1,38 @@
+//! What one judged request adds to the counts.
+
+use crate::model::caller::UserId;
+use crate::model::key::KeyId;
+use crate::model::time::Hour;
+
+/// Admitted requests are usage; refusals are counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    Allowed,
+    /// Refused by a limit (429).
+    Limited,
+    /// Known, but not permitted (403, 404 of tenancy, 410 …).
+    Refused,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 3] = [Self::Allowed, Self::Limited, Self::Refused];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Limited => "limited",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Which counter: everything but the count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Line<'a> {
+    pub hour: Hour,
+    pub user: &'a UserId,
+    pub key: Option<&'a KeyId>,
+    /// The route's name, or what its `count_as` made of the path.
+    pub route: &'a str,
+    pub outcome: Outcome,
+}

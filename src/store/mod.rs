@@ -1,0 +1,151 @@
+//! The shelf: what outlives a request. This file is the contract; `embedded.rs` (redb) is one engine behind it.
+//!
+//! - Absence is `Ok(None)`; only broken things are errors.
+//! - One write primitive: [`Records::commit`]. Whatever is single-use is a precondition of it; nothing is found first and
+//!   consumed later.
+//! - A commit that was acknowledged is on disk, and every later `find` sees it.
+//!
+//! The shelf must not mention: `check`, `grpc`, `issuer`, `config`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+
+use crate::model::key::KeyRecord;
+use crate::model::key::UserRecord;
+use crate::model::time::Timestamp;
+
+/// An answer that is often there at once: no allocation when it is, a boxed future when it must be fetched.
+pub enum Answer<'a, T> {
+    Ready(Option<T>),
+    Pending(Pin<Box<dyn Future<Output = T> + Send + 'a>>),
+}
+
+impl<T> Answer<'_, T> {
+    pub fn ready(value: T) -> Self {
+        Self::Ready(Some(value))
+    }
+}
+
+impl<T: Unpin> Future for Answer<'_, T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        match self.get_mut() {
+            Self::Ready(value) => match value.take() {
+                Some(value) => Poll::Ready(value),
+                // Polled again after it was done, which no executor does.
+                None => Poll::Pending,
+            },
+            Self::Pending(future) => future.as_mut().poll(context),
+        }
+    }
+}
+
+/// Why the shelf gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    #[error("the store cannot be reached: {0}")]
+    Unavailable(String),
+    /// The record is there and cannot be read (bit rot, a future format).
+    #[error("the record {key} cannot be read: {why}")]
+    Corrupt { key: String, why: String },
+}
+
+/// What the corridor may ask: the facts behind a proof.
+pub trait Facts: Send + Sync + std::fmt::Debug + 'static {
+    /// The key record of this public id.
+    fn key(&self, id: &str) -> Answer<'_, Result<Option<Arc<KeyRecord>>, StoreError>>;
+    /// The key record whose secret (current or in grace) has one of these digests: imported keys only.
+    fn key_by_digest(&self, digest: &[u8; 32]) -> Answer<'_, Result<Option<Arc<KeyRecord>>, StoreError>>;
+    /// The user record of this source (`local` or a managed issuer's name) and subject.
+    fn user(&self, source: &str, subject: &str) -> Answer<'_, Result<Option<Arc<UserRecord>>, StoreError>>;
+}
+
+/// A record's place: a family (`key`, `user`, `ring`, …) and an id within it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey {
+    pub family: Family,
+    pub id: String,
+}
+
+/// The families of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    Key,
+    User,
+    /// Signing keys, wrapped.
+    Ring,
+}
+
+/// A record as it lies on the shelf: encoded by `codec`, with the version that a precondition can name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub version: u64,
+    pub bytes: Vec<u8>,
+}
+
+/// What must hold for a commit to happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    Absent(RecordKey),
+    Present(RecordKey),
+    AtVersion(RecordKey, u64),
+}
+
+/// What a commit does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    Put { key: RecordKey, bytes: Vec<u8>, expires: Option<Timestamp> },
+    Remove(RecordKey),
+}
+
+/// How a commit ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed {
+    Done,
+    /// This precondition (by its index) did not hold; nothing was written.
+    Refused(usize),
+}
+
+/// A page of records in the order of their ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    pub records: Vec<(RecordKey, Stored)>,
+    /// Hand it in as `after` for the next page; none: this was the last.
+    pub next: Option<String>,
+}
+
+/// Records with one conditional write.
+pub trait Records: Send + Sync + std::fmt::Debug + 'static {
+    fn get(&self, key: &RecordKey) -> Answer<'_, Result<Option<Stored>, StoreError>>;
+    /// At most `limit` records of a family whose ids follow `after`.
+    fn range(&self, family: Family, after: Option<&str>, limit: usize) -> Answer<'_, Result<Page, StoreError>>;
+    /// All of `writes`, durably, if all of `preconditions` hold; else nothing.
+    fn commit(&self, preconditions: Vec<Precondition>, writes: Vec<Write>, now: Timestamp) -> Answer<'_, Result<Committed, StoreError>>;
+}
+
+/// One bucket of one request: `owner` is the rendered owner (`org:acme`, `user:alice`, `key:…`, `route:…`, `address:…`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Take<'a> {
+    pub policy: &'a crate::model::quota::Policy,
+    pub owner: &'a str,
+    pub cost: u32,
+}
+
+/// What became of a [`Limits::take`]: all of them admitted, or none debited.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    pub admitted: bool,
+    /// One per bucket asked, in order.
+    pub levels: Vec<crate::model::quota::Level>,
+    /// When refused: how long until the same request could pass; none: never.
+    pub retry_after: Option<std::time::Duration>,
+}
+
+/// Token buckets.
+pub trait Limits: Send + Sync + std::fmt::Debug + 'static {
+    fn take<'a>(&'a self, takes: &'a [Take<'a>], now: Timestamp) -> Answer<'a, Result<Taken, StoreError>>;
+}
