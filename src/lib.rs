@@ -35,4 +35,14 @@ pub mod jose;
 
 pub mod store;
 
+pub mod secrets;
+
 pub mod check;
+
+pub mod stats;
+
+pub mod telemetry;
+
+pub mod listen;
+
+pub mod grpc;

@@ -90,3 +90,87 @@ impl<'m> Path<'m> {
         &self.0
     }
 }
+
+/// Why a part of a request has no single meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestError {
+    pub field: &'static str,
+    pub issue: &'static str,
+    pub part: Part,
+}
+
+/// Which part of a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Path,
+    Host,
+    Method,
+    Message,
+}
+
+impl Method {
+    pub fn parse(token: &[u8]) -> Result<Self, RequestError> {
+        Ok(match token {
+            b"" => return Err(RequestError { field: "method", issue: "missing", part: Part::Method }),
+            b"CONNECT" => Self::Connect,
+            b"DELETE" => Self::Delete,
+            b"GET" => Self::Get,
+            b"HEAD" => Self::Head,
+            b"OPTIONS" => Self::Options,
+            b"PATCH" => Self::Patch,
+            b"POST" => Self::Post,
+            b"PUT" => Self::Put,
+            _ => Self::Other,
+        })
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "CONNECT",
+            Self::Delete => "DELETE",
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Options => "OPTIONS",
+            Self::Patch => "PATCH",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Other => "OTHER",
+        }
+    }
+}
+
+impl<'m> Host<'m> {
+    pub fn parse(bytes: &'m [u8]) -> Result<Self, RequestError> {
+        let text = std::str::from_utf8(bytes).ok().filter(|text| !text.is_empty());
+        let text = text.ok_or(RequestError { field: "host", issue: "not a host name", part: Part::Host })?;
+        Ok(Self { name: Cow::Borrowed(text), port: None })
+    }
+}
+
+impl<'m> Path<'m> {
+    pub fn parse(bytes: &'m [u8]) -> Result<Self, RequestError> {
+        let text = std::str::from_utf8(bytes).ok().filter(|text| text.starts_with('/') && !text.contains(".."));
+        text.map(|text| Self(Cow::Borrowed(text))).ok_or(RequestError { field: "path", issue: "no single meaning", part: Part::Path })
+    }
+}
+
+pub fn split_target(target: &[u8]) -> Result<(&[u8], Option<&str>), RequestError> {
+    let error = RequestError { field: "query", issue: "not UTF-8", part: Part::Path };
+    match target.iter().position(|byte| *byte == b'?') {
+        Some(at) => {
+            let (path, query) = target.split_at(at);
+            Ok((path, Some(std::str::from_utf8(query.get(1..).unwrap_or_default()).map_err(|_| error)?)))
+        }
+        None => Ok((target, None)),
+    }
+}
+
+impl Request<'_> {
+    pub fn is_grpc(&self) -> bool {
+        self.headers.iter().any(|(name, value)| name == b"content-type" && value.starts_with(b"application/grpc"))
+    }
+
+    pub fn client_address(&self, _trusted_hops: u8) -> Option<IpAddr> {
+        self.peer_address
+    }
+}
