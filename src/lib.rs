@@ -46,3 +46,5 @@ pub mod telemetry;
 pub mod listen;
 
 pub mod grpc;
+
+pub mod ops;

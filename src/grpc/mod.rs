@@ -12,6 +12,9 @@ pub mod server;
 pub mod service;
 pub mod wire;
 
+#[cfg(test)]
+mod tests;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

@@ -1,6 +1,7 @@
 //! Sockets, for every door: binding them, accepting on them without ever giving up, TLS whose files may change, and an orderly end.
 
 pub mod address;
+pub mod http;
 pub mod tls;
 
 use std::future::Future;

@@ -1,0 +1,248 @@
+//! A door with a stub shelf behind it, and the messages that Envoy would send.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use envoy_types::pb::envoy::config::core::v3::Address;
+use envoy_types::pb::envoy::config::core::v3::HeaderMap;
+use envoy_types::pb::envoy::config::core::v3::HeaderValue;
+use envoy_types::pb::envoy::config::core::v3::SocketAddress;
+use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
+use envoy_types::pb::envoy::service::auth::v3::AttributeContext;
+use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::Peer;
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::Request as RequestAttributes;
+
+use crate::check::Gate;
+use crate::clock::ManualClock;
+use crate::grpc::Door;
+use crate::model::caller::Caller;
+use crate::model::caller::Environment;
+use crate::model::caller::Namespace;
+use crate::model::caller::ProvenBy;
+use crate::model::caller::SourceName;
+use crate::model::caller::Subject;
+use crate::model::caller::UserId;
+use crate::model::key::KeyId;
+use crate::model::key::KeyRecord;
+use crate::model::key::KeyState;
+use crate::model::key::UserRecord;
+use crate::model::quota::Limit;
+use crate::model::route::Answerer;
+use crate::model::route::Auth;
+use crate::model::route::ClientRequestId;
+use crate::model::route::Cors;
+use crate::model::route::CountAs;
+use crate::model::route::CredentialUpstream;
+use crate::model::route::Ending;
+use crate::model::route::ErrorFormat;
+use crate::model::route::Matcher;
+use crate::model::route::MatrixParameters;
+use crate::model::route::PathTemplate;
+use crate::model::route::QueryToken;
+use crate::model::route::Route;
+use crate::model::route::ScopeDemand;
+use crate::model::route::Segment;
+use crate::model::route::Upgrades;
+use crate::model::route::Versioned;
+use crate::model::rules::FaultAnswer;
+use crate::model::rules::GuardLimits;
+use crate::model::rules::ImportedKeys;
+use crate::model::rules::LimitsFailure;
+use crate::model::rules::Rules;
+use crate::model::rules::Source;
+use crate::model::scope::Scope;
+use crate::model::scope::ScopeSet;
+use crate::model::time::Timestamp;
+use crate::stats::NoStats;
+use crate::store::Answer;
+use crate::store::Facts;
+use crate::store::StoreError;
+use crate::telemetry::Metrics;
+use crate::telemetry::decisions::DecisionLog;
+
+/// A shelf whose answer hangs on the key's id.
+#[derive(Debug)]
+pub(super) struct StubFacts;
+
+impl Facts for StubFacts {
+    fn key(&self, id: &str) -> Answer<'_, Result<Option<Arc<KeyRecord>>, StoreError>> {
+        match id {
+            "good" => Answer::ready(Ok(Some(Arc::new(key_record())))),
+            "down" => Answer::ready(Err(StoreError::Unavailable(String::from("no route to host")))),
+            "hang" => Answer::Pending(Box::pin(std::future::pending())),
+            "panic" => panic!("a fault point"),
+            _ => Answer::ready(Ok(None)),
+        }
+    }
+
+    fn key_by_digest(&self, _digest: &[u8; 32]) -> Answer<'_, Result<Option<Arc<KeyRecord>>, StoreError>> {
+        Answer::ready(Ok(None))
+    }
+
+    fn user(&self, _source: &str, _subject: &str) -> Answer<'_, Result<Option<Arc<UserRecord>>, StoreError>> {
+        Answer::ready(Ok(None))
+    }
+}
+
+fn key_record() -> KeyRecord {
+    KeyRecord {
+        id: KeyId::new("good"),
+        name: "test".into(),
+        user: Subject::parse("alice").unwrap(),
+        organization: None,
+        environment: Environment::Live,
+        scopes: Arc::new(ScopeSet::default()),
+        tier: None,
+        rate_limit: None,
+        pinned_version: None,
+        secrets: Vec::new(),
+        state: KeyState::Active,
+        created: now(),
+        not_before: None,
+        expires: None,
+        display: "good".into(),
+    }
+}
+
+pub(super) fn now() -> Timestamp {
+    Timestamp::from_unix_seconds(1_700_000_000)
+}
+
+pub(super) fn route(name: &str, auth: Auth) -> Route {
+    Route {
+        name: name.into(),
+        matcher: Matcher {
+            host: None,
+            port: None,
+            path: PathTemplate { segments: vec![Segment::Literal(name.into())], ending: Ending::Exact },
+            methods: Vec::new(),
+        },
+        auth,
+        scopes: ScopeDemand::default(),
+        tenant: None,
+        environments: Vec::new(),
+        versioned: Versioned::No,
+        cost: 1,
+        limits: Vec::new(),
+        count_as: CountAs::RouteName,
+        errors: ErrorFormat::Standard,
+        credential_upstream: CredentialUpstream::Removed,
+        query_token: QueryToken::Refused,
+        cors: Cors::Ordinary,
+        upgrades: Upgrades::Refused,
+        matrix_parameters: MatrixParameters::Refused,
+        request_id: ClientRequestId::Replaced,
+        answer: Answerer::Upstream,
+    }
+}
+
+pub(super) fn caller() -> Arc<Caller> {
+    let source = SourceName::local();
+    let subject = Subject::parse("alice").unwrap();
+    Arc::new(Caller {
+        proven_by: ProvenBy::Key,
+        user: UserId::new(&source, &subject, Namespace::Bare),
+        source,
+        subject,
+        issuer: None,
+        organization: Some("acme".into()),
+        key: Some(KeyId::new("k1")),
+        client: None,
+        scopes: Arc::new(ScopeSet::new([Scope::parse("tollgate:usage").unwrap()])),
+        tier: Some("pro".into()),
+        environment: Environment::Live,
+        pinned_version: None,
+        key_rate_limit: None,
+        expires: None,
+    })
+}
+
+pub(super) fn rules(fault_answer: FaultAnswer) -> Rules {
+    let limit = Limit { per_minute: 600, depth: 600 };
+    Rules {
+        revision: "0123456789ab".into(),
+        routes: vec![Arc::new(route("open", Auth::Public)), Arc::new(route("closed", Auth::Required))],
+        route_index: crate::model::route::RouteIndex,
+        errors: ErrorFormat::Standard,
+        places: Vec::new(),
+        key_brand: "tg".into(),
+        imported_keys: ImportedKeys::Refused,
+        local: Source { name: SourceName::local(), namespace: Namespace::Bare },
+        issuers: Vec::new(),
+        mesh: None,
+        tiers: BTreeMap::new(),
+        default_tier: None,
+        identity_headers: Vec::new(),
+        assertion: None,
+        api_versions: None,
+        guard: GuardLimits { per_address: limit, per_key_prefix: limit },
+        trusted_hops: 0,
+        limits_failure: LimitsFailure::Deny,
+        fault_answer,
+        file_keys: BTreeMap::new(),
+        log_allows: 0.0,
+        usage_series_limit: 10,
+    }
+}
+
+pub(super) fn door(fault_answer: FaultAnswer, in_flight_max: usize) -> Arc<Door> {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let (decisions, _writer) = DecisionLog::start(std::io::sink(), 1024, &metrics).unwrap();
+    Arc::new(Door {
+        gate: Arc::new(Gate { facts: Arc::new(StubFacts) }),
+        rules: Arc::new(ArcSwap::from_pointee(rules(fault_answer))),
+        clock: Arc::new(ManualClock::starting_at(now())),
+        metrics,
+        decisions,
+        stats: Arc::new(NoStats),
+        in_flight_max,
+        in_flight: AtomicUsize::new(0),
+    })
+}
+
+/// What Envoy sends with its default settings.
+pub(super) fn message(path: &str, headers: &[(&str, &str)]) -> CheckRequest {
+    let headers: HashMap<String, String> = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    wrap(HttpRequest {
+        method: String::from("GET"),
+        path: path.to_owned(),
+        host: String::from("api.example.com"),
+        headers,
+        ..HttpRequest::default()
+    })
+}
+
+/// What Envoy sends with `encode_raw_headers: true`.
+pub(super) fn raw_message(path: &str, headers: &[(&str, &str)]) -> CheckRequest {
+    let headers = headers.iter().map(|(name, value)| HeaderValue {
+        key: (*name).to_owned(),
+        value: String::new(),
+        raw_value: value.as_bytes().to_vec(),
+    });
+    let mut message = message(path, &[]);
+    http_of(&mut message).header_map = Some(HeaderMap { headers: headers.collect() });
+    message
+}
+
+pub(super) fn wrap(http: HttpRequest) -> CheckRequest {
+    let address = AddressKind::SocketAddress(SocketAddress { address: String::from("192.0.2.7"), ..SocketAddress::default() });
+    CheckRequest {
+        attributes: Some(AttributeContext {
+            source: Some(Peer { address: Some(Address { address: Some(address) }), ..Peer::default() }),
+            request: Some(RequestAttributes { http: Some(http), ..RequestAttributes::default() }),
+            ..AttributeContext::default()
+        }),
+    }
+}
+
+pub(super) fn http_of(message: &mut CheckRequest) -> &mut HttpRequest {
+    message.attributes.as_mut().unwrap().request.as_mut().unwrap().http.as_mut().unwrap()
+}
+
+pub(super) const SHORT: Duration = Duration::from_millis(50);
