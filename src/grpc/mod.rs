@@ -13,6 +13,8 @@ pub mod service;
 pub mod wire;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::panic::AssertUnwindSafe;

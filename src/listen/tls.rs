@@ -182,3 +182,7 @@ fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>,
     let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|_| none())?;
     if chain.is_empty() { Err(none()) } else { Ok(chain) }
 }
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;

@@ -3,6 +3,9 @@
 pub mod readiness;
 pub mod user_series;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -46,7 +49,7 @@ pub trait PublishedKeys: Send + Sync + fmt::Debug + 'static {
 #[derive(Debug)]
 pub struct Access {
     /// A bearer token that opens everything from anywhere.
-    pub token: Option<Zeroizing<String>>,
+    pub token: Option<Zeroizing<Vec<u8>>>,
     /// Whether the listener lets in nobody without a client certificate.
     pub mutual_tls: bool,
 }
@@ -173,7 +176,7 @@ impl Access {
         let Some((scheme, shown)) = shown.as_bytes().split_at_checked("Bearer ".len()) else {
             return false;
         };
-        scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(token.as_bytes().ct_eq(shown))
+        scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(token.as_slice().ct_eq(shown))
     }
 }
 

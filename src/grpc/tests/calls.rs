@@ -20,16 +20,16 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::support::SHORT;
-use super::support::door;
-use super::support::message;
-use super::support::raw_message;
 use crate::check::reasons::Reason;
 use crate::grpc::Door;
 use crate::grpc::server::CheckServer;
 use crate::grpc::server::ServerOptions;
 use crate::grpc::service::MESSAGE_MAX;
 use crate::grpc::service::SERVICE;
+use crate::grpc::testing::SHORT;
+use crate::grpc::testing::door;
+use crate::grpc::testing::message;
+use crate::grpc::testing::raw_message;
 use crate::listen::Drained;
 use crate::listen::address::Address;
 use crate::listen::address::Endpoint;
@@ -282,15 +282,15 @@ async fn messages_up_to_the_limit_are_read_and_no_larger_ones() {
     let address = server.server.address();
     let mut large = message("/open", &[]);
     let spare = MESSAGE_MAX - large.encode_to_vec().len() - 16;
-    super::support::http_of(&mut large).body = "x".repeat(spare);
+    crate::grpc::testing::http_of(&mut large).body = "x".repeat(spare);
     let mut bytes = large.encode_to_vec();
     while bytes.len() < MESSAGE_MAX {
-        super::support::http_of(&mut large).body.push('x');
+        crate::grpc::testing::http_of(&mut large).body.push('x');
         bytes = large.encode_to_vec();
     }
     assert_eq!(bytes.len(), MESSAGE_MAX);
     assert_eq!(by_hand(address, "POST", CHECK, GRPC, framed(&bytes)).await, 0);
-    super::support::http_of(&mut large).body.push('x');
+    crate::grpc::testing::http_of(&mut large).body.push('x');
     assert_eq!(by_hand(address, "POST", CHECK, GRPC, framed(&large.encode_to_vec())).await, 8);
     // A length of 4 GiB with nothing behind it is refused by its prefix alone.
     assert_eq!(by_hand(address, "POST", CHECK, GRPC, vec![0, 0xff, 0xff, 0xff, 0xff]).await, 8);
@@ -384,4 +384,25 @@ async fn an_aged_connection_takes_nothing_new_and_keeps_what_it_has_until_its_gr
         assert_eq!(!hanging.is_finished(), is_kept);
         hanging.abort();
     }
+}
+
+/// Checks are reset by the hundred while they wait to be taken up, as Envoy does when its clients vanish, and nobody else notices.
+#[tokio::test]
+async fn clients_that_vanish_do_not_close_the_connection_under_the_others() {
+    let door = door(FaultAnswer::RpcError, 100_000);
+    let (_server, channel) = serve(&door, ServerOptions::default()).await;
+    for _ in 0..20 {
+        let vanishing: Vec<_> = (0..300)
+            .map(|_| {
+                let channel = channel.clone();
+                tokio::spawn(async move { ask(&channel, key("hang")).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        for one in &vanishing {
+            one.abort();
+        }
+        assert_eq!(status_of(&ask(&channel, message("/open", &[])).await.unwrap()), 0);
+    }
+    assert_eq!(door.metrics.connections_total.with_label_values(&["check"]).get(), 1);
 }

@@ -3,13 +3,13 @@ use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use proptest::prelude::*;
 use prost::Message as _;
 
-use super::support::http_of;
-use super::support::message;
-use super::support::raw_message;
-use super::support::wrap;
 use crate::check::decide::Particulars;
 use crate::check::reasons::Reason;
 use crate::grpc::decode::Message;
+use crate::grpc::testing::http_of;
+use crate::grpc::testing::message;
+use crate::grpc::testing::raw_message;
+use crate::grpc::testing::wrap;
 use crate::grpc::wire;
 use crate::model::request::Single;
 

@@ -3,4 +3,3 @@
 mod answers;
 mod calls;
 mod messages;
-mod support;

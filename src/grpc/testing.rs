@@ -68,7 +68,7 @@ use crate::telemetry::decisions::DecisionLog;
 
 /// A shelf whose answer hangs on the key's id.
 #[derive(Debug)]
-pub(super) struct StubFacts;
+pub(crate) struct StubFacts;
 
 impl Facts for StubFacts {
     fn key(&self, id: &str) -> Answer<'_, Result<Option<Arc<KeyRecord>>, StoreError>> {
@@ -110,11 +110,11 @@ fn key_record() -> KeyRecord {
     }
 }
 
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::from_unix_seconds(1_700_000_000)
 }
 
-pub(super) fn route(name: &str, auth: Auth) -> Route {
+pub(crate) fn route(name: &str, auth: Auth) -> Route {
     Route {
         name: name.into(),
         matcher: Matcher {
@@ -142,7 +142,7 @@ pub(super) fn route(name: &str, auth: Auth) -> Route {
     }
 }
 
-pub(super) fn caller() -> Arc<Caller> {
+pub(crate) fn caller() -> Arc<Caller> {
     let source = SourceName::local();
     let subject = Subject::parse("alice").unwrap();
     Arc::new(Caller {
@@ -163,7 +163,7 @@ pub(super) fn caller() -> Arc<Caller> {
     })
 }
 
-pub(super) fn rules(fault_answer: FaultAnswer) -> Rules {
+pub(crate) fn rules(fault_answer: FaultAnswer) -> Rules {
     let limit = Limit { per_minute: 600, depth: 600 };
     Rules {
         revision: "0123456789ab".into(),
@@ -191,7 +191,7 @@ pub(super) fn rules(fault_answer: FaultAnswer) -> Rules {
     }
 }
 
-pub(super) fn door(fault_answer: FaultAnswer, in_flight_max: usize) -> Arc<Door> {
+pub(crate) fn door(fault_answer: FaultAnswer, in_flight_max: usize) -> Arc<Door> {
     let metrics = Arc::new(Metrics::new().unwrap());
     let (decisions, _writer) = DecisionLog::start(std::io::sink(), 1024, &metrics).unwrap();
     Arc::new(Door {
@@ -207,7 +207,7 @@ pub(super) fn door(fault_answer: FaultAnswer, in_flight_max: usize) -> Arc<Door>
 }
 
 /// What Envoy sends with its default settings.
-pub(super) fn message(path: &str, headers: &[(&str, &str)]) -> CheckRequest {
+pub(crate) fn message(path: &str, headers: &[(&str, &str)]) -> CheckRequest {
     let headers: HashMap<String, String> = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     wrap(HttpRequest {
         method: String::from("GET"),
@@ -219,7 +219,7 @@ pub(super) fn message(path: &str, headers: &[(&str, &str)]) -> CheckRequest {
 }
 
 /// What Envoy sends with `encode_raw_headers: true`.
-pub(super) fn raw_message(path: &str, headers: &[(&str, &str)]) -> CheckRequest {
+pub(crate) fn raw_message(path: &str, headers: &[(&str, &str)]) -> CheckRequest {
     let headers = headers.iter().map(|(name, value)| HeaderValue {
         key: (*name).to_owned(),
         value: String::new(),
@@ -230,7 +230,7 @@ pub(super) fn raw_message(path: &str, headers: &[(&str, &str)]) -> CheckRequest 
     message
 }
 
-pub(super) fn wrap(http: HttpRequest) -> CheckRequest {
+pub(crate) fn wrap(http: HttpRequest) -> CheckRequest {
     let address = AddressKind::SocketAddress(SocketAddress { address: String::from("192.0.2.7"), ..SocketAddress::default() });
     CheckRequest {
         attributes: Some(AttributeContext {
@@ -241,8 +241,8 @@ pub(super) fn wrap(http: HttpRequest) -> CheckRequest {
     }
 }
 
-pub(super) fn http_of(message: &mut CheckRequest) -> &mut HttpRequest {
+pub(crate) fn http_of(message: &mut CheckRequest) -> &mut HttpRequest {
     message.attributes.as_mut().unwrap().request.as_mut().unwrap().http.as_mut().unwrap()
 }
 
-pub(super) const SHORT: Duration = Duration::from_millis(50);
+pub(crate) const SHORT: Duration = Duration::from_millis(50);
