@@ -33,6 +33,10 @@ pub mod clock;
 
 pub mod jose;
 
+pub mod secrets;
+
 pub mod store;
+
+pub mod usage;
 
 pub mod check;

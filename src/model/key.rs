@@ -159,3 +159,17 @@ impl fmt::Debug for OwnKey<'_> {
         write!(out, "OwnKey({})", self.id)
     }
 }
+
+/// Placeholder.
+pub fn read_key<'m>(brand: &str, text: &'m str) -> KeyForm<'m> {
+    let Some(rest) = text.strip_prefix(brand).and_then(|rest| rest.strip_prefix('_')) else { return KeyForm::Foreign };
+    let (environment, rest) = match (rest.strip_prefix("live_sk_"), rest.strip_prefix("test_sk_")) {
+        (Some(rest), _) => (Environment::Live, rest),
+        (None, Some(rest)) => (Environment::Test, rest),
+        (None, None) => return KeyForm::Foreign,
+    };
+    match rest.get(..12) {
+        Some(id) if rest.len() == 61 => KeyForm::Own(OwnKey { text, environment, id }),
+        Some(_) | None => KeyForm::Damaged,
+    }
+}

@@ -90,3 +90,24 @@ impl<'m> Path<'m> {
         &self.0
     }
 }
+
+impl<'m> Path<'m> {
+    /// Placeholder.
+    pub fn parse(bytes: &'m [u8]) -> Result<Self, ()> {
+        std::str::from_utf8(bytes).map(|text| Self(Cow::Borrowed(text))).map_err(|_| ())
+    }
+}
+
+impl<'m> Host<'m> {
+    /// Placeholder.
+    pub fn parse(bytes: &'m [u8]) -> Result<Self, ()> {
+        std::str::from_utf8(bytes).map(|text| Self { name: Cow::Borrowed(text), port: None }).map_err(|_| ())
+    }
+}
+
+impl Request<'_> {
+    /// Placeholder.
+    pub fn client_address(&self, _trusted_hops: u8) -> Option<IpAddr> {
+        self.peer_address
+    }
+}
