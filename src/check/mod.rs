@@ -31,6 +31,9 @@ mod seen;
 
 mod tell;
 
+#[cfg(test)]
+mod samples;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 

@@ -122,22 +122,21 @@ fn compose<'r>(
     if let (Some(version), Some(versions)) = (pinned.version(), &rules.api_versions) {
         edits.set(&versions.header, Cow::Owned(version.to_string()));
     }
-    let remove_query = match route.credential_upstream {
+    match route.credential_upstream {
         CredentialUpstream::Removed => {
             for header in &shown.headers {
                 edits.remove(header);
             }
-            shown.query_parameter.clone()
         }
-        CredentialUpstream::Kept => None,
-    };
+        CredentialUpstream::Kept => {}
+    }
     Ok(Prepared {
         reason,
         route,
         caller: permit.into_caller(),
         set: edits.set,
         remove: edits.remove,
-        remove_query,
+        remove_query: shown.query_parameter.clone(),
         response: pinned.response().to_vec(),
     })
 }
