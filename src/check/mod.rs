@@ -2,6 +2,10 @@
 
 pub mod reasons;
 
+pub mod take_credential;
+
+pub mod prove;
+
 pub mod prepare;
 
 pub mod throttle;
