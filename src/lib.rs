@@ -31,12 +31,14 @@ pub mod model;
 
 pub mod clock;
 
-pub mod jose;
-
 pub mod secrets;
+
+pub mod jose;
 
 pub mod store;
 
 pub mod usage;
 
 pub mod check;
+
+pub mod tasks;
