@@ -31,13 +31,17 @@ pub mod model;
 
 pub mod clock;
 
+pub mod secrets;
+
 pub mod jose;
 
 pub mod store;
 
-pub mod secrets;
+pub mod usage;
 
 pub mod check;
+
+pub mod tasks;
 
 pub mod stats;
 
