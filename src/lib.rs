@@ -35,4 +35,8 @@ pub mod jose;
 
 pub mod store;
 
+pub mod usage;
+
+pub mod tasks;
+
 pub mod check;

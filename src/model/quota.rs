@@ -58,3 +58,29 @@ pub struct Level {
     /// Until the next whole token; zero when `remaining` is not zero.
     pub next_token: Duration,
 }
+
+const NANOS_PER_MINUTE: u128 = 60_000_000_000;
+
+/// Asks one bucket for `cost`. A cost of zero takes nothing and only reads the level.
+pub fn take(state: u64, limit: Limit, cost: u32, now: Timestamp) -> Verdict {
+    let per_minute = u128::from(limit.per_minute.max(1));
+    let span = |count: u32| u64::try_from(u128::from(count) * NANOS_PER_MINUTE / per_minute).unwrap_or(u64::MAX);
+    let now_nanos = now.as_nanos();
+    let whole = span(limit.depth);
+    let full_at = state.clamp(now_nanos, now_nanos.saturating_add(whole));
+    let level_of = |full_at: u64| {
+        let spare = whole.saturating_sub(full_at - now_nanos);
+        let remaining = u32::try_from(u128::from(spare) * per_minute / NANOS_PER_MINUTE).unwrap_or(u32::MAX);
+        let next_token = if remaining == 0 { Duration::from_nanos(span(1).saturating_sub(spare)) } else { Duration::ZERO };
+        Level { remaining, full_at: Timestamp::from_nanos(full_at), next_token }
+    };
+    if cost > limit.depth {
+        return Verdict::Never { level: level_of(full_at) };
+    }
+    let wanted = full_at.saturating_add(span(cost));
+    let latest = now_nanos.saturating_add(whole);
+    if wanted > latest {
+        return Verdict::Refused { retry_after: Duration::from_nanos(wanted - latest), level: level_of(full_at) };
+    }
+    Verdict::Admitted { state: wanted, level: level_of(wanted) }
+}

@@ -26,6 +26,15 @@ impl Outcome {
     }
 }
 
+/// Who chose a line's route text, and so how many different ones there can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RouteText {
+    /// The route's own name: as many as the config has.
+    Name,
+    /// Filled from the path by `count_as`: the client chooses, so the ledger keeps a bounded number of them apart.
+    Path,
+}
+
 /// Which counter: everything but the count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Line<'a> {
@@ -34,5 +43,6 @@ pub struct Line<'a> {
     pub key: Option<&'a KeyId>,
     /// The route's name, or what its `count_as` made of the path.
     pub route: &'a str,
+    pub route_text: RouteText,
     pub outcome: Outcome,
 }
