@@ -1,0 +1,165 @@
+//! Tells the history, about once a second, what was counted; and once more at the end.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::usage::Flushed;
+use crate::usage::Thoroughness;
+use crate::usage::Usage;
+use crate::usage::UsageError;
+
+/// How many may wait for a flush that they asked for.
+const INBOX: usize = 16;
+
+/// Why a flush that was asked for brought nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FlushError {
+    #[error("usage was not flushed: {0}")]
+    Failed(String),
+    #[error("the flushing of usage has ended")]
+    Ended,
+}
+
+/// What the loop did so far, for metrics.
+#[derive(Debug, Default)]
+pub struct FlushStatus {
+    flushes: AtomicU64,
+    failures: AtomicU64,
+    counters: AtomicU64,
+    closed: AtomicU64,
+}
+
+impl FlushStatus {
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
+    }
+
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Counters that the history was told of.
+    pub fn counters(&self) -> u64 {
+        self.counters.load(Ordering::Relaxed)
+    }
+
+    /// Slots of closed hours that were given back.
+    pub fn closed(&self) -> u64 {
+        self.closed.load(Ordering::Relaxed)
+    }
+}
+
+/// Asks the loop for things.
+#[derive(Clone, Debug)]
+pub struct FlushHandle {
+    inbox: mpsc::Sender<oneshot::Sender<Result<Flushed, FlushError>>>,
+    status: Arc<FlushStatus>,
+}
+
+impl FlushHandle {
+    /// Everything that was counted before the call is in the history when it returns.
+    ///
+    /// # Errors
+    /// When the flush failed or the loop has ended.
+    pub async fn flush_now(&self) -> Result<Flushed, FlushError> {
+        let (answer, answered) = oneshot::channel();
+        self.inbox.send(answer).await.map_err(|_| FlushError::Ended)?;
+        answered.await.map_err(|_| FlushError::Ended)?
+    }
+
+    pub fn status(&self) -> &Arc<FlushStatus> {
+        &self.status
+    }
+}
+
+/// The loop, before it runs.
+#[derive(Debug)]
+pub struct FlushUsage {
+    usage: Arc<Usage>,
+    clock: Arc<dyn Clock>,
+    interval: Duration,
+    inbox: mpsc::Receiver<oneshot::Sender<Result<Flushed, FlushError>>>,
+    status: Arc<FlushStatus>,
+}
+
+impl FlushUsage {
+    /// The usual interval is a second.
+    pub fn new(usage: Arc<Usage>, clock: Arc<dyn Clock>, interval: Duration) -> (Self, FlushHandle) {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let status = Arc::new(FlushStatus::default());
+        let handle = FlushHandle { inbox: sender, status: Arc::clone(&status) };
+        (Self { usage, clock, interval, inbox, status }, handle)
+    }
+
+    /// Runs until `shutdown`, then flushes once more. However it ends, `shutdown` is cancelled: a process that counts and does
+    /// not flush must not go on for long.
+    ///
+    /// # Errors
+    /// When the last flush failed, or the loop's own worker died.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), FlushError> {
+        let _guard = shutdown.clone().drop_guard();
+        let mut ticks = tokio::time::interval(self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(answer) = self.inbox.recv() => {
+                    let flushed = self.flush(Thoroughness::Everything, passed(&mut last)).await?;
+                    // Whoever asked may have gone.
+                    let _ = answer.send(flushed);
+                }
+                _ = ticks.tick() => {
+                    if let Err(error) = self.flush(Thoroughness::Piece, passed(&mut last)).await? {
+                        tracing::error!(%error, "usage not flushed; the ledger keeps it");
+                    }
+                }
+            }
+        }
+        self.inbox.close();
+        let usage = Arc::clone(&self.usage);
+        let (now, elapsed) = (self.clock.now(), passed(&mut last));
+        let closed = tokio::task::spawn_blocking(move || usage.close(now, elapsed)).await;
+        closed.map_err(|error| FlushError::Failed(error.to_string()))?.map_err(|error| told(&error))
+    }
+
+    /// The outer error: the worker died. The inner one: it could not do it this time.
+    async fn flush(&self, thoroughness: Thoroughness, elapsed: Duration) -> Result<Result<Flushed, FlushError>, FlushError> {
+        let usage = Arc::clone(&self.usage);
+        let now = self.clock.now();
+        let flushed = tokio::task::spawn_blocking(move || usage.flush(thoroughness, now, elapsed))
+            .await
+            .map_err(|error| FlushError::Failed(error.to_string()))?;
+        self.status.flushes.fetch_add(1, Ordering::Relaxed);
+        match flushed {
+            Ok(flushed) => {
+                self.status.counters.fetch_add(flushed.counters, Ordering::Relaxed);
+                self.status.closed.fetch_add(flushed.closed, Ordering::Relaxed);
+                Ok(Ok(flushed))
+            }
+            Err(error) => {
+                self.status.failures.fetch_add(1, Ordering::Relaxed);
+                Ok(Err(told(&error)))
+            }
+        }
+    }
+}
+
+fn told(error: &UsageError) -> FlushError {
+    FlushError::Failed(error.to_string())
+}
+
+fn passed(last: &mut Instant) -> Duration {
+    let now = Instant::now();
+    now.duration_since(std::mem::replace(last, now))
+}

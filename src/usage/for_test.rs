@@ -1,0 +1,46 @@
+//! What the tests of this folder share.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::model::caller::UserId;
+use crate::model::key::KeyId;
+use crate::model::time::Timestamp;
+use crate::model::usage::Line;
+use crate::model::usage::Outcome;
+use crate::model::usage::RouteText;
+use crate::usage::Ledger;
+use crate::usage::LedgerOptions;
+
+/// 2026-01-15 12:00:00 UTC.
+pub(super) const NOON: Timestamp = Timestamp::from_unix_seconds(1_768_478_400);
+
+/// A folder on a disk, since the ledger refuses any other, and the system's temporary folder may be in memory.
+pub(super) fn folder() -> TempDir {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    std::fs::create_dir_all(&target).unwrap();
+    TempDir::new_in(target).unwrap()
+}
+
+/// Segments of 64 slots.
+pub(super) fn small(folder: &Path) -> LedgerOptions {
+    LedgerOptions { segment_bytes: 8192, ..LedgerOptions::new(folder) }
+}
+
+pub(super) fn open(folder: &Path) -> Ledger {
+    Ledger::open(small(folder), NOON).unwrap()
+}
+
+pub(super) fn user(name: &str) -> UserId {
+    UserId::from_counted(&name.into())
+}
+
+/// A line of an admitted request at noon, without a key.
+pub(super) fn line<'a>(user: &'a UserId, route: &'a str) -> Line<'a> {
+    Line { hour: NOON.hour(), user, key: None, route, route_text: RouteText::Name, outcome: Outcome::Allowed }
+}
+
+pub(super) fn with_key<'a>(user: &'a UserId, key: &'a KeyId, route: &'a str) -> Line<'a> {
+    Line { key: Some(key), ..line(user, route) }
+}
