@@ -186,7 +186,7 @@ impl Bucket<'_> {
         match quota::take(state, limit, 1, now) {
             Verdict::Admitted { .. } => None,
             Verdict::Refused { retry_after, .. } => Some(retry_after),
-            Verdict::Never { .. } => Some(Duration::from_secs(60)),
+            Verdict::Never { .. } => Some(Duration::from_mins(1)),
         }
     }
 
@@ -278,7 +278,7 @@ mod tests {
     }
 
     fn address(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
+        text.parse().ok()
     }
 
     fn later(seconds: u64) -> Timestamp {
