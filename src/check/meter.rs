@@ -29,6 +29,13 @@ const OTHER: &str = "other";
 #[derive(Debug)]
 pub struct Counted(());
 
+#[cfg(test)]
+impl Counted {
+    pub(in crate::check) fn sample() -> Self {
+        Self(())
+    }
+}
+
 /// What one admitted request adds to the counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Usage<'a> {

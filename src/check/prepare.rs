@@ -74,6 +74,31 @@ impl<'r> Prepared<'r> {
     }
 }
 
+/// What a sample sets and removes, for the tests of doors.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SampleEdits<'a> {
+    pub(crate) set: &'a [(&'a str, &'a str)],
+    pub(crate) remove: &'a [&'a str],
+    pub(crate) remove_query: Option<&'a str>,
+    pub(crate) response: &'a [(&'static str, &'a str)],
+}
+
+#[cfg(test)]
+impl<'r> Prepared<'r> {
+    pub(in crate::check) fn sample(route: &'r Route, caller: Option<Arc<Caller>>, edits: SampleEdits<'r>) -> Self {
+        Self {
+            reason: if caller.is_some() { Reason::Ok } else { Reason::Public },
+            route,
+            caller,
+            set: edits.set.iter().map(|(name, value)| (Arc::from(*name), Cow::Borrowed(*value))).collect(),
+            remove: edits.remove.iter().map(|name| Arc::from(*name)).collect(),
+            remove_query: edits.remove_query.map(Arc::from),
+            response: edits.response.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+        }
+    }
+}
+
 /// # Errors
 /// [`Reason::UnusableIdentity`] when a value cannot stand in a header, [`Reason::Internal`] when the assertion cannot be signed.
 pub fn prepare<'r>(

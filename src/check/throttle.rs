@@ -42,6 +42,14 @@ pub struct PolicyLevel {
     pub level: Level,
 }
 
+#[cfg(test)]
+impl Admission {
+    /// For the tests of doors, which can make no verdicts.
+    pub(crate) fn sample(levels: Vec<PolicyLevel>, retry_after: Option<Duration>) -> Self {
+        Self { levels, retry_after }
+    }
+}
+
 impl Admission {
     /// Every bucket that was asked; empty when nothing limits the caller.
     pub fn levels(&self) -> &[PolicyLevel] {

@@ -122,7 +122,7 @@ impl<'a> ResultBody<'a> {
 
 fn details(particulars: &Particulars) -> Option<Details<'_>> {
     let (field, issue) = match particulars {
-        Particulars::None | Particulars::RetryAfter(_) | Particulars::Limits(_) => return None,
+        Particulars::None | Particulars::Link(_) | Particulars::RetryAfter(_) | Particulars::Limits(_) => return None,
         Particulars::Field { field, issue } => (*field, Cow::Borrowed(&**issue)),
         Particulars::Methods(methods) => {
             let methods: Vec<&str> = methods.iter().copied().map(Method::as_str).collect();
@@ -142,6 +142,7 @@ fn violated(particulars: &Particulars) -> Vec<&str> {
             empty.map(|bucket| &*bucket.policy).collect()
         }
         Particulars::None
+        | Particulars::Link(_)
         | Particulars::Field { .. }
         | Particulars::Methods(_)
         | Particulars::Scopes(_)

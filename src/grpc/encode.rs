@@ -183,6 +183,7 @@ fn particular_headers(row: Row, particulars: &Particulars, now: Timestamp) -> Ve
             let methods: Vec<&str> = methods.iter().copied().map(Method::as_str).collect();
             vec![("allow", methods.join(", "))]
         }
+        Particulars::Link(link) => vec![("link", header_text(link))],
         Particulars::RetryAfter(seconds) => vec![("retry-after", (*seconds).max(1).to_string())],
         Particulars::Limits(admission) => {
             let mut headers = rate_headers(admission, now);

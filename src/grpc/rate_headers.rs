@@ -1,6 +1,5 @@
 //! `X-RateLimit-*` for one bucket, the tightest, and the IETF pair `RateLimit-Policy` and `RateLimit` for all of them.
 
-use std::cmp::Reverse;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use crate::model::time::Timestamp;
 /// The headers that tell a client how far it may go; none where nothing limits it.
 pub fn rate_headers(admission: &Admission, now: Timestamp) -> Vec<(&'static str, String)> {
     let levels = admission.levels();
-    let Some(tightest) = levels.iter().min_by_key(|bucket| tightness(bucket)) else {
+    let Some(tightest) = admission.tightest() else {
         return Vec::new();
     };
     let (mut policies, mut remaining) = (String::new(), String::new());
@@ -37,11 +36,6 @@ pub fn rate_headers(admission: &Admission, now: Timestamp) -> Vec<(&'static str,
 /// Rounded up, so that nobody comes back too early.
 pub fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
-}
-
-/// Fewest requests left first; among equals the slowest, then the one that is full latest.
-fn tightness(bucket: &PolicyLevel) -> (u32, u32, Reverse<Timestamp>) {
-    (bucket.level.remaining, bucket.limit.per_minute, Reverse(bucket.level.full_at))
 }
 
 /// The Unix second at which the bucket is full again: never before now.

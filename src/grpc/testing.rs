@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -19,8 +21,11 @@ use envoy_types::pb::envoy::service::auth::v3::attribute_context::Peer;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::Request as RequestAttributes;
 
 use crate::check::Gate;
+use crate::check::guard::Guard;
 use crate::clock::ManualClock;
 use crate::grpc::Door;
+use crate::jose::Assertions;
+use crate::jose::Tokens;
 use crate::model::caller::Caller;
 use crate::model::caller::Environment;
 use crate::model::caller::Namespace;
@@ -30,8 +35,11 @@ use crate::model::caller::Subject;
 use crate::model::caller::UserId;
 use crate::model::key::KeyId;
 use crate::model::key::KeyRecord;
+use crate::model::key::KeySecret;
 use crate::model::key::KeyState;
+use crate::model::key::Rights;
 use crate::model::key::UserRecord;
+use crate::model::key::UserState;
 use crate::model::quota::Limit;
 use crate::model::route::Answerer;
 use crate::model::route::Auth;
@@ -46,67 +54,117 @@ use crate::model::route::MatrixParameters;
 use crate::model::route::PathTemplate;
 use crate::model::route::QueryToken;
 use crate::model::route::Route;
+use crate::model::route::RouteIndex;
 use crate::model::route::ScopeDemand;
 use crate::model::route::Segment;
 use crate::model::route::Upgrades;
 use crate::model::route::Versioned;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::GuardLimits;
+use crate::model::rules::IdentityHeader;
+use crate::model::rules::IdentityPart;
+use crate::model::rules::IdentityValue;
 use crate::model::rules::ImportedKeys;
 use crate::model::rules::LimitsFailure;
+use crate::model::rules::Place;
 use crate::model::rules::Rules;
 use crate::model::rules::Source;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
+use crate::model::usage::Line;
+use crate::model::usage::NotCounted;
+use crate::model::usage::Tally;
+use crate::secrets::Pepper;
+use crate::secrets::Peppers;
 use crate::stats::NoStats;
 use crate::store::Answer;
 use crate::store::Facts;
+use crate::store::Limits;
 use crate::store::StoreError;
+use crate::store::Take;
+use crate::store::Taken;
 use crate::telemetry::Metrics;
 use crate::telemetry::decisions::DecisionLog;
 
-/// A shelf whose answer hangs on the key's id.
+/// A shelf whose answer hangs on the key: `good` opens, `down` fails, `hang` never answers, `panic` panics; others are unknown.
 #[derive(Debug)]
-pub(crate) struct StubFacts;
+pub(crate) struct StubFacts(Arc<Peppers>);
 
 impl Facts for StubFacts {
-    fn key(&self, id: &str) -> Answer<'_, Result<Option<Arc<KeyRecord>>, StoreError>> {
-        match id {
-            "good" => Answer::ready(Ok(Some(Arc::new(key_record())))),
-            "down" => Answer::ready(Err(StoreError::Unavailable(String::from("no route to host")))),
-            "hang" => Answer::Pending(Box::pin(std::future::pending())),
-            "panic" => panic!("a fault point"),
-            _ => Answer::ready(Ok(None)),
+    fn key(&self, _id: &str) -> Answer<'_, Result<Option<Arc<KeyRecord>>, StoreError>> {
+        Answer::ready(Ok(None))
+    }
+
+    fn key_by_digest(&self, digest: &[u8; 32]) -> Answer<'_, Result<Option<Arc<KeyRecord>>, StoreError>> {
+        let is_of = |text: &str| self.0.imported_digests(text.as_bytes()).contains(digest);
+        if is_of("good") {
+            return Answer::ready(Ok(Some(Arc::new(key_record("good", &self.0)))));
         }
-    }
-
-    fn key_by_digest(&self, _digest: &[u8; 32]) -> Answer<'_, Result<Option<Arc<KeyRecord>>, StoreError>> {
+        if is_of("down") {
+            return Answer::ready(Err(StoreError::Unavailable(String::from("no route to host"))));
+        }
+        if is_of("hang") {
+            return Answer::Pending(Box::pin(std::future::pending()));
+        }
+        assert!(!is_of("panic"), "a fault point");
         Answer::ready(Ok(None))
     }
 
-    fn user(&self, _source: &str, _subject: &str) -> Answer<'_, Result<Option<Arc<UserRecord>>, StoreError>> {
-        Answer::ready(Ok(None))
+    fn user(&self, source: &str, subject: &str) -> Answer<'_, Result<Option<Arc<UserRecord>>, StoreError>> {
+        Answer::ready(Ok(Some(Arc::new(UserRecord {
+            source: source.into(),
+            subject: Subject::parse(subject).unwrap(),
+            organization: Some("acme".into()),
+            tier: None,
+            rights: Rights::Unlimited,
+            state: UserState::Active,
+            valid_from: None,
+            created: now(),
+        }))))
     }
 }
 
-fn key_record() -> KeyRecord {
+fn key_record(text: &str, peppers: &Peppers) -> KeyRecord {
+    let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    let hash = peppers.hash_imported(sha256.as_ref().try_into().unwrap());
     KeyRecord {
-        id: KeyId::new("good"),
+        id: KeyId::new(text),
         name: "test".into(),
         user: Subject::parse("alice").unwrap(),
         organization: None,
         environment: Environment::Live,
-        scopes: Arc::new(ScopeSet::default()),
+        scopes: Arc::new(ScopeSet::new([Scope::parse("tollgate:usage").unwrap()])),
         tier: None,
         rate_limit: None,
         pinned_version: None,
-        secrets: Vec::new(),
+        secrets: vec![KeySecret { hash, retires: None }],
         state: KeyState::Active,
         created: now(),
         not_before: None,
         expires: None,
-        display: "good".into(),
+        display: text.into(),
+    }
+}
+
+/// Admits everything and says nothing.
+#[derive(Debug)]
+struct NoLimits;
+
+impl Limits for NoLimits {
+    fn take<'a>(&'a self, _takes: &'a [Take<'a>], _now: Timestamp) -> Answer<'a, Result<Taken, StoreError>> {
+        Answer::ready(Ok(Taken { admitted: true, levels: Vec::new(), retry_after: None }))
+    }
+}
+
+/// Counts how often it was asked.
+#[derive(Debug, Default)]
+pub(crate) struct StubTally(pub(crate) AtomicU64);
+
+impl Tally for StubTally {
+    fn add(&self, _line: &Line<'_>, _cost: u32) -> Result<(), NotCounted> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -165,20 +223,23 @@ pub(crate) fn caller() -> Arc<Caller> {
 
 pub(crate) fn rules(fault_answer: FaultAnswer) -> Rules {
     let limit = Limit { per_minute: 600, depth: 600 };
+    let mut stats = route("stats", Auth::Required);
+    stats.answer = Answerer::Stats;
+    let routes = vec![Arc::new(route("open", Auth::Public)), Arc::new(route("closed", Auth::Required)), Arc::new(stats)];
     Rules {
         revision: "0123456789ab".into(),
-        routes: vec![Arc::new(route("open", Auth::Public)), Arc::new(route("closed", Auth::Required))],
-        route_index: crate::model::route::RouteIndex,
+        route_index: RouteIndex::build(&routes).unwrap(),
+        routes,
         errors: ErrorFormat::Standard,
-        places: Vec::new(),
+        places: vec![Place { header: "x-api-key".into(), scheme: None }],
         key_brand: "tg".into(),
-        imported_keys: ImportedKeys::Refused,
+        imported_keys: ImportedKeys::Accepted,
         local: Source { name: SourceName::local(), namespace: Namespace::Bare },
         issuers: Vec::new(),
         mesh: None,
         tiers: BTreeMap::new(),
         default_tier: None,
-        identity_headers: Vec::new(),
+        identity_headers: vec![IdentityHeader { name: "x-user-id".into(), value: vec![IdentityPart::Of(IdentityValue::User)] }],
         assertion: None,
         api_versions: None,
         guard: GuardLimits { per_address: limit, per_key_prefix: limit },
@@ -191,11 +252,24 @@ pub(crate) fn rules(fault_answer: FaultAnswer) -> Rules {
     }
 }
 
+fn gate() -> Gate {
+    let peppers = Arc::new(Peppers::new(Pepper { id: "p1".into(), secret: vec![7; 32].into() }, Vec::new()));
+    Gate {
+        facts: Arc::new(StubFacts(Arc::clone(&peppers))),
+        limits: Arc::new(NoLimits),
+        ledger: Arc::new(StubTally::default()),
+        tokens: Arc::new(Tokens::new(8)),
+        assertions: Arc::new(Assertions::ephemeral(now()).unwrap()),
+        peppers,
+        guard: Guard::new(),
+    }
+}
+
 pub(crate) fn door(fault_answer: FaultAnswer, in_flight_max: usize) -> Arc<Door> {
     let metrics = Arc::new(Metrics::new().unwrap());
     let (decisions, _writer) = DecisionLog::start(std::io::sink(), 1024, &metrics).unwrap();
     Arc::new(Door {
-        gate: Arc::new(Gate { facts: Arc::new(StubFacts) }),
+        gate: Arc::new(gate()),
         rules: Arc::new(ArcSwap::from_pointee(rules(fault_answer))),
         clock: Arc::new(ManualClock::starting_at(now())),
         metrics,

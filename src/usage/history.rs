@@ -129,13 +129,7 @@ impl History {
         Ok(added)
     }
 
-    fn merge_into(
-        &self,
-        transaction: &WriteTransaction,
-        writer: u128,
-        batch: &[Stated],
-        now: Timestamp,
-    ) -> Result<Vec<u64>, HistoryError> {
+    fn merge_into(&self, transaction: &WriteTransaction, writer: u128, batch: &[Stated], now: Timestamp) -> Result<Vec<u64>, HistoryError> {
         let failed = |error: redb::StorageError| self.failed(error);
         let mut hours = transaction.open_table(HOUR).map_err(|error| self.failed(error))?;
         let oldest = now.minus(HOURS_KEPT).hour();

@@ -115,6 +115,18 @@ async fn verdicts_travel_over_tcp_and_over_a_unix_socket() {
     }
 }
 
+#[tokio::test]
+async fn stats_are_answered_here_for_callers_with_the_right() {
+    let door = door(FaultAnswer::RpcError, MANY);
+    let (_server, channel) = serve(&door, ServerOptions::default()).await;
+    let response = ask(&channel, message("/stats", &[("x-api-key", "good")])).await.unwrap();
+    assert_eq!(status_of(&response), 200);
+    let Some(HttpResponse::DeniedResponse(answered)) = response.http_response else { panic!() };
+    assert_eq!(answered.body, "{\"stats\":[]}");
+    assert_eq!(door.metrics.checks_of(Reason::Ok), 1);
+    assert_eq!(status_of(&ask(&channel, message("/stats", &[])).await.unwrap()), 401);
+}
+
 // battery: G16
 #[tokio::test]
 async fn a_panic_is_a_denial_and_the_process_lives() {
