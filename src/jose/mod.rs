@@ -21,6 +21,9 @@ pub mod tokens;
 pub mod assertions;
 pub mod ring;
 
+#[cfg(test)]
+pub mod battery;
+
 pub use crate::jose::assertions::Assertions;
 pub use crate::jose::compact::verify_signature;
 pub use crate::jose::keys::KeySet;

@@ -44,9 +44,9 @@ pub enum Unproven {
 /// # Errors
 /// [`Unproven`].
 pub fn prove<'m>(shown: &Shown<'m>, rules: &Rules, tokens: &Tokens, now: Timestamp) -> Result<Proof<'m>, Unproven> {
-    match shown.credential {
+    match &shown.credential {
         Credential::None => Ok(Proof::Nobody),
-        Credential::Own(key) => Ok(key::prove_own(key)),
+        Credential::Own(key) => Ok(key::prove_own(*key)),
         Credential::Foreign(text) => key::prove_foreign(text, rules.imported_keys),
         Credential::Token(token) => token::prove(token, rules, tokens, now),
         // Nothing here issues opaque tokens, so none can be one of ours.
