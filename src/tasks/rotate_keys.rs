@@ -60,3 +60,67 @@ async fn look(task: &RotateKeys) {
     }
     task.observer.rotated(&outcome);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::LOOK_EVERY;
+    use super::ROTATE_EVERY;
+    use super::RotateKeys;
+    use super::RotationObserver;
+    use super::look;
+    use super::run;
+    use crate::clock::ManualClock;
+    use crate::jose::Assertions;
+    use crate::jose::assertions::Rotation;
+    use crate::jose::battery::NOW;
+    use crate::jose::battery::rotation::Memory;
+    use crate::jose::battery::rotation::peppers;
+    use crate::jose::ring::RingError;
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<Result<Rotation, RingError>>>);
+
+    impl RotationObserver for Seen {
+        fn rotated(&self, outcome: &Result<Rotation, RingError>) {
+            self.0.lock().unwrap().push(outcome.clone());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_signs_for_a_month_and_a_lost_ring_changes_nothing() {
+        let (shelf, clock, seen) = (Arc::new(Memory::default()), Arc::new(ManualClock::starting_at(NOW)), Arc::new(Seen::default()));
+        let assertions = Arc::new(Assertions::load_or_create(&*shelf, &peppers(), NOW).await.unwrap());
+        let mut task = RotateKeys {
+            assertions: Arc::clone(&assertions),
+            records: shelf,
+            peppers: Arc::new(peppers()),
+            clock: Arc::<ManualClock>::clone(&clock),
+            rotate_every: ROTATE_EVERY,
+            look_every: LOOK_EVERY,
+            observer: Arc::<Seen>::clone(&seen),
+        };
+        look(&task).await;
+        clock.advance(ROTATE_EVERY.saturating_sub(Duration::from_secs(1)));
+        look(&task).await;
+        assert!(seen.0.lock().unwrap().is_empty());
+        clock.advance(Duration::from_secs(1));
+        look(&task).await;
+        assert_eq!(seen.0.lock().unwrap().as_slice(), [Ok(Rotation::Rotated)]);
+
+        let before = assertions.jwks_json();
+        task.records = Arc::new(Memory::default());
+        look(&task).await;
+        assert!(matches!(seen.0.lock().unwrap().as_slice(), [_, Err(RingError::Unreadable(_))]));
+        assert_eq!(assertions.jwks_json(), before);
+
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        run(task, shutdown).await;
+    }
+}

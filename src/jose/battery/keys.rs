@@ -98,6 +98,10 @@ fn a_set_that_contradicts_itself_is_refused_whole() {
     assert!(matches!(read(&format!("{{\"keys\":[]}}{}", " ".repeat(1024 * 1024))), Err(KeySetError::TooLarge)));
 
     assert!(matches!(read(&format!(r#"{{"keys":[{{{ed},"kid":"a"}},{{{ec},"kid":"a"}}]}}"#)), Err(KeySetError::DuplicateId(_))));
+    let broken = r#""kty":"EC","crv":"P-256","kid":"a""#;
+    assert!(matches!(read(&format!(r#"{{"keys":[{{{ed},"kid":"a"}},{{{broken}}}]}}"#)), Err(KeySetError::DuplicateId(_))));
+    let twin = format!(r#"{{"keys":[{{{ed},"kid":"a","use":"sig"}},{{{ec},"kid":"a","use":"enc"}}]}}"#);
+    assert_eq!(read(&twin).unwrap().len(), 1, "an encryption key may share the name");
     assert!(matches!(read(&format!(r#"{{"keys":[{{{ed}}},{{{oct}}}]}}"#)), Err(KeySetError::Mixed)));
     assert!(matches!(alone(&oct), Err(KeySetError::Symmetric)));
     assert!(matches!(alone(&format!(r#"{ec},"d":"AAAA""#)), Err(KeySetError::Private { position: 0 })));

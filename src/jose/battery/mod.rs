@@ -6,7 +6,7 @@ mod form;
 mod keys;
 mod memory;
 mod published;
-mod rotation;
+pub mod rotation;
 mod signatures;
 
 use std::collections::BTreeMap;

@@ -50,7 +50,7 @@ const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// A shelf without a disk.
 #[derive(Debug, Default)]
-struct Memory(Mutex<BTreeMap<RecordKey, Stored>>);
+pub struct Memory(Mutex<BTreeMap<RecordKey, Stored>>);
 
 impl Records for Memory {
     fn get(&self, key: &RecordKey) -> Answer<'_, Result<Option<Stored>, StoreError>> {
@@ -88,7 +88,7 @@ fn pepper(id: &str) -> Pepper {
     Pepper { id: id.into(), secret: Zeroizing::new(id.repeat(32).into_bytes()) }
 }
 
-fn peppers() -> Peppers {
+pub fn peppers() -> Peppers {
     Peppers::new(pepper("a"), Vec::new())
 }
 
