@@ -203,7 +203,7 @@ async fn a_provider_that_is_down_or_cannot_prove_itself_is_not_reached() {
 
     let plain = Provider::start(Manner::Json(ours())).await;
     let over_tls = plain.url().replace("http:", "https:");
-    assert!(matches!(fetcher().fetch(&over_tls, &BOTH).await, Err(FetchError::Unreachable(_))));
+    assert!(matches!(hasty().fetch(&over_tls, &BOTH).await, Err(FetchError::Unreachable(_))));
 
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
