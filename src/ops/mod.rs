@@ -9,7 +9,6 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use axum::Extension;
 use axum::Json;
 use axum::Router;
@@ -27,7 +26,6 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::listen::http::Peer;
-use crate::model::rules::Rules;
 use crate::ops::readiness::Readiness;
 use crate::ops::user_series::Shard;
 use crate::ops::user_series::UserSeries;
@@ -60,7 +58,6 @@ pub struct Ops {
     pub access: Access,
     pub readiness: Arc<Readiness>,
     pub metrics: Arc<Metrics>,
-    pub rules: Arc<ArcSwap<Rules>>,
     pub stats: Arc<dyn StatsSource>,
     pub keys: Arc<dyn PublishedKeys>,
     pub series: UserSeries,
@@ -102,10 +99,9 @@ async fn metrics(State(ops): State<Arc<Ops>>, Extension(peer): Extension<Peer>, 
     if !ops.access.admits(peer, &headers) {
         return refused();
     }
-    let limit = ops.rules.load().usage_series_limit;
     match ops.stats.user_totals().await {
         Ok(totals) => {
-            let users = ops.series.write(&totals, limit, &ops.metrics);
+            let users = ops.series.write(&totals, &ops.metrics);
             let text = ops.metrics.render() + &users;
             ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response()
         }

@@ -13,13 +13,11 @@ use hyper_util::rt::TokioIo;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::grpc::testing::rules;
 use crate::listen::Server;
 use crate::listen::address::Address;
 use crate::listen::address::Endpoint;
 use crate::listen::address::Listener;
 use crate::listen::http::serve;
-use crate::model::rules::FaultAnswer;
 use crate::model::usage::Outcome;
 use crate::ops::readiness::Parts;
 use crate::ops::readiness::PartsReport;
@@ -63,11 +61,12 @@ impl PublishedKeys for Stub {
 }
 
 fn ops(stub: &Arc<Stub>, token: Option<&str>) -> Arc<Ops> {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    metrics.usage_series_limit.set(10);
     Arc::new(Ops {
         access: Access { token: token.map(|token| Zeroizing::new(token.as_bytes().to_vec())), mutual_tls: false },
         readiness: Arc::new(Readiness::starting(Arc::clone(stub))),
-        metrics: Arc::new(Metrics::new().unwrap()),
-        rules: Arc::new(ArcSwap::from_pointee(rules(FaultAnswer::RpcError))),
+        metrics,
         stats: Arc::<Stub>::clone(stub),
         keys: Arc::<Stub>::clone(stub),
         series: UserSeries::default(),

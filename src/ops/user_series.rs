@@ -29,8 +29,9 @@ enum Place {
 }
 
 impl UserSeries {
-    /// The lines for `/metrics`.
-    pub fn write(&self, totals: &[UserTotal], limit: usize, metrics: &Metrics) -> String {
+    /// The lines for `/metrics`; the limit is the one that the gauge `usage_series_limit` shows.
+    pub fn write(&self, totals: &[UserTotal], metrics: &Metrics) -> String {
+        let limit = usize::try_from(metrics.usage_series_limit.get()).unwrap_or_default();
         let mut places = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         let mut named = places.values().filter(|place| **place == Place::Named).count();
         let mut others: BTreeMap<Outcome, u64> = BTreeMap::new();
@@ -58,7 +59,6 @@ impl UserSeries {
         }
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         metrics.usage_series.set(gauge(named));
-        metrics.usage_series_limit.set(gauge(limit));
         metrics.usage_overflow_users.set(gauge(places.len().saturating_sub(named)));
         text
     }
@@ -124,7 +124,8 @@ mod tests {
         let series = UserSeries::default();
         let first =
             totals(&[("a", Outcome::Allowed, 1), ("b", Outcome::Allowed, 2), ("c", Outcome::Allowed, 4), ("c", Outcome::Limited, 8)]);
-        let text = series.write(&first, 2, &metrics);
+        metrics.usage_series_limit.set(2);
+        let text = series.write(&first, &metrics);
         assert!(text.contains("{user=\"a\",outcome=\"allowed\"} 1\n"));
         assert!(text.contains("{user=\"__other__\",outcome=\"allowed\"} 4\n"));
         assert!(text.contains("{user=\"__other__\",outcome=\"limited\"} 8\n"));
@@ -132,7 +133,8 @@ mod tests {
         assert_eq!(metrics.usage_overflow_users.get(), 1);
         // A higher limit names newcomers; who was summed stays summed, or the sum would shrink.
         let second = totals(&[("d", Outcome::Allowed, 1), ("c", Outcome::Allowed, 5), ("a", Outcome::Allowed, 1)]);
-        let text = series.write(&second, 3, &metrics);
+        metrics.usage_series_limit.set(3);
+        let text = series.write(&second, &metrics);
         assert!(text.contains("{user=\"d\",outcome=\"allowed\"} 1\n"));
         assert!(text.contains("{user=\"__other__\",outcome=\"allowed\"} 5\n"));
     }

@@ -203,7 +203,8 @@ impl Metrics {
 
     /// The rules in force: their revision, and the only names that may become a `route` label. Counts of names that stay are kept, and
     /// so are those of names that went: a counter never shrinks.
-    pub fn rules_changed<'a>(&self, revision: &str, routes: impl Iterator<Item = &'a Arc<str>>) {
+    pub fn rules_changed<'a>(&self, revision: &str, routes: impl Iterator<Item = &'a Arc<str>>, usage_series_limit: usize) {
+        self.usage_series_limit.set(i64::try_from(usage_series_limit).unwrap_or(i64::MAX));
         let mut handles = HashMap::new();
         for route in routes {
             let of = |kind| self.route_checks.get_metric_with_label_values(&[&**route, decision_label(kind)]);
@@ -319,10 +320,10 @@ mod tests {
     fn reloading_keeps_the_counts_of_routes() {
         let metrics = Metrics::new().unwrap();
         let (kept, gone): (Arc<str>, Arc<str>) = ("kept".into(), "gone".into());
-        metrics.rules_changed("one", [&kept, &gone].into_iter());
+        metrics.rules_changed("one", [&kept, &gone].into_iter(), 10);
         metrics.check(Reason::Ok, Some("kept"), Duration::ZERO);
         metrics.check(Reason::RateLimited, Some("gone"), Duration::ZERO);
-        metrics.rules_changed("two", [&kept].into_iter());
+        metrics.rules_changed("two", [&kept].into_iter(), 10);
         metrics.check(Reason::Ok, Some("kept"), Duration::ZERO);
         metrics.check(Reason::Ok, Some("gone"), Duration::ZERO);
         metrics.check(Reason::Ok, Some("/never/configured"), Duration::ZERO);

@@ -1,5 +1,8 @@
 //! TLS for a listener, from files that may be renewed while it runs: connections made after a renewal see the new certificate.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -182,7 +185,3 @@ fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>,
     let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|_| none())?;
     if chain.is_empty() { Err(none()) } else { Ok(chain) }
 }
-
-#[cfg(test)]
-#[path = "tls_tests.rs"]
-mod tests;
