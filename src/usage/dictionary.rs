@@ -222,7 +222,8 @@ impl Dictionary {
     pub(super) fn compact(&mut self, folder: &Path, used: &dyn Fn(u32) -> bool) -> Result<Vec<u32>, LedgerError> {
         let size = |name: &str| (RECORD_BYTES + name.len()) as u64;
         let all = || [(NameKind::User, &self.users), (NameKind::Key, &self.keys), (NameKind::Route, &self.routes)];
-        let needed: u64 = all().iter().flat_map(|(_, names)| names.iter()).filter(|(_, number)| used(**number)).map(|(name, _)| size(name)).sum();
+        let needed: u64 =
+            all().iter().flat_map(|(_, names)| names.iter()).filter(|(_, number)| used(**number)).map(|(name, _)| size(name)).sum();
         if self.length < COMPACTION_BYTES_MIN || needed > self.length / 2 {
             return Ok(Vec::new());
         }
@@ -242,7 +243,8 @@ impl Dictionary {
         }
         let fresh = self.path.with_extension("new");
         let failed = |source| LedgerError::of("compact", &self.path, bytes.len() as u64, source);
-        self.file = write_whole(&fresh, &bytes).and_then(|file| disk::install(folder, &fresh, &self.path).map(|()| file)).map_err(failed)?;
+        self.file =
+            write_whole(&fresh, &bytes).and_then(|file| disk::install(folder, &fresh, &self.path).map(|()| file)).map_err(failed)?;
         self.length = bytes.len() as u64;
         for names in [&mut self.users, &mut self.keys, &mut self.routes] {
             names.retain(|_, number| used(*number));

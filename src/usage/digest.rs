@@ -23,12 +23,8 @@ pub(super) struct Sip<const C: usize, const D: usize> {
 
 impl<const C: usize, const D: usize> Sip<C, D> {
     pub(super) fn new(DigestKey([low, high]): DigestKey) -> Self {
-        let state = [
-            low ^ 0x736f_6d65_7073_6575,
-            high ^ 0x646f_7261_6e64_6f6d ^ 0xee,
-            low ^ 0x6c79_6765_6e65_7261,
-            high ^ 0x7465_6462_7974_6573,
-        ];
+        let state =
+            [low ^ 0x736f_6d65_7073_6575, high ^ 0x646f_7261_6e64_6f6d ^ 0xee, low ^ 0x6c79_6765_6e65_7261, high ^ 0x7465_6462_7974_6573];
         Self { state, bytes: 0 }
     }
 

@@ -16,7 +16,8 @@ use crate::usage::error::LedgerError;
 const LOCK_NAME: &str = "lock";
 const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
-const IN_MEMORY: &str = "its counts would be gone with the pod or the machine; mount a disk there (an emptyDir without `medium: Memory`, or a volume)";
+const IN_MEMORY: &str =
+    "its counts would be gone with the pod or the machine; mount a disk there (an emptyDir without `medium: Memory`, or a volume)";
 const NETWORK: &str =
     "neither its locks nor its mapped memory keep their promises there; mount a disk of this machine, or a block volume, there";
 

@@ -19,7 +19,9 @@ pub enum LedgerError {
         "{path} has ledger format {found}, and this release reads format {known}: run the release that wrote it, or move the folder aside"
     )]
     Version { path: PathBuf, found: u32, known: u32 },
-    #[error("{path} is damaged: {why}; restore it, or move the ledger folder aside to begin a new one (the history keeps what was flushed)")]
+    #[error(
+        "{path} is damaged: {why}; restore it, or move the ledger folder aside to begin a new one (the history keeps what was flushed)"
+    )]
     Damaged { path: PathBuf, why: String },
     #[error("a name of {bytes} bytes is too long to be counted")]
     NameTooLong { bytes: usize },

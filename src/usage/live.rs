@@ -89,12 +89,7 @@ impl Ledger {
 
     /// Reads counters from a position on, until `most` of them passed the filter (hour, count, kept). Then where to go on; none:
     /// that was the last segment.
-    pub(super) fn state(
-        &self,
-        from: Position,
-        most: usize,
-        wanted: impl Fn(Hour, u64, u64) -> bool,
-    ) -> (Vec<Stated>, Option<Position>) {
+    pub(super) fn state(&self, from: Position, most: usize, wanted: impl Fn(Hour, u64, u64) -> bool) -> (Vec<Stated>, Option<Position>) {
         let mut found = Vec::new();
         let names = self.names.pin();
         let Position { mut segment, mut slot } = from;

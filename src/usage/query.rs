@@ -159,7 +159,9 @@ impl History {
         match query.span {
             Span::Hour => {
                 let table = transaction.open_table(history::HOUR).map_err(|error| self.failed(error))?;
-                let total = |value: &[u8]| HourValue::read(value).map(|value| value.total).ok_or_else(|| self.damaged("an hour's row cannot be read"));
+                let total = |value: &[u8]| {
+                    HourValue::read(value).map(|value| value.total).ok_or_else(|| self.damaged("an hour's row cannot be read"))
+                };
                 self.scan(start, end, query, most, |from| {
                     let mut range = table.range::<&[u8]>((from, Bound::Excluded(end))).map_err(|error| self.failed(error))?;
                     Ok(std::iter::from_fn(move || range.next()).map(move |row| {
@@ -258,7 +260,6 @@ fn read_cursor(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || text.len() > 16_384 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
-    let bytes: Option<Vec<u8>> =
-        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect();
+    let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect();
     bytes.filter(|bytes| RowKey::read(bytes).is_some())
 }

@@ -89,7 +89,10 @@ pub(super) fn recover(options: &LedgerOptions) -> Result<Recovered, LedgerError>
             (read.dictionary, read.names)
         }
         None if Segment::path(folder, 0).exists() => {
-            return Err(LedgerError::Damaged { path: Dictionary::path(folder), why: "it is missing, and the segments are there".to_owned() });
+            return Err(LedgerError::Damaged {
+                path: Dictionary::path(folder),
+                why: "it is missing, and the segments are there".to_owned(),
+            });
         }
         None => {
             report.fresh = true;

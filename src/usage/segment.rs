@@ -71,14 +71,7 @@ impl Segment {
         made
     }
 
-    fn create_at(
-        folder: &Path,
-        fresh: &Path,
-        path: &Path,
-        index: u32,
-        bytes: u64,
-        identity: LedgerIdentity,
-    ) -> Result<Self, LedgerError> {
+    fn create_at(folder: &Path, fresh: &Path, path: &Path, index: u32, bytes: u64, identity: LedgerIdentity) -> Result<Self, LedgerError> {
         let failed = |action| move |source| LedgerError::of(action, path, bytes, source);
         let slots = Self::slots_in(bytes);
         let file = disk::create_filled(fresh, bytes).map_err(failed("create"))?;
@@ -180,15 +173,7 @@ fn header(index: u32, slots: u32, identity: LedgerIdentity) -> [u64; HEADER_PART
 fn header_of(version: u32, index: u32, slots: u32, identity: LedgerIdentity) -> [u64; HEADER_PARTS] {
     let [writer_low, writer_high] = identity.writer;
     let DigestKey([key_low, key_high]) = identity.digest_key;
-    let covered = [
-        MAGIC,
-        u64::from(version) | (u64::from(index) << 32),
-        u64::from(slots),
-        writer_low,
-        writer_high,
-        key_low,
-        key_high,
-    ];
+    let covered = [MAGIC, u64::from(version) | (u64::from(index) << 32), u64::from(slots), writer_low, writer_high, key_low, key_high];
     let mut hasher = crc32fast::Hasher::new();
     for word in covered {
         hasher.update(&word.to_le_bytes());
