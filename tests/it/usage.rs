@@ -103,6 +103,8 @@ fn child(test: &str, folder: &Path, round: u32) -> Command {
 /// What a child was started with; nothing when this is no child.
 fn errand() -> Option<(PathBuf, u32)> {
     let folder = std::env::var_os(FOLDER)?;
+    // The test runner has begun a line of its own, which no answer may be part of.
+    let _ = std::io::stdout().write_all(b"\n");
     Some((folder.into(), std::env::var(ROUND).ok()?.parse().ok()?))
 }
 
