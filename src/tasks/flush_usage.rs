@@ -163,3 +163,107 @@ fn passed(last: &mut Instant) -> Duration {
     let now = Instant::now();
     now.duration_since(std::mem::replace(last, now))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    use tempfile::TempDir;
+
+    use crate::clock::ManualClock;
+    use crate::model::caller::UserId;
+    use crate::model::time::Timestamp;
+    use crate::model::usage::Line;
+    use crate::model::usage::Outcome;
+    use crate::model::usage::RouteText;
+    use crate::usage::LedgerOptions;
+    use crate::usage::Span;
+    use crate::usage::UsageQuery;
+
+    const NOON: Timestamp = Timestamp::from_unix_seconds(1_768_478_400);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn opened() -> (TempDir, Arc<Usage>) {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+        std::fs::create_dir_all(&target).unwrap();
+        let folder = TempDir::new_in(target).unwrap();
+        let usage = reopened(folder.path());
+        (folder, usage)
+    }
+
+    fn reopened(folder: &Path) -> Arc<Usage> {
+        Arc::new(Usage::open(LedgerOptions::new(folder.join("ledger")), folder.join("usage.redb"), NOON).unwrap())
+    }
+
+    fn count(usage: &Usage) {
+        let user = UserId::anonymous();
+        let line = Line { hour: NOON.hour(), user: &user, key: None, route: "r", route_text: RouteText::Name, outcome: Outcome::Allowed };
+        usage.ledger().add(&line, 1).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_flush_that_was_asked_for_is_done_when_it_answers() {
+        let (_folder, usage) = opened();
+        let (task, handle) = FlushUsage::new(Arc::clone(&usage), Arc::new(ManualClock::starting_at(NOON)), SECOND * 3600);
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(task.run(shutdown.clone()));
+        handle.flush_now().await.unwrap();
+        count(&usage);
+        handle.flush_now().await.unwrap();
+        assert_eq!(handle.status().counters(), 1);
+        shutdown.cancel();
+        assert_eq!(running.await.unwrap(), Ok(()));
+        assert_eq!(handle.flush_now().await, Err(FlushError::Ended));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_flushes_by_itself() {
+        let (_folder, usage) = opened();
+        let (task, handle) = FlushUsage::new(Arc::clone(&usage), Arc::new(ManualClock::starting_at(NOON)), SECOND);
+        let running = tokio::spawn(task.run(CancellationToken::new()));
+        count(&usage);
+        while handle.status().counters() == 0 || handle.status().flushes() < 5 {
+            tokio::time::sleep(SECOND).await;
+        }
+        assert_eq!(handle.status().failures(), 0);
+        running.abort();
+    }
+
+    #[tokio::test]
+    async fn the_last_flush_is_at_the_end() {
+        let (folder, usage) = opened();
+        let (task, handle) = FlushUsage::new(Arc::clone(&usage), Arc::new(ManualClock::starting_at(NOON)), SECOND * 3600);
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(task.run(shutdown.clone()));
+        handle.flush_now().await.unwrap();
+        count(&usage);
+        shutdown.cancel();
+        running.await.unwrap().unwrap();
+        drop(usage);
+        // A ledger that knows nothing: what is read is the history's.
+        std::fs::remove_dir_all(folder.path().join("ledger")).unwrap();
+        let page = reopened(folder.path()).query(&UsageQuery::between(Span::Hour, NOON, NOON.plus(SECOND))).unwrap();
+        assert_eq!(page.rows.iter().map(|row| row.count).collect::<Vec<_>>(), [1]);
+    }
+
+    #[derive(Debug)]
+    struct Broken;
+
+    impl Clock for Broken {
+        fn now(&self) -> Timestamp {
+            panic!("a clock that fell down")
+        }
+    }
+
+    #[tokio::test]
+    async fn the_process_does_not_outlive_it() {
+        let (_folder, usage) = opened();
+        let (task, handle) = FlushUsage::new(usage, Arc::new(Broken), SECOND);
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(task.run(shutdown.clone()));
+        shutdown.cancelled().await;
+        assert!(running.await.unwrap_err().is_panic());
+        assert_eq!(handle.flush_now().await, Err(FlushError::Ended));
+    }
+}

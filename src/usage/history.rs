@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redb::Database;
@@ -67,7 +72,10 @@ pub struct LastUse {
 /// Hours, days and months of counts.
 pub struct History {
     path: PathBuf,
-    database: Database,
+    /// None only while it could not be opened again.
+    database: RwLock<Option<Database>>,
+    /// The engine refuses everything after an I/O error until it is opened again.
+    is_stuck: AtomicBool,
 }
 
 impl std::fmt::Debug for History {
@@ -88,22 +96,12 @@ impl History {
         if !is_there && path.exists() {
             return Err(damaged("it is empty".to_owned()));
         }
-        // The engine checks what it reads, but a page that lies may still lead it into a panic.
-        let opened = catch_unwind(AssertUnwindSafe(|| if is_there { Database::open(path) } else { Database::create(path) }));
-        let database = match opened {
-            Ok(Ok(database)) => database,
-            Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => return Err(HistoryError::Locked { path: owned() }),
-            Ok(Err(DatabaseError::Storage(redb::StorageError::Io(error)))) if error.kind() != std::io::ErrorKind::InvalidData => {
-                return Err(HistoryError::Failed { path: owned(), why: error.to_string() });
-            }
-            Ok(Err(error)) => return Err(damaged(error.to_string())),
-            Err(_) => return Err(damaged("its pages contradict each other".to_owned())),
-        };
-        let history = Self { path: owned(), database };
+        let database = open_database(path, is_there)?;
+        let history = Self { path: owned(), database: RwLock::new(Some(database)), is_stuck: AtomicBool::new(false) };
         match catch_unwind(AssertUnwindSafe(|| history.prepare(is_there))) {
             Ok(Ok(())) => Ok(history),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(damaged("its pages contradict each other".to_owned())),
+            Err(_) => Err(damaged(CONTRADICTION.to_owned())),
         }
     }
 
@@ -242,11 +240,19 @@ impl History {
     }
 
     pub(super) fn read(&self) -> Result<ReadTransaction, HistoryError> {
-        self.database.begin_read().map_err(|error| self.failed(error))
+        self.unstick()?;
+        match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(database) => database.begin_read().map_err(|error| self.failed(error)),
+            None => Err(self.not_open()),
+        }
     }
 
     pub(super) fn failed(&self, error: impl Into<redb::Error>) -> HistoryError {
-        match error.into() {
+        let error = error.into();
+        if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
+            self.is_stuck.store(true, Ordering::Release);
+        }
+        match error {
             redb::Error::Corrupted(why) => self.damaged(&why),
             other => HistoryError::Failed { path: self.path.clone(), why: other.to_string() },
         }
@@ -257,7 +263,33 @@ impl History {
     }
 
     fn write(&self) -> Result<WriteTransaction, HistoryError> {
-        self.database.begin_write().map_err(|error| self.failed(error))
+        self.unstick()?;
+        let mut transaction = match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(database) => database.begin_write().map_err(|error| self.failed(error))?,
+            None => return Err(self.not_open()),
+        };
+        // A little more work now, and no walk through the whole file after a kill.
+        transaction.set_quick_repair(true);
+        Ok(transaction)
+    }
+
+    /// Opens the database again after an I/O error, a full disk say; what was not committed is told again by the ledger.
+    fn unstick(&self) -> Result<(), HistoryError> {
+        if !self.is_stuck.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if self.is_stuck.load(Ordering::Acquire) {
+            // The old one has to let go of the file first.
+            *database = None;
+            *database = Some(open_database(&self.path, true)?);
+            self.is_stuck.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn not_open(&self) -> HistoryError {
+        HistoryError::Failed { path: self.path.clone(), why: "it could not be opened again after an I/O error".to_owned() }
     }
 
     /// Makes the tables of a new database, or checks the format of an old one.
@@ -283,5 +315,22 @@ impl History {
             meta.insert("format", FORMAT).map_err(|error| self.failed(error))?;
         }
         transaction.commit().map_err(|error| self.failed(error))
+    }
+}
+
+const CONTRADICTION: &str = "its pages contradict each other";
+
+fn open_database(path: &Path, is_there: bool) -> Result<Database, HistoryError> {
+    let damaged = |why: String| HistoryError::Damaged { path: path.to_path_buf(), why };
+    // The engine checks what it reads, but a page that lies may still lead it into a panic.
+    let opened = catch_unwind(AssertUnwindSafe(|| if is_there { Database::open(path) } else { Database::create(path) }));
+    match opened {
+        Ok(Ok(database)) => Ok(database),
+        Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => Err(HistoryError::Locked { path: path.to_path_buf() }),
+        Ok(Err(DatabaseError::Storage(redb::StorageError::Io(error)))) if error.kind() != io::ErrorKind::InvalidData => {
+            Err(HistoryError::Failed { path: path.to_path_buf(), why: error.to_string() })
+        }
+        Ok(Err(error)) => Err(damaged(error.to_string())),
+        Err(_) => Err(damaged(CONTRADICTION.to_owned())),
     }
 }

@@ -30,7 +30,7 @@ mod slot;
 mod together;
 
 #[cfg(test)]
-mod for_test;
+mod tests;
 
 pub use buckets::LocalBuckets;
 pub use error::LedgerError;
