@@ -43,6 +43,7 @@ impl Words {
         Ok(Self { map, count: length / WORD_BYTES })
     }
 
+    #[expect(unsafe_code, reason = "a mapped file has no other face")]
     pub(super) fn all(&self) -> &[AtomicU64] {
         let start = self.map.as_mut_ptr().cast::<AtomicU64>();
         // SAFETY: the mapping is readable and writable, page-aligned, `count` words long, and outlives the borrow of `self`.
