@@ -33,6 +33,8 @@ pub mod clock;
 
 pub mod jose;
 
+pub mod config;
+
 pub mod store;
 
 pub mod check;
