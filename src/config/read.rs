@@ -28,6 +28,10 @@ const MOST_MISTAKES: usize = 64;
 
 /// Reads `T` from the tree, reporting every mistake of shape. `None` when not even the rest makes a `T`.
 pub(in crate::config) fn read<T: DeserializeOwned>(file: &Arc<str>, root: &mut Node, complaints: &mut Vec<Complaint>) -> Option<T> {
+    if matches!(root.value, Value::Null) {
+        complaints.push(Complaint::about_file(file, "the file is empty"));
+        return None;
+    }
     for _ in 0..MOST_MISTAKES {
         let mut broken = match T::deserialize(&*root) {
             Ok(value) => return Some(value),

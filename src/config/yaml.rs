@@ -16,7 +16,7 @@ use crate::config::complaint::Complaint;
 pub(in crate::config) const LARGEST_FILE_BYTES: usize = 4 * 1024 * 1024;
 const DEEPEST_NESTING: usize = 32;
 const MOST_NODES: usize = 200_000;
-const MOST_REPLAYED_EVENTS: usize = 20_000;
+const MOST_REPLAYED_EVENTS: usize = 10_000;
 
 /// Where a value stands, counted from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,15 +136,16 @@ fn read(text: &str, duplicates: serde_yaml::DuplicateKeyPolicy) -> Result<Spanne
 fn syntax(file: &Arc<str>, error: &serde_yaml::Error) -> Complaint {
     let place = error.location().map(place_of).unwrap_or_default();
     let text = error.render_with_options(serde_yaml::render_options! { snippets: serde_yaml::SnippetMode::Off });
-    // The reader's own texts may end in the place, which the complaint says already.
+    // The reader's own texts may hold the place, which the complaint says already.
     let first_line = text.lines().next().unwrap_or_default();
-    let wrong = match first_line.rfind(" at line ").or_else(|| first_line.rfind(" in line ")) {
-        Some(end) => first_line.get(..end).unwrap_or(first_line),
-        None => first_line,
-    };
+    let cut = first_line.find(" at line ").or_else(|| first_line.find(" in line ")).unwrap_or(first_line.len());
+    let wrong = first_line.get(..cut).unwrap_or(first_line);
     let wrong = wrong.strip_prefix("error: ").unwrap_or(wrong);
-    let wrong = match wrong.strip_prefix(&format!("line {} column {}: ", place.line, place.column)) {
-        Some(rest) => rest,
+    let wrong = wrong.strip_prefix(&format!("line {} column {}: ", place.line, place.column)).unwrap_or(wrong);
+    let wrong = match wrong.strip_prefix("budget breached: ") {
+        Some(bound) if bound.starts_with("Documents") => "the file holds more than one document",
+        Some(bound) if bound.starts_with("Depth") => "the file is nested too deeply",
+        Some(_) => "the file holds too much",
         None => wrong,
     };
     Complaint {

@@ -10,6 +10,7 @@ mod names;
 mod routes;
 mod scopes;
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -150,7 +151,10 @@ impl Revision {
 
     /// The revision is public, so a secret goes in by a slow hash: twelve digits in a log must not help to guess it.
     fn add_secret(&mut self, label: &str, secret: &[u8]) {
-        const ROUNDS: std::num::NonZeroU32 = std::num::NonZeroU32::new(50_000).expect("not zero");
+        const ROUNDS: NonZeroU32 = match NonZeroU32::new(50_000) {
+            Some(rounds) => rounds,
+            None => NonZeroU32::MIN,
+        };
         let mut slow = Zeroizing::new([0_u8; 32]);
         aws_lc_rs::pbkdf2::derive(aws_lc_rs::pbkdf2::PBKDF2_HMAC_SHA256, ROUNDS, b"tollgate config revision", secret, slow.as_mut());
         self.add(label, slow.as_ref());
