@@ -95,7 +95,8 @@ impl Request<'_> {
                 b":protocol" => return true,
                 b"upgrade" => names_protocol = true,
                 b"connection" => {
-                    connection_upgrade |= value.split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+                    connection_upgrade |=
+                        value.split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
                 }
                 _ => {}
             }
@@ -140,8 +141,7 @@ fn parse_forwarded(entry: &[u8]) -> Option<IpAddr> {
 
 impl Method {
     /// The closed list, but for [`Method::Other`].
-    pub const KNOWN: [Self; 8] =
-        [Self::Connect, Self::Delete, Self::Get, Self::Head, Self::Options, Self::Patch, Self::Post, Self::Put];
+    pub const KNOWN: [Self; 8] = [Self::Connect, Self::Delete, Self::Get, Self::Head, Self::Options, Self::Patch, Self::Post, Self::Put];
 
     /// # Errors
     /// [`RequestError`] of the part [`Part::Method`] when there is none.

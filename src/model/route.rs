@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::model::caller::Environment;
-use crate::model::quota::Policy;
 pub use crate::model::path_template::TemplateError;
 pub use crate::model::path_template::parse_template;
+use crate::model::quota::Policy;
 use crate::model::request::Method;
 pub use crate::model::route_index::RouteClash;
 pub use crate::model::route_index::RouteIndex;

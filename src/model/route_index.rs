@@ -414,7 +414,11 @@ mod tests {
 
     fn any_template() -> impl Strategy<Value = String> {
         proptest::collection::vec(prop_oneof![Just("a"), Just("b"), Just("{}")], 0..4).prop_flat_map(|segments| {
-            let ending = if segments.is_empty() { prop_oneof![Just("/"), Just("/**")].boxed() } else { prop_oneof![Just(""), Just("/"), Just("/**")].boxed() };
+            let ending = if segments.is_empty() {
+                prop_oneof![Just("/"), Just("/**")].boxed()
+            } else {
+                prop_oneof![Just(""), Just("/"), Just("/**")].boxed()
+            };
             ending.prop_map(move |ending| {
                 let mut text = String::new();
                 for (position, segment) in segments.iter().enumerate() {
