@@ -31,6 +31,8 @@ pub mod model;
 
 pub mod clock;
 
+pub mod secrets;
+
 pub mod jose;
 
 pub mod config;
@@ -38,3 +40,5 @@ pub mod config;
 pub mod store;
 
 pub mod check;
+
+pub mod tasks;
