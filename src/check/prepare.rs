@@ -72,6 +72,18 @@ impl<'r> Prepared<'r> {
     pub fn response(&self) -> &[(&'static str, String)] {
         &self.response
     }
+
+    /// For the tests of doors, which can make no verdict themselves.
+    #[cfg(test)]
+    pub(in crate::check) fn for_test(
+        (reason, route, caller): (Reason, &'r Route, Option<Arc<Caller>>),
+        set: Vec<(Arc<str>, Cow<'r, str>)>,
+        remove: Vec<Arc<str>>,
+        remove_query: Option<Arc<str>>,
+        response: Vec<(&'static str, String)>,
+    ) -> Self {
+        Self { reason, route, caller, set, remove, remove_query, response }
+    }
 }
 
 /// # Errors

@@ -58,6 +58,12 @@ impl Admission {
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
+
+    /// For the tests of doors, which can make no verdict themselves.
+    #[cfg(test)]
+    pub(in crate::check) fn for_test(levels: Vec<PolicyLevel>, retry_after: Option<Duration>) -> Self {
+        Self { levels, retry_after }
+    }
 }
 
 /// The buckets that a request must pass.
