@@ -13,6 +13,7 @@ use jsonwebtoken::Header;
 
 use crate::check::Gate;
 use crate::check::Seen;
+use crate::check::Step;
 use crate::check::check;
 use crate::check::decide::Exit;
 use crate::check::decide::Grant;
@@ -33,6 +34,7 @@ use crate::jose::Tokens;
 use crate::model::caller::Environment;
 use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
+use crate::model::caller::Subject;
 use crate::model::key::KeyState;
 use crate::model::quota::Limit;
 use crate::model::quota::Per;
@@ -98,7 +100,7 @@ impl House {
         rules.default_tier = Some("free".into());
         rules.identity_headers = vec![IdentityHeader { name: "x-user-id".into(), value: vec![IdentityPart::Of(IdentityValue::User)] }];
         let mut file_key = key_record(FILE_ID, &key_text(Environment::Live, FILE_ID, 'f'));
-        file_key.user = crate::model::caller::Subject::parse("robot").unwrap();
+        file_key.user = Subject::parse("robot").unwrap();
         rules.file_keys = BTreeMap::from([(Arc::from(FILE_ID), Arc::new(file_key))]);
 
         let mut shelf = Shelf::default();
@@ -144,7 +146,7 @@ impl House {
 
 /// What a walk left behind.
 struct Trace {
-    steps: Vec<crate::check::Step>,
+    steps: Vec<Step>,
     asked: Vec<String>,
     takes: Vec<Vec<String>>,
     lines: Vec<String>,
@@ -184,9 +186,13 @@ fn issuer(name: &str, managed: Managed, token_id: TokenId) -> Issuer {
 
 /// A token of one of the house's issuers, good for a minute from `age_seconds` ago.
 fn token(issuer: &str, subject: &str, age_seconds: i64) -> String {
+    token_named(issuer, subject, age_seconds, LIVE_ID)
+}
+
+fn token_named(issuer: &str, subject: &str, age_seconds: i64, id: &str) -> String {
     let issued = i64::try_from(NOW.unix_seconds()).unwrap() - age_seconds;
     let claims = serde_json::json!({
-        "iss": issuer, "aud": "gate", "sub": subject, "scope": "conversations:read", "iat": issued, "exp": issued + 60, "jti": LIVE_ID,
+        "iss": issuer, "aud": "gate", "sub": subject, "scope": "conversations:read", "iat": issued, "exp": issued + 60, "jti": id,
     });
     jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET)).unwrap()
 }

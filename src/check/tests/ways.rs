@@ -1,11 +1,14 @@
 //! What each way through the corridor asks of the shelf, the buckets and the ledger, and in which order.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::check::Gate;
 use crate::check::Seen;
 use crate::check::check;
 use crate::check::decide::Exit;
+use crate::check::decide::Grant;
 use crate::check::decide::Particulars;
 use crate::check::doubles::NOW;
 use crate::check::doubles::down;
@@ -20,9 +23,14 @@ use crate::check::tests::IMPORTED;
 use crate::check::tests::LIVE_ID;
 use crate::check::tests::WORKER;
 use crate::check::tests::issuer;
+use crate::check::tests::policy;
 use crate::check::tests::token;
+use crate::check::tests::token_named;
 use crate::check::tests::with_key;
 use crate::model::caller::Environment;
+use crate::model::key::KeyRecord;
+use crate::model::key::KeyState;
+use crate::model::quota::Per;
 use crate::model::request::Method;
 use crate::model::request::Request;
 use crate::model::route::Auth;
@@ -35,7 +43,7 @@ fn live_key() -> String {
     key_text(Environment::Live, LIVE_ID, 'l')
 }
 
-fn reason_of(ended: Result<&crate::check::decide::Grant<'_>, &Exit>) -> Reason {
+fn reason_of(ended: Result<&Grant<'_>, &Exit>) -> Reason {
     match ended {
         Ok(grant) => grant.reason(),
         Err(Exit::Denied(denial)) => denial.reason,
@@ -43,12 +51,13 @@ fn reason_of(ended: Result<&crate::check::decide::Grant<'_>, &Exit>) -> Reason {
     }
 }
 
+// battery: K16
 #[test]
 fn the_shelf_is_asked_only_for_what_a_verdict_needs() {
     let bearer = |issuer: &str, subject: &str| ("authorization", format!("Bearer {}", token(issuer, subject, 0)));
     let table = [
         (Auth::Required, ("x-api-key", live_key()), vec![format!("key {LIVE_ID}"), "user local alice".to_owned()]),
-        // battery rows K16 and K22 rest on this: what has an impossible form is never looked up.
+        // What has an impossible form is never looked up.
         (Auth::Required, ("x-api-key", live_key().replace("AAA", "AAB")), vec![]),
         (Auth::Required, ("x-api-key", key_text(Environment::Live, FILE_ID, 'f')), vec![]),
         (Auth::Required, ("x-api-key", IMPORTED.to_owned()), vec!["digest".to_owned(), "user local alice".to_owned()]),
@@ -76,12 +85,12 @@ fn a_users_record_that_cannot_be_had_is_a_fault_and_a_missing_one_a_denial() {
     house.walk(&with_key(&key), |ended, _| assert_eq!(reason_of(ended), Reason::UnknownUser));
 }
 
-// battery: J50
+// battery: J50 K22
 #[test]
 fn a_token_that_names_a_key_is_ruled_by_its_record() {
     let bearer = format!("Bearer {}", token("micro", "alice", 0));
     let request = samples::request(Method::Get, "/house", &[("authorization", &bearer)]);
-    let house = |record: Option<crate::model::key::KeyRecord>| {
+    let house = |record: Option<KeyRecord>| {
         let mut house = House::new(Auth::Required);
         house.rules.issuers.push(issuer("micro", Managed::No, TokenId::NamesKey));
         house.shelf.keys.clear();
@@ -100,7 +109,7 @@ fn a_token_that_names_a_key_is_ruled_by_its_record() {
     });
     house(None).walk(&request, |ended, _| assert_eq!(reason_of(ended), Reason::UnknownKey));
     let mut revoked = good();
-    revoked.state = crate::model::key::KeyState::Revoked;
+    revoked.state = KeyState::Revoked;
     house(Some(revoked)).walk(&request, |ended, _| assert_eq!(reason_of(ended), Reason::Revoked));
     let mut house_with_file = house(None);
     house_with_file.rules.file_keys.insert(LIVE_ID.into(), Arc::new(good()));
@@ -108,6 +117,15 @@ fn a_token_that_names_a_key_is_ruled_by_its_record() {
         assert_eq!(reason_of(ended), Reason::Ok);
         assert!(trace.asked.is_empty(), "the file's keys come first");
     });
+    // What cannot be a key's id is never looked up.
+    for id in ["key:*", "{tag}", "a b", "", "../x", &"i".repeat(65)] {
+        let bearer = format!("Bearer {}", token_named("micro", "alice", 0, id));
+        let request = samples::request(Method::Get, "/house", &[("authorization", &bearer)]);
+        house(Some(good())).walk(&request, |ended, trace| {
+            assert_eq!(reason_of(ended).row().http, 401, "{id:?}");
+            assert!(trace.asked.is_empty(), "{id:?}: {:?}", trace.asked);
+        });
+    }
 }
 
 #[test]
@@ -130,7 +148,7 @@ fn the_free_tier_admits_its_burst_and_then_says_when_to_come_back() {
     House::new(Auth::Required).walk_times(11, &request, |ended, trace| {
         let Err(Exit::Denied(denial)) = ended else { panic!("the eleventh is refused") };
         let Particulars::Limits(limits) = &denial.particulars else { panic!("with the levels") };
-        assert_eq!(limits.retry_after(), Some(std::time::Duration::from_secs(1)));
+        assert_eq!(limits.retry_after(), Some(Duration::from_secs(1)));
         assert_eq!(limits.tightest().unwrap().level.remaining, 0);
         assert_eq!(trace.lines.last().unwrap(), &format!("alice {LIVE_ID} garden limited 1"));
         assert_eq!(trace.lines.len(), 11);
@@ -145,7 +163,7 @@ fn a_key_with_a_rate_limit_passes_its_minute_at_once_and_the_next_call_waits() {
         let mut record = key_record(LIVE_ID, &key);
         record.rate_limit = Some(60);
         house.shelf.hold_key(record);
-        let enterprise = crate::check::tests::policy("enterprise", crate::model::quota::Per::Owner, 1000, 100);
+        let enterprise = policy("enterprise", Per::Owner, 1000, 100);
         house.rules.tiers.get_mut("free").unwrap().policies = vec![enterprise];
         house
     };
@@ -237,7 +255,7 @@ fn identity_headers_are_overwritten_or_removed_on_every_allow() {
     let request = samples::request(Method::Get, "/house", &spoofed);
     House::new(Auth::Required).walk(&request, |ended, _| {
         let prepared = ended.unwrap().prepared();
-        assert_eq!(prepared.set(), [(Arc::from("x-user-id"), std::borrow::Cow::Borrowed("alice"))]);
+        assert_eq!(prepared.set(), [(Arc::from("x-user-id"), Cow::Borrowed("alice"))]);
         assert_eq!(prepared.remove(), [Arc::from("x-api-key")]);
     });
     House::new(Auth::Public).walk(&request, |ended, _| {
