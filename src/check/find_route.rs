@@ -121,14 +121,11 @@ fn refuse_tunnel(request: &Request<'_>, route: Option<&Arc<Route>>) -> Result<()
     if !request.upgrade() {
         return Ok(());
     }
-    match (route.map(|route| route.upgrades), request.method) {
-        (Some(Upgrades::Allowed), _) => Ok(()),
+    match route.map(|route| route.upgrades) {
+        Some(Upgrades::Allowed) => Ok(()),
         // An ordinary method that is not offered is told so, upgrade or not.
-        (
-            None,
-            Method::Delete | Method::Get | Method::Head | Method::Options | Method::Patch | Method::Post | Method::Put | Method::Other,
-        ) => Ok(()),
-        (Some(Upgrades::Refused), _) | (None, Method::Connect) => Err(Denial::new(Reason::UpgradeRefused)),
+        None if request.method != Method::Connect => Ok(()),
+        Some(Upgrades::Refused) | None => Err(Denial::new(Reason::UpgradeRefused)),
     }
 }
 

@@ -13,6 +13,9 @@ use crate::check::reasons::Reason;
 use crate::model::key::KeyForm;
 use crate::model::key::OwnKey;
 use crate::model::key::read_key;
+use crate::model::query::Case;
+use crate::model::query::decodes_to;
+use crate::model::query::parameters;
 use crate::model::request::Request;
 use crate::model::request::Single;
 use crate::model::route::Auth;
@@ -199,8 +202,7 @@ fn take_from_query<'m>(query: Option<&'m str>, allowed: &QueryToken) -> Result<I
         return Ok(InQuery::Nothing);
     };
     let mut taken = InQuery::Nothing;
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    for (name, value) in parameters(query) {
         if let QueryToken::Allowed { parameter } = allowed
             && decodes_to(name, parameter, Case::Sensitive)
         {
@@ -223,41 +225,6 @@ fn take_from_query<'m>(query: Option<&'m str>, allowed: &QueryToken) -> Result<I
         }
     }
     Ok(taken)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Case {
-    Sensitive,
-    Insensitive,
-}
-
-fn decodes_to(name: &str, wanted: &str, case: Case) -> bool {
-    // Escapes only lengthen a name.
-    if name.len() < wanted.len() || name.len() > wanted.len() * 3 {
-        return false;
-    }
-    let mut wanted = wanted.bytes();
-    let mut rest = name.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let escape = if *first == b'%' { after.split_at_checked(2).and_then(|(digits, next)| Some((unhex(digits)?, next))) } else { None };
-        let (byte, next) = escape.unwrap_or((*first, after));
-        let fits = wanted.next().is_some_and(|expected| match case {
-            Case::Sensitive => expected == byte,
-            Case::Insensitive => expected.eq_ignore_ascii_case(&byte),
-        });
-        if !fits {
-            return false;
-        }
-        rest = next;
-    }
-    wanted.next().is_none()
-}
-
-fn unhex(digits: &[u8]) -> Option<u8> {
-    digits.iter().try_fold(0_u8, |value, digit| {
-        let digit = char::from(*digit).to_digit(16)?;
-        Some(value << 4 | u8::try_from(digit).ok()?)
-    })
 }
 
 fn by_form<'m>(text: &'m str, rules: &Rules) -> Result<Credential<'m>, Denial> {

@@ -28,15 +28,12 @@ impl<'m> Host<'m> {
     /// bytes, non-ASCII, empty or overlong labels, numbers that are no plain IPv4 address, ports outside 1 to 65535.
     pub fn parse(raw: &'m [u8]) -> Result<Self, RequestError> {
         let text = std::str::from_utf8(raw).map_err(|_| refused("use ASCII (punycode for international names)"))?;
-        let (name, port) = match text.strip_prefix('[') {
-            Some(inside) => {
-                let (address, rest) = inside.split_once(']').ok_or(refused("the bracket is not closed"))?;
-                (ipv6(address)?, rest)
-            }
-            None => {
-                let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
-                (reg_name(name)?, rest)
-            }
+        let (name, port) = if let Some(inside) = text.strip_prefix('[') {
+            let (address, rest) = inside.split_once(']').ok_or(refused("the bracket is not closed"))?;
+            (ipv6(address)?, rest)
+        } else {
+            let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (reg_name(name)?, rest)
         };
         let port = match port {
             "" => None,

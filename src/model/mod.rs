@@ -11,6 +11,7 @@ pub mod host;
 pub mod key;
 pub mod path;
 pub mod path_template;
+pub mod query;
 pub mod quota;
 pub mod request;
 pub mod route;

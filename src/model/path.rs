@@ -417,7 +417,8 @@ mod tests {
         fn escaping_unreserved_characters_changes_nothing(plain in "/[a-zA-Z0-9_~-]{1,20}", upper in any::<bool>()) {
             let mut escaped = String::from("/");
             for byte in plain.bytes().skip(1) {
-                escaped.push_str(&if upper { format!("%{byte:02X}") } else { format!("%{byte:02x}") });
+                let escape = if upper { format!("%{byte:02X}") } else { format!("%{byte:02x}") };
+                escaped.push_str(&escape);
             }
             let path = Path::parse(escaped.as_bytes()).unwrap();
             prop_assert_eq!(path.as_str(), plain.as_str());
