@@ -7,8 +7,13 @@ use std::sync::Mutex;
 use aws_lc_rs::digest;
 use zeroize::Zeroizing;
 
+use crate::model::caller::Caller;
 use crate::model::caller::Environment;
+use crate::model::caller::Namespace;
+use crate::model::caller::ProvenBy;
+use crate::model::caller::SourceName;
 use crate::model::caller::Subject;
+use crate::model::caller::UserId;
 use crate::model::key::KeyId;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeySecret;
@@ -106,6 +111,27 @@ pub(in crate::check) fn user_record(source: &str, subject: &str) -> UserRecord {
         state: UserState::Active,
         valid_from: None,
         created: seconds_from_now(-7200),
+    }
+}
+
+/// `alice` of `acme`, by her live key `k1`, on the tier `free`, who may do everything.
+pub(in crate::check) fn caller() -> Caller {
+    let (source, subject) = (SourceName::local(), Subject::parse("alice").unwrap());
+    Caller {
+        proven_by: ProvenBy::Key,
+        user: UserId::new(&source, &subject, Namespace::Bare),
+        source,
+        subject,
+        issuer: None,
+        organization: Some("acme".into()),
+        key: Some(KeyId::new("k1")),
+        client: None,
+        scopes: scopes("*"),
+        tier: Some("free".into()),
+        environment: Environment::Live,
+        pinned_version: None,
+        key_rate_limit: None,
+        expires: None,
     }
 }
 
@@ -226,7 +252,7 @@ impl Limits for Buckets {
 #[derive(Debug, Default)]
 pub(in crate::check) struct Book {
     pub(in crate::check) full: bool,
-    lines: Mutex<Vec<String>>,
+    pub(in crate::check) lines: Mutex<Vec<String>>,
 }
 
 impl Book {
