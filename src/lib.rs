@@ -31,8 +31,12 @@ pub mod model;
 
 pub mod clock;
 
+pub mod secrets;
+
 pub mod jose;
 
 pub mod store;
 
 pub mod check;
+
+pub mod tasks;

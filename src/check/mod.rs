@@ -8,6 +8,8 @@ pub mod take_credential;
 
 pub mod guard;
 
+pub mod prove;
+
 pub mod pin_version;
 
 pub mod prepare;
