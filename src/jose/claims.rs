@@ -127,13 +127,11 @@ fn instant(claim: Option<&Json<'_>>, name: &'static str) -> Result<Option<Timest
     Ok(Some(Timestamp::from_unix_seconds(seconds)))
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the value was compared with both ends before")]
 fn whole_seconds(seconds: f64) -> Option<u64> {
-    const END: f64 = SECONDS_MAX as f64;
-    if seconds.is_nan() || seconds >= END {
-        return None;
+    if seconds <= 0.0 {
+        return Some(0);
     }
-    Some(if seconds <= 0.0 { 0 } else { seconds.floor() as u64 })
+    Duration::try_from_secs_f64(seconds.floor()).ok().map(|since| since.as_secs())
 }
 
 fn scopes(members: &Members<'_>, names: &[Arc<str>]) -> Result<ScopeSet, TokenError> {

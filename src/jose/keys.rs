@@ -135,6 +135,7 @@ impl KeySet {
             SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey => {
                 return Err(KeySetError::Pem("it is a private key; only the public half belongs here"));
             }
+            // A foreign enum that may grow.
             _ => return Err(KeySetError::Pem("expected `PUBLIC KEY`; take the key out of a certificate first")),
         };
         let keys = vec![VerificationKey { id: None, algorithms: of_family(family).collect(), key }];
@@ -210,15 +211,15 @@ impl KeySet {
         let mut ids = BTreeSet::new();
         for (position, entry) in entries.into_iter().enumerate() {
             let id = entry.get("kid").and_then(Json::as_text);
-            match read_key(entry) {
-                Ok(key) => {
-                    if let Some(id) = id
-                        && !ids.insert(id.to_owned())
-                    {
-                        return Err(KeySetError::DuplicateId(id.to_owned()));
-                    }
-                    set.keys.push(key);
-                }
+            let purpose = check_purpose(entry);
+            // A damaged key still claims its name; one for encryption may share it with its twin.
+            if let (Ok(()), Some(id)) = (purpose, id)
+                && !ids.insert(id.to_owned())
+            {
+                return Err(KeySetError::DuplicateId(id.chars().take(64).collect()));
+            }
+            match purpose.and_then(|()| read_key(entry)) {
+                Ok(key) => set.keys.push(key),
                 Err(why) => set.skipped.push(SkippedKey { position, id: id.map(|id| id.chars().take(64).collect()), why }),
             }
         }
@@ -256,7 +257,8 @@ fn refuse_contradictions(entries: &[&Members<'_>], kind: Kind) -> Result<(), Key
     }
 }
 
-fn read_key(entry: &Members<'_>) -> Result<VerificationKey, &'static str> {
+/// Whether the key is meant for verifying signatures.
+fn check_purpose(entry: &Members<'_>) -> Result<(), &'static str> {
     if entry.get("use").is_some_and(|purpose| purpose.as_text() != Some("sig")) {
         return Err("its `use` is not `sig`");
     }
@@ -266,6 +268,10 @@ fn read_key(entry: &Members<'_>) -> Result<VerificationKey, &'static str> {
             return Err("its `key_ops` has no `verify`");
         }
     }
+    Ok(())
+}
+
+fn read_key(entry: &Members<'_>) -> Result<VerificationKey, &'static str> {
     let id = match entry.get("kid") {
         None => None,
         Some(id) => Some(id.as_text().filter(|id| id.len() <= KEY_ID_BYTES_MAX).ok_or("its `kid` is not a text of at most 256 bytes")?),

@@ -21,9 +21,13 @@ pub mod tokens;
 pub mod assertions;
 pub mod ring;
 
+#[cfg(test)]
+pub mod battery;
+
 pub use crate::jose::assertions::Assertions;
 pub use crate::jose::compact::verify_signature;
 pub use crate::jose::keys::KeySet;
+pub use crate::jose::keys::KeySetError;
 pub use crate::jose::tokens::Tokens;
 
 /// Why a token was refused. The texts are for the log; the client reads one and the same for all.

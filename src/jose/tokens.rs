@@ -117,6 +117,11 @@ impl Tokens {
         });
     }
 
+    /// How many tokens are remembered, for metrics.
+    pub fn remembered(&self) -> usize {
+        self.verified.len()
+    }
+
     /// Waits until a `kid` was shown that some fetched set does not have.
     pub async fn wanted(&self) {
         self.wanted.notified().await;

@@ -128,4 +128,28 @@ mod tests {
         assert!(rsa(&[], usual).is_err());
         assert!(rsa(&[0; 300], usual).is_err());
     }
+
+    // battery: J10
+    #[test]
+    fn the_pattern_of_the_flawed_generator_is_seen() {
+        // A multiple of all the primes, and one: a power of 65537 (the zeroth) modulo each of them.
+        let mut product = vec![1_u8];
+        for prime in super::ROCA_PRIMES {
+            let mut carry = 0;
+            for digit in product.iter_mut().rev() {
+                carry += u32::from(*digit) * prime;
+                *digit = u8::try_from(carry % 256).unwrap();
+                carry /= 256;
+            }
+            if carry > 0 {
+                product.insert(0, u8::try_from(carry).unwrap());
+            }
+        }
+        let mut flawed = product;
+        flawed.resize(260, 0);
+        flawed[259] = 1;
+        assert_eq!(rsa(&flawed, &[1, 0, 1]).unwrap_err(), "the RSA modulus has the ROCA pattern (CVE-2017-15361)");
+        flawed[259] = 3;
+        assert!(rsa(&flawed, &[1, 0, 1]).is_ok());
+    }
 }
