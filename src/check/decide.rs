@@ -5,15 +5,9 @@ use std::sync::Arc;
 
 use crate::check::meter::Counted;
 use crate::check::prepare::Prepared;
-#[cfg(test)]
-use crate::check::prepare::SampleEdits;
 use crate::check::reasons::Reason;
 use crate::check::throttle::Admission;
-#[cfg(test)]
-use crate::model::caller::Caller;
 use crate::model::request::Method;
-#[cfg(test)]
-use crate::model::route::Route;
 
 /// An allow, with everything that the answer needs. Its fields are what earlier rooms yielded.
 #[derive(Debug)]
@@ -36,14 +30,6 @@ impl<'r> Grant<'r> {
 
     pub fn admission(&self) -> &Admission {
         &self.admission
-    }
-}
-
-#[cfg(test)]
-impl<'r> Grant<'r> {
-    /// For the tests of doors, which can make no verdicts.
-    pub(crate) fn sample(route: &'r Route, caller: Option<Arc<Caller>>, edits: SampleEdits<'r>, admission: Admission) -> Self {
-        decide(Prepared::sample(route, caller, edits), admission, Counted::sample())
     }
 }
 

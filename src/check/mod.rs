@@ -34,6 +34,15 @@ mod tell;
 #[cfg(test)]
 mod samples;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
+mod doubles;
+
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 

@@ -14,11 +14,11 @@ use serde_json::json;
 
 use crate::check::decide::Denial;
 use crate::check::decide::Fault;
-use crate::check::decide::Grant;
 use crate::check::decide::Particulars;
-use crate::check::prepare::SampleEdits;
 use crate::check::reasons::Kind;
 use crate::check::reasons::Reason;
+use crate::check::testing;
+use crate::check::testing::Edits;
 use crate::check::throttle::Admission;
 use crate::check::throttle::PolicyLevel;
 use crate::grpc::encode;
@@ -33,7 +33,7 @@ use crate::model::request::Method;
 use crate::model::route::Auth;
 use crate::model::route::ErrorFormat;
 
-const NO_EDITS: SampleEdits<'_> = SampleEdits { set: &[], remove: &[], remove_query: None, response: &[] };
+const NO_EDITS: Edits<'_> = Edits { set: &[], remove: &[], remove_query: None, response: &[] };
 
 fn about() -> About<'static> {
     About {
@@ -127,14 +127,14 @@ fn nothing_but_a_grant_is_an_ok() {
 #[test]
 fn an_allow_overwrites_what_it_sets_and_removes_the_rest() {
     let route = route("open", Auth::Required);
-    let edits = SampleEdits {
+    let edits = Edits {
         set: &[("x-user-id", "alice"), ("x-tier", "pro")],
         // A contradiction of an earlier room must not cost the value that was set.
         remove: &["x-org-id", "authorization", "X-User-Id"],
         remove_query: Some("access_token"),
         response: &[("deprecation", "@1700000000"), ("link", "<a>; rel=\"deprecation\""), ("link", "<b>; rel=\"successor-version\"")],
     };
-    let grant = Grant::sample(&route, Some(caller()), edits, Admission::sample(Vec::new(), None));
+    let grant = testing::grant(&route, Some(caller()), &edits, testing::admission(Vec::new(), None));
     let caller = caller();
     let bytes = encode::allow(&grant, &About { route: Some(&route), caller: Some(&caller), ..about() });
     let ok = ok_of(&bytes);
@@ -166,7 +166,7 @@ fn an_allow_overwrites_what_it_sets_and_removes_the_rest() {
 #[test]
 fn an_answer_of_our_own_is_a_refusal_to_forward_with_status_200() {
     let route = route("stats", Auth::Required);
-    let grant = Grant::sample(&route, Some(caller()), NO_EDITS, Admission::sample(Vec::new(), None));
+    let grant = testing::grant(&route, Some(caller()), &NO_EDITS, testing::admission(Vec::new(), None));
     let bytes = encode::answer(&grant, String::from("{}"), &about());
     let answered = denied_of(&bytes);
     assert_eq!(answered.status.unwrap().code, 200);
@@ -273,7 +273,7 @@ fn the_routes_own_form_rules() {
 }
 
 fn admission() -> Admission {
-    Admission::sample(
+    testing::admission(
         vec![
             level("minute", 60, 0, Duration::from_millis(60_000), Duration::from_millis(700)),
             level("org \"a\"", 600, 12, Duration::from_secs(30), Duration::ZERO),
@@ -292,7 +292,7 @@ fn rate_headers_name_the_tightest_bucket_on_allow_and_on_refusal() {
         ("ratelimit", "\"minute\";r=0;t=1, \"org \\\"a\\\"\";r=12"),
     ];
     let route = route("open", Auth::Public);
-    let grant = Grant::sample(&route, None, NO_EDITS, admission());
+    let grant = testing::grant(&route, None, &NO_EDITS, admission());
     let ok = ok_of(&encode::allow(&grant, &about()));
     assert_eq!(pairs(&ok.response_headers_to_add), expected);
     assert!(ok.headers.is_empty(), "rate headers are the client's");
@@ -306,7 +306,7 @@ fn rate_headers_name_the_tightest_bucket_on_allow_and_on_refusal() {
     let body: Json = serde_json::from_str(&denied.body).unwrap();
     assert_eq!(body["violated-policies"], json!(["minute"]));
 
-    let never = Denial::with(Reason::RateLimited, Particulars::Limits(Box::new(Admission::sample(Vec::new(), None))));
+    let never = Denial::with(Reason::RateLimited, Particulars::Limits(Box::new(testing::admission(Vec::new(), None))));
     assert_eq!(value_of(&denied_of(&encode::deny(&never, &about())).headers, "retry-after"), None, "no waiting helps");
     let guessed = Denial::with(Reason::TooManyFailures, Particulars::RetryAfter(7));
     assert_eq!(value_of(&denied_of(&encode::deny(&guessed, &about())).headers, "retry-after"), Some("7"));
