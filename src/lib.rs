@@ -39,6 +39,8 @@ pub mod config;
 
 pub mod store;
 
+pub mod usage;
+
 pub mod check;
 
 pub mod tasks;

@@ -2,7 +2,12 @@
 
 use aws_lc_rs::aead;
 use aws_lc_rs::hkdf;
+use aws_lc_rs::digest;
+use aws_lc_rs::hmac;
 use std::sync::Arc;
+
+use crate::model::key::HashAlgorithm;
+use crate::model::key::SecretHash;
 
 /// One pepper.
 pub struct Pepper {
@@ -24,6 +29,29 @@ pub struct SecretError;
 impl Peppers {
     pub fn new(current: Pepper, older: Vec<Pepper>) -> Self {
         Self { current, older }
+    }
+
+    pub fn hash(&self, key_text: &[u8]) -> SecretHash {
+        digest_of(&self.current, HashAlgorithm::HmacSha256, key_text)
+    }
+
+    pub fn hash_imported(&self, sha256: &[u8; 32]) -> SecretHash {
+        digest_of(&self.current, HashAlgorithm::HmacOfSha256, sha256)
+    }
+
+    pub fn matches(&self, key_text: &[u8], hash: &SecretHash) -> bool {
+        let Some(pepper) = std::iter::once(&self.current).chain(&self.older).find(|pepper| pepper.id == hash.pepper) else { return false };
+        let found = match hash.algorithm {
+            HashAlgorithm::HmacSha256 => digest_of(pepper, hash.algorithm, key_text),
+            HashAlgorithm::HmacOfSha256 => digest_of(pepper, hash.algorithm, digest::digest(&digest::SHA256, key_text).as_ref()),
+        };
+        subtle::ConstantTimeEq::ct_eq(found.digest.as_slice(), hash.digest.as_slice()).into()
+    }
+
+    pub fn imported_digests(&self, key_text: &[u8]) -> Vec<[u8; 32]> {
+        let plain = digest::digest(&digest::SHA256, key_text);
+        let all = std::iter::once(&self.current).chain(&self.older);
+        all.map(|pepper| digest_of(pepper, HashAlgorithm::HmacOfSha256, plain.as_ref()).digest).collect()
     }
 
     pub fn wrap(&self, plain: &[u8], context: &[u8]) -> Result<Vec<u8>, SecretError> {
@@ -63,4 +91,10 @@ fn derive(pepper: &Pepper) -> Result<[u8; 32], SecretError> {
     let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, b"tollgate").extract(&pepper.secret);
     extracted.expand(&[b"wrap"], Length).and_then(|okm| okm.fill(&mut key)).map_err(|_error| SecretError)?;
     Ok(key)
+}
+
+fn digest_of(pepper: &Pepper, algorithm: HashAlgorithm, bytes: &[u8]) -> SecretHash {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &pepper.secret), bytes);
+    let digest = tag.as_ref().try_into().unwrap_or_default();
+    SecretHash { pepper: Arc::clone(&pepper.id), algorithm, digest }
 }
