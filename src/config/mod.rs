@@ -23,6 +23,7 @@ pub mod file;
 pub mod outside;
 mod read;
 pub mod schema;
+pub mod watch;
 mod yaml;
 
 use std::path::Path;
@@ -35,6 +36,7 @@ use crate::config::desk::Shape;
 use crate::config::file::ConfigFile;
 use crate::config::outside::Contents;
 use crate::config::outside::Outside;
+pub use crate::config::watch::Watched;
 use crate::model::rules::Rules;
 
 /// A config that is good.
@@ -55,24 +57,25 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Complaint>> {
     load_watched(path).0
 }
 
-/// As [`load`], together with every file that a change of could mend or break it, whether it was good or not.
-pub fn load_watched(path: &Path) -> (Result<Loaded, Vec<Complaint>>, Vec<PathBuf>) {
+/// As [`load`], together with what to watch: whether the config was good or not, a change of these files may change that.
+pub fn load_watched(path: &Path) -> (Result<Loaded, Vec<Complaint>>, Watched) {
     let name: Arc<str> = Arc::from(path.to_string_lossy());
-    let mut watched = vec![path.to_owned()];
-    let text = match outside::read_file(path) {
-        Ok(contents) => contents,
-        Err(trouble) => return (Err(vec![Complaint::about_file(&name, trouble.to_string())]), watched),
+    let read = outside::read_file(path).map(Arc::new);
+    let mut outside = Outside::default();
+    let loaded = match &read {
+        Ok(contents) => as_text(&name, contents).and_then(|text| {
+            let base = path.parent().unwrap_or(Path::new(""));
+            compile_parts(&name, text, base, |file| {
+                outside = Outside::gather(file, base);
+                outside.clone()
+            })
+        }),
+        Err(trouble) => Err(vec![Complaint::about_file(&name, trouble.to_string())]),
     };
-    let base = path.parent().unwrap_or(Path::new(""));
-    let loaded = as_text(&name, &text).and_then(|text| {
-        compile_parts(&name, text, base, |file| {
-            let outside = Outside::gather(file, base);
-            watched.extend(outside.paths().cloned());
-            outside
-        })
-    });
-    let loaded = loaded.map(|(boot, rules, warnings)| Loaded { boot, rules, warnings, files: watched.clone() });
-    (loaded, watched)
+    let named = outside.files().map(|(path, contents)| (path.as_path(), contents));
+    let watched = Watched::of(std::iter::once((path, &read)).chain(named));
+    let files = watched.files.clone();
+    (loaded.map(|(boot, rules, warnings)| Loaded { boot, rules, warnings, files }), watched)
 }
 
 /// Compiles a text for tests, fuzzing and dry runs: relative paths are those of `outside`.

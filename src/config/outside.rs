@@ -86,8 +86,8 @@ impl Outside {
     }
 
     /// The files that were asked for, readable or not.
-    pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
-        self.files.keys()
+    pub(in crate::config) fn files(&self) -> impl Iterator<Item = (&PathBuf, &Result<Arc<Contents>, Trouble>)> {
+        self.files.iter()
     }
 }
 

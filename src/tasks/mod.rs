@@ -7,4 +7,6 @@ pub mod flush_usage;
 
 pub mod refresh_jwks;
 
+pub mod reload;
+
 pub mod rotate_keys;

@@ -23,9 +23,7 @@ impl Declared {
         let Some(written) = written else { return Self(None) };
         for (index, text) in written.iter().enumerate() {
             match Scope::parse(text) {
-                Ok(scope) if scope.is_reserved() => {
-                    desk.error(&spot.index(index), "`tollgate:` scopes are there anyway and are not listed");
-                }
+                Ok(scope) if scope.is_reserved() => known_reserved(desk, &spot.index(index), &scope),
                 Ok(_) if text.contains('*') => desk.error(&spot.index(index), "the list names single scopes, no wildcards"),
                 Ok(_) => {}
                 Err(error) => desk.error(&spot.index(index), error.to_string()),
@@ -36,9 +34,8 @@ impl Declared {
 
     fn check(&self, desk: &mut Desk<'_>, spot: &Spot, scope: &Scope) {
         if scope.is_reserved() {
-            if !RESERVED.contains(&scope.as_str()) {
-                desk.unknown(spot, "reserved scope", scope.as_str(), RESERVED);
-            }
+            // These exist whether the file lists them or not.
+            known_reserved(desk, spot, scope);
             return;
         }
         let Some(declared) = &self.0 else { return };
@@ -46,6 +43,12 @@ impl Declared {
         if !declared.iter().any(|known| alone.covers(known)) {
             desk.unknown(spot, "scope", scope.as_str(), declared.iter().map(String::as_str));
         }
+    }
+}
+
+fn known_reserved(desk: &mut Desk<'_>, spot: &Spot, scope: &Scope) {
+    if !RESERVED.contains(&scope.as_str()) {
+        desk.unknown(spot, "reserved scope", scope.as_str(), RESERVED);
     }
 }
 
