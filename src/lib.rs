@@ -31,6 +31,8 @@ pub mod model;
 
 pub mod clock;
 
+pub mod secrets;
+
 pub mod jose;
 
 pub mod store;
