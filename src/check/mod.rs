@@ -2,6 +2,14 @@
 
 pub mod reasons;
 
+pub mod find_route;
+
+pub mod take_credential;
+
+pub mod guard;
+
+pub mod pin_version;
+
 pub mod prepare;
 
 pub mod throttle;
@@ -9,3 +17,6 @@ pub mod throttle;
 pub mod meter;
 
 pub mod decide;
+
+#[cfg(test)]
+mod samples;
