@@ -37,4 +37,8 @@ pub mod jose;
 
 pub mod store;
 
+pub mod usage;
+
 pub mod check;
+
+pub mod tasks;
