@@ -44,3 +44,5 @@ pub mod usage;
 pub mod check;
 
 pub mod tasks;
+
+pub mod cli;
