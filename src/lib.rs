@@ -54,3 +54,7 @@ pub mod listen;
 pub mod grpc;
 
 pub mod ops;
+
+pub mod app;
+
+pub mod cli;

@@ -76,7 +76,8 @@ impl StatsSource for Counts {
         let usage = Arc::clone(&self.usage);
         Answer::Pending(Box::pin(async move {
             let totals = tokio::task::spawn_blocking(move || usage.ledger().totals()).await.map_err(unavailable)?;
-            let total = |total: crate::usage::UserTotal| UserTotal { user: total.user.to_string(), outcome: total.outcome, count: total.count };
+            let total =
+                |total: crate::usage::UserTotal| UserTotal { user: total.user.to_string(), outcome: total.outcome, count: total.count };
             Ok(totals.into_iter().map(total).collect())
         }))
     }

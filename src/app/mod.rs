@@ -33,12 +33,12 @@ use crate::app::open::open;
 use crate::app::watchers::KeyRing;
 use crate::app::watchers::KeySets;
 use crate::app::watchers::PartsOf;
-use crate::app::watchers::follow_rules;
 use crate::check::Gate;
 use crate::check::guard::Guard;
 use crate::clock::Clock;
 use crate::config::Boot;
 use crate::config::Loaded;
+use crate::config::Watched;
 use crate::grpc::Door;
 use crate::grpc::server::CheckServer;
 use crate::grpc::server::ServerOptions;
@@ -51,8 +51,8 @@ use crate::listen::address::Endpoint;
 use crate::listen::address::Listener;
 use crate::listen::http;
 use crate::listen::tls::Protocol;
-use crate::listen::tls::Tls;
 use crate::listen::tls::TlsError;
+use crate::model::rules::Rules;
 use crate::ops::Access;
 use crate::ops::Ops;
 use crate::ops::readiness::Readiness;
@@ -66,6 +66,8 @@ use crate::tasks::refresh_jwks::RefreshJwks;
 use crate::tasks::refresh_jwks::fetch::FetchError;
 use crate::tasks::refresh_jwks::fetch::Fetcher;
 use crate::tasks::reload;
+use crate::tasks::reload::Looked;
+use crate::tasks::reload::Reload;
 use crate::tasks::reload::ReloadStatus;
 use crate::tasks::rotate_keys;
 use crate::tasks::rotate_keys::RotateKeys;
@@ -82,7 +84,6 @@ const IN_FLIGHT_MAX: usize = 10_000;
 const TOKENS_MAX: usize = 100_000;
 /// Connections of the operator's listener; scrapers and probes need a handful.
 const OPS_CONNECTIONS_MAX: usize = 64;
-const CONTROL_CONNECTIONS_MAX: usize = 64;
 /// How often certificate files are looked at.
 const TLS_POLL: Duration = Duration::from_secs(10);
 /// How long the operator's listener may finish its pages at the end.
@@ -91,8 +92,8 @@ const OPS_GRACE: Duration = Duration::from_secs(1);
 /// What a start needs.
 pub struct Start {
     pub loaded: Loaded,
-    /// The file to watch; none: the rules stay as they are.
-    pub config_path: Option<PathBuf>,
+    /// The config's file and what to watch; none: the rules stay as they are.
+    pub watch: Option<(PathBuf, Watched)>,
     pub clock: Arc<dyn Clock>,
     /// Where decisions are logged.
     pub decisions: Box<dyn Write + Send>,
@@ -100,7 +101,7 @@ pub struct Start {
 
 impl std::fmt::Debug for Start {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Start").field("config_path", &self.config_path).finish_non_exhaustive()
+        out.debug_struct("Start").field("watch", &self.watch).finish_non_exhaustive()
     }
 }
 
@@ -145,7 +146,6 @@ pub enum Ended {
 pub struct Running {
     check: CheckServer,
     ops: Server,
-    control: Option<Server>,
     door: Arc<Door>,
     readiness: Arc<Readiness>,
     writer: Writer,
@@ -164,7 +164,8 @@ pub struct Running {
 /// # Errors
 /// [`AppError`], with what to do about it; nothing runs then.
 pub async fn start(start: Start) -> Result<Running, AppError> {
-    let Start { loaded: Loaded { boot, rules, .. }, config_path, clock, decisions } = start;
+    let Start { loaded, watch, clock, decisions } = start;
+    let boot = loaded.boot.clone();
     let metrics = Arc::new(Metrics::new()?);
     let Opened { peppers, store, assertions, usage } = open(&boot, &clock).await?;
     let fetcher = Fetcher::new()?;
@@ -173,14 +174,12 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let check_listener = Listener::bind(&check_endpoint, "check").await?;
     let ops_listener = Listener::bind(&Endpoint::Tcp(boot.ops.addr), "ops").await?;
     let ops_tls = boot.ops.tls.as_ref().map(|tls| open::load_tls(tls, Protocol::Http1)).transpose()?;
-    let control_listener = match &boot.control {
-        Some(listen) => Some(Listener::bind(&door_of(listen, Protocol::Http1)?.0, "control").await?),
-        None => None,
-    };
     let (decisions, writer) = DecisionLog::start(decisions, QUEUE_LENGTH, &metrics).map_err(AppError::DecisionLog)?;
 
-    metrics.rules_changed(&rules.revision, rules.routes.iter().map(|route| &route.name), rules.usage_series_limit);
-    let rules = Arc::new(ArcSwap::from_pointee(rules));
+    let revision = Arc::clone(&loaded.rules.revision);
+    let reload_status = Arc::new(ReloadStatus::new(revision, clock.now()));
+    let (rules, reload) = take_rules(loaded, watch, &reload_status);
+    tell_rules(&rules.load(), &metrics);
     let tokens = Arc::new(Tokens::new(TOKENS_MAX));
     let counts = Arc::new(Counts::new(Arc::clone(&usage), Arc::clone(&store), Arc::clone(&rules), Arc::clone(&clock)));
     let gate = Arc::new(Gate {
@@ -204,10 +203,15 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     });
 
     let (tasks, end, flush_end) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
-    let reload_status = Arc::new(ReloadStatus::default());
     let (flush, flush_handle) = FlushUsage::new(Arc::clone(&usage), Arc::clone(&clock), boot.ledger_flush_interval);
     let flushing = tokio::spawn(flush.run(flush_end.clone()));
-    let parts = PartsOf::new(Arc::clone(&rules), Arc::clone(&reload_status), Arc::clone(&store), Arc::clone(flush_handle.status()));
+    let parts = PartsOf {
+        reload: reload_status,
+        store: Arc::clone(&store),
+        usage: Arc::clone(&usage),
+        flush: Arc::clone(flush_handle.status()),
+        clock: Arc::clone(&clock),
+    };
     let readiness = Arc::new(Readiness::starting(parts));
     for tls in [&check_tls, &ops_tls].into_iter().flatten() {
         tasks.spawn(Arc::clone(tls).watch(TLS_POLL, Arc::clone(&metrics), end.clone()));
@@ -235,11 +239,11 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         },
         end.clone(),
     ));
-    if let Some(path) = config_path {
-        tasks.spawn(reload::run(path, Arc::clone(&rules), Arc::clone(&reload_status), Arc::clone(&clock), end.clone()));
+    if let Some(reload) = reload {
+        let (rules, metrics) = (Arc::clone(&rules), Arc::clone(&metrics));
+        let after = move |looked: &Looked| after_reload(looked, &rules.load(), &metrics);
+        tasks.spawn(reload::run(reload, clock, after, end.clone()));
     }
-    let flush_status = Arc::clone(flush_handle.status());
-    tasks.spawn(follow_rules(rules, reload_status, flush_status, usage, store, Arc::clone(&metrics), clock, end.clone()));
 
     let options = ServerOptions {
         connection_age_max: Some(boot.max_connection_age).filter(|age| !age.is_zero()),
@@ -247,7 +251,6 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         ..ServerOptions::default()
     };
     let check = CheckServer::start(check_listener, check_tls, Arc::clone(&door), options).await;
-    let control = control_listener.map(|_listener| -> Server { todo_control() });
     let access = Access {
         token: boot.ops.token.as_ref().map(|token| token.expose().to_vec().into()),
         mutual_tls: boot.ops.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
@@ -263,7 +266,27 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let ops = Server::start(ops_listener, ops_tls, OPS_CONNECTIONS_MAX, metrics, move |connection| http::serve(connection, pages.clone()));
     readiness.set_ready();
     let Boot { drain_delay, grace, .. } = boot;
-    Ok(Running { check, ops, control, door, readiness, writer, tasks, end, flush_end, flushing, drain_delay, grace })
+    Ok(Running { check, ops, door, readiness, writer, tasks, end, flush_end, flushing, drain_delay, grace })
+}
+
+/// The rules in force from now on, and who changes them when the file changes.
+fn take_rules(loaded: Loaded, watch: Option<(PathBuf, Watched)>, status: &Arc<ReloadStatus>) -> (Arc<ArcSwap<Rules>>, Option<Reload>) {
+    let Loaded { boot, rules, .. } = loaded;
+    let rules = Arc::new(ArcSwap::from_pointee(rules));
+    let reload = watch.map(|(path, watched)| Reload::new(path, boot, watched, Arc::clone(&rules), Arc::clone(status)));
+    (rules, reload)
+}
+
+fn after_reload(looked: &Looked, rules: &Rules, metrics: &Metrics) {
+    match looked {
+        Looked::Unchanged | Looked::Changed => {}
+        Looked::Reloaded { .. } => tell_rules(rules, metrics),
+        Looked::Refused(_) => {}
+    }
+}
+
+fn tell_rules(rules: &Rules, metrics: &Metrics) {
+    metrics.rules_changed(&rules.revision, rules.routes.iter().map(|route| &route.name), rules.usage_series_limit);
 }
 
 impl Running {
@@ -289,18 +312,12 @@ impl Running {
 
     /// The orderly end, in the order that the head of this file tells.
     pub async fn shutdown(self) -> Ended {
-        let Self { check, ops, control, door, readiness, writer, tasks, end, flush_end, flushing, drain_delay, grace } = self;
+        let Self { check, ops, door, readiness, writer, tasks, end, flush_end, flushing, drain_delay, grace } = self;
         readiness.set_draining();
         check.announce_end().await;
         tokio::time::sleep(drain_delay).await;
 
-        let control = async {
-            match control {
-                Some(control) => control.shutdown(grace).await,
-                None => Drained::Cleanly,
-            }
-        };
-        let (drained, _) = tokio::join!(check.server.shutdown(grace), control);
+        let drained = check.server.shutdown(grace).await;
         end.cancel();
         tasks.close();
         tasks.wait().await;

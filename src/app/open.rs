@@ -52,9 +52,7 @@ pub(super) async fn open(boot: &Boot, clock: &Arc<dyn Clock>) -> Result<Opened, 
 pub(super) fn door_of(listen: &Listen, protocol: Protocol) -> Result<(Endpoint, Option<Arc<Tls>>), TlsError> {
     match listen {
         Listen::Tcp { addr, tls } => Ok((Endpoint::Tcp(*addr), tls.as_ref().map(|tls| load_tls(tls, protocol)).transpose()?)),
-        Listen::Unix { path, mode, group } => {
-            Ok((Endpoint::Unix { path: path.clone(), mode: *mode, group: group.clone() }, None))
-        }
+        Listen::Unix { path, mode, group } => Ok((Endpoint::Unix { path: path.clone(), mode: *mode, group: group.clone() }, None)),
     }
 }
 

@@ -99,6 +99,7 @@ async fn metrics(State(ops): State<Arc<Ops>>, Extension(peer): Extension<Peer>, 
     if !ops.access.admits(peer, &headers) {
         return refused();
     }
+    ops.readiness.measure(&ops.metrics);
     match ops.stats.user_totals().await {
         Ok(totals) => {
             let users = ops.series.write(&totals, &ops.metrics);

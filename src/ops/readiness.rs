@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
+use crate::telemetry::Metrics;
+
 const STARTING: u8 = 0;
 const READY: u8 = 1;
 const DRAINING: u8 = 2;
@@ -13,6 +15,8 @@ const DRAINING: u8 = 2;
 /// What the parts say about themselves right now.
 pub trait Parts: Send + Sync + fmt::Debug + 'static {
     fn report(&self) -> PartsReport;
+    /// Brings up to date the metrics that nobody counts as they happen.
+    fn measure(&self, metrics: &Metrics);
 }
 
 /// Each part in its own words.
@@ -21,6 +25,8 @@ pub struct PartsReport {
     pub config_revision: String,
     /// Why the newest config file is not the one in force.
     pub last_reload_error: Option<String>,
+    /// Settings that the newest config changes and only a restart takes into force.
+    pub restart_needed: Vec<&'static str>,
     /// None: it answers.
     pub store_error: Option<String>,
     /// None: it counts. Without it nothing is let through, so it decides about readiness.
@@ -54,6 +60,10 @@ impl Readiness {
 
     pub fn set_draining(&self) {
         self.stage.store(DRAINING, Ordering::Release);
+    }
+
+    pub fn measure(&self, metrics: &Metrics) {
+        self.parts.measure(metrics);
     }
 
     pub fn detail(&self) -> Detail {

@@ -40,6 +40,10 @@ impl Parts for Arc<Stub> {
             ..PartsReport::default()
         }
     }
+
+    fn measure(&self, metrics: &Metrics) {
+        metrics.config_last_reload_successful.set(0);
+    }
 }
 
 impl StatsSource for Stub {

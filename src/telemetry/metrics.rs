@@ -64,8 +64,8 @@ pub struct Metrics {
     pub store_operations: IntCounterVec,
     /// `operation`.
     pub store_operation_duration: HistogramVec,
-    /// `state`: active, disabled, revoked, expired.
-    pub keys: IntGaugeVec,
+    /// `kind`: key, user, corrupt.
+    pub store_records: IntGaugeVec,
     /// `event`: created, rotated, revoked, changed, imported; `result`: success, failure.
     pub key_events: IntCounterVec,
     /// `issuer`, and `result`: success, failure.
@@ -74,7 +74,12 @@ pub struct Metrics {
     pub key_set_last_success_timestamp: GaugeVec,
     /// `result`: success, failure.
     pub usage_flushes: IntCounterVec,
-    pub usage_last_flush_timestamp: Gauge,
+    pub usage_unflushed_seconds: Gauge,
+    pub ledger_slots: IntGauge,
+    pub ledger_slots_used: IntGauge,
+    pub ledger_quarantined: IntGauge,
+    pub ledger_growth_failures: IntCounter,
+    pub ledger_overflowed: IntCounter,
     pub usage_series: IntGauge,
     pub usage_series_limit: IntGauge,
     pub usage_overflow_users: IntGauge,
@@ -156,7 +161,7 @@ impl Metrics {
             cache_requests: maker.counters("cache_requests_total", "Cache look-ups.", &["cache", "result"])?,
             store_operations: maker.counters("store_operations_total", "Store operations.", &["operation", "result"])?,
             store_operation_duration,
-            keys: maker.gauges("keys", "API keys by state.", &["state"])?,
+            store_records: maker.gauges("store_records", "Records on the shelf; corrupt ones cannot be read.", &["kind"])?,
             key_events: maker.counters("key_events_total", "Changes to API keys.", &["event", "result"])?,
             key_set_fetches: maker.counters("key_set_fetches_total", "Fetches of issuers' key sets.", &["issuer", "result"])?,
             key_set_last_success_timestamp: maker.timestamps(
@@ -170,7 +175,13 @@ impl Metrics {
                 &["result"],
                 &[&["success"], &["failure"]],
             )?,
-            usage_last_flush_timestamp: maker.seconds("usage_last_flush_timestamp_seconds", "When usage was last flushed.")?,
+            usage_unflushed_seconds: maker.seconds("usage_unflushed_seconds", "Age of the oldest count that the history may lack.")?,
+            ledger_slots: maker.gauge("ledger_slots", "Slots of the ledger's file.")?,
+            ledger_slots_used: maker.gauge("ledger_slots_used", "Slots in use.")?,
+            ledger_quarantined: maker.gauge("ledger_quarantined", "Slots set aside as damaged.")?,
+            ledger_growth_failures: maker.counter("ledger_growth_failures_total", "Attempts to make room that failed.")?,
+            ledger_overflowed: maker
+                .counter("ledger_overflowed_total", "Counts that went to `other`: too many texts of one user in an hour.")?,
             usage_series: maker.gauge("usage_series", "Users that /metrics lists by name.")?,
             usage_series_limit: maker.gauge("usage_series_limit", "How many users /metrics lists by name at the most.")?,
             usage_overflow_users: maker.gauge("usage_overflow_users", "Users that /metrics counts together as __other__.")?,
