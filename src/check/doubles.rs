@@ -177,7 +177,7 @@ impl Shelf {
             Some(failure) => Err(failure.clone()),
             None => Ok(found),
         };
-        if asked.len() % 2 == 0 { Answer::ready(answer) } else { Answer::Pending(Box::pin(async { answer })) }
+        if asked.len().is_multiple_of(2) { Answer::ready(answer) } else { Answer::Pending(Box::pin(async { answer })) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod explain;
 mod matrix;
+mod resolve;
 mod ways;
 
 use std::collections::BTreeMap;
