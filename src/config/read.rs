@@ -92,6 +92,24 @@ pub(in crate::config) fn find(root: &Node, trail: &[Step], key_is_meant: bool) -
     (place, words)
 }
 
+/// Whether nothing was taken out at the end of the trail, or, where the trail leads nowhere, at the last value on it. What is absent
+/// from a mended value may have been there.
+pub(in crate::config) fn is_whole(root: &Node, trail: &[Step]) -> bool {
+    let mut here = root;
+    for step in trail {
+        let next = match (step, &here.value) {
+            (Step::Key(key), _) => entry(here, key).map(|entry| &entry.node),
+            (Step::Index(index), Value::List(items)) => items.get(*index),
+            (Step::Index(_), _) => None,
+        };
+        match next {
+            Some(next) => here = next,
+            None => break,
+        }
+    }
+    !here.mended
+}
+
 fn entry<'n>(node: &'n Node, key: &str) -> Option<&'n Entry> {
     match &node.value {
         Value::Mapping(mapping) => mapping.entries.iter().find(|entry| entry.key == key),
@@ -128,10 +146,12 @@ fn remove(root: &mut Node, trail: &[Step]) -> bool {
             let before = mapping.entries.len();
             mapping.entries.retain(|entry| entry.key != *key);
             mapping.removed.push(key.clone());
+            parent.mended = true;
             mapping.entries.len() < before
         }
         (Step::Index(index), Value::List(items)) if *index < items.len() => {
             items.remove(*index);
+            parent.mended = true;
             true
         }
         (Step::Key(_) | Step::Index(_), _) => false,

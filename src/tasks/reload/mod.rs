@@ -52,14 +52,7 @@ pub struct ReloadReport {
 impl ReloadStatus {
     /// As it is after start-up.
     pub fn new(revision: Arc<str>, now: Timestamp) -> Self {
-        Self(Mutex::new(ReloadReport {
-            last_ok: now,
-            revision,
-            last_error: None,
-            restart_needed: Vec::new(),
-            successes: 0,
-            failures: 0,
-        }))
+        Self(Mutex::new(ReloadReport { last_ok: now, revision, last_error: None, restart_needed: Vec::new(), successes: 0, failures: 0 }))
     }
 
     pub fn report(&self) -> ReloadReport {
