@@ -35,6 +35,8 @@ pub mod secrets;
 
 pub mod jose;
 
+pub mod config;
+
 pub mod store;
 
 pub mod usage;
@@ -42,3 +44,5 @@ pub mod usage;
 pub mod check;
 
 pub mod tasks;
+
+pub mod cli;

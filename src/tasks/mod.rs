@@ -4,4 +4,6 @@
 
 pub mod refresh_jwks;
 
+pub mod reload;
+
 pub mod rotate_keys;
