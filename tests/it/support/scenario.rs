@@ -17,6 +17,28 @@ use crate::support::upstream::Upstream;
 /// The secret that the tests sign the scenarios' HS256 tokens with.
 pub const JWT_SECRET: &str = "a secret of the tests, long enough for HS256";
 
+/// The two kinds of listener that the battery runs against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// The quickstart's.
+    Shipped,
+    /// Nothing but Tollgate defends.
+    Careless,
+}
+
+impl Listener {
+    pub const BOTH: [Self; 2] = [Self::Shipped, Self::Careless];
+
+    /// The quickstart behind this kind of listener.
+    pub fn plan(self) -> Plan {
+        let plan = Plan::of("quickstart");
+        match self {
+            Self::Shipped => plan,
+            Self::Careless => plan.careless(),
+        }
+    }
+}
+
 /// A scenario's texts before it starts.
 #[derive(Debug)]
 pub struct Plan {
@@ -61,6 +83,27 @@ impl Plan {
     pub fn with_routes(mut self, entries: &str) -> Self {
         self.tollgate.push_str(entries);
         self
+    }
+
+    /// Takes every defence out of the quickstart's listener, so that only Tollgate defends: nothing removed early, paths as they came,
+    /// underscores allowed, headers joined by Envoy, nothing validated.
+    #[must_use]
+    pub fn careless(self) -> Self {
+        let kept = ["user", "x-user-id", "x-org-id", "x-key-id", "x-scopes", "x-tier", "x-original-url", "x-rewrite-url"];
+        let bare = kept.iter().fold(self, |plan, name| plan.envoy_with(&format!("                        - remove: {name}\n"), ""));
+        bare.envoy_with("headers_with_underscores_action: REJECT_REQUEST", "headers_with_underscores_action: ALLOW")
+            .envoy_with("normalize_path: true", "normalize_path: false")
+            .envoy_with("merge_slashes: true", "merge_slashes: false")
+            .envoy_with("path_with_escaped_slashes_action: REJECT_REQUEST", "path_with_escaped_slashes_action: KEEP_UNCHANGED")
+            .envoy_with("encode_raw_headers: true", "encode_raw_headers: false")
+            .envoy_with("validate_mutations: true", "validate_mutations: false")
+    }
+
+    /// Lets credentials fail as often as a battery of bad ones needs.
+    #[must_use]
+    pub fn unguarded(self) -> Self {
+        let guard = "guard: { per_address: { failures_per_minute: 1000000 }, per_key_prefix: { failures_per_minute: 1000000 } }";
+        self.tollgate_with("errors: standard\n", &format!("errors: standard\n{guard}\n"))
     }
 
     /// Starts everything, with an upstream on the socket of the quickstart.

@@ -32,6 +32,8 @@ pub struct Seen {
     pub path: String,
     pub headers: BTreeMap<String, String>,
     pub body: String,
+    /// Names of the fields that came after the body.
+    pub trailers: Vec<String>,
 }
 
 type Answer = dyn Fn(&Seen) -> (u16, String) + Send + Sync;
@@ -159,14 +161,19 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, memory: Arc<Memory>,
         let answer = Arc::clone(&answer);
         async move {
             let (parts, body) = request.into_parts();
-            let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            let (trailers, body): (http::HeaderMap, Bytes) = match body.collect().await {
+                Ok(body) => (body.trailers().cloned().unwrap_or_default(), body.to_bytes()),
+                Err(_) => Default::default(),
+            };
             let mut headers = BTreeMap::<String, String>::new();
             for (name, value) in &parts.headers {
                 let value = String::from_utf8_lossy(value.as_bytes());
                 headers.entry(name.as_str().to_owned()).and_modify(|known| *known = format!("{known}, {value}")).or_insert_with(|| value.into_owned());
             }
             let path = parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str).to_owned();
-            let seen = Seen { method: parts.method.to_string(), path, headers, body: String::from_utf8_lossy(&body).into_owned() };
+            let trailers = trailers.keys().map(|name| name.as_str().to_owned()).collect();
+            let body = String::from_utf8_lossy(&body).into_owned();
+            let seen = Seen { method: parts.method.to_string(), path, headers, body, trailers };
             let (status, text) = answer(&seen);
             remember(&memory, seen);
             let response = Response::builder().status(status).header("content-type", "application/json").body(Full::new(Bytes::from(text)));
