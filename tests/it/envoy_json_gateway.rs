@@ -23,7 +23,7 @@ fn auth_service() -> Upstream {
         let name = body["username"].as_str().unwrap_or_default().to_owned();
         let mut users = users.lock().expect("no panic while held");
         match (seen.method.as_str(), seen.path.as_str()) {
-            ("POST", "/auth/users") if users.insert(name) => (201, json!({ "created": true }).to_string()),
+            ("POST", "/auth/users") if users.insert(name.clone()) => (201, json!({ "created": true }).to_string()),
             ("POST", "/auth/users") => (409, json!({ "created": false }).to_string()),
             ("POST", "/auth/token") if users.contains(&name) => {
                 let token = jwt::hs256(&jwt::claims("auth", "gateway", &name), JWT_SECRET);

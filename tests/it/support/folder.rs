@@ -34,11 +34,6 @@ impl Folder {
         std::fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         path
     }
-
-    pub fn read(&self, name: &str) -> String {
-        let path = self.path().join(name);
-        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-    }
 }
 
 impl Drop for Folder {

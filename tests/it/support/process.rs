@@ -65,10 +65,6 @@ impl Process {
         self
     }
 
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.standard_output).unwrap_or_default()).into_owned()
     }

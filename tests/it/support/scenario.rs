@@ -1,7 +1,6 @@
 //! A folder of `envoy/` brought to life: its bootstrap, its rules, and upstreams that echo.
 
 use std::path::Path;
-use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -152,10 +151,6 @@ impl Scenario {
 
     pub fn client(&self) -> Client {
         self.envoy.client()
-    }
-
-    pub fn path(&self) -> PathBuf {
-        self.folder.path().to_path_buf()
     }
 
     /// Makes a key for a user of its own organisation, or of the one named, and returns its text.
