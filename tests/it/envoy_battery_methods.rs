@@ -67,7 +67,12 @@ fn connect_and_upgrades_are_refused() {
         "                codec_type: AUTO\n",
         "                codec_type: AUTO\n                upgrade_configs: [{ upgrade_type: websocket }]\n",
     ));
-    let upgrade = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")];
+    let upgrade = [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
     assert_eq!(battery.status("GET", "/area/x", "api.example.com", &upgrade), 403);
     let status = battery.status("CONNECT", "api.example.com:443", "api.example.com:443", &[]);
     assert!(matches!(status, 400..=499), "{status}");
@@ -82,18 +87,21 @@ fn only_the_exact_preflight_passes_and_only_where_a_route_says_so() {
         let client = battery.scenario.client();
         let origin = ("origin", "https://app.example.com");
         let method = ("access-control-request-method", "POST");
-        let status = |verb: &str, target: &str, headers: &[(&str, &str)], body: &[u8]| client.raw(&message(verb, target, "api.example.com", headers, body)).status;
+        let status = |verb: &str, target: &str, headers: &[(&str, &str)], body: &[u8]| {
+            client.raw(&message(verb, target, "api.example.com", headers, body)).status
+        };
         assert_eq!(status("OPTIONS", "/shared", &[origin, method], b""), 200, "{listener:?}: the exact shape");
-        let look_alikes: [(&str, &str, &[(&str, &str)], &[u8]); 6] = [
-            ("OPTIONS", "/area/x", &[origin, method], b""),
-            ("OPTIONS", "/area/x", &[], b""),
-            ("OPTIONS", "/shared", &[], b""),
-            ("OPTIONS", "/shared", &[origin], b""),
-            ("OPTIONS", "/shared", &[method], b""),
-            ("OPTIONS", "/shared", &[origin, method], b"{}"),
+        let both = [origin, method];
+        let look_alikes = [
+            ("/area/x", &both[..], ""),
+            ("/area/x", &[], ""),
+            ("/shared", &[], ""),
+            ("/shared", &both[..1], ""),
+            ("/shared", &both[1..], ""),
+            ("/shared", &both, "{}"),
         ];
-        for (verb, target, headers, body) in look_alikes {
-            let status = status(verb, target, headers, body);
+        for (target, headers, body) in look_alikes {
+            let status = status("OPTIONS", target, headers, body.as_bytes());
             assert!(matches!(status, 401 | 405), "{listener:?} {target} {headers:?}: {status}");
         }
         assert_eq!(status("GET", "/shared", &[origin, method], b""), 401);
@@ -128,7 +136,17 @@ fn what_is_no_host_is_refused() {
     for listener in Listener::BOTH {
         let battery = Battery::start(listener.plan());
         let long = format!("{}.example.com", "a".repeat(64));
-        for host in ["", "user@admin.example.com", "admin.example.com/x", "admin example.com", "ädmin.example.com", "a:0x", "a:99999", "a:port", &long] {
+        for host in [
+            "",
+            "user@admin.example.com",
+            "admin.example.com/x",
+            "admin example.com",
+            "ädmin.example.com",
+            "a:0x",
+            "a:99999",
+            "a:port",
+            &long,
+        ] {
             let status = battery.status("GET", "/area/x", host, &[]);
             assert_eq!(status, 400, "{listener:?} {host:?}");
         }

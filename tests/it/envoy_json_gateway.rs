@@ -108,7 +108,9 @@ fn what_the_table_does_not_list_is_404_and_reaches_no_service() {
     let gateway = Gateway::start();
     let token = gateway.sign_up("alice");
     let before = gateway.auth.count();
-    for (method, target) in [("GET", "/no-such-route"), ("POST", "/auth/admin"), ("GET", "/profiles/7/secrets"), ("GET", "/auth"), ("GET", "/")] {
+    for (method, target) in
+        [("GET", "/no-such-route"), ("POST", "/auth/admin"), ("GET", "/profiles/7/secrets"), ("GET", "/auth"), ("GET", "/")]
+    {
         for token in [None, Some(token.as_str())] {
             let reply = gateway.ask(method, target, token, if method == "POST" { "{}" } else { "" });
             assert_eq!(reply.status, 404, "{method} {target}: {}", reply.text());
@@ -147,6 +149,10 @@ fn the_unfinished_stats_are_there_for_those_who_may_see_them() {
     let reply = gateway.ask("GET", "/stats", Some(&operator), "");
     assert_eq!(reply.status, 200, "{}", reply.text());
     let rows = reply.json()["stats"].clone();
-    let row = rows.as_array().expect("rows").iter().find(|row| row["user"] == "alice" && row["route"] == "profiles.list" && row["outcome"] == "allowed");
+    let row = rows
+        .as_array()
+        .expect("rows")
+        .iter()
+        .find(|row| row["user"] == "alice" && row["route"] == "profiles.list" && row["outcome"] == "allowed");
     assert_eq!(row.expect("a row")["count"], 4, "{rows}");
 }

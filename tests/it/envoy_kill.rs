@@ -21,7 +21,8 @@ fn rounds() -> u64 {
 #[test]
 fn no_answer_is_lost_and_none_counted_twice_through_kill_9() {
     let mut scenario = Plan::of("quickstart").start();
-    let keys: Vec<String> = (0..USERS).map(|user| scenario.key(&format!("user-{user}"), "enterprise", &["conversations:read", "tollgate:unlimited"])).collect();
+    let keys: Vec<String> =
+        (0..USERS).map(|user| scenario.key(&format!("user-{user}"), "enterprise", &["conversations:read", "tollgate:unlimited"])).collect();
     let requests = keys.iter().flat_map(|key| {
         let authorization = format!("Bearer {key}");
         let request = message("GET", "/api/v1/conversations", "api.example.com", &[("authorization", &authorization)], b"");

@@ -168,7 +168,8 @@ fn the_access_log_says_who_and_why_and_under_which_rules() {
     let log = scenario.envoy.access_log();
     let line = |status: u64| log.iter().find(|line| line["status"] == status).unwrap_or_else(|| panic!("{log:?}"));
     let allowed = line(200);
-    for (name, value) in [("user", "paula"), ("key_id", &*key.id), ("decision", "allow"), ("reason", "ok"), ("route", "conversations.list")] {
+    for (name, value) in [("user", "paula"), ("key_id", &*key.id), ("decision", "allow"), ("reason", "ok"), ("route", "conversations.list")]
+    {
         assert_eq!(allowed[name], value, "{name} in {allowed}");
     }
     let denied = line(401);
@@ -188,7 +189,9 @@ fn with_tollgate_away_the_answer_is_503_and_the_next_start_serves_at_once() {
     assert_eq!(reply.status, 503, "{reply:?}");
     assert_eq!(scenario.upstream.count(), 0);
     scenario.tollgate.restart();
-    crate::support::process::wait_until("Envoy has found the new process", || scenario.client().bearer("/api/v1/conversations", &key).status == 200);
+    crate::support::process::wait_until("Envoy has found the new process", || {
+        scenario.client().bearer("/api/v1/conversations", &key).status == 200
+    });
 }
 
 #[test]

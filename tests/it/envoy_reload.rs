@@ -45,7 +45,9 @@ fn a_hundred_reloads_fail_no_request_and_mix_no_rules() {
         } else {
             write_whole(&scenario, &marked(&scenario.rules, reload));
             let shown = format!("{reload}.enterprise");
-            wait_until("the new rules are in force", || scenario.client().raw(&request).upstream_header("x-tier").as_deref() == Some(&shown));
+            wait_until("the new rules are in force", || {
+                scenario.client().raw(&request).upstream_header("x-tier").as_deref() == Some(&shown)
+            });
         }
     }
     load.finish().assert_flawless(1000);

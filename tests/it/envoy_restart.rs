@@ -98,7 +98,8 @@ fn after_sigterm_every_answer_is_counted_exactly() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let plan = Plan::of("quickstart").tollgate_with("errors: standard\n", "errors: standard\nlifecycle: { drain_delay: 60s, grace: 60s }\n");
+    let plan =
+        Plan::of("quickstart").tollgate_with("errors: standard\n", "errors: standard\nlifecycle: { drain_delay: 60s, grace: 60s }\n");
     let mut scenario = plan.start();
     scenario.tollgate.process.signal(Signal::TERM);
     wait_until("it says that it is going", || scenario.tollgate.ops("/readyz").status == 503);

@@ -86,7 +86,8 @@ fn each_of_the_eight_scopes_opens_its_routes_and_no_other() {
 fn access_tokens_carry_their_scopes_and_only_the_issuers_are_believed() {
     let (scenario, signer) = reva();
     let claims = jwt::claims("https://auth.reva.example", "https://api.reva.example", "u-17");
-    let claims = jwt::with(claims, json!({ "scope": "conversations:read analytics:read", "org_id": "org-1", "client_id": "abc", "tier": "pro" }));
+    let claims =
+        jwt::with(claims, json!({ "scope": "conversations:read analytics:read", "org_id": "org-1", "client_id": "abc", "tier": "pro" }));
     let token = signer.sign(&claims);
     for (method, target, wanted) in ROUTES {
         let allowed = ["conversations:read", "analytics:read"].contains(&wanted);
@@ -107,7 +108,8 @@ fn keys_have_the_form_of_the_document_and_are_kept_as_hashes() {
     let test = scenario.new_key(&NewKey { user: "u1", scopes: &["conversations:read"], environment: "test", ..NewKey::default() });
     assert!(live.text.starts_with("reva_live_sk_") && test.text.starts_with("reva_test_sk_"), "{live:?} {test:?}");
     ask(&scenario, "GET", "/api/v1/conversations", &live.text, &[]);
-    let shown = crate::support::tollgate::run_json(scenario.folder.path(), &["keys", "show", &live.id, "--config", "tollgate.yaml", "--json"]);
+    let shown =
+        crate::support::tollgate::run_json(scenario.folder.path(), &["keys", "show", &live.id, "--config", "tollgate.yaml", "--json"]);
     assert!(!shown.to_string().contains(&live.text), "{shown}");
     for field in ["id", "name", "scopes", "created", "last_used"] {
         assert_ne!(shown[field], Value::Null, "{field} in {shown}");
@@ -147,7 +149,8 @@ fn keys_for_testing_open_the_sandbox_and_nothing_else() {
 #[test]
 fn an_organisation_sees_its_own_and_another_one_nothing() {
     let (scenario, signer) = reva();
-    let key = scenario.new_key(&NewKey { user: "u1", organization: Some("org-1"), scopes: &["conversations:read"], ..NewKey::default() }).text;
+    let key =
+        scenario.new_key(&NewKey { user: "u1", organization: Some("org-1"), scopes: &["conversations:read"], ..NewKey::default() }).text;
     let own = ask(&scenario, "GET", "/api/v1/organizations/org-1/conversations", &key, &[]);
     assert_eq!(own.upstream_header("x-org-id").as_deref(), Some("org-1"), "{}", own.text());
     let claims = jwt::claims("https://auth.reva.example", "https://api.reva.example", "u2");
@@ -175,7 +178,8 @@ fn stats_show_the_callers_organisation_and_no_other() {
     }
     let text = ask(&scenario, "GET", "/stats", &viewer, &[]).text();
     let rows = serde_json::from_str::<Value>(&text).expect("JSON")["stats"].clone();
-    let of_first = rows.as_array().expect("rows").iter().find(|row| row["user"] == "u1" && row["outcome"] == "allowed").expect("a row").clone();
+    let of_first =
+        rows.as_array().expect("rows").iter().find(|row| row["user"] == "u1" && row["outcome"] == "allowed").expect("a row").clone();
     assert_eq!(of_first["count"], 2, "{rows}");
     assert!(!text.contains("u2"), "{text}");
 }

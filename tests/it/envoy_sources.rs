@@ -35,7 +35,8 @@ fn token(issuer: &str, subject: &str) -> String {
 fn one_subject_of_three_sources_is_three_users() {
     let scenario = two_issuers();
     let key = scenario.new_key(&NewKey { user: "sam", tier: "free", scopes: &["conversations:read"], ..NewKey::default() }).text;
-    let credentials = [("sam", key), ("demo:sam", token("https://id.demo.example", "sam")), ("partner:sam", token("https://id.partner.example", "sam"))];
+    let credentials =
+        [("sam", key), ("demo:sam", token("https://id.demo.example", "sam")), ("partner:sam", token("https://id.partner.example", "sam"))];
     for (user, credential) in &credentials {
         // Each has a burst of ten of its own, used to the end before the next one begins.
         let mut allowed = 0;
@@ -52,7 +53,10 @@ fn one_subject_of_three_sources_is_three_users() {
         assert_eq!(counted(scenario.folder.path(), user, "allowed"), allowed, "{user}");
         let series = scenario.tollgate.ops("/metrics/usage").text();
         let label = format!("user=\"{user}\"");
-        let line = series.lines().find(|line| line.contains(&label) && line.contains("allowed")).unwrap_or_else(|| panic!("no {label} in {series}"));
+        let line = series
+            .lines()
+            .find(|line| line.contains(&label) && line.contains("allowed"))
+            .unwrap_or_else(|| panic!("no {label} in {series}"));
         assert!(line.ends_with(&format!(" {allowed}")), "{line}");
     }
 }

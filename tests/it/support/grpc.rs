@@ -57,7 +57,8 @@ async fn over_unix(path: PathBuf) -> Result<Channel, tonic::transport::Error> {
 
 /// A check as Envoy sends it with `encode_raw_headers`.
 pub fn check_request(method: &str, target: &str, headers: &[(&str, &[u8])]) -> CheckRequest {
-    let headers = headers.iter().map(|(name, value)| HeaderValue { key: (*name).to_owned(), raw_value: value.to_vec(), ..HeaderValue::default() });
+    let headers =
+        headers.iter().map(|(name, value)| HeaderValue { key: (*name).to_owned(), raw_value: value.to_vec(), ..HeaderValue::default() });
     let http = HttpRequest {
         method: method.to_owned(),
         path: target.to_owned(),

@@ -63,21 +63,21 @@ impl Client {
         Self { port }
     }
 
-    pub fn get(&self, target: &str, headers: &[(&str, &str)]) -> Reply {
+    pub fn get(self, target: &str, headers: &[(&str, &str)]) -> Reply {
         self.send("GET", target, headers, "")
     }
 
-    pub fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+    pub fn send(self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Reply {
         self.raw(&message(method, target, "api.example.com", headers, body.as_bytes()))
     }
 
     /// A GET with a bearer credential.
-    pub fn bearer(&self, target: &str, credential: &str) -> Reply {
+    pub fn bearer(self, target: &str, credential: &str) -> Reply {
         self.get(target, &[("authorization", &format!("Bearer {credential}"))])
     }
 
     /// Sends bytes as they are and reads one reply.
-    pub fn raw(&self, bytes: &[u8]) -> Reply {
+    pub fn raw(self, bytes: &[u8]) -> Reply {
         let mut connection = Connection::open(self.port).expect("the port is open");
         connection.exchange(bytes).unwrap_or_else(|error| panic!("{error} for {}", String::from_utf8_lossy(bytes)))
     }

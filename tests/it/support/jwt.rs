@@ -50,7 +50,8 @@ impl Es256 {
         let point = rcgen::PublicKeyData::der_bytes(&self.pair);
         let (x, y) = point[1..].split_at(32);
         let text = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
-        json!({ "keys": [{ "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": self.id, "x": text(x), "y": text(y) }] }).to_string()
+        json!({ "keys": [{ "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": self.id, "x": text(x), "y": text(y) }] })
+            .to_string()
     }
 
     /// An access token of the type that RFC 9068 names.

@@ -45,7 +45,11 @@ impl Tollgate {
     pub fn start(folder: &Path, file: &str, check: CheckAt, ops_port: u16) -> Self {
         let mut command = program();
         command.args(["serve", "--config", file]);
-        let ready = || check.accepts() && TcpStream::connect(("127.0.0.1", ops_port)).is_ok() && Client::new(ops_port).get("/readyz", &[]).status == 200;
+        let ready = || {
+            check.accepts()
+                && TcpStream::connect(("127.0.0.1", ops_port)).is_ok()
+                && Client::new(ops_port).get("/readyz", &[]).status == 200
+        };
         let process = Process::start("tollgate", command, folder).ready(ready);
         Self { process, check, ops_port, folder: folder.to_path_buf(), file: file.to_owned() }
     }

@@ -102,7 +102,11 @@ impl Upstream {
         })
     }
 
-    fn start<F>(port: Option<u16>, answer: Arc<Answer>, run: impl FnOnce(Arc<Memory>, Arc<Answer>, oneshot::Receiver<()>) -> F + Send + 'static) -> Self
+    fn start<F>(
+        port: Option<u16>,
+        answer: Arc<Answer>,
+        run: impl FnOnce(Arc<Memory>, Arc<Answer>, oneshot::Receiver<()>) -> F + Send + 'static,
+    ) -> Self
     where
         F: Future<Output = ()>,
     {
@@ -168,7 +172,10 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, memory: Arc<Memory>,
             let mut headers = BTreeMap::<String, String>::new();
             for (name, value) in &parts.headers {
                 let value = String::from_utf8_lossy(value.as_bytes());
-                headers.entry(name.as_str().to_owned()).and_modify(|known| *known = format!("{known}, {value}")).or_insert_with(|| value.into_owned());
+                headers
+                    .entry(name.as_str().to_owned())
+                    .and_modify(|known| *known = format!("{known}, {value}"))
+                    .or_insert_with(|| value.into_owned());
             }
             let path = parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str).to_owned();
             let trailers = trailers.keys().map(|name| name.as_str().to_owned()).collect();
