@@ -31,8 +31,18 @@ pub mod model;
 
 pub mod clock;
 
+pub mod secrets;
+
 pub mod jose;
+
+pub mod config;
 
 pub mod store;
 
+pub mod usage;
+
 pub mod check;
+
+pub mod tasks;
+
+pub mod cli;

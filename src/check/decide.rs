@@ -63,6 +63,8 @@ pub enum Particulars {
     Scopes(String),
     /// The versions there are.
     Versions(Vec<Arc<str>>),
+    /// The value of `Link`: where the retired version and its successor are documented.
+    Link(String),
     /// `Retry-After`, whole seconds, at least 1.
     RetryAfter(u32),
     /// A refusal by limits, with the levels for the headers.

@@ -1,6 +1,21 @@
 //! The verbs: the request's way, one room a file, in walking order.
+//!
+//! The corridor below names the rooms in their order and awaits what they judge; it decides nothing itself. Whoever reads it
+//! top-down reads what happens to a request. It must not mention: concrete stores, `config`, `grpc`, `issuer`.
 
-pub mod reasons;
+pub mod find_route;
+
+pub mod take_credential;
+
+pub mod guard;
+
+pub mod prove;
+
+pub mod resolve;
+
+pub mod authorise;
+
+pub mod pin_version;
 
 pub mod prepare;
 
@@ -9,3 +24,241 @@ pub mod throttle;
 pub mod meter;
 
 pub mod decide;
+
+pub mod reasons;
+
+mod seen;
+
+mod tell;
+
+#[cfg(test)]
+mod samples;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
+mod doubles;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+pub use crate::check::seen::Room;
+pub use crate::check::seen::Seen;
+pub use crate::check::seen::Step;
+
+use crate::check::authorise::authorise;
+use crate::check::decide::Exit;
+use crate::check::decide::Grant;
+use crate::check::decide::decide;
+use crate::check::find_route::find_route;
+use crate::check::guard::Guard;
+use crate::check::pin_version::pin_version;
+use crate::check::prepare::prepare;
+use crate::check::prove::Proof;
+use crate::check::prove::Unproven;
+use crate::check::prove::prove;
+use crate::check::resolve::FoundFacts;
+use crate::check::resolve::KeyFact;
+use crate::check::resolve::UserFact;
+use crate::check::resolve::resolve;
+use crate::check::take_credential::Shown;
+use crate::check::take_credential::take_credential;
+use crate::check::throttle::Admission;
+use crate::check::throttle::Answered;
+use crate::check::throttle::Questions;
+use crate::check::throttle::enter;
+use crate::check::throttle::questions;
+use crate::check::throttle::throttle;
+use crate::jose::Assertions;
+use crate::jose::Tokens;
+use crate::model::caller::Caller;
+use crate::model::claims::VerifiedClaims;
+use crate::model::request::Request;
+use crate::model::rules::Managed;
+use crate::model::rules::Rules;
+use crate::model::rules::TokenId;
+use crate::model::time::Timestamp;
+use crate::model::usage::Tally;
+use crate::secrets::Peppers;
+use crate::store::Facts;
+use crate::store::Limits;
+use crate::store::Take;
+
+/// What the corridor asks on a request's way.
+#[derive(Debug)]
+pub struct Gate {
+    pub facts: Arc<dyn Facts>,
+    pub limits: Arc<dyn Limits>,
+    pub ledger: Arc<dyn Tally>,
+    pub tokens: Arc<Tokens>,
+    pub assertions: Arc<Assertions>,
+    pub peppers: Arc<Peppers>,
+    pub guard: Guard,
+}
+
+/// One request's way from its first room to its last.
+///
+/// # Errors
+/// [`Exit::Denied`] is an answer, [`Exit::Failed`] is none.
+pub async fn check<'r>(
+    request: &'r Request<'r>,
+    gate: &'r Gate,
+    rules: &'r Rules,
+    seen: &mut Seen<'r>,
+    now: Timestamp,
+) -> Result<Grant<'r>, Exit> {
+    let ended = walk(request, gate, rules, seen, now).await;
+    if let Err(Exit::Denied(denial)) = &ended
+        && let Some(caller) = &seen.caller
+        && let Some(line) = meter::refusal(caller, &seen.label, denial.reason, now)
+    {
+        // The answer is no, counted or not.
+        let _ = gate.ledger.add(&line, 1);
+    }
+    ended
+}
+
+async fn walk<'r>(
+    request: &'r Request<'r>,
+    gate: &'r Gate,
+    rules: &'r Rules,
+    seen: &mut Seen<'r>,
+    now: Timestamp,
+) -> Result<Grant<'r>, Exit> {
+    let found = seen.pass(Room::FindRoute, find_route(request, rules), |found| found.route.name.to_string())?;
+    seen.route = Some(found.route);
+    seen.label = meter::label(&found);
+    let client = request.client_address(rules.trusted_hops);
+    let shown = seen.pass(Room::TakeCredential, take_credential(request, &found, rules), tell::shown)?;
+    seen.pass(Room::Guard, gate.guard.judge(&shown, client, &rules.guard, now), |()| String::new())?;
+    let identified = identify(&shown, gate, rules, seen, now).await;
+    learn(&identified, &shown, client, gate, rules, now);
+    let caller = identified?;
+    seen.caller.clone_from(&caller);
+    let permit = seen.pass(Room::Authorise, authorise(caller, &found), |permit| permit.reason().row().label.to_owned())?;
+    let pinned = seen.pass(Room::PinVersion, pin_version(request, &found, permit.caller(), rules), tell::pinned)?;
+    let questions = questions(&permit, client, rules);
+    let prepared = seen.pass(Room::Prepare, prepare(permit, pinned, &shown, rules, &gate.assertions, now), tell::prepared)?;
+    let admission = take_limits(&questions, gate, rules, seen, now).await?;
+    let usage = meter::meter(&prepared, &seen.label, now);
+    let counted = meter::count(&usage, &*gate.ledger);
+    let counted = seen.pass(Room::Meter, counted, |_| "counted".to_owned())?;
+    Ok(decide(prepared, admission, counted))
+}
+
+/// From what was shown to who it is: prove, look up, resolve.
+async fn identify<'r>(
+    shown: &Shown<'r>,
+    gate: &Gate,
+    rules: &Rules,
+    seen: &mut Seen<'_>,
+    now: Timestamp,
+) -> Result<Option<Arc<Caller>>, Exit> {
+    let proof = seen.pass(Room::Prove, prove(shown, rules, &gate.tokens, now), tell::proof)?;
+    let facts = find_facts(&proof, gate, rules).await;
+    let resolved = resolve(&proof, shown.paired_key, &facts, rules, &gate.peppers, now);
+    seen.pass(Room::Resolve, resolved, tell::caller)
+}
+
+/// The facts behind a proof, or the failure to get them: the file's keys first, then the shelf's; a user only where one rules.
+async fn find_facts(proof: &Proof<'_>, gate: &Gate, rules: &Rules) -> FoundFacts {
+    match proof {
+        Proof::Nobody | Proof::Principal(_) => FoundFacts::NONE,
+        Proof::OwnKey(own) => with_owner(find_key(own.id, gate, rules).await, gate, rules).await,
+        Proof::ForeignKey(text) => with_owner(find_imported_key(text, gate).await, gate, rules).await,
+        Proof::Token(claims) => find_token_facts(claims, gate, rules).await,
+    }
+}
+
+async fn find_key(id: &str, gate: &Gate, rules: &Rules) -> KeyFact {
+    match rules.file_keys.get(id) {
+        Some(record) => KeyFact::InFile(Arc::clone(record)),
+        None => KeyFact::FromStore(gate.facts.key(id).await),
+    }
+}
+
+async fn find_imported_key(text: &str, gate: &Gate) -> KeyFact {
+    let mut found = Ok(None);
+    for digest in gate.peppers.imported_digests(text.as_bytes()) {
+        found = gate.facts.key_by_digest(&digest).await;
+        if !matches!(found, Ok(None)) {
+            break;
+        }
+    }
+    KeyFact::FromStore(found)
+}
+
+async fn with_owner(key: KeyFact, gate: &Gate, rules: &Rules) -> FoundFacts {
+    let user = match &key {
+        KeyFact::FromStore(Ok(Some(record))) => UserFact::FromStore(gate.facts.user(rules.local.name.as_str(), record.user.as_str()).await),
+        KeyFact::NotAsked | KeyFact::InFile(_) | KeyFact::FromStore(Ok(None) | Err(_)) => UserFact::NotAsked,
+    };
+    FoundFacts { key, user }
+}
+
+async fn find_token_facts(claims: &VerifiedClaims, gate: &Gate, rules: &Rules) -> FoundFacts {
+    let mut facts = FoundFacts::NONE;
+    let Some(issuer) = rules.issuers.get(claims.issuer) else { return facts };
+    if let (TokenId::NamesKey, Some(id)) = (issuer.token_id, &claims.token_id) {
+        facts.key = if names_a_key(id) { find_key(id, gate, rules).await } else { KeyFact::FromStore(Ok(None)) };
+    }
+    if issuer.managed == Managed::Yes {
+        facts.user = UserFact::FromStore(gate.facts.user(issuer.source.name.as_str(), claims.subject.as_str()).await);
+    }
+    facts
+}
+
+/// A text outside the grammar of key ids never reaches the shelf.
+fn names_a_key(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+/// Tells the guard how the credential fared. Failures of ours are nobody's failed guess.
+fn learn(
+    identified: &Result<Option<Arc<Caller>>, Exit>,
+    shown: &Shown<'_>,
+    client: Option<IpAddr>,
+    gate: &Gate,
+    rules: &Rules,
+    now: Timestamp,
+) {
+    match identified {
+        Ok(Some(_)) => gate.guard.record_proven(shown),
+        Err(Exit::Denied(denial)) if denial.reason.row().http == 401 => gate.guard.record_failure(shown, client, &rules.guard, now),
+        Ok(None) | Err(Exit::Denied(_) | Exit::Failed(_)) => {}
+    }
+}
+
+/// The two questions to the limiter; the second is asked only of those whom the first let in.
+async fn take_limits(
+    questions: &Questions<'_>,
+    gate: &Gate,
+    rules: &Rules,
+    seen: &mut Seen<'_>,
+    now: Timestamp,
+) -> Result<Admission, Exit> {
+    let answer = ask(&questions.shared(), gate, now).await;
+    let entered = seen.pass(Room::Throttle, enter(questions, answer, rules), |_| "route and address admit".to_owned())?;
+    let answer = ask(&questions.own(), gate, now).await;
+    seen.pass(Room::Throttle, throttle(questions, entered, answer, rules), tell::admission)
+}
+
+async fn ask(takes: &[Take<'_>], gate: &Gate, now: Timestamp) -> Answered {
+    if takes.is_empty() {
+        return Answered::NotAsked;
+    }
+    Answered::Asked(gate.limits.take(takes, now).await)
+}
+
+impl From<Unproven> for Exit {
+    fn from(unproven: Unproven) -> Self {
+        match unproven {
+            Unproven::Denied(denial) => Self::Denied(denial),
+            Unproven::KeysMissing(fault) => Self::Failed(fault),
+        }
+    }
+}

@@ -1,16 +1,37 @@
-//! The limiter's answer, or its failure, judged.
+//! Which buckets a request must pass, and the limiter's answer, or its failure, judged.
+//!
+//! Two questions: the buckets of the route and of the address first, by themselves, then whatever belongs to the caller, all or
+//! none. A burst against one route therefore never drains its caller's own allowance on refusal.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use crate::check::authorise::Permit;
+use crate::check::decide::Denial;
+use crate::check::decide::Particulars;
+use crate::check::reasons::Reason;
+use crate::model::caller::Caller;
+use crate::model::caller::UserId;
 use crate::model::quota::Level;
 use crate::model::quota::Limit;
+use crate::model::quota::Per;
+use crate::model::quota::Policy;
+use crate::model::route::Route;
+use crate::model::rules::LimitsFailure;
+use crate::model::rules::Rules;
+use crate::model::scope::UNLIMITED;
+use crate::store::StoreError;
+use crate::store::Take;
+use crate::store::Taken;
 
 /// What the limits said. On an allow it is the proof of admission; inside a denial it feeds the headers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admission {
-    pub(in crate::check) levels: Vec<PolicyLevel>,
-    pub(in crate::check) retry_after: Option<Duration>,
+    levels: Vec<PolicyLevel>,
+    retry_after: Option<Duration>,
 }
 
 /// One bucket after the question.
@@ -27,8 +48,162 @@ impl Admission {
         &self.levels
     }
 
+    /// The bucket that the `X-RateLimit-*` headers speak of: the one that admits the fewest requests now; among equals the one
+    /// that is longest in getting its next token, then the slowest.
+    pub fn tightest(&self) -> Option<&PolicyLevel> {
+        self.levels.iter().min_by_key(|asked| (asked.level.remaining, std::cmp::Reverse(asked.level.next_token), asked.limit.per_minute))
+    }
+
     /// Until the same request could pass; none on an allow, or when no waiting helps.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// For the tests of doors, which can make no verdict themselves.
+    #[cfg(test)]
+    pub(in crate::check) fn for_test(levels: Vec<PolicyLevel>, retry_after: Option<Duration>) -> Self {
+        Self { levels, retry_after }
+    }
+}
+
+/// The buckets that a request must pass.
+#[derive(Debug)]
+pub struct Questions<'r> {
+    shared: Vec<Question<'r>>,
+    own: Vec<Question<'r>>,
+    cost: u32,
+}
+
+#[derive(Debug)]
+struct Question<'r> {
+    policy: Cow<'r, Policy>,
+    owner: String,
+}
+
+/// A limiter's answer to one of the two questions.
+#[derive(Debug)]
+pub enum Answered {
+    /// There was nothing to ask.
+    NotAsked,
+    Asked(Result<Taken, StoreError>),
+}
+
+/// The buckets of the route and the address admitted. Only [`enter`] makes one.
+#[derive(Debug)]
+pub struct Entered(Vec<PolicyLevel>);
+
+/// Which buckets this request must pass: the tier's, the key's own, and the route's. None for a preflight, and none for whoever
+/// holds `tollgate:unlimited` (configured principals that are exempt hold it too).
+pub fn questions<'r>(permit: &Permit<'r>, client: Option<IpAddr>, rules: &'r Rules) -> Questions<'r> {
+    let (route, caller) = (permit.route(), permit.caller());
+    let mut questions = Questions { shared: Vec::new(), own: Vec::new(), cost: route.cost };
+    if permit.reason() == Reason::Preflight || caller.is_some_and(|caller| caller.scopes.covers(UNLIMITED)) {
+        return questions;
+    }
+    let tier = caller.and_then(|caller| caller.tier.as_ref()).and_then(|tier| rules.tiers.get(tier));
+    for policy in tier.map(|tier| tier.policies.as_slice()).unwrap_or_default().iter().chain(&route.limits) {
+        if let Some(owner) = owner_of(policy.per, route, caller, client) {
+            questions.add(Question { policy: Cow::Borrowed(policy), owner });
+        }
+    }
+    if let Some((caller, per_minute)) = caller.and_then(|caller| caller.key_rate_limit.map(|rate| (caller, rate))) {
+        let policy = Policy { name: Arc::clone(&KEY_RATE_LIMIT), per: Per::Key, limit: Limit::new(per_minute, None) };
+        if let Some(owner) = owner_of(policy.per, route, Some(caller), client) {
+            questions.add(Question { policy: Cow::Owned(policy), owner });
+        }
+    }
+    questions
+}
+
+/// The name of the policy that a key's own `rate_limit` makes.
+static KEY_RATE_LIMIT: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("key_rate_limit"));
+
+impl<'r> Questions<'r> {
+    /// What to ask first, by itself.
+    pub fn shared(&self) -> Vec<Take<'_>> {
+        self.takes(&self.shared)
+    }
+
+    /// What to ask then: all of it admits, or none of it is debited.
+    pub fn own(&self) -> Vec<Take<'_>> {
+        self.takes(&self.own)
+    }
+
+    fn takes<'q>(&self, asked: &'q [Question<'r>]) -> Vec<Take<'q>> {
+        asked.iter().map(|question| Take { policy: &question.policy, owner: &question.owner, cost: self.cost }).collect()
+    }
+
+    fn add(&mut self, question: Question<'r>) {
+        match question.policy.per {
+            Per::Route | Per::Address => self.shared.push(question),
+            Per::Owner | Per::User | Per::Organization | Per::Key => self.own.push(question),
+        }
+    }
+}
+
+/// Judges the answer to [`Questions::shared`].
+///
+/// # Errors
+/// [`Reason::RateLimited`], or [`Reason::LimitsUnavailable`] when there was no answer and the config does not say `pass`.
+pub fn enter(questions: &Questions<'_>, answer: Answered, rules: &Rules) -> Result<Entered, Denial> {
+    judge(&questions.shared, Vec::new(), answer, rules).map(Entered)
+}
+
+/// Judges the answer to [`Questions::own`].
+///
+/// # Errors
+/// As [`enter`].
+pub fn throttle(questions: &Questions<'_>, entered: Entered, answer: Answered, rules: &Rules) -> Result<Admission, Denial> {
+    judge(&questions.own, entered.0, answer, rules).map(|levels| Admission { levels, retry_after: None })
+}
+
+fn judge(asked: &[Question<'_>], mut levels: Vec<PolicyLevel>, answer: Answered, rules: &Rules) -> Result<Vec<PolicyLevel>, Denial> {
+    let taken = match answer {
+        Answered::NotAsked if asked.is_empty() => return Ok(levels),
+        Answered::NotAsked => return Err(Denial::new(Reason::Internal).because("limits were not asked")),
+        Answered::Asked(Ok(taken)) => taken,
+        Answered::Asked(Err(error)) => {
+            return match rules.limits_failure {
+                LimitsFailure::Pass => Ok(levels),
+                // With one engine there is no second one to share with: its failure leaves nothing to count by.
+                LimitsFailure::LocalShare | LimitsFailure::Deny => Err(Denial::new(Reason::LimitsUnavailable).because(error.to_string())),
+            };
+        }
+    };
+    if taken.levels.len() != asked.len() {
+        return Err(Denial::new(Reason::Internal).because("the limiter answered another question"));
+    }
+    levels.extend(asked.iter().zip(&taken.levels).map(|(question, level)| PolicyLevel {
+        policy: Arc::clone(&question.policy.name),
+        limit: question.policy.limit,
+        level: *level,
+    }));
+    if taken.admitted {
+        return Ok(levels);
+    }
+    let refused = Admission { levels, retry_after: taken.retry_after };
+    Err(Denial::with(Reason::RateLimited, Particulars::Limits(Box::new(refused))))
+}
+
+/// Whose bucket; none where the request has no such owner. Nobody in particular shares one bucket with everybody else of that
+/// kind, so that a limit per user or per address holds for those who show neither.
+fn owner_of(per: Per, route: &Route, caller: Option<&Caller>, client: Option<IpAddr>) -> Option<String> {
+    let user = || format!("user:{}", caller.map_or(UserId::anonymous_ref(), |caller| &caller.user));
+    let organization = || caller.and_then(|caller| caller.organization.as_ref()).map(|organization| format!("org:{organization}"));
+    match per {
+        Per::Owner => Some(organization().unwrap_or_else(user)),
+        Per::User => Some(user()),
+        Per::Organization => organization(),
+        Per::Key => caller.and_then(|caller| caller.key.as_ref()).map(|key| format!("key:{key}")),
+        Per::Route => Some(format!("route:{}", route.name)),
+        Per::Address => Some(match client.map(|address| address.to_canonical()) {
+            Some(IpAddr::V4(address)) => format!("address:{address}"),
+            // One customer holds a /64; its single addresses are free for the taking.
+            Some(IpAddr::V6(address)) => {
+                let network = address.to_bits() & (u128::MAX << 64);
+                format!("address:{}/64", std::net::Ipv6Addr::from_bits(network))
+            }
+            None => "address:unknown".to_owned(),
+        }),
     }
 }

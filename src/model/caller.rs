@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::LazyLock;
 
 use crate::model::key::KeyId;
 use crate::model::scope::ScopeSet;
@@ -21,10 +22,25 @@ impl SourceName {
         Self(Arc::from(name))
     }
 
+    /// # Errors
+    /// [`NotASourceName`] when the text is outside `[a-z0-9-]{1,32}`.
+    pub fn parse(text: &str) -> Result<Self, NotASourceName> {
+        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        if text.is_empty() || text.len() > 32 || !text.bytes().all(allowed) {
+            return Err(NotASourceName);
+        }
+        Ok(Self(Arc::from(text)))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
+
+/// Why a text is not a source's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a source's name is 1 to 32 of a-z, 0-9 and -")]
+pub struct NotASourceName;
 
 /// What a source calls somebody: 1 to 128 visible ASCII characters (no space), compared as bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +82,12 @@ impl UserId {
     /// Under which admitted requests without an identity are counted. No subject renders so.
     pub fn anonymous() -> Self {
         Self(Arc::from("anonymous"))
+    }
+
+    /// The same, lent for ever: what the hot path counts under.
+    pub fn anonymous_ref() -> &'static Self {
+        static ANONYMOUS: LazyLock<UserId> = LazyLock::new(UserId::anonymous);
+        &ANONYMOUS
     }
 
     pub fn new(source: &SourceName, subject: &Subject, namespace: Namespace) -> Self {
@@ -148,4 +170,94 @@ pub struct Caller {
     pub key_rate_limit: Option<u32>,
     /// When the credential stops being good (a token's `exp`, a key's expiry).
     pub expires: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rendered(source: &str, subject: &str, namespace: Namespace) -> String {
+        UserId::new(&SourceName::parse(source).unwrap(), &Subject::parse(subject).unwrap(), namespace).to_string()
+    }
+
+    #[test]
+    fn a_source_name_is_short_lower_case_and_plain() {
+        for good in ["local", "id-example-com", "0", &"a".repeat(32)] {
+            assert_eq!(SourceName::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "Local", "a:b", "a.b", "a b", "a_b", "ü", "a\n", &"a".repeat(33)] {
+            assert_eq!(SourceName::parse(bad), Err(NotASourceName), "{bad:?}");
+        }
+    }
+
+    // battery: J37 H5
+    #[test]
+    fn a_subject_is_visible_ascii_of_at_most_128_bytes() {
+        for good in ["a", "Alice@example.com", "auth0|5f7c", "~", "!", &"x".repeat(128)] {
+            assert_eq!(Subject::parse(good).unwrap().as_str(), good);
+        }
+        let homograph = "\u{0430}lice";
+        let decomposed = "jose\u{301}";
+        for bad in
+            ["", " ", "a b", "a\tb", "a\r\nb", "a\0", "\u{7f}", homograph, decomposed, "\u{202e}ecila", "a\u{200b}", &"x".repeat(129)]
+        {
+            assert_eq!(Subject::parse(bad), Err(NotASubject), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn ids_read_as_written_except_for_what_would_make_two_of_them_alike() {
+        let table = [
+            ("local", "alice", Namespace::Bare, "alice"),
+            ("google", "alice", Namespace::Named, "google:alice"),
+            ("local", "google:alice", Namespace::Bare, "google%3Aalice"),
+            ("local", "google%3Aalice", Namespace::Bare, "google%253Aalice"),
+            ("local", "a,b", Namespace::Bare, "a%2Cb"),
+            ("local", "anonymous", Namespace::Bare, "%61nonymous"),
+            ("local", "__other__", Namespace::Bare, "%5F_other__"),
+            ("google", "anonymous", Namespace::Named, "google:%61nonymous"),
+            ("local", "anonymous2", Namespace::Bare, "anonymous2"),
+        ];
+        for (source, subject, namespace, expected) in table {
+            assert_eq!(rendered(source, subject, namespace), expected);
+        }
+        assert_eq!(UserId::anonymous_ref(), &UserId::anonymous());
+    }
+
+    /// Subjects near each other, so that a collision would be found: the escapes, the separators, the reserved words.
+    fn subject() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-b:%,]{1,6}",
+            "(a|b|:|%|,|%3A|%25|%2C|%61|%5F|anonymous|__other__|a:b){1,3}",
+            Just("anonymous".to_owned()),
+            Just("%61nonymous".to_owned()),
+            "[!-~]{1,128}",
+        ]
+    }
+
+    proptest! {
+        // battery: J37
+        #[test]
+        fn two_pairs_never_read_alike(
+            first in ("[ab-]{1,3}", subject()), second in ("[ab-]{1,3}", subject()), owner in prop::option::of("[ab-]{1,3}"),
+        ) {
+            // One source at most owns the bare namespace; which one is the config's choice.
+            let namespace = |source: &String| if Some(source) == owner.as_ref() { Namespace::Bare } else { Namespace::Named };
+            let left = rendered(&first.0, &first.1, namespace(&first.0));
+            let right = rendered(&second.0, &second.1, namespace(&second.0));
+            prop_assert_eq!(left == right, first == second);
+        }
+
+        #[test]
+        fn every_id_can_stand_in_a_header_and_in_a_list_and_means_nobody_else(source in "[a-z0-9-]{1,32}", subject in subject(), bare in any::<bool>()) {
+            let namespace = if bare { Namespace::Bare } else { Namespace::Named };
+            let text = rendered(&source, &subject, namespace);
+            prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b','));
+            prop_assert_eq!(text.matches(':').count(), usize::from(!bare));
+            prop_assert_ne!(text.as_str(), "anonymous");
+            prop_assert_ne!(text.as_str(), "__other__");
+        }
+    }
 }

@@ -159,3 +159,41 @@ impl fmt::Debug for OwnKey<'_> {
         write!(out, "OwnKey({})", self.id)
     }
 }
+
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const ID_DIGITS: usize = 12;
+const SECRET_DIGITS: usize = 43;
+const CHECKSUM_DIGITS: usize = 6;
+
+/// What the form of a text tells: ours and whole, ours and damaged, or not ours.
+pub fn read_key<'m>(brand: &str, text: &'m str) -> KeyForm<'m> {
+    let Some(after_brand) = text.strip_prefix(brand).and_then(|rest| rest.strip_prefix('_')) else {
+        return KeyForm::Foreign;
+    };
+    let (environment, digits) = if let Some(rest) = after_brand.strip_prefix("live_sk_") {
+        (Environment::Live, rest)
+    } else if let Some(rest) = after_brand.strip_prefix("test_sk_") {
+        (Environment::Test, rest)
+    } else {
+        return KeyForm::Damaged;
+    };
+    if digits.len() != ID_DIGITS + SECRET_DIGITS + CHECKSUM_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return KeyForm::Damaged;
+    }
+    match (digits.get(..ID_DIGITS), text.split_at_checked(text.len() - CHECKSUM_DIGITS)) {
+        (Some(id), Some((checked, checksum))) if checksum_of(checked).as_slice() == checksum.as_bytes() => {
+            KeyForm::Own(OwnKey { text, environment, id })
+        }
+        (Some(_) | None, Some(_) | None) => KeyForm::Damaged,
+    }
+}
+
+fn checksum_of(text: &str) -> [u8; CHECKSUM_DIGITS] {
+    let mut rest = crc32fast::hash(text.as_bytes());
+    let mut digits = [b'0'; CHECKSUM_DIGITS];
+    for digit in digits.iter_mut().rev() {
+        *digit = BASE62.get((rest % 62) as usize).copied().unwrap_or(b'0');
+        rest /= 62;
+    }
+    digits
+}

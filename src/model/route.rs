@@ -1,10 +1,16 @@
-//! Routes: what a rule matches and what it asks for. The table's order of precedence is `find_route`'s business.
+//! Routes: what a rule matches, which of two rules is the more specific, and what it asks for.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::model::caller::Environment;
+pub use crate::model::path_template::TemplateError;
+pub use crate::model::path_template::parse_template;
 use crate::model::quota::Policy;
 use crate::model::request::Method;
+pub use crate::model::route_index::RouteClash;
+pub use crate::model::route_index::RouteIndex;
+pub use crate::model::route_index::RoutesOnPath;
 
 /// One entry of the route table.
 #[derive(Clone, Debug)]
@@ -37,7 +43,10 @@ pub struct Route {
 }
 
 /// What a route matches. Two routes with an equal matcher are a config error.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// The more specific matcher is the lesser: exact host before any host, exact port before any port, the path's order, explicit
+/// methods before all. What ties there cannot match the same request, or clashes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Matcher {
     /// Lower case, no port; none matches every host.
     pub host: Option<Arc<str>>,
@@ -48,7 +57,7 @@ pub struct Matcher {
 }
 
 /// A path template, split at its slashes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PathTemplate {
     pub segments: Vec<Segment>,
     pub ending: Ending,
@@ -174,6 +183,70 @@ pub enum Answerer {
     Stats,
 }
 
-/// The routes, indexed so that the most specific match is found first.
-#[derive(Debug, Default)]
-pub struct RouteIndex;
+impl Matcher {
+    /// Whether the method is one of the route's. HEAD is judged as GET.
+    pub fn accepts(&self, method: Method) -> bool {
+        match method {
+            Method::Other => false,
+            Method::Head => self.methods.is_empty() || self.methods.contains(&Method::Head) || self.methods.contains(&Method::Get),
+            Method::Connect => self.methods.contains(&Method::Connect),
+            Method::Delete | Method::Get | Method::Options | Method::Patch | Method::Post | Method::Put => {
+                self.methods.is_empty() || self.methods.contains(&method)
+            }
+        }
+    }
+
+    /// Whether the host, and the port where one is asked for, are the matcher's.
+    pub fn matches_host(&self, name: &str, port: Option<u16>) -> bool {
+        self.host.as_deref().is_none_or(|own| own == name) && self.port.is_none_or(|own| Some(own) == port)
+    }
+}
+
+impl Ord for Matcher {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let generality = |matcher: &Self| (matcher.host.is_none(), matcher.port.is_none());
+        generality(self)
+            .cmp(&generality(other))
+            .then_with(|| self.path.cmp(&other.path))
+            .then_with(|| self.methods.is_empty().cmp(&other.methods.is_empty()))
+            .then_with(|| self.host.cmp(&other.host))
+            .then_with(|| self.port.cmp(&other.port))
+            .then_with(|| self.methods.cmp(&other.methods))
+    }
+}
+
+impl PartialOrd for Matcher {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::*;
+    use crate::model::request::Method;
+
+    /// A route that asks for nothing special; tests change what they are about.
+    pub(crate) fn route(name: &str, methods: &[Method], path: &str) -> Route {
+        Route {
+            name: name.into(),
+            matcher: Matcher { host: None, port: None, path: PathTemplate::parse(path).unwrap(), methods: methods.to_vec() },
+            auth: Auth::Required,
+            scopes: ScopeDemand::default(),
+            tenant: None,
+            environments: Vec::new(),
+            versioned: Versioned::Yes,
+            cost: 1,
+            limits: Vec::new(),
+            count_as: CountAs::RouteName,
+            errors: ErrorFormat::Standard,
+            credential_upstream: CredentialUpstream::Removed,
+            query_token: QueryToken::Refused,
+            cors: Cors::Ordinary,
+            upgrades: Upgrades::Refused,
+            matrix_parameters: MatrixParameters::Refused,
+            request_id: ClientRequestId::Replaced,
+            answer: Answerer::Upstream,
+        }
+    }
+}

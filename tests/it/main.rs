@@ -14,16 +14,19 @@
 //! | `envoy_reload` | a hundred reloads under load |
 //! | `envoy_restart` | rolling restart of two instances; SIGTERM under load |
 //! | `envoy_kill` | `kill -9` under load, and the counts afterwards |
+//! | `bad_config` | every mistake in a config is named with its place; a config with every setting is good |
 //! | `direct_checks` | the check listener without an Envoy between |
+//! | `tidy` | the arrows between the folders of `src/` |
 //! | `support` | what the tests stand on |
 
-#![expect(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 #![expect(clippy::disallowed_methods, reason = "tests read clocks and the environment, the program does not")]
 #![expect(unreachable_pub, reason = "in a test binary nothing is public, and `pub` still tells what a module is for")]
 #![expect(clippy::print_stderr, reason = "what a failed test leaves for its reader")]
 
 mod support;
 
+mod bad_config;
 mod direct_checks;
 mod envoy_battery_headers;
 mod envoy_battery_methods;
@@ -40,3 +43,4 @@ mod envoy_reva_limits;
 mod envoy_sources;
 mod envoy_spoofing;
 mod envoy_vanishing;
+mod tidy;

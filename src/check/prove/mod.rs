@@ -1,0 +1,176 @@
+//! What the credential proves by itself, before anything is looked up: a checksum, a signature, a principal's domain.
+
+pub mod key;
+pub mod principal;
+pub mod token;
+
+use std::sync::Arc;
+
+use crate::check::decide::Denial;
+use crate::check::decide::Fault;
+use crate::check::reasons::Reason;
+use crate::check::take_credential::Credential;
+use crate::check::take_credential::Shown;
+use crate::jose::Tokens;
+use crate::model::claims::VerifiedClaims;
+use crate::model::key::OwnKey;
+use crate::model::rules::Rules;
+use crate::model::time::Timestamp;
+
+/// What the look-up may go by.
+#[derive(Clone, Debug)]
+pub enum Proof<'m> {
+    Nobody,
+    /// Its checksum holds; its secret is yet to be compared with the record.
+    OwnKey(OwnKey<'m>),
+    /// Only an imported record can say whether it is one.
+    ForeignKey(&'m str),
+    /// Signature, issuer, audience and lifetime hold.
+    Token(Arc<VerifiedClaims>),
+    /// A configured principal of the mesh's trust domain.
+    Principal(&'m str),
+}
+
+/// Why nothing was proven.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Unproven {
+    Denied(Denial),
+    /// The issuer's keys were never fetched: no answer.
+    KeysMissing(Fault),
+}
+
+/// Proves what can be proven without a look-up.
+///
+/// # Errors
+/// [`Unproven`].
+pub fn prove<'m>(shown: &Shown<'m>, rules: &Rules, tokens: &Tokens, now: Timestamp) -> Result<Proof<'m>, Unproven> {
+    match &shown.credential {
+        Credential::None => Ok(Proof::Nobody),
+        Credential::Own(key) => Ok(key::prove_own(*key)),
+        Credential::Foreign(text) => key::prove_foreign(text, rules.imported_keys),
+        Credential::Token(token) => token::prove(token, rules, tokens, now),
+        // Nothing here issues opaque tokens, so none can be one of ours.
+        Credential::Opaque(_) => Err(Denial::new(Reason::UnknownKey).because("an opaque credential, and none is issued here").into()),
+        Credential::Principal(principal) => principal::prove(principal, rules.mesh.as_ref()),
+    }
+}
+
+impl From<Denial> for Unproven {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::Proof;
+    use super::Unproven;
+    use super::prove;
+    use crate::check::reasons::Kind;
+    use crate::check::reasons::Reason;
+    use crate::check::take_credential::Credential;
+    use crate::check::take_credential::Shown;
+    use crate::jose::Tokens;
+    use crate::jose::battery;
+    use crate::jose::battery::NOW;
+    use crate::model::caller::Environment;
+    use crate::model::caller::Namespace;
+    use crate::model::caller::SourceName;
+    use crate::model::key::OwnKey;
+    use crate::model::rules::Exemption;
+    use crate::model::rules::ImportedKeys;
+    use crate::model::rules::Issuer;
+    use crate::model::rules::Mesh;
+    use crate::model::rules::PrincipalGrant;
+    use crate::model::rules::Rules;
+    use crate::model::rules::Source;
+    use crate::model::scope::ScopeSet;
+
+    fn shown(credential: Credential<'_>) -> Shown<'_> {
+        Shown { credential, paired_key: None, headers: Vec::new(), query_parameter: None }
+    }
+
+    /// The reason of a refusal; none where something was proven.
+    fn refused(credential: Credential<'_>, rules: &Rules) -> Option<Reason> {
+        match prove(&shown(credential), rules, &Tokens::new(8), NOW) {
+            Ok(_proof) => None,
+            Err(Unproven::Denied(denial)) => {
+                assert_eq!(denial.reason.row().kind, Kind::Denial);
+                Some(denial.reason)
+            }
+            Err(Unproven::KeysMissing(fault)) => {
+                assert_eq!(fault.reason.row().kind, Kind::Fault);
+                Some(fault.reason)
+            }
+        }
+    }
+
+    #[test]
+    fn every_refusal_of_a_token_has_its_row() {
+        let rules = battery::rules(vec![battery::issuer()]);
+        let at = |changes: &[(&str, Option<&str>)]| battery::token(changes);
+        let good = at(&[]);
+        let stolen = format!("{}.{}", &good[..good.rfind('.').unwrap()], battery::encode([7; 64]));
+        for (token, reason) in [
+            (good, None),
+            ("a.b.c".to_owned(), Some(Reason::MalformedCredential)),
+            (at(&[("iss", Some("\"https://evil.example\""))]), Some(Reason::UntrustedIssuer)),
+            (stolen, Some(Reason::BadSignature)),
+            (at(&[("aud", None)]), Some(Reason::BadClaims)),
+            (at(&[("exp", Some("1"))]), Some(Reason::Expired)),
+            (at(&[("nbf", Some("1900000000"))]), Some(Reason::NotYetValid)),
+        ] {
+            assert_eq!(refused(Credential::Token(&token), &rules), reason, "{token}");
+        }
+        let unfetched = battery::rules(vec![Issuer { ..battery::remote_issuer() }]);
+        assert_eq!(refused(Credential::Token(&battery::token(&[])), &unfetched), Some(Reason::KeysUnavailable));
+        assert_eq!(refused(Credential::Token(&battery::token(&[])), &battery::rules(Vec::new())), Some(Reason::UntrustedIssuer));
+    }
+
+    #[test]
+    fn a_principal_is_known_exactly_or_not_at_all() {
+        let grant = PrincipalGrant { scopes: Arc::new(ScopeSet::default()), tier: None, organization: None, limits: Exemption::Limited };
+        let mesh = Mesh {
+            source: Source { name: SourceName::new("mesh"), namespace: Namespace::Named },
+            trust_domain: "prod.example".into(),
+            principals: BTreeMap::from([
+                ("spiffe://prod.example/ns/a/sa/b".into(), grant.clone()),
+                ("spiffe://other.example/x".into(), grant),
+            ]),
+        };
+        let rules = Rules { mesh: Some(mesh), ..battery::rules(Vec::new()) };
+        let untrusted = Some(Reason::UntrustedPrincipal);
+        for (principal, reason) in [
+            ("spiffe://prod.example/ns/a/sa/b", None),
+            ("spiffe://prod.example/ns/a/sa/b/", untrusted),
+            ("spiffe://prod.example/ns/a/sa", untrusted),
+            ("spiffe://PROD.example/ns/a/sa/b", untrusted),
+            ("SPIFFE://prod.example/ns/a/sa/b", untrusted),
+            ("spiffe://prod.example", untrusted),
+            ("spiffe://prod.example.evil/ns/a/sa/b", untrusted),
+            // Named in the rules, but of another domain.
+            ("spiffe://other.example/x", untrusted),
+            ("https://prod.example/ns/a/sa/b", untrusted),
+            ("", untrusted),
+        ] {
+            assert_eq!(refused(Credential::Principal(principal), &rules), reason, "{principal}");
+        }
+        assert_eq!(refused(Credential::Principal("spiffe://prod.example/ns/a/sa/b"), &battery::rules(Vec::new())), untrusted);
+    }
+
+    #[test]
+    fn keys_are_handed_on_and_the_rest_is_refused() {
+        let rules = battery::rules(Vec::new());
+        let importing = Rules { imported_keys: ImportedKeys::Accepted, ..battery::rules(Vec::new()) };
+        let own = OwnKey { text: "tg_live_sk_x", environment: Environment::Live, id: "x" };
+        let tokens = Tokens::new(8);
+        assert!(matches!(prove(&shown(Credential::None), &rules, &tokens, NOW), Ok(Proof::Nobody)));
+        assert!(matches!(prove(&shown(Credential::Own(own)), &rules, &tokens, NOW), Ok(Proof::OwnKey(key)) if key == own));
+        assert!(matches!(prove(&shown(Credential::Foreign("f")), &importing, &tokens, NOW), Ok(Proof::ForeignKey("f"))));
+        assert_eq!(refused(Credential::Foreign("f"), &rules), Some(Reason::UnknownKey));
+        assert_eq!(refused(Credential::Opaque("o"), &importing), Some(Reason::UnknownKey));
+    }
+}

@@ -1,0 +1,91 @@
+//! What became known on a request's way, for the log, the metrics, the counts of refusals, and `explain`.
+
+use std::sync::Arc;
+
+use crate::check::decide::Exit;
+use crate::check::meter::Label;
+use crate::model::caller::Caller;
+use crate::model::route::Route;
+
+/// Filled as rooms are passed; what was seen stays when a later room says no.
+#[derive(Debug, Default)]
+pub struct Seen<'r> {
+    pub route: Option<&'r Route>,
+    /// Under which name the request is counted.
+    pub label: Label<'r>,
+    pub caller: Option<Arc<Caller>>,
+    /// None: nobody asked for an explanation, and none is written.
+    pub steps: Option<Vec<Step>>,
+}
+
+/// One room of the way, for `explain`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub room: Room,
+    /// What the room yielded, or why it left.
+    pub outcome: Result<String, String>,
+}
+
+/// The rooms in walking order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Room {
+    FindRoute,
+    TakeCredential,
+    Guard,
+    Prove,
+    Resolve,
+    Authorise,
+    PinVersion,
+    Prepare,
+    Throttle,
+    Meter,
+}
+
+impl Room {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FindRoute => "find_route",
+            Self::TakeCredential => "take_credential",
+            Self::Guard => "guard",
+            Self::Prove => "prove",
+            Self::Resolve => "resolve",
+            Self::Authorise => "authorise",
+            Self::PinVersion => "pin_version",
+            Self::Prepare => "prepare",
+            Self::Throttle => "throttle",
+            Self::Meter => "meter",
+        }
+    }
+}
+
+impl Seen<'_> {
+    /// One that writes down each room's outcome.
+    pub fn explaining() -> Self {
+        Self { steps: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// Hands a room's result on, and writes down what it was when somebody asked.
+    pub(in crate::check) fn pass<T, E: Into<Exit>>(
+        &mut self,
+        room: Room,
+        result: Result<T, E>,
+        tell: impl FnOnce(&T) -> String,
+    ) -> Result<T, Exit> {
+        let result = result.map_err(Into::into);
+        if let Some(steps) = &mut self.steps {
+            steps.push(Step { room, outcome: result.as_ref().map(tell).map_err(why) });
+        }
+        result
+    }
+}
+
+fn why(exit: &Exit) -> String {
+    let (reason, internal) = match exit {
+        Exit::Denied(denial) => (denial.reason, denial.internal.as_deref()),
+        Exit::Failed(fault) => (fault.reason, Some(&*fault.internal)),
+    };
+    match internal {
+        Some(internal) => format!("{}: {internal}", reason.row().label),
+        None => reason.row().label.to_owned(),
+    }
+}

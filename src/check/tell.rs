@@ -1,0 +1,63 @@
+//! What `explain` says of each room. No credential's text is ever part of it, only public ids.
+
+use std::sync::Arc;
+
+use crate::check::pin_version::Pinned;
+use crate::check::prepare::Prepared;
+use crate::check::prove::Proof;
+use crate::check::take_credential::Credential;
+use crate::check::take_credential::Shown;
+use crate::check::throttle::Admission;
+use crate::model::caller::Caller;
+
+pub(in crate::check) fn shown(shown: &Shown<'_>) -> String {
+    match &shown.credential {
+        Credential::None => "no credential".to_owned(),
+        Credential::Own(own) => format!("a key of ours, id {}", own.id),
+        Credential::Foreign(_) => "a key that is not of our making".to_owned(),
+        Credential::Token(_) => "a signed token".to_owned(),
+        Credential::Opaque(_) => "an opaque token".to_owned(),
+        Credential::Principal(principal) => format!("the mTLS principal {principal}"),
+    }
+}
+
+pub(in crate::check) fn proof(proof: &Proof<'_>) -> String {
+    match proof {
+        Proof::Nobody => "nobody to prove".to_owned(),
+        Proof::OwnKey(own) => format!("the form of key {} holds; its record decides", own.id),
+        Proof::ForeignKey(_) => "an imported key's record decides".to_owned(),
+        Proof::Token(claims) => format!("signature and claims hold, subject {}", claims.subject.as_str()),
+        Proof::Principal(principal) => format!("Envoy verified {principal}"),
+    }
+}
+
+pub(in crate::check) fn caller(caller: &Option<Arc<Caller>>) -> String {
+    match caller {
+        None => "nobody".to_owned(),
+        Some(caller) => {
+            let organization = caller.organization.as_deref().unwrap_or("none");
+            let tier = caller.tier.as_deref().unwrap_or("none");
+            format!("user {}, organisation {organization}, tier {tier}, scopes [{}]", caller.user, caller.scopes)
+        }
+    }
+}
+
+pub(in crate::check) fn pinned(pinned: &Pinned) -> String {
+    match pinned.version() {
+        Some(version) => format!("API version {version}"),
+        None => "no API version".to_owned(),
+    }
+}
+
+pub(in crate::check) fn prepared(prepared: &Prepared<'_>) -> String {
+    let set: Vec<&str> = prepared.set().iter().map(|(name, _)| &**name).collect();
+    let removed: Vec<&str> = prepared.remove().iter().map(|name| &**name).collect();
+    format!("sets [{}], removes [{}]", set.join(" "), removed.join(" "))
+}
+
+pub(in crate::check) fn admission(admission: &Admission) -> String {
+    match admission.tightest() {
+        None => "nothing limits this request".to_owned(),
+        Some(asked) => format!("admitted; {} requests left in {}", asked.level.remaining, asked.policy),
+    }
+}

@@ -1,0 +1,36 @@
+//! Verdicts for the tests of doors, which can make none themselves.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::check::decide;
+use crate::check::decide::Grant;
+use crate::check::meter::Counted;
+use crate::check::prepare::Prepared;
+use crate::check::reasons::Reason;
+use crate::check::throttle::Admission;
+use crate::check::throttle::PolicyLevel;
+use crate::model::caller::Caller;
+use crate::model::route::Route;
+
+/// What a test's grant sets and removes.
+pub(crate) struct Edits<'r> {
+    pub(crate) set: &'r [(&'r str, &'r str)],
+    pub(crate) remove: &'r [&'r str],
+    pub(crate) remove_query: Option<&'r str>,
+    pub(crate) response: &'r [(&'static str, &'r str)],
+}
+
+pub(crate) fn grant<'r>(route: &'r Route, caller: Option<Arc<Caller>>, edits: &Edits<'r>, admission: Admission) -> Grant<'r> {
+    let reason = if caller.is_some() { Reason::Ok } else { Reason::Public };
+    let set = edits.set.iter().map(|(name, value)| (Arc::from(*name), Cow::Borrowed(*value))).collect();
+    let remove = edits.remove.iter().map(|name| Arc::from(*name)).collect();
+    let response = edits.response.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    let prepared = Prepared::for_test((reason, route, caller), set, remove, edits.remove_query.map(Arc::from), response);
+    decide::decide(prepared, admission, Counted::for_test())
+}
+
+pub(crate) fn admission(levels: Vec<PolicyLevel>, retry_after: Option<Duration>) -> Admission {
+    Admission::for_test(levels, retry_after)
+}

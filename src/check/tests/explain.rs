@@ -1,0 +1,53 @@
+//! What `explain` is told.
+
+use crate::check::Room;
+use crate::check::Seen;
+use crate::check::doubles::key_text;
+use crate::check::samples;
+use crate::check::tests::House;
+use crate::check::tests::LIVE_ID;
+use crate::check::tests::UNKNOWN_ID;
+use crate::check::tests::token;
+use crate::check::tests::with_key;
+use crate::model::caller::Environment;
+use crate::model::request::Method;
+use crate::model::route::Auth;
+
+#[test]
+fn each_room_says_what_it_yielded_and_the_last_one_why_it_left() {
+    let good = key_text(Environment::Live, LIVE_ID, 'l');
+    House::new(Auth::Required).walk(&with_key(&good), |_, trace| {
+        let rooms: Vec<Room> = trace.steps.iter().map(|step| step.room).collect();
+        let way = [Room::FindRoute, Room::TakeCredential, Room::Guard, Room::Prove, Room::Resolve];
+        let rest = [Room::Authorise, Room::PinVersion, Room::Prepare, Room::Throttle, Room::Throttle, Room::Meter];
+        assert_eq!(rooms, [way.as_slice(), &rest].concat());
+        assert!(trace.steps.iter().all(|step| step.outcome.is_ok()));
+        assert!(rooms.is_sorted(), "rooms are named in walking order");
+    });
+    let unknown = key_text(Environment::Live, UNKNOWN_ID, 'l');
+    House::new(Auth::Required).walk(&with_key(&unknown), |_, trace| {
+        let last = trace.steps.last().unwrap();
+        assert_eq!(last.room, Room::Resolve);
+        assert_eq!(last.outcome, Err("unknown_key: no such key".to_owned()));
+    });
+}
+
+#[test]
+fn no_step_repeats_a_secret() {
+    let good = key_text(Environment::Live, LIVE_ID, 'l');
+    let wrong = key_text(Environment::Live, LIVE_ID, 'x');
+    let bearer = format!("Bearer {}", token("free", "fred", 0));
+    let requests = [with_key(&good), with_key(&wrong), samples::request(Method::Get, "/house", &[("authorization", &bearer)])];
+    for request in &requests {
+        House::new(Auth::Required).walk(request, |_, trace| {
+            let told = format!("{:?}", trace.steps);
+            assert!(!told.contains("llllll") && !told.contains("xxxxxx") && !told.contains(&bearer[7..40]), "{told}");
+        });
+    }
+}
+
+#[test]
+fn nothing_is_written_down_unasked() {
+    assert_eq!(Seen::default().steps, None);
+    assert_eq!(Seen::explaining().steps, Some(Vec::new()));
+}

@@ -1,0 +1,277 @@
+//! What each way through the corridor asks of the shelf, the buckets and the ledger, and in which order.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::check::Gate;
+use crate::check::Seen;
+use crate::check::check;
+use crate::check::decide::Exit;
+use crate::check::decide::Grant;
+use crate::check::decide::Particulars;
+use crate::check::doubles::NOW;
+use crate::check::doubles::down;
+use crate::check::doubles::key_record;
+use crate::check::doubles::key_text;
+use crate::check::doubles::scopes;
+use crate::check::reasons::Reason;
+use crate::check::samples;
+use crate::check::tests::FILE_ID;
+use crate::check::tests::House;
+use crate::check::tests::IMPORTED;
+use crate::check::tests::LIVE_ID;
+use crate::check::tests::WORKER;
+use crate::check::tests::issuer;
+use crate::check::tests::policy;
+use crate::check::tests::token;
+use crate::check::tests::token_named;
+use crate::check::tests::with_key;
+use crate::model::caller::Environment;
+use crate::model::key::KeyRecord;
+use crate::model::key::KeyState;
+use crate::model::quota::Per;
+use crate::model::request::Method;
+use crate::model::request::Request;
+use crate::model::route::Auth;
+use crate::model::rules::Exemption;
+use crate::model::rules::Managed;
+use crate::model::rules::Rules;
+use crate::model::rules::TokenId;
+
+fn live_key() -> String {
+    key_text(Environment::Live, LIVE_ID, 'l')
+}
+
+fn reason_of(ended: Result<&Grant<'_>, &Exit>) -> Reason {
+    match ended {
+        Ok(grant) => grant.reason(),
+        Err(Exit::Denied(denial)) => denial.reason,
+        Err(Exit::Failed(fault)) => fault.reason,
+    }
+}
+
+// battery: K16
+#[test]
+fn the_shelf_is_asked_only_for_what_a_verdict_needs() {
+    let bearer = |issuer: &str, subject: &str| ("authorization", format!("Bearer {}", token(issuer, subject, 0)));
+    let table = [
+        (Auth::Required, ("x-api-key", live_key()), vec![format!("key {LIVE_ID}"), "user local alice".to_owned()]),
+        // What has an impossible form is never looked up.
+        (Auth::Required, ("x-api-key", live_key().replace("AAA", "AAB")), vec![]),
+        (Auth::Required, ("x-api-key", key_text(Environment::Live, FILE_ID, 'f')), vec![]),
+        (Auth::Required, ("x-api-key", IMPORTED.to_owned()), vec!["digest".to_owned(), "user local alice".to_owned()]),
+        // Once per pepper.
+        (Auth::Required, ("x-api-key", "unknown-key-of-old".to_owned()), vec!["digest".to_owned(), "digest".to_owned()]),
+        (Auth::Required, bearer("free", "fred"), vec![]),
+        (Auth::Required, bearer("kept", "kim"), vec!["user kept kim".to_owned()]),
+        (Auth::Public, ("x-api-key", live_key()), vec![]),
+        (Auth::Optional, ("x-unrelated", "1".to_owned()), vec![]),
+    ];
+    for (auth, (name, value), asked) in table {
+        let request = samples::request(Method::Get, "/house", &[(name, &value)]);
+        House::new(auth).walk(&request, |_, trace| assert_eq!(trace.asked, asked, "{auth:?} {name} {}", value.len()));
+    }
+}
+
+#[test]
+fn a_users_record_that_cannot_be_had_is_a_fault_and_a_missing_one_a_denial() {
+    let key = live_key();
+    let mut house = House::new(Auth::Required);
+    house.shelf.user_failure = Some(down());
+    house.walk(&with_key(&key), |ended, _| assert_eq!(reason_of(ended), Reason::StoreUnavailable));
+    let mut house = House::new(Auth::Required);
+    house.shelf.users.clear();
+    house.walk(&with_key(&key), |ended, _| assert_eq!(reason_of(ended), Reason::UnknownUser));
+}
+
+// battery: J50 K22
+#[test]
+fn a_token_that_names_a_key_is_ruled_by_its_record() {
+    let bearer = format!("Bearer {}", token("micro", "alice", 0));
+    let request = samples::request(Method::Get, "/house", &[("authorization", &bearer)]);
+    let house = |record: Option<KeyRecord>| {
+        let mut house = House::new(Auth::Required);
+        house.rules.issuers.push(issuer("micro", Managed::No, TokenId::NamesKey));
+        house.shelf.keys.clear();
+        if let Some(record) = record {
+            house.shelf.hold_key(record);
+        }
+        house
+    };
+    let good = || key_record(LIVE_ID, "");
+    house(Some(good())).walk(&request, |ended, trace| {
+        let caller = ended.unwrap().prepared().caller().unwrap();
+        assert_eq!(caller.key.as_ref().unwrap().as_str(), LIVE_ID);
+        assert_eq!(caller.scopes, scopes("conversations:read"));
+        assert_eq!(trace.asked, [format!("key {LIVE_ID}")]);
+        assert_eq!(trace.lines, [format!("micro:alice {LIVE_ID} house allowed 2")]);
+    });
+    house(None).walk(&request, |ended, _| assert_eq!(reason_of(ended), Reason::UnknownKey));
+    let mut revoked = good();
+    revoked.state = KeyState::Revoked;
+    house(Some(revoked)).walk(&request, |ended, _| assert_eq!(reason_of(ended), Reason::Revoked));
+    let mut house_with_file = house(None);
+    house_with_file.rules.file_keys.insert(LIVE_ID.into(), Arc::new(good()));
+    house_with_file.walk(&request, |ended, trace| {
+        assert_eq!(reason_of(ended), Reason::Ok);
+        assert!(trace.asked.is_empty(), "the file's keys come first");
+    });
+    // What cannot be a key's id is never looked up.
+    for id in ["key:*", "{tag}", "a b", "", "../x", &"i".repeat(65)] {
+        let bearer = format!("Bearer {}", token_named("micro", "alice", 0, id));
+        let request = samples::request(Method::Get, "/house", &[("authorization", &bearer)]);
+        house(Some(good())).walk(&request, |ended, trace| {
+            assert_eq!(reason_of(ended).row().http, 401, "{id:?}");
+            assert!(trace.asked.is_empty(), "{id:?}: {:?}", trace.asked);
+        });
+    }
+}
+
+#[test]
+fn limits_are_asked_in_two_questions_and_last_before_the_count() {
+    let key = live_key();
+    House::new(Auth::Required).walk(&with_key(&key), |ended, trace| {
+        assert_eq!(trace.takes, [vec!["house route:house 2".to_owned()], vec!["free user:alice 2".to_owned()]]);
+        let tightest = ended.unwrap().admission().tightest().unwrap();
+        assert_eq!((&*tightest.policy, tightest.level.remaining), ("free", 8));
+    });
+    let wrong = key_text(Environment::Live, LIVE_ID, 'x');
+    House::new(Auth::Required).walk(&with_key(&wrong), |_, trace| assert!(trace.takes.is_empty()));
+}
+
+#[test]
+fn the_free_tier_admits_its_burst_and_then_says_when_to_come_back() {
+    let key = live_key();
+    let request = samples::request(Method::Get, "/garden", &[("x-api-key", &key)]);
+    House::new(Auth::Required).walk_times(10, &request, |ended, _| assert_eq!(reason_of(ended), Reason::Ok));
+    House::new(Auth::Required).walk_times(11, &request, |ended, trace| {
+        let Err(Exit::Denied(denial)) = ended else { panic!("the eleventh is refused") };
+        let Particulars::Limits(limits) = &denial.particulars else { panic!("with the levels") };
+        assert_eq!(limits.retry_after(), Some(Duration::from_secs(1)));
+        assert_eq!(limits.tightest().unwrap().level.remaining, 0);
+        assert_eq!(trace.lines.last().unwrap(), &format!("alice {LIVE_ID} garden limited 1"));
+        assert_eq!(trace.lines.len(), 11);
+    });
+}
+
+#[test]
+fn a_key_with_a_rate_limit_passes_its_minute_at_once_and_the_next_call_waits() {
+    let key = live_key();
+    let house = || {
+        let mut house = House::new(Auth::Required);
+        let mut record = key_record(LIVE_ID, &key);
+        record.rate_limit = Some(60);
+        house.shelf.hold_key(record);
+        let enterprise = policy("enterprise", Per::Owner, 1000, 100);
+        house.rules.tiers.get_mut("free").unwrap().policies = vec![enterprise];
+        house
+    };
+    let request = samples::request(Method::Get, "/garden", &[("x-api-key", &key)]);
+    house().walk_times(60, &request, |ended, _| {
+        let tightest = ended.unwrap().admission().tightest().unwrap();
+        assert_eq!((&*tightest.policy, tightest.limit.per_minute, tightest.level.remaining), ("key_rate_limit", 60, 0));
+    });
+    house().walk_times(61, &request, |ended, _| assert_eq!(reason_of(ended), Reason::RateLimited));
+}
+
+// battery: M3
+#[test]
+fn head_is_judged_and_counted_as_get() {
+    let key = live_key();
+    let head = samples::request(Method::Head, "/house", &[("x-api-key", &key)]);
+    House::new(Auth::Required).walk(&head, |_, trace| assert_eq!(trace.lines, [format!("alice {LIVE_ID} house allowed 2")]));
+}
+
+#[test]
+fn a_preflight_passes_uncounted_and_unlimited_and_asks_nobody() {
+    let headers = [("origin", "https://app.example.com"), ("access-control-request-method", "GET")];
+    let request = samples::request(Method::Options, "/house", &headers);
+    let mut house = House::new(Auth::Required);
+    house.shelf.failure = Some(down());
+    house.buckets.failure = Some(down());
+    house.book.full = true;
+    house.walk(&request, |ended, trace| {
+        let grant = ended.unwrap();
+        assert_eq!(grant.reason(), Reason::Preflight);
+        assert!(grant.prepared().set().is_empty());
+        assert_eq!(grant.prepared().remove(), [Arc::from("x-user-id")]);
+        assert!(trace.asked.is_empty() && trace.takes.is_empty() && trace.lines.is_empty());
+    });
+}
+
+#[test]
+fn only_configured_principals_and_holders_of_the_reserved_scope_are_exempt() {
+    let key = live_key();
+    let exempt_key = || {
+        let mut house = House::new(Auth::Required);
+        let mut record = key_record(LIVE_ID, &key);
+        record.scopes = scopes("tollgate:unlimited");
+        house.shelf.hold_key(record);
+        house
+    };
+    exempt_key().walk(&with_key(&key), |ended, trace| {
+        assert!(ended.unwrap().admission().levels().is_empty() && trace.takes.is_empty());
+        assert_eq!(trace.lines.len(), 1, "what is not limited is counted all the same");
+    });
+    let mut star = House::new(Auth::Required);
+    let mut record = key_record(LIVE_ID, &key);
+    record.scopes = scopes("* tollgate:*");
+    star.shelf.hold_key(record);
+    star.walk(&with_key(&key), |_, trace| assert_eq!(trace.takes.len(), 2, "no wildcard exempts"));
+
+    let request = Request { principal: Some(WORKER), ..samples::request(Method::Get, "/house", &[]) };
+    let mut house = House::new(Auth::Required);
+    house.rules.mesh.as_mut().unwrap().principals.get_mut(WORKER).unwrap().limits = Exemption::Exempt;
+    house.walk(&request, |ended, trace| assert!(ended.unwrap().admission().levels().is_empty() && trace.takes.is_empty()));
+    House::new(Auth::Required).walk(&request, |_, trace| assert_eq!(trace.takes.len(), 2));
+}
+
+#[test]
+fn what_is_refused_to_a_known_caller_is_counted_apart() {
+    let key = live_key();
+    let mut house = House::new(Auth::Required);
+    let mut routes: Vec<_> = house.rules.routes.iter().map(|route| (**route).clone()).collect();
+    routes[0].environments = vec![Environment::Test];
+    let changed = samples::rules(routes);
+    (house.rules.routes, house.rules.route_index) = (changed.routes, changed.route_index);
+    house.walk(&with_key(&key), |ended, trace| {
+        assert_eq!(reason_of(ended), Reason::WrongEnvironment);
+        assert_eq!(trace.lines, [format!("alice {LIVE_ID} house refused 1")]);
+        assert!(trace.takes.is_empty());
+    });
+    let nowhere = samples::request(Method::Get, "/nowhere", &[("x-api-key", &key)]);
+    House::new(Auth::Required).walk(&nowhere, |ended, trace| {
+        assert_eq!(reason_of(ended), Reason::NoRoute);
+        assert!(trace.lines.is_empty(), "nobody was known yet");
+    });
+}
+
+// battery: H14
+#[test]
+fn identity_headers_are_overwritten_or_removed_on_every_allow() {
+    let key = live_key();
+    let spoofed = [("x-user-id", "admin"), ("x-api-key", &*key)];
+    let request = samples::request(Method::Get, "/house", &spoofed);
+    House::new(Auth::Required).walk(&request, |ended, _| {
+        let prepared = ended.unwrap().prepared();
+        assert_eq!(prepared.set(), [(Arc::from("x-user-id"), Cow::Borrowed("alice"))]);
+        assert_eq!(prepared.remove(), [Arc::from("x-api-key")]);
+    });
+    House::new(Auth::Public).walk(&request, |ended, _| {
+        let prepared = ended.unwrap().prepared();
+        assert!(prepared.set().is_empty());
+        assert_eq!(prepared.remove(), [Arc::from("x-user-id")]);
+    });
+    let anonymous = samples::request(Method::Get, "/house", &[("x-user-id", "admin")]);
+    House::new(Auth::Optional).walk(&anonymous, |ended, _| assert_eq!(ended.unwrap().prepared().remove(), [Arc::from("x-user-id")]));
+}
+
+#[test]
+fn a_walk_can_move_between_threads() {
+    fn moves(_: &impl Send) {}
+    fn walk<'r>(request: &'r Request<'r>, gate: &'r Gate, rules: &'r Rules, seen: &mut Seen<'r>) {
+        moves(&check(request, gate, rules, seen, NOW));
+    }
+    let _ = walk;
+}

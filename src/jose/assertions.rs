@@ -1,0 +1,282 @@
+//! The upstream assertion: a short-lived JWT about the caller, signed by our own ring, for services that check for themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use quick_cache::sync::Cache;
+use serde::Serialize;
+
+use crate::jose::ring::Ring;
+use crate::jose::ring::RingError;
+use crate::model::caller::Caller;
+use crate::model::rules::Assertion;
+use crate::model::time::Timestamp;
+use crate::secrets::Peppers;
+use crate::store::Committed;
+use crate::store::Family;
+use crate::store::Precondition;
+use crate::store::RecordKey;
+use crate::store::Records;
+use crate::store::Write;
+
+/// `typ` of an assertion: never to be taken for an access token.
+pub const ASSERTION_TYPE: &str = "tollgate+jwt";
+
+/// Longer lifetimes are cut: a retired key is shown for a day, and must outlast every assertion that it signed.
+pub const LIFETIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+
+const CACHE_CAPACITY: usize = 10_000;
+const RECORD_ID: &str = "assertion";
+const CONTEXT: &[u8] = b"tollgate assertion ring";
+
+/// Signs assertions and publishes the keys that verify them.
+pub struct Assertions {
+    loaded: ArcSwap<Loaded>,
+    /// By the SHA-256 of everything that an assertion says but its times.
+    signed: Cache<[u8; 32], Arc<Signed>>,
+}
+
+struct Loaded {
+    ring: Ring,
+    /// Of the record on the shelf.
+    version: u64,
+    /// `base64url(header).`
+    header: String,
+    jwks: Arc<str>,
+}
+
+struct Signed {
+    text: Arc<str>,
+    from: Timestamp,
+    /// From here on it is signed anew.
+    until: Timestamp,
+}
+
+/// What became of an attempt to rotate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    NotDue,
+    Rotated,
+    /// Another process had rotated; its ring is used from now on.
+    Adopted,
+}
+
+/// The caller's credential has no life left to assert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AssertionError {
+    #[error("the credential expires now, so nothing can be asserted about it")]
+    NoLifeLeft,
+    #[error("the assertion could not be signed")]
+    Unsigned,
+}
+
+impl Assertions {
+    /// The ring on the shelf; on the first start one is made and put there.
+    ///
+    /// # Errors
+    /// [`RingError`]; a ring that cannot be read is never replaced.
+    pub async fn load_or_create(records: &dyn Records, peppers: &Peppers, now: Timestamp) -> Result<Self, RingError> {
+        if let Some((ring, version)) = read(records, peppers).await? {
+            return Ok(Self::with(Loaded::new(ring, version, now)));
+        }
+        let wrapped = wrap(&Ring::create(now)?, peppers)?;
+        let put = Write::Put { key: record_key(), bytes: wrapped, expires: None };
+        // Refused: another process was first, and its ring is as good.
+        records.commit(vec![Precondition::Absent(record_key())], vec![put], now).await?;
+        let (ring, version) = read(records, peppers).await?.ok_or(RingError::Contended)?;
+        Ok(Self::with(Loaded::new(ring, version, now)))
+    }
+
+    /// A ring that nobody else knows and that ends with the process: for tests and benches, never for serving.
+    ///
+    /// # Errors
+    /// [`RingError::NoRandomness`].
+    #[doc(hidden)]
+    pub fn ephemeral(now: Timestamp) -> Result<Self, RingError> {
+        Ok(Self::with(Loaded::new(Ring::create(now)?, 0, now)))
+    }
+
+    /// An assertion about this caller, fresh or from the cache; without the header's prefix.
+    ///
+    /// # Errors
+    /// [`AssertionError`].
+    pub fn sign_for(&self, assertion: &Assertion, caller: &Caller, now: Timestamp) -> Result<Arc<str>, AssertionError> {
+        let loaded = self.loaded.load();
+        let key = fingerprint(assertion, caller, &loaded.ring.current.public.id);
+        if let Some(signed) = self.signed.get(&key)
+            && (signed.from..signed.until).contains(&now)
+        {
+            return Ok(Arc::clone(&signed.text));
+        }
+        let lifetime = assertion.lifetime.min(LIFETIME_MAX);
+        let end = now.plus(lifetime);
+        let expires = caller.expires.map_or(end, |credential| credential.min(end));
+        if expires.unix_seconds() <= now.unix_seconds() {
+            return Err(AssertionError::NoLifeLeft);
+        }
+        let text = loaded.sign(&Claims::about(assertion, caller, now, expires))?;
+        let until = now.plus(expires.since(now) / 2);
+        self.signed.insert(key, Arc::new(Signed { text: Arc::clone(&text), from: now, until }));
+        Ok(text)
+    }
+
+    /// The JWK set for `/jwks`.
+    pub fn jwks_json(&self) -> Arc<str> {
+        Arc::clone(&self.loaded.load().jwks)
+    }
+
+    /// Turns the ring if its key has signed for `rotate_every`, and takes over what another process did. Of several processes
+    /// that try at once, one turns it.
+    ///
+    /// # Errors
+    /// [`RingError`]; the old ring stays in use.
+    pub async fn rotate_if_due(
+        &self,
+        records: &dyn Records,
+        peppers: &Peppers,
+        rotate_every: Duration,
+        now: Timestamp,
+    ) -> Result<Rotation, RingError> {
+        let (ring, version) = read(records, peppers).await?.ok_or_else(|| RingError::Unreadable("it is gone from the store".to_owned()))?;
+        if !ring.is_due(rotate_every, now) {
+            let other = version != self.loaded.load().version;
+            // Taken anew also when nothing changed, so that keys whose time is over leave `/jwks`.
+            self.loaded.store(Arc::new(Loaded::new(ring, version, now)));
+            return Ok(if other { Rotation::Adopted } else { Rotation::NotDue });
+        }
+        let turned = ring.turn(now)?;
+        let put = Write::Put { key: record_key(), bytes: wrap(&turned, peppers)?, expires: None };
+        let committed = records.commit(vec![Precondition::AtVersion(record_key(), version)], vec![put], now).await?;
+        let (ring, version) = read(records, peppers).await?.ok_or(RingError::Contended)?;
+        self.loaded.store(Arc::new(Loaded::new(ring, version, now)));
+        Ok(match committed {
+            Committed::Done => Rotation::Rotated,
+            Committed::Refused(_) => Rotation::Adopted,
+        })
+    }
+
+    fn with(loaded: Loaded) -> Self {
+        Self { loaded: ArcSwap::from_pointee(loaded), signed: Cache::new(CACHE_CAPACITY) }
+    }
+}
+
+impl std::fmt::Debug for Assertions {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Assertions").field("key", &self.loaded.load().ring.current.public.id).finish_non_exhaustive()
+    }
+}
+
+impl Loaded {
+    fn new(ring: Ring, version: u64, now: Timestamp) -> Self {
+        let header = serde_json::json!({ "alg": "EdDSA", "kid": ring.current.public.id, "typ": ASSERTION_TYPE }).to_string();
+        let jwks = Arc::from(ring.jwks(now));
+        Self { ring, version, header: format!("{}.", URL_SAFE_NO_PAD.encode(header)), jwks }
+    }
+
+    fn sign(&self, claims: &Claims<'_>) -> Result<Arc<str>, AssertionError> {
+        let payload = serde_json::to_vec(claims).map_err(|_error| AssertionError::Unsigned)?;
+        let mut text = self.header.clone();
+        URL_SAFE_NO_PAD.encode_string(payload, &mut text);
+        let signature = self.ring.current.pair.try_sign(text.as_bytes()).map_err(|_error| AssertionError::Unsigned)?;
+        text.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut text);
+        Ok(Arc::from(text))
+    }
+}
+
+/// What an assertion says.
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    aud: Audience<'a>,
+    /// The rendered user id.
+    sub: &'a str,
+    iat: u64,
+    exp: u64,
+    /// Space-separated, RFC 9068.
+    scope: String,
+    environment: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    org: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Audience<'a> {
+    One(&'a str),
+    Several(&'a [Arc<str>]),
+}
+
+impl<'a> Claims<'a> {
+    fn about(assertion: &'a Assertion, caller: &'a Caller, now: Timestamp, expires: Timestamp) -> Self {
+        let aud = match assertion.audience.as_slice() {
+            [only] => Audience::One(only),
+            several => Audience::Several(several),
+        };
+        Self {
+            iss: &assertion.issuer,
+            aud,
+            sub: caller.user.as_str(),
+            iat: now.unix_seconds(),
+            exp: expires.unix_seconds(),
+            scope: caller.scopes.to_string(),
+            environment: caller.environment.as_str(),
+            org: caller.organization.as_deref(),
+            tier: caller.tier.as_deref(),
+            key_id: caller.key.as_ref().map(crate::model::key::KeyId::as_str),
+            client_id: caller.client.as_deref(),
+        }
+    }
+}
+
+/// Of everything that goes into an assertion but the instant. Each part is preceded by its length, so no two callers read alike.
+fn fingerprint(assertion: &Assertion, caller: &Caller, signing_key: &str) -> [u8; 32] {
+    let mut text = digest::Context::new(&digest::SHA256);
+    let mut part = |part: Option<&str>| {
+        let part = part.map_or(&[][..], str::as_bytes);
+        text.update(&(part.len() as u64).to_be_bytes());
+        text.update(part);
+    };
+    part(Some(signing_key));
+    part(Some(&assertion.issuer));
+    part(Some(&assertion.audience.len().to_string()));
+    assertion.audience.iter().for_each(|audience| part(Some(audience)));
+    part(Some(caller.user.as_str()));
+    part(Some(caller.environment.as_str()));
+    for optional in [&caller.organization, &caller.tier, &caller.client] {
+        part(Some(if optional.is_some() { "some" } else { "none" }));
+        part(optional.as_deref());
+    }
+    part(caller.key.as_ref().map(crate::model::key::KeyId::as_str));
+    caller.scopes.iter().for_each(|scope| part(Some(scope.as_str())));
+    text.update(&assertion.lifetime.as_nanos().to_be_bytes());
+    text.update(&caller.expires.map_or(0, Timestamp::as_nanos).to_be_bytes());
+    let mut out = [0; 32];
+    out.copy_from_slice(text.finish().as_ref());
+    out
+}
+
+fn record_key() -> RecordKey {
+    RecordKey { family: Family::Ring, id: RECORD_ID.to_owned() }
+}
+
+async fn read(records: &dyn Records, peppers: &Peppers) -> Result<Option<(Ring, u64)>, RingError> {
+    let Some(stored) = records.get(&record_key()).await? else { return Ok(None) };
+    let plain = peppers.unwrap(&stored.bytes, CONTEXT).map_err(|error| RingError::Wrapping(error.to_string()))?;
+    let plain = zeroize::Zeroizing::new(plain.to_vec());
+    Ok(Some((Ring::decode(&plain)?, stored.version)))
+}
+
+fn wrap(ring: &Ring, peppers: &Peppers) -> Result<Vec<u8>, RingError> {
+    peppers.wrap(&ring.encode()?, CONTEXT).map_err(|error| RingError::Wrapping(error.to_string()))
+}

@@ -1,0 +1,126 @@
+//! Turns our signing keys when they are old enough, and notices when another process did.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::jose::Assertions;
+use crate::jose::assertions::Rotation;
+use crate::jose::ring::RingError;
+use crate::secrets::Peppers;
+use crate::store::Records;
+
+/// How long one key signs, unless the config says otherwise.
+pub const ROTATE_EVERY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How often the ring on the shelf is looked at.
+pub const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Everything that the task needs.
+pub struct RotateKeys {
+    pub assertions: Arc<Assertions>,
+    pub records: Arc<dyn Records>,
+    pub peppers: Arc<Peppers>,
+    pub clock: Arc<dyn Clock>,
+    pub rotate_every: Duration,
+    pub look_every: Duration,
+    /// Told about every look that did something or failed, for metrics.
+    pub observer: Arc<dyn RotationObserver>,
+}
+
+/// What is told about the ring.
+pub trait RotationObserver: Send + Sync + 'static {
+    fn rotated(&self, outcome: &Result<Rotation, RingError>);
+}
+
+impl RotationObserver for () {
+    fn rotated(&self, _outcome: &Result<Rotation, RingError>) {}
+}
+
+/// Runs until `shutdown`.
+pub async fn run(task: RotateKeys, shutdown: CancellationToken) {
+    loop {
+        look(&task).await;
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(task.look_every) => {}
+        }
+    }
+}
+
+async fn look(task: &RotateKeys) {
+    let outcome = task.assertions.rotate_if_due(&*task.records, &task.peppers, task.rotate_every, task.clock.now()).await;
+    match &outcome {
+        Ok(Rotation::NotDue) => return,
+        Ok(Rotation::Rotated) => tracing::info!("signing key rotated"),
+        Ok(Rotation::Adopted) => tracing::info!("signing keys of another process taken over"),
+        Err(error) => tracing::warn!(error = %error, "signing keys could not be looked at; the old ones stay in use"),
+    }
+    task.observer.rotated(&outcome);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::LOOK_EVERY;
+    use super::ROTATE_EVERY;
+    use super::RotateKeys;
+    use super::RotationObserver;
+    use super::look;
+    use super::run;
+    use crate::clock::ManualClock;
+    use crate::jose::Assertions;
+    use crate::jose::assertions::Rotation;
+    use crate::jose::battery::NOW;
+    use crate::jose::battery::rotation::Memory;
+    use crate::jose::battery::rotation::peppers;
+    use crate::jose::ring::RingError;
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<Result<Rotation, RingError>>>);
+
+    impl RotationObserver for Seen {
+        fn rotated(&self, outcome: &Result<Rotation, RingError>) {
+            self.0.lock().unwrap().push(outcome.clone());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_signs_for_a_month_and_a_lost_ring_changes_nothing() {
+        let (shelf, clock, seen) = (Arc::new(Memory::default()), Arc::new(ManualClock::starting_at(NOW)), Arc::new(Seen::default()));
+        let assertions = Arc::new(Assertions::load_or_create(&*shelf, &peppers(), NOW).await.unwrap());
+        let mut task = RotateKeys {
+            assertions: Arc::clone(&assertions),
+            records: shelf,
+            peppers: Arc::new(peppers()),
+            clock: Arc::<ManualClock>::clone(&clock),
+            rotate_every: ROTATE_EVERY,
+            look_every: LOOK_EVERY,
+            observer: Arc::<Seen>::clone(&seen),
+        };
+        look(&task).await;
+        clock.advance(ROTATE_EVERY.saturating_sub(Duration::from_secs(1)));
+        look(&task).await;
+        assert!(seen.0.lock().unwrap().is_empty());
+        clock.advance(Duration::from_secs(1));
+        look(&task).await;
+        assert_eq!(seen.0.lock().unwrap().as_slice(), [Ok(Rotation::Rotated)]);
+
+        let before = assertions.jwks_json();
+        task.records = Arc::new(Memory::default());
+        look(&task).await;
+        assert!(matches!(seen.0.lock().unwrap().as_slice(), [_, Err(RingError::Unreadable(_))]));
+        assert_eq!(assertions.jwks_json(), before);
+
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        run(task, shutdown).await;
+    }
+}
