@@ -135,6 +135,8 @@ pub(in crate::check) fn caller() -> Caller {
     }
 }
 
+type Found<T> = Result<Option<T>, StoreError>;
+
 /// Records in memory, and what was asked of them.
 #[derive(Debug, Default)]
 pub(in crate::check) struct Shelf {
@@ -168,19 +170,14 @@ impl Shelf {
     }
 
     /// Every other answer has to be waited for.
-    fn answer<T: Send + 'static>(
-        &self,
-        question: String,
-        found: Option<T>,
-        failure: Option<&StoreError>,
-    ) -> Answer<'_, Result<Option<T>, StoreError>> {
+    fn answer<T: Send + 'static>(&self, question: String, found: Option<T>, failure: Option<&StoreError>) -> Answer<'_, Found<T>> {
         let mut asked = self.asked.lock().unwrap();
         asked.push(question);
         let answer = match failure.or(self.failure.as_ref()) {
             Some(failure) => Err(failure.clone()),
             None => Ok(found),
         };
-        if asked.len() % 2 == 0 { Answer::ready(answer) } else { Answer::Pending(Box::pin(async { answer })) }
+        if asked.len().is_multiple_of(2) { Answer::ready(answer) } else { Answer::Pending(Box::pin(async { answer })) }
     }
 }
 

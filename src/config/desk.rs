@@ -14,6 +14,7 @@ use crate::config::outside::Readers;
 use crate::config::outside::Trouble;
 use crate::config::read::Step;
 use crate::config::read::find;
+use crate::config::read::is_whole;
 use crate::config::yaml::Node;
 
 /// A field, by its way from the file's root.
@@ -36,17 +37,11 @@ impl Spot {
     }
 }
 
-/// Whether mistakes of shape were taken out before: then what is absent may have been there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) enum Shape {
-    Whole,
-    Mended,
-}
-
 pub(in crate::config) struct Desk<'a> {
     file: Arc<str>,
     tree: &'a Node,
-    shape: Shape,
+    /// The tree of the config itself, where `tree` is that of a file that it names.
+    config: &'a Node,
     base: PathBuf,
     outside: &'a Outside,
     pub(in crate::config) errors: Vec<Complaint>,
@@ -54,8 +49,8 @@ pub(in crate::config) struct Desk<'a> {
 }
 
 impl<'a> Desk<'a> {
-    pub(in crate::config) fn new(file: Arc<str>, tree: &'a Node, shape: Shape, base: PathBuf, outside: &'a Outside) -> Self {
-        Self { file, tree, shape, base, outside, errors: Vec::new(), warnings: Vec::new() }
+    pub(in crate::config) fn new(file: Arc<str>, tree: &'a Node, base: PathBuf, outside: &'a Outside) -> Self {
+        Self { file, tree, config: tree, base, outside, errors: Vec::new(), warnings: Vec::new() }
     }
 
     /// A mistake in a value that is there.
@@ -74,19 +69,44 @@ impl<'a> Desk<'a> {
         self.errors.push(complaint);
     }
 
-    /// A mistake that consists in something not being there. Not said of a mended tree: it may be there, and was reported already.
+    /// A mistake that consists in something not being there. Not said where something was taken out: it was reported already.
     pub(in crate::config) fn missing(&mut self, spot: &Spot, wrong: impl Into<String>) {
-        if self.shape == Shape::Whole {
+        if self.is_whole(spot) {
             self.error(spot, wrong);
         }
     }
 
+    /// Whether nothing was taken out at this field for being bad.
+    pub(in crate::config) fn is_whole(&self, spot: &Spot) -> bool {
+        is_whole(self.tree, &spot.0)
+    }
+
     /// A name that refers to nothing.
     pub(in crate::config) fn unknown<'n>(&mut self, spot: &Spot, what: &str, written: &str, known: impl IntoIterator<Item = &'n str>) {
-        if self.shape == Shape::Whole {
-            let mut complaint = self.about(spot, format!("there is no {what} `{}`", shorten(written)));
-            complaint.hint = suggestion(written, known);
-            self.errors.push(complaint);
+        let mut complaint = self.about(spot, format!("there is no {what} `{}`", shorten(written)));
+        complaint.hint = suggestion(written, known);
+        self.errors.push(complaint);
+    }
+
+    /// A name that refers to nothing in a list of the config. Not said where something was taken out of that list: it may have been
+    /// what the name refers to.
+    pub(in crate::config) fn unknown_in<'n>(
+        &mut self,
+        list: &Spot,
+        spot: &Spot,
+        what: &str,
+        written: &str,
+        known: impl IntoIterator<Item = &'n str>,
+    ) {
+        if is_whole(self.config, &list.0) {
+            self.unknown(spot, what, written, known);
+        }
+    }
+
+    /// As [`Desk::missing`], about something that the config lacks and `spot` needs.
+    pub(in crate::config) fn missing_in(&mut self, list: &Spot, spot: &Spot, wrong: impl Into<String>) {
+        if is_whole(self.config, &list.0) {
+            self.error(spot, wrong);
         }
     }
 
@@ -124,12 +144,9 @@ impl<'a> Desk<'a> {
         text: &str,
         compile: impl FnOnce(&mut Desk<'_>, &[U]) -> R,
     ) -> Option<R> {
-        let before = self.errors.len();
         let mut tree = crate::config::yaml::parse(name, text, &mut self.errors)?;
         let written: T = crate::config::read::read(name, &mut tree, &mut self.errors)?;
-        let whole = self.shape == Shape::Whole && self.errors.len() == before;
-        let shape = if whole { Shape::Whole } else { Shape::Mended };
-        let mut desk = Desk::new(Arc::clone(name), &tree, shape, self.base.clone(), self.outside);
+        let mut desk = Desk { config: self.config, ..Desk::new(Arc::clone(name), &tree, self.base.clone(), self.outside) };
         let made = compile(&mut desk, &written);
         let (errors, warnings) = (desk.errors, desk.warnings);
         self.errors.extend(errors);

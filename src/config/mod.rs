@@ -32,7 +32,6 @@ use std::sync::Arc;
 
 pub use crate::config::boot::Boot;
 pub use crate::config::complaint::Complaint;
-use crate::config::desk::Shape;
 use crate::config::file::ConfigFile;
 use crate::config::outside::Contents;
 use crate::config::outside::Outside;
@@ -101,8 +100,7 @@ fn compile_parts(
     let Some(mut tree) = yaml::parse(name, text, &mut complaints) else { return Err(complaints) };
     let Some(file) = read::read::<ConfigFile>(name, &mut tree, &mut complaints) else { return Err(in_order(complaints)) };
     let outside = gather(&file);
-    let shape = if complaints.is_empty() { Shape::Whole } else { Shape::Mended };
-    let compiled = compile::compile(name, text, base, &tree, shape, &file, &outside);
+    let compiled = compile::compile(name, text, base, &tree, &file, &outside);
     complaints.extend(compiled.errors);
     match compiled.made {
         Some((boot, rules)) if complaints.is_empty() => Ok((boot, rules, in_order(compiled.warnings))),

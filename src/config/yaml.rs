@@ -32,6 +32,8 @@ pub(in crate::config) struct Node {
     pub(in crate::config) value: Value,
     /// Position in the file's list, which stays when bad neighbours are taken out.
     pub(in crate::config) index: usize,
+    /// Something inside was bad, was reported, and was taken out.
+    pub(in crate::config) mended: bool,
 }
 
 /// Scalars keep the text that was written: what a number means is decided where a number is wanted.
@@ -143,6 +145,7 @@ fn syntax(file: &Arc<str>, error: &serde_yaml::Error) -> Complaint {
     let wrong = wrong.strip_prefix("error: ").unwrap_or(wrong);
     let wrong = wrong.strip_prefix(&format!("line {} column {}: ", place.line, place.column)).unwrap_or(wrong);
     let wrong = match wrong.strip_prefix("budget breached: ") {
+        None if matches!(error.without_snippet(), serde_yaml::Error::DuplicateMappingKey { .. }) => "a key stands here twice",
         Some(bound) if bound.starts_with("Documents") => "the file holds more than one document",
         Some(bound) if bound.starts_with("Depth") => "the file is nested too deeply",
         Some(_) => "the file holds too much",
@@ -256,7 +259,7 @@ fn shape(raw: Spanned<Raw>, text: &str, file: &Arc<str>, trail: &str, complaints
         }
         Raw::Mapping(pairs) => Value::Mapping(shape_mapping(pairs, text, file, trail, complaints)),
     };
-    Node { place, value, index: 0 }
+    Node { place, value, index: 0, mended: false }
 }
 
 fn shape_mapping(

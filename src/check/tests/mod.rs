@@ -2,6 +2,7 @@
 
 mod explain;
 mod matrix;
+mod resolve;
 mod ways;
 
 use std::collections::BTreeMap;
@@ -134,12 +135,12 @@ impl House {
     }
 
     /// Walks with one request after another, each of which must end for its reason.
-    fn walk_several(self, walks: impl FnOnce(&dyn Fn(&Request<'_>, Reason))) {
+    fn walk_several(self, walks: impl FnOnce(&Walk<'_>)) {
         let (gate, rules, _) = self.open();
         walks(&|request, expected| assert_eq!(step_through(request, &gate, &rules, &mut Seen::default()), expected));
     }
 
-    fn open(self) -> (Gate, Rules, (Arc<Shelf>, Arc<Buckets>, Arc<Book>)) {
+    fn open(self) -> (Gate, Rules, Parts) {
         let parts = (Arc::new(self.shelf), Arc::new(self.buckets), Arc::new(self.book));
         let gate = Gate {
             facts: Arc::clone(&parts.0) as _,
@@ -166,6 +167,12 @@ fn reason_of(ended: Result<&Grant<'_>, &Exit>) -> Reason {
         Err(Exit::Failed(fault)) => fault.reason,
     }
 }
+
+/// The doubles behind a gate.
+type Parts = (Arc<Shelf>, Arc<Buckets>, Arc<Book>);
+
+/// Walks with a request, which must end for this reason.
+type Walk<'w> = dyn Fn(&Request<'_>, Reason) + 'w;
 
 /// What a walk left behind.
 struct Trace {

@@ -42,7 +42,13 @@ pub(super) fn api_versions(desk: &mut Desk<'_>, spot: &Spot, file: Option<&ApiVe
             desk.error(&spot.key("default"), "the default version is retired: requests that name none would all be refused");
         }
         Some(_) => {}
-        None => desk.unknown(&spot.key("default"), "API version", &file.default, file.versions.iter().map(|version| version.name.as_str())),
+        None => desk.unknown_in(
+            &list,
+            &spot.key("default"),
+            "API version",
+            &file.default,
+            file.versions.iter().map(|version| version.name.as_str()),
+        ),
     }
     Some(ApiVersions { header: header?, versions, default: default? })
 }
@@ -51,7 +57,8 @@ pub(super) fn api_versions(desk: &mut Desk<'_>, spot: &Spot, file: Option<&ApiVe
 pub(super) fn known_version(desk: &mut Desk<'_>, spot: &Spot, version: &str, file: Option<&ApiVersionsFile>) {
     let known: Vec<&str> = file.into_iter().flat_map(|file| &file.versions).map(|version| version.name.as_str()).collect();
     if !known.contains(&version) {
-        desk.unknown(spot, "API version", version, known);
+        let list = Spot::default().key("api_versions").key("versions");
+        desk.unknown_in(&list, spot, "API version", version, known);
     }
 }
 

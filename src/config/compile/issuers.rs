@@ -59,7 +59,7 @@ pub(super) fn sources(
     let bare = file.user_ids.bare.as_deref().unwrap_or(LOCAL);
     let known = || std::iter::once(LOCAL).chain(names.issuers.iter().map(String::as_str)).chain(names.mesh.as_deref());
     if !known().any(|name| name == bare) {
-        desk.unknown(&root.key("user_ids").key("bare"), "source", bare, known());
+        desk.unknown_in(&root.key("issuers"), &root.key("user_ids").key("bare"), "source", bare, known());
     }
     let source =
         |name: &str| Source { name: SourceName::new(name), namespace: if name == bare { Namespace::Bare } else { Namespace::Named } };

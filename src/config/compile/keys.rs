@@ -117,10 +117,11 @@ fn hash(desk: &mut Desk<'_>, spot: &Spot, text: &str, file: &ConfigFile) -> Opti
         desk.error_expecting(spot, "the digest is not 32 bytes in hexadecimal", expected);
     }
     let known: Vec<&str> = file.peppers.iter().flatten().map(|pepper| pepper.id.as_str()).collect();
+    let peppers = Spot::default().key("peppers");
     if known.is_empty() {
-        desk.missing(spot, "keys as code need `peppers` in the config: a generated pepper is known to this node alone");
+        desk.missing_in(&peppers, spot, "keys as code need `peppers` in the config: a generated pepper is known to this node alone");
     } else if !known.contains(&pepper) {
-        desk.unknown(spot, "pepper", pepper, known);
+        desk.unknown_in(&peppers, spot, "pepper", pepper, known);
     }
     Some(SecretHash { pepper: Arc::from(pepper), algorithm: HashAlgorithm::HmacSha256, digest: digest? })
 }

@@ -38,8 +38,8 @@ pub(super) fn tiers(desk: &mut Desk<'_>, spot: &Spot, written: &BTreeMap<String,
                 let limit = limit(desk, &spot, "requests_per_minute", per_minute, burst);
                 policies.extend(limit.map(|limit| Policy { name: Arc::clone(&name), per: Per::Owner, limit }));
             }
-            (None, Some(_)) => desk.missing(&spot.key("burst"), "`burst` is given without `requests_per_minute`"),
-            (None, None) => {}
+            (None, Some(_)) if desk.is_whole(&spot) => desk.error(&spot.key("burst"), "`burst` is given without `requests_per_minute`"),
+            (None, _) => {}
         }
         let more = named_limits(desk, &spot.key("limits"), &tier.limits, |limit| format!("{name}:{limit}"));
         for (index, policy) in &more {
@@ -61,7 +61,7 @@ pub(super) fn tiers(desk: &mut Desk<'_>, spot: &Spot, written: &BTreeMap<String,
 /// Complains where the file has no tier of this name.
 pub(super) fn known_tier(desk: &mut Desk<'_>, spot: &Spot, tier: &str, file: &ConfigFile) {
     if !file.tiers.contains_key(tier) {
-        desk.unknown(spot, "tier", tier, file.tiers.keys().map(String::as_str));
+        desk.unknown_in(&Spot::default().key("tiers"), spot, "tier", tier, file.tiers.keys().map(String::as_str));
     }
 }
 

@@ -20,7 +20,6 @@ use zeroize::Zeroizing;
 use crate::config::boot::Boot;
 use crate::config::complaint::Complaint;
 use crate::config::desk::Desk;
-use crate::config::desk::Shape;
 use crate::config::desk::Spot;
 use crate::config::file::ConfigFile;
 use crate::config::file::identity::ImportedKeysFile;
@@ -42,16 +41,8 @@ pub(in crate::config) struct Compiled {
     pub(in crate::config) warnings: Vec<Complaint>,
 }
 
-pub(in crate::config) fn compile(
-    name: &Arc<str>,
-    text: &str,
-    base: &Path,
-    tree: &Node,
-    shape: Shape,
-    file: &ConfigFile,
-    outside: &Outside,
-) -> Compiled {
-    let mut desk = Desk::new(Arc::clone(name), tree, shape, base.to_owned(), outside);
+pub(in crate::config) fn compile(name: &Arc<str>, text: &str, base: &Path, tree: &Node, file: &ConfigFile, outside: &Outside) -> Compiled {
+    let mut desk = Desk::new(Arc::clone(name), tree, base.to_owned(), outside);
     let mut revision = Revision::of(text);
     let made = everything(&mut desk, &mut revision, file);
     Compiled { made, errors: desk.errors, warnings: desk.warnings }

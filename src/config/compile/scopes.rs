@@ -41,7 +41,7 @@ impl Declared {
         let Some(declared) = &self.0 else { return };
         let alone = ScopeSet::new([scope.clone()]);
         if !declared.iter().any(|known| alone.covers(known)) {
-            desk.unknown(spot, "scope", scope.as_str(), declared.iter().map(String::as_str));
+            desk.unknown_in(&Spot::default().key("scopes"), spot, "scope", scope.as_str(), declared.iter().map(String::as_str));
         }
     }
 }
