@@ -42,3 +42,5 @@ pub mod usage;
 pub mod check;
 
 pub mod tasks;
+
+pub mod issuer;
