@@ -124,3 +124,6 @@ async fn not_found() -> Response {
 async fn method_not_allowed() -> Response {
     Problem::new(Code::MethodNotAllowed, "the method is not allowed on this resource").into_response()
 }
+
+#[cfg(test)]
+mod tests;
