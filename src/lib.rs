@@ -44,3 +44,5 @@ pub mod check;
 pub mod tasks;
 
 pub mod issuer;
+
+pub mod cli;
