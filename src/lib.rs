@@ -35,6 +35,8 @@ pub mod secrets;
 
 pub mod jose;
 
+pub mod config;
+
 pub mod store;
 
 pub mod usage;

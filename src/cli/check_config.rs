@@ -1,0 +1,240 @@
+//! `tollgate check-config`: judges a config without starting anything.
+
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::cli::Exit;
+use crate::config;
+use crate::config::Boot;
+use crate::config::Complaint;
+use crate::config::Loaded;
+use crate::config::boot::Listen;
+use crate::config::boot::Peppers;
+use crate::model::route::Auth;
+use crate::model::route::Route;
+use crate::model::route::ScopeTemplate;
+use crate::model::route::TemplatePart;
+use crate::model::rules::Rules;
+
+/// Judge a config: every mistake and warning with its file, line and column.
+#[derive(Clone, Debug, clap::Args)]
+#[group(required = true, multiple = false, args = ["file", "config"])]
+pub struct CheckConfig {
+    /// The config file.
+    pub file: Option<PathBuf>,
+    /// The config file, as the other commands take it.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// For machines: one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    good: bool,
+    errors: &'a [Complaint],
+    warnings: &'a [Complaint],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config_revision: Option<&'a str>,
+    routes: Vec<RouteReport<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct RouteReport<'a> {
+    name: &'a str,
+    methods: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    path: String,
+    auth: &'static str,
+    scopes: String,
+}
+
+impl CheckConfig {
+    /// # Errors
+    /// When `out` cannot be written to.
+    pub fn run(&self, out: &mut dyn Write) -> std::io::Result<Exit> {
+        let Some(path) = self.file.as_deref().or(self.config.as_deref()) else { return Ok(Exit::Usage) };
+        let loaded = config::load(path);
+        match (&loaded, self.json) {
+            (_, true) => write_json(&loaded, out)?,
+            (Ok(loaded), false) => write_good(path, loaded, out)?,
+            (Err(complaints), false) => write_bad(path, complaints, out)?,
+        }
+        Ok(if loaded.is_ok() { Exit::Good } else { Exit::Failed })
+    }
+}
+
+fn write_json(loaded: &Result<Loaded, Vec<Complaint>>, out: &mut dyn Write) -> std::io::Result<()> {
+    let report = match loaded {
+        Ok(loaded) => Report {
+            good: true,
+            errors: &[],
+            warnings: &loaded.warnings,
+            config_revision: Some(&loaded.rules.revision),
+            routes: loaded.rules.routes.iter().map(|route| route_report(route)).collect(),
+        },
+        Err(complaints) => Report { good: false, errors: complaints, warnings: &[], config_revision: None, routes: Vec::new() },
+    };
+    serde_json::to_writer_pretty(&mut *out, &report)?;
+    writeln!(out)
+}
+
+fn write_bad(path: &Path, complaints: &[Complaint], out: &mut dyn Write) -> std::io::Result<()> {
+    for complaint in complaints {
+        writeln!(out, "{complaint}")?;
+    }
+    let mistakes = if complaints.len() == 1 { "mistake" } else { "mistakes" };
+    writeln!(out, "{}: {} {mistakes}", path.display(), complaints.len())
+}
+
+fn write_good(path: &Path, loaded: &Loaded, out: &mut dyn Write) -> std::io::Result<()> {
+    for warning in &loaded.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    writeln!(out, "{}: good, revision {}", path.display(), loaded.rules.revision)?;
+    write_doors(&loaded.boot, out)?;
+    write_routes(&loaded.rules, out)
+}
+
+fn write_doors(boot: &Boot, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(out, "  check    {}", show(&boot.check))?;
+    if let Some(control) = &boot.control {
+        writeln!(out, "  control  {}", show(control))?;
+    }
+    writeln!(out, "  ops      {}", boot.ops.addr)?;
+    writeln!(out, "  store    {}", boot.store_path.display())?;
+    writeln!(out, "  ledger   {}", boot.ledger_path.display())?;
+    match &boot.peppers {
+        Peppers::Generated => writeln!(out, "  peppers  generated in the store's folder"),
+        Peppers::Given(peppers) => {
+            let ids: Vec<&str> = peppers.iter().map(|pepper| &*pepper.id).collect();
+            writeln!(out, "  peppers  {}", ids.join(", "))
+        }
+    }
+}
+
+fn show(listen: &Listen) -> String {
+    match listen {
+        Listen::Tcp { addr, tls: None } => addr.to_string(),
+        Listen::Tcp { addr, tls: Some(tls) } if tls.client_ca.is_some() => format!("{addr} (mTLS)"),
+        Listen::Tcp { addr, tls: Some(_) } => format!("{addr} (TLS)"),
+        Listen::Unix { path, mode, .. } => format!("unix:{} (mode {mode:04o})", path.display()),
+    }
+}
+
+fn write_routes(rules: &Rules, out: &mut dyn Write) -> std::io::Result<()> {
+    let reports: Vec<RouteReport<'_>> = rules.routes.iter().map(|route| route_report(route)).collect();
+    let rows: Vec<[String; 4]> = reports
+        .iter()
+        .map(|route| {
+            let methods = if route.methods.is_empty() { "*".to_owned() } else { route.methods.join(",") };
+            let target = format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path);
+            [methods, target, route.auth.to_owned(), route.scopes.clone()]
+        })
+        .collect();
+    let counted = if rows.len() == 1 { "1 route".to_owned() } else { format!("{} routes", rows.len()) };
+    writeln!(out, "{counted}:")?;
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let (methods_width, target_width, auth_width) = (width(0), width(1), width(2));
+    for [methods, target, auth, scopes] in &rows {
+        let line = format!("  {methods:methods_width$}  {target:target_width$}  {auth:auth_width$}  {scopes}");
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn route_report(route: &Route) -> RouteReport<'_> {
+    let host = route.matcher.host.as_deref().map(|host| match route.matcher.port {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    });
+    RouteReport {
+        name: &route.name,
+        methods: route.matcher.methods.iter().map(|method| method.as_str()).collect(),
+        host,
+        path: route.matcher.path.to_string(),
+        auth: match route.auth {
+            Auth::Required => "required",
+            Auth::Optional => "optional",
+            Auth::Public => "public",
+        },
+        scopes: scopes(route),
+    }
+}
+
+/// `a:read b:write`, then `(c:read | d:read)` of which one is enough.
+fn scopes(route: &Route) -> String {
+    let all = route.scopes.all_of.iter().map(scope);
+    let any: Vec<String> = route.scopes.any_of.iter().map(scope).collect();
+    let any = (!any.is_empty()).then(|| format!("({})", any.join(" | ")));
+    all.chain(any).collect::<Vec<_>>().join(" ")
+}
+
+fn scope(template: &ScopeTemplate) -> String {
+    let parts = template.0.iter().map(|part| match part {
+        TemplatePart::Text(text) => text.to_string(),
+        TemplatePart::Variable(name) => format!("{{{name}}}"),
+    });
+    parts.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(text: &str, json: bool) -> (Exit, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tollgate.yaml");
+        std::fs::write(&path, text).unwrap();
+        let mut out = Vec::new();
+        let exit = CheckConfig { file: Some(path), config: None, json }.run(&mut out).unwrap();
+        let said = String::from_utf8(out).unwrap();
+        (exit, said.replace(&format!("{}/", folder.path().display()), ""))
+    }
+
+    const GOOD: &str = "listen: { check: 0.0.0.0:9191 }\nroutes:\n  - { path: '/a/{id}', methods: [GET, POST], scopes: { all_of: [a:read], any_of: [b, c] } }\n  - { path: /open, host: Api.Example.com, auth: public }\n";
+
+    #[test]
+    fn a_good_config_is_summed_up_and_its_warnings_listed() {
+        let (exit, said) = run(GOOD, false);
+        assert_eq!(exit, Exit::Good);
+        let lines: Vec<&str> = said.lines().collect();
+        assert!(lines[0].starts_with("warning: tollgate.yaml:1:18: listen.check: "), "{said}");
+        assert!(lines[1].starts_with("tollgate.yaml: good, revision "), "{said}");
+        assert!(lines.contains(&"2 routes:"), "{said}");
+        assert!(lines.contains(&"  GET,POST  /a/{id}               required  a:read (b | c)"), "{said}");
+        assert!(lines.contains(&"  *         api.example.com/open  public"), "{said}");
+    }
+
+    #[test]
+    fn a_bad_config_fails_with_every_mistake() {
+        let (exit, said) = run("routes:\n  - { path: a, auth: public }\n  - { path: /b, cost: 0 }\n", false);
+        assert_eq!(exit, Exit::Failed);
+        assert_eq!(
+            said,
+            "tollgate.yaml:2:13: routes[0].path: a path starts with `/`\n\
+             tollgate.yaml:3:23: routes[1].cost: 0 is no cost; expected 1 to 1000000\n\
+             tollgate.yaml: 2 mistakes\n"
+        );
+    }
+
+    #[test]
+    fn machines_read_the_same() {
+        let (exit, said) = run(GOOD, true);
+        let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(exit, Exit::Good);
+        assert_eq!(report["good"], true);
+        assert_eq!(report["warnings"][0]["line"], 1);
+        assert_eq!(report["routes"][0]["name"], "GET,POST /a/{id}");
+        let (exit, said) = run("routes: []\n", true);
+        let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!((exit, &report["good"]), (Exit::Failed, &serde_json::Value::Bool(false)));
+        assert_eq!(report["errors"][0]["field"], "routes");
+    }
+}

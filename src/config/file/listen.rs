@@ -1,0 +1,188 @@
+//! Where the process listens and how it runs. All of it needs a restart to change.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use schemars::Schema;
+use schemars::SchemaGenerator;
+use schemars::json_schema;
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de::MapAccess;
+use serde::de::Visitor;
+use serde::de::value::MapAccessDeserializer;
+
+use crate::config::file::scalars::Period;
+use crate::config::file::scalars::SecretPlace;
+
+/// The doors.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenFile {
+    /// Where Envoy asks (gRPC ext_authz v3). Default: `127.0.0.1:9191`.
+    pub check: Option<DoorFile>,
+    /// Where the command line speaks to the running process: a unix socket. Default: `control.sock` in the store's folder.
+    pub control: Option<DoorFile>,
+    /// Health (open to all), `/metrics`, `/metrics/usage`, `/stats`, `/jwks` (loopback, mTLS or the token). Default: `127.0.0.1:9464`.
+    pub ops: Option<DoorFile>,
+}
+
+/// One listener: an address alone, or an address with particulars.
+#[derive(Clone, Debug)]
+pub struct DoorFile(pub DoorParts);
+
+/// A listener with particulars.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DoorParts {
+    /// `127.0.0.1:9191`, `[::1]:9191` or `unix:/run/tollgate/check.sock`.
+    pub address: String,
+    /// Certificates, for TCP.
+    pub tls: Option<TlsFile>,
+    /// Permissions of a unix socket, octal in quotes. Default: `"0660"` for `check`, `"0600"` for `control`.
+    pub mode: Option<String>,
+    /// Group that owns a unix socket, by name or number. Default: the process's own.
+    pub group: Option<String>,
+    /// Only `ops`: who sends it as `Authorization: Bearer` may read the protected pages.
+    pub token: Option<SecretPlace>,
+}
+
+impl<'de> Deserialize<'de> for DoorFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DoorVisitor)
+    }
+}
+
+struct DoorVisitor;
+
+impl<'de> Visitor<'de> for DoorVisitor {
+    type Value = DoorFile;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an address such as `127.0.0.1:9191` or `unix:/run/tollgate/check.sock`, or a mapping with `address`")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<DoorFile, E> {
+        Ok(DoorFile(DoorParts { address: text.to_owned(), ..DoorParts::default() }))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mapping: A) -> Result<DoorFile, A::Error> {
+        DoorParts::deserialize(MapAccessDeserializer::new(mapping)).map(DoorFile)
+    }
+}
+
+impl JsonSchema for DoorFile {
+    fn schema_name() -> Cow<'static, str> {
+        "Door".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let parts = generator.subschema_for::<DoorParts>();
+        json_schema!({ "anyOf": [{ "type": "string" }, parts], "description": "An address, or a mapping with `address` and particulars." })
+    }
+}
+
+/// Certificates of a listener, PEM. They are read again when they change.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFile {
+    /// The certificate chain.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Authorities whose client certificates are required (mTLS). Default: clients show none.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The store of users and keys.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StoreFile {
+    /// One folder on this machine, no server.
+    pub embedded: Option<EmbeddedFile>,
+}
+
+/// The embedded store.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmbeddedFile {
+    /// Its folder. Default: `./data`.
+    pub path: PathBuf,
+}
+
+/// The counts that survive a crash.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerFile {
+    /// A folder on a disk, never tmpfs or a network file system. Default: `ledger` in the store's folder.
+    pub path: Option<PathBuf>,
+    /// How often counts go from the ledger into the history. Default: `10s`.
+    pub flush_interval: Option<Period>,
+}
+
+/// A pepper: the secret that keys the hashes of API keys.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PepperFile {
+    /// Its name in every hash that it keyed.
+    pub id: String,
+    /// At least 32 bytes.
+    pub secret: SecretPlace,
+}
+
+/// Starting and stopping.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LifecycleFile {
+    /// After SIGTERM: how long checks are still answered while health says NOT_SERVING. Default: `5s`.
+    pub drain_delay: Option<Period>,
+    /// After that: how long checks in flight may take before the process ends. Default: `20s`.
+    pub grace: Option<Period>,
+    /// How long Envoy's connection may live before it is asked to reconnect. Default: `30m`.
+    pub max_connection_age: Option<Period>,
+    /// Threads that judge. Default: as many as there are processors.
+    pub workers: Option<u16>,
+}
+
+/// What the process says.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoggingFile {
+    /// The least level that is written. Default: `info`. Needs a restart.
+    pub level: Option<LogLevel>,
+    /// Default: `json`. Needs a restart.
+    pub format: Option<LogFormat>,
+    /// Share of allowed requests that the decision log shows, 0 to 1; denials and faults are always shown. Default: 1.
+    pub allows: Option<f64>,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// What `/metrics` shows.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsFile {
+    /// How many users have a usage series of their own; the rest share one. Default: 1000, at most 100000.
+    pub usage_series: Option<u32>,
+}

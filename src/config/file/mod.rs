@@ -1,0 +1,107 @@
+//! The file as people write it. Unknown keys are refused everywhere, absent ones are `None` (the defaults are `compile`'s), and the
+//! doc comments here are the descriptions in the JSON Schema.
+//!
+//! Nothing outside `config` may name these types.
+
+pub mod identity;
+pub mod listen;
+pub mod route;
+pub mod scalars;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::file::identity::AssertionFile;
+use crate::config::file::identity::ImportedKeysFile;
+use crate::config::file::identity::IssuerFile;
+use crate::config::file::identity::MeshFile;
+use crate::config::file::identity::PlaceFile;
+use crate::config::file::identity::TierFile;
+use crate::config::file::identity::UserIdsFile;
+use crate::config::file::listen::LedgerFile;
+use crate::config::file::listen::LifecycleFile;
+use crate::config::file::listen::ListenFile;
+use crate::config::file::listen::LoggingFile;
+use crate::config::file::listen::MetricsFile;
+use crate::config::file::listen::PepperFile;
+use crate::config::file::listen::StoreFile;
+use crate::config::file::route::ApiVersionsFile;
+use crate::config::file::route::ErrorsFile;
+use crate::config::file::route::FailureFile;
+use crate::config::file::route::FaultsFile;
+use crate::config::file::route::GuardFile;
+use crate::config::file::route::RouteFile;
+
+/// Tollgate's configuration: one YAML file. Relative paths are relative to its folder.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Tollgate configuration")]
+pub struct ConfigFile {
+    /// Where the process listens. Needs a restart.
+    #[serde(default)]
+    pub listen: ListenFile,
+    /// Where users and keys are kept. Needs a restart.
+    #[serde(default)]
+    pub store: StoreFile,
+    /// Where usage is counted. Needs a restart.
+    #[serde(default)]
+    pub ledger: LedgerFile,
+    /// A YAML list of hashed keys as code, read-only; read again when it changes.
+    pub keys_file: Option<PathBuf>,
+    /// What API keys of this installation start with: 1 to 16 of `a-z 0-9`. Default: `tollgate`.
+    pub key_brand: Option<String>,
+    /// Whether keys of other systems open anything. Default: `refused`.
+    pub imported_keys: Option<ImportedKeysFile>,
+    /// Secrets that key the hashes of API keys, the current one first. Needs a restart. Default: one is made in the store's folder.
+    pub peppers: Option<Vec<PepperFile>>,
+    /// Where credentials may stand, in order. Default: `Authorization: Bearer`, `x-api-key`, `x-authorization: Agent`.
+    pub credentials: Option<Vec<PlaceFile>>,
+    /// Whose JWTs are trusted.
+    #[serde(default)]
+    pub issuers: Vec<IssuerFile>,
+    /// mTLS callers.
+    pub mesh: Option<MeshFile>,
+    /// How user ids are shown.
+    #[serde(default)]
+    pub user_ids: UserIdsFile,
+    /// When given: every scope there is. A scope elsewhere that none of these covers is then a mistake. Default: any.
+    pub scopes: Option<Vec<String>>,
+    /// Named sets of limits.
+    #[serde(default)]
+    pub tiers: BTreeMap<String, TierFile>,
+    /// The tier of callers that name none. Default: none, and no tier limits for them.
+    pub default_tier: Option<String>,
+    /// Header names and templates of what `{user}`, `{subject}`, `{source}`, `{issuer}`, `{org}`, `{key}`, `{client}`, `{scopes}`, `{tier}`
+    /// and `{environment}` are. Default: `user`, `x-user-id`, `x-org-id`, `x-key-id`, `x-scopes`, `x-tier`.
+    pub identity_headers: Option<BTreeMap<String, String>>,
+    /// A signed statement about the caller for upstream services. Default: none.
+    pub upstream_assertion: Option<AssertionFile>,
+    /// The versions of the API behind the gate. Default: unversioned.
+    pub api_versions: Option<ApiVersionsFile>,
+    /// In which shape refusals are written. Default: `standard`.
+    pub errors: Option<ErrorsFile>,
+    /// What happens when a dependency does not answer.
+    #[serde(default)]
+    pub failure: FailureFile,
+    /// In which form a fault leaves. Default: `rpc_error`.
+    pub faults: Option<FaultsFile>,
+    /// Limits on failed credentials.
+    #[serde(default)]
+    pub guard: GuardFile,
+    /// How many proxies before this Envoy are believed about `x-forwarded-for`. Default: 0, the peer is the client.
+    pub trusted_hops: Option<u8>,
+    /// What the process says.
+    #[serde(default)]
+    pub logging: LoggingFile,
+    /// What `/metrics` shows.
+    #[serde(default)]
+    pub metrics: MetricsFile,
+    /// Starting and stopping. Needs a restart.
+    #[serde(default)]
+    pub lifecycle: LifecycleFile,
+    /// The route table: the most specific match wins, then the order here. No match is 404.
+    pub routes: Vec<RouteFile>,
+}

@@ -1,0 +1,313 @@
+//! One file per mistake in `bad_config/`, and beside each what is said about it, whole. In `good_config/` a file that uses every
+//! setting and draws not even a warning.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+use tollgate::config;
+use tollgate::config::boot::Listen;
+use tollgate::config::boot::Peppers;
+use tollgate::config::outside::Outside;
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(name)
+}
+
+fn names(folder: &Path, extension: &str) -> BTreeSet<String> {
+    let files = std::fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("an entry").path());
+    let matching = files.filter(|path| path.extension().is_some_and(|own| own == extension));
+    matching.map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned()).collect()
+}
+
+/// What is said about a file, without the machine's own folder names.
+fn said(path: &Path) -> String {
+    let base = format!("{}/", path.parent().expect("a folder").display());
+    match config::load(path) {
+        Ok(loaded) => format!("good, with {} warnings\n", loaded.warnings.len()),
+        Err(complaints) => complaints.iter().map(|complaint| format!("{complaint}\n").replace(&base, "")).collect(),
+    }
+}
+
+/// `routes[0].path` and the like are in the reports themselves: a change of a text, a place or a field shows here.
+// battery: C1 C2 C5 C6 C7 C8 C12 C15
+#[test]
+fn every_mistake_is_named_with_its_place() {
+    let folder = folder("bad_config");
+    let mistakes = names(&folder, "yaml");
+    assert_eq!(mistakes, names(&folder, "expected"), "each file has its report");
+    assert!(mistakes.len() >= 60, "{}", mistakes.len());
+    let mut different = String::new();
+    for name in &mistakes {
+        let said = said(&folder.join(format!("{name}.yaml")));
+        let expected = std::fs::read_to_string(folder.join(format!("{name}.expected"))).expect("the report");
+        if said != expected {
+            different.push_str(&format!("--- {name}.expected\n{expected}+++ said\n{said}"));
+        }
+        assert!(!said.starts_with("good"), "{name}: {said}");
+        // Every secret of these files has this word in it.
+        assert!(!said.contains("hunter2"), "{name}: {said}");
+    }
+    assert!(different.is_empty(), "{different}");
+}
+
+/// What YAML would like to read as a boolean or a number is the literal text where text is meant.
+// battery: C5
+#[test]
+fn literal_texts_stay_literal() {
+    let texts = ["no", "on", "y", "1e3", "0o10", "1_000", "007", "12", "1.0", "true"];
+    for text in texts {
+        let yaml = format!("routes: [{{ path: /a, name: {text} }}]\n");
+        let (_, rules, _) = config::compile_text(&yaml, &Outside::default()).expect(text);
+        assert_eq!(&*rules.routes[0].name, text);
+    }
+}
+
+/// Small files that unfold, large ones, deep ones: refused before they cost anything.
+// battery: C3
+#[test]
+fn bombs_are_refused_at_once() {
+    let laughs = (1..=9).fold("a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned(), |text, level| {
+        let nine = vec![format!("*a{}", level - 1); 9].join(",");
+        format!("{text}a{level}: &a{level} [{nine}]\n")
+    });
+    let quadratic = format!("a: &a [{}]\nb: [{}]\n", vec!["x"; 2_000].join(","), vec!["*a"; 2_000].join(","));
+    let bombs = [
+        ("nine levels of nine laughs", laughs),
+        ("aliases squared", quadratic),
+        ("ten megabytes of one text", format!("a: {}", "x".repeat(10_000_000))),
+        ("a thousand levels in brackets", format!("a: {}{}", "[".repeat(1_000), "]".repeat(1_000))),
+        ("a thousand levels by indentation", (0..1_000).map(|level| format!("{}a:\n", " ".repeat(level))).collect()),
+        ("an anchor that holds itself", "a: &a [*a]\n".to_owned()),
+        ("a million keys", (0..400_000).map(|key| format!("k{key}: 1\n")).collect()),
+    ];
+    for (name, text) in bombs {
+        let began = Instant::now();
+        let complaints = config::compile_text(&text, &Outside::default()).expect_err(name);
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(2), "{name} took {took:?}, and this is a slow build on a busy machine");
+        assert!(complaints.len() <= 65, "{name}");
+        let longest = complaints.iter().map(|complaint| complaint.to_string().len()).max();
+        assert!(longest < Some(1_000), "{name}: {longest:?}");
+    }
+}
+
+/// A path that is no file is told apart without being opened, so a pipe that nobody writes to holds up nothing.
+// battery: C13
+#[test]
+fn a_secret_in_a_pipe_or_a_folder_is_refused_without_waiting() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = std::process::Command::new("mkfifo").arg(folder.path().join("pipe")).status().expect("mkfifo");
+    assert!(made.success());
+    std::fs::create_dir(folder.path().join("dir")).expect("a folder");
+    let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).expect("a socket");
+    let cases = [("pipe", "no regular file"), ("dir", "a directory"), ("socket", "no regular file"), ("/dev/zero", "no regular file")];
+    for (secret, wanted) in cases {
+        let path = folder.path().join("tollgate.yaml");
+        let text = format!("peppers: [{{ id: p, secret: {{ file: {secret} }} }}]\nroutes: [{{ path: /a }}]\n");
+        std::fs::write(&path, text).expect("the config");
+        let said = said(&path);
+        assert!(said.starts_with("tollgate.yaml:1:36: peppers[0].secret.file: ") && said.contains(wanted), "{secret}: {said}");
+    }
+    // The config itself no less.
+    for (path, wanted) in [("pipe", "no regular file"), ("dir", "a directory")] {
+        let said = said(&folder.path().join(path));
+        assert!(said.contains(wanted), "{path}: {said}");
+    }
+}
+
+/// Who may read a secret's file decides between a warning and none; an unreadable one is refused (to whoever is not root).
+// battery: C13
+#[test]
+fn a_secret_that_everybody_may_read_draws_a_warning() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tollgate.yaml");
+    std::fs::write(&path, "peppers: [{ id: p, secret: { file: pepper } }]\nroutes: [{ path: /a }]\n").expect("the config");
+    let pepper = folder.path().join("pepper");
+    std::fs::write(&pepper, "p".repeat(32)).expect("the secret");
+    for (mode, warnings) in [(0o600, 0), (0o640, 0), (0o644, 1), (0o604, 1)] {
+        std::fs::set_permissions(&pepper, std::fs::Permissions::from_mode(mode)).expect("a mode");
+        let loaded = config::load(&path).expect("a good config");
+        assert_eq!(loaded.warnings.len(), warnings, "{mode:o}: {:?}", loaded.warnings);
+        assert!(loaded.warnings.iter().all(|warning| warning.field == "peppers[0].secret.file"));
+    }
+}
+
+/// The good config with the files that it names, made fresh: certificates, keys, secrets that only their owner may read.
+fn full() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect(name);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect(name);
+    };
+    for name in ["full.yaml", "keys.yaml", "partner-jwks.json"] {
+        std::fs::copy(self::folder("good_config").join(name), folder.path().join(name)).expect(name);
+    }
+    let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    secret("tls.crt", &own.cert.pem());
+    secret("ca.crt", &own.cert.pem());
+    secret("tls.key", &own.signing_key.serialize_pem());
+    secret("batch.pem", &own.signing_key.public_key_pem());
+    secret("ops-token", "an-operator-reads-the-metrics\n");
+    secret("pepper-2", "the pepper of this year, for the tests\n");
+    secret("micro-secret", &"a secret that both sides know, ".repeat(4));
+    let path = folder.path().join("full.yaml");
+    // Environment variables are the process's, and tests share one: this pepper moves into a file.
+    secret("pepper-1", "the pepper of last year, for the tests\n");
+    let text = std::fs::read_to_string(&path).expect("the config").replace("{ env: TOLLGATE_TEST_PEPPER }", "{ file: pepper-1 }");
+    std::fs::write(&path, text).expect("the config");
+    (folder, path)
+}
+
+#[test]
+fn a_config_with_every_setting_is_good_without_a_warning() {
+    let (_folder, path) = full();
+    let loaded = config::load(&path).unwrap_or_else(|complaints| panic!("{complaints:#?}"));
+    assert_eq!(loaded.warnings, []);
+    // Spot checks; the rest is in the types.
+    let (boot, rules) = (&loaded.boot, &loaded.rules);
+    assert!(matches!(&boot.check, Listen::Tcp { tls: Some(tls), .. } if tls.client_ca.is_some()));
+    assert!(matches!(&boot.control, Some(Listen::Unix { mode: 0o600, group: Some(group), .. }) if group == "envoy"));
+    assert!(matches!(&boot.peppers, Peppers::Given(peppers) if &*peppers[0].id == "p2" && peppers[1].secret.expose().ends_with(b"tests")));
+    assert_eq!(
+        rules.issuers.iter().map(|issuer| issuer.source.name.as_str()).collect::<Vec<_>>(),
+        ["provider", "partner-example-com", "batch", "micro"]
+    );
+    assert_eq!(
+        rules.tiers["pro"].policies.iter().map(|policy| &*policy.name).collect::<Vec<_>>(),
+        ["pro", "pro:key", "pro:user", "pro:organization", "pro:owner"]
+    );
+    assert_eq!(rules.routes[0].limits[0].name.as_ref(), "route:conversations.get:spray");
+    assert_eq!(rules.identity_headers.iter().map(|header| &*header.name).collect::<Vec<_>>(), ["user", "x-identity"]);
+    assert_eq!(rules.file_keys["0123456789Ab"].display.as_ref(), "acme_test_sk_0123456789Ab");
+    assert_eq!(rules.revision.len(), 12);
+    assert!(!format!("{loaded:?}").contains("for the tests"), "secrets are never shown");
+}
+
+/// A setting that nobody wrote down here would be a setting that nobody tried.
+#[test]
+fn the_full_config_uses_every_setting_of_the_schema() {
+    let schema: serde_json::Value = serde_json::from_str(&config::schema::config_schema()).expect("JSON");
+    let texts = ["full.yaml", "keys.yaml"].map(|name| std::fs::read_to_string(folder("good_config").join(name)).expect(name)).concat();
+    let mut properties = BTreeSet::new();
+    collect_properties(&schema, &mut properties);
+    assert!(properties.len() > 90, "{}", properties.len());
+    let missing: Vec<&String> = properties.iter().filter(|property| !texts.contains(&format!("{property}:"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+fn collect_properties(schema: &serde_json::Value, properties: &mut BTreeSet<String>) {
+    if let Some(own) = schema["properties"].as_object() {
+        properties.extend(own.keys().cloned());
+    }
+    let members = schema.as_object().into_iter().flat_map(|members| members.values());
+    members.chain(schema.as_array().into_iter().flatten()).for_each(|inner| collect_properties(inner, properties));
+}
+
+/// The copy that editors read is the schema of this build; `tollgate schema > envoy/tollgate.schema.json` makes it anew.
+#[test]
+fn the_committed_schema_is_the_generated_one() {
+    let committed = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("envoy/tollgate.schema.json")).expect("the schema");
+    assert!(committed == config::schema::config_schema(), "run `tollgate schema > envoy/tollgate.schema.json`");
+    let schema: serde_json::Value = serde_json::from_str(&committed).expect("JSON");
+    assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
+    assert_eq!(schema["additionalProperties"], false);
+    assert_eq!(schema["required"], serde_json::json!(["routes"]));
+    assert!(!committed.contains("\"null\""), "a key without a value is refused");
+}
+
+/// Everything that reloads with the config moves its revision; what needs a restart, and blanks elsewhere, do not.
+#[test]
+fn the_revision_covers_what_reloads() {
+    let revision = |path: &Path| config::load(path).expect("a good config").rules.revision.to_string();
+    let (folder, path) = full();
+    let first = revision(&path);
+    assert_eq!(first, revision(&path));
+    let append = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        let whole = format!("{}{text}", std::fs::read_to_string(&path).expect(name).trim_end());
+        std::fs::write(path, whole).expect(name);
+    };
+    let mut seen = BTreeSet::from([first]);
+    for (name, text) in [
+        ("full.yaml", "\n# more\n"),
+        ("keys.yaml", "\n# more\n"),
+        ("partner-jwks.json", " \n"),
+        ("micro-secret", "more"),
+        ("batch.pem", "\n\n"),
+    ] {
+        append(name, text);
+        assert!(seen.insert(revision(&path)), "{name}");
+    }
+    for (name, text) in [("pepper-2", "more"), ("tls.crt", "\n\n"), ("ops-token", "more")] {
+        append(name, text);
+        assert!(!seen.insert(revision(&path)), "{name}");
+    }
+}
+
+/// What is good and still worth a word.
+// battery: C7
+#[test]
+fn warnings_name_what_is_probably_not_meant() {
+    let cases = [
+        ("routes:\n  - { path: '/a/**' }\n  - { path: /a, methods: [GET] }\n  - { path: '/a/{b}/**', name: below }\n", ""),
+        (
+            "routes:\n  - { path: /a, methods: [CONNECT, DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT], upgrades: allowed }\n  - { path: /a }\n",
+            "tollgate.yaml:3:5: routes[1]: this route never matches: more specific ones take all of its requests\n",
+        ),
+        (
+            "routes:\n  - { path: /a, auth: optional, scopes: { all_of: [a] } }\n  - { path: /b, acknowledge_open: true }\n",
+            "tollgate.yaml:2:41: routes[0].scopes: callers without a credential pass without these scopes (`auth: optional`)\n\
+             tollgate.yaml:3:35: routes[1].acknowledge_open: the route is not open; there is nothing to acknowledge\n",
+        ),
+        (
+            "listen:\n  check: { address: 'unix:a.sock', mode: '0666' }\n  ops: 0.0.0.0:9464\nroutes: [{ path: /a }]\n",
+            "tollgate.yaml:2:42: listen.check.mode: every user of this machine may use the socket\n\
+             tollgate.yaml:3:8: listen.ops: only health answers beyond loopback; metrics need a `token`, or `tls` with `client_ca`\n",
+        ),
+    ];
+    for (text, expected) in cases {
+        let (_, _, warnings) = config::compile_text(text, &Outside::default()).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
+        let said: String = warnings.iter().map(|warning| format!("{warning}\n")).collect();
+        assert_eq!(said, expected, "{text}");
+    }
+}
+
+#[test]
+fn the_smallest_config_has_the_documented_defaults() {
+    let (boot, rules, warnings) = config::compile_text("routes: [{ path: /a }]\n", &Outside::default()).expect("a good config");
+    assert!(warnings.is_empty());
+    assert!(matches!(&boot.check, Listen::Tcp { addr, tls: None } if addr.to_string() == "127.0.0.1:9191"));
+    assert!(matches!(&boot.control, Some(Listen::Unix { path, mode: 0o600, group: None }) if path == Path::new("data/control.sock")));
+    assert_eq!(boot.ops.addr.to_string(), "127.0.0.1:9464");
+    assert_eq!((boot.store_path.as_path(), boot.ledger_path.as_path()), (Path::new("data"), Path::new("data/ledger")));
+    assert_eq!(boot.peppers, Peppers::Generated);
+    let places: Vec<String> =
+        rules.places.iter().map(|place| format!("{}: {}", place.header, place.scheme.as_deref().unwrap_or("-"))).collect();
+    assert_eq!(places, ["authorization: Bearer", "x-api-key: -", "x-authorization: Agent"]);
+    let headers: Vec<&str> = rules.identity_headers.iter().map(|header| &*header.name).collect();
+    assert_eq!(headers, ["user", "x-key-id", "x-org-id", "x-scopes", "x-tier", "x-user-id"]);
+    assert_eq!(rules.routes[0].auth, tollgate::model::route::Auth::Required);
+    assert_eq!(rules.routes[0].name.as_ref(), "/a");
+}
+
+proptest::proptest! {
+    /// However the text is cut and stirred, there is an answer, and it points into the text.
+    // battery: C1
+    #[test]
+    fn no_text_is_too_odd_to_be_judged(cut in 0_usize..7_000, at in 0_usize..7_000, splice in "[\\PC\n\t{}\\[\\]:,&*!|>'\"%@` -]{0,12}") {
+        let whole = std::fs::read_to_string(folder("good_config").join("full.yaml")).expect("the config");
+        let boundary = |wanted: usize| (0..=wanted.min(whole.len())).rev().find(|at| whole.is_char_boundary(*at)).unwrap_or(0);
+        let (at, cut) = (boundary(at), boundary(cut));
+        let text = format!("{}{splice}{}", &whole[..at], &whole[at.max(cut)..]);
+        if let Err(complaints) = config::compile_text(&text, &Outside::default()) {
+            proptest::prop_assert!(!complaints.is_empty());
+            let lines = u32::try_from(text.split('\n').count()).unwrap_or(u32::MAX) + 1;
+            proptest::prop_assert!(complaints.iter().all(|complaint| complaint.line <= lines), "{:?}", complaints);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Every bootstrap in `envoy/` is complete and good for real releases.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::support::envoy;
+use crate::support::folder::Folder;
+use crate::support::tollgate;
+
+/// How many release lines a bootstrap must pass on; the newest that `tests/tools/envoy.sh` knows.
+const LINES: usize = 3;
+
+fn scenarios() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("envoy")).expect("the folder of scenarios");
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders
+}
+
+#[test]
+fn every_bootstrap_passes_validation_on_three_lines() {
+    let folders = scenarios();
+    assert!(folders.len() >= 3, "{folders:?}");
+    for version in envoy::lines().iter().take(LINES) {
+        for folder in &folders {
+            let file = folder.join("envoy.yaml");
+            let output = envoy::validate(version, &file);
+            assert!(output.status.success(), "{} on {version}: {}", file.display(), String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+/// `check-config` knows an Envoy bootstrap too, and finds nothing to say about ours.
+#[test]
+fn every_pair_of_files_passes_check_config() {
+    for source in scenarios() {
+        let folder = Folder::new();
+        for secret in ["jwt-secret", "auth-secret"] {
+            folder.write(secret, crate::support::scenario::JWT_SECRET);
+        }
+        folder.write("oauth-jwks.json", r#"{"keys":[]}"#);
+        if source.ends_with("reva") {
+            folder.write("oauth-jwks.json", &crate::support::jwt::Es256::new("k1").jwks());
+        }
+        for file in ["tollgate.yaml", "envoy.yaml"] {
+            std::fs::copy(source.join(file), folder.path().join(file)).expect("a file of the scenario");
+        }
+        let output = tollgate::run(folder.path(), &["check-config", "--config", "tollgate.yaml", "--envoy", "envoy.yaml"]);
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{}: {said}", source.display());
+        assert!(!said.contains("warning"), "{}: {said}", source.display());
+    }
+}
+
+/// Leaving out one of the settings that hold the gate shut is found by `check-config`.
+#[test]
+fn a_weakened_bootstrap_is_found() {
+    let weakenings = [
+        ("                        - remove: x-org-id\n", "", "x-org-id"),
+        ("failure_mode_allow: false", "failure_mode_allow: true", "failure_mode_allow"),
+        ("status_on_error: { code: ServiceUnavailable }", "clear_route_cache: true", "clear_route_cache"),
+    ];
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("envoy/quickstart");
+    let bootstrap = std::fs::read_to_string(source.join("envoy.yaml")).expect("the bootstrap");
+    for (from, to, named) in weakenings {
+        assert!(bootstrap.contains(from), "{from}");
+        let folder = Folder::new();
+        folder.write("jwt-secret", crate::support::scenario::JWT_SECRET);
+        folder.write("envoy.yaml", &bootstrap.replace(from, to));
+        std::fs::copy(source.join("tollgate.yaml"), folder.path().join("tollgate.yaml")).expect("the rules");
+        let output = tollgate::run(folder.path(), &["check-config", "--config", "tollgate.yaml", "--envoy", "envoy.yaml"]);
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains(named), "nothing about {named}: {said}");
+    }
+}

@@ -1,0 +1,73 @@
+//! A real Envoy.
+
+use std::net::TcpStream;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Output;
+
+use crate::support::http1::Client;
+use crate::support::process::Process;
+
+/// The binary: the tests' usual one, or that of one version.
+pub fn binary(version: Option<&str>) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/envoy.sh");
+    let output = Command::new(&script).args(version).output().expect("tests/tools/envoy.sh runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
+}
+
+/// The versions that `tests/tools/envoy.sh` knows, newest first.
+pub fn lines() -> Vec<String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/envoy.sh");
+    let output = Command::new(script).arg("--lines").output().expect("tests/tools/envoy.sh runs");
+    String::from_utf8(output.stdout).expect("versions").lines().map(str::to_owned).collect()
+}
+
+/// `envoy --mode validate` on a file.
+pub fn validate(version: &str, file: &Path) -> Output {
+    Command::new(binary(Some(version)))
+        .args(["--mode", "validate", "--log-level", "warn", "--disable-hot-restart", "-c"])
+        .arg(file)
+        .output()
+        .expect("envoy runs")
+}
+
+#[derive(Debug)]
+pub struct Envoy {
+    pub process: Process,
+    pub port: u16,
+    pub admin_port: u16,
+}
+
+impl Envoy {
+    /// Starts an Envoy on a file whose listener and admin ports are these. `TOLLGATE_TEST_ENVOY` names another version than the newest.
+    pub fn start(folder: &Path, file: &str, port: u16, admin_port: u16) -> Self {
+        let version = std::env::var("TOLLGATE_TEST_ENVOY").ok();
+        let mut command = Command::new(binary(version.as_deref()));
+        command.args(["-c", file, "--concurrency", "1", "--log-level", "warn", "--disable-hot-restart"]);
+        command.args(["--file-flush-interval-msec", "20", "--drain-time-s", "1"]);
+        let process = Process::start("envoy", command, folder).ready(|| TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Self { process, port, admin_port }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.port)
+    }
+
+    /// One counter or gauge by its full name.
+    ///
+    /// # Panics
+    /// When Envoy knows none of that name.
+    pub fn statistic(&self, name: &str) -> u64 {
+        let reply = Client::new(self.admin_port).get("/stats", &[]);
+        let text = reply.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.unwrap_or_else(|| panic!("no statistic {name}")).trim().parse().expect("a number")
+    }
+
+    /// The access log so far, one JSON object a line.
+    pub fn access_log(&self) -> Vec<serde_json::Value> {
+        self.process.output().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}

@@ -1,0 +1,90 @@
+//! The program itself, as a process and as a command.
+
+use std::net::SocketAddr;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::http1::Client;
+use crate::support::http1::Reply;
+use crate::support::process::Process;
+
+/// Where the check listener is to be reached.
+#[derive(Clone, Debug)]
+pub enum CheckAt {
+    Unix(PathBuf),
+    Tcp(SocketAddr),
+}
+
+impl CheckAt {
+    pub fn accepts(&self) -> bool {
+        match self {
+            Self::Unix(path) => UnixStream::connect(path).is_ok(),
+            Self::Tcp(address) => TcpStream::connect(address).is_ok(),
+        }
+    }
+}
+
+/// A running `tollgate serve`.
+#[derive(Debug)]
+pub struct Tollgate {
+    pub process: Process,
+    pub check: CheckAt,
+    pub ops_port: u16,
+    folder: PathBuf,
+    file: String,
+}
+
+impl Tollgate {
+    /// Starts it on `<folder>/<file>` and waits until it takes checks and calls itself ready.
+    pub fn start(folder: &Path, file: &str, check: CheckAt, ops_port: u16) -> Self {
+        let mut command = program();
+        command.args(["serve", "--config", file]);
+        let ready = || {
+            check.accepts()
+                && TcpStream::connect(("127.0.0.1", ops_port)).is_ok()
+                && Client::new(ops_port).get("/readyz", &[]).status == 200
+        };
+        let process = Process::start("tollgate", command, folder).ready(ready);
+        Self { process, check, ops_port, folder: folder.to_path_buf(), file: file.to_owned() }
+    }
+
+    /// Starts it again after its end, on what it left.
+    pub fn restart(&mut self) {
+        *self = Self::start(&self.folder, &self.file, self.check.clone(), self.ops_port);
+    }
+
+    pub fn ops(&self, target: &str) -> Reply {
+        Client::new(self.ops_port).get(target, &[])
+    }
+
+    /// The sum of a metric's series whose labels contain all of these texts; zero when there is none.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.ops("/metrics").text();
+        let of_name = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        let chosen = of_name.filter(|line| labels.iter().all(|label| line.contains(label)));
+        chosen.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+/// The binary that this build made.
+pub fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_tollgate"))
+}
+
+/// Runs a subcommand in a folder.
+pub fn run(folder: &Path, arguments: &[&str]) -> Output {
+    program().current_dir(folder).args(arguments).output().expect("the program runs")
+}
+
+/// Runs a subcommand that must succeed and takes what it prints as JSON.
+pub fn run_json(folder: &Path, arguments: &[&str]) -> Value {
+    let output = run(folder, arguments);
+    assert!(output.status.success(), "tollgate {arguments:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)))
+}
