@@ -43,6 +43,7 @@ pub struct Keys {
 const EXAMPLES: &str = "\
 Examples:
   tollgate keys create --user alice --scope conversations:read --expires 90d
+  tollgate keys create --user alice --env test --tier pro --rate-limit 60
   KEY=$(tollgate keys create --user ci)          only the key goes to standard output
   tollgate keys list --user alice
   tollgate keys change 3fKq9ZxT0aBc --scope conversations:read,customers:read --tier pro
@@ -87,9 +88,9 @@ struct New {
     /// The organisation. Default: the user's.
     #[arg(long)]
     org: Option<String>,
-    /// A key for the sandbox, kept from live routes.
-    #[arg(long)]
-    test: bool,
+    /// A key for the sandbox (`test`) is kept from live routes.
+    #[arg(long, default_value = "live", value_parser = ["live", "test"])]
+    env: String,
     /// What it may do; may be given several times, or with commas.
     #[arg(long = "scope", short, value_delimiter = ',', value_name = "SCOPE")]
     scopes: Vec<String>,
@@ -339,7 +340,7 @@ impl New {
             body.extend(value.map(|value| (name.to_owned(), value)));
         };
         set("organization", self.org.as_ref().map(|org| json!(org)));
-        set("environment", self.test.then(|| json!("test")));
+        set("environment", Some(json!(self.env)));
         set("scopes", Some(json!(scopes_of(&self.scopes))));
         set("tier", self.tier.as_ref().map(|tier| json!(tier)));
         set("rate_limit", self.rate_limit.map(|limit| json!(limit)));

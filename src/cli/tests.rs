@@ -181,7 +181,8 @@ async fn a_new_key_goes_to_standard_output_alone() {
          created           2027-01-15 08:00\nnot before        -\nexpires           2027-04-15 08:00\nold secret until  -\nlast used         -\n"
     );
     assert_eq!(shown, expected);
-    let machine: Value = serde_json::from_str(&alone.good(&["keys", "create", "--user", "alice", "--test", "--json"]).await.out).unwrap();
+    let machine: Value =
+        serde_json::from_str(&alone.good(&["keys", "create", "--user", "alice", "--env", "test", "--json"]).await.out).unwrap();
     assert!(machine["key"].as_str().unwrap().starts_with("tg_test_sk_"));
 }
 

@@ -160,7 +160,9 @@ impl Issuer {
         let request = Request::builder().method(method).uri(path);
         self.send(match body {
             Value::Null => request.body(Body::empty()).unwrap(),
-            body => request.header("content-type", "application/json").body(Body::from(body.to_string())).unwrap(),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+                request.header("content-type", "application/json").body(Body::from(body.to_string())).unwrap()
+            }
         })
         .await
     }
