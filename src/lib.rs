@@ -55,8 +55,8 @@ pub mod grpc;
 
 pub mod ops;
 
+pub mod issuer;
+
 pub mod app;
 
 pub mod cli;
-
-pub mod issuer;

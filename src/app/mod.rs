@@ -23,6 +23,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use axum::Router;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,6 +50,7 @@ use crate::issuer;
 use crate::issuer::IssuerState;
 use crate::issuer::control::Control;
 use crate::issuer::control::ControlError;
+use crate::jose::Assertions;
 use crate::jose::Tokens;
 use crate::listen::Drained;
 use crate::listen::Server;
@@ -176,7 +178,8 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let Start { loaded, watch, clock, decisions } = start;
     let boot = loaded.boot.clone();
     let metrics = Arc::new(Metrics::new()?);
-    let Opened { peppers, store, assertions, usage } = open(&boot, &clock).await?;
+    let Opened { peppers, store, usage } = open(&boot, &clock)?;
+    let assertions = Arc::new(Assertions::load_or_create(&*store, &peppers, clock.now()).await?);
     let fetcher = Fetcher::new()?;
     // Bound before anything runs: a port that is taken must not cost a half-started process.
     let (check_endpoint, check_tls) = door_of(&boot.check, Protocol::Http2)?;
@@ -266,14 +269,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     };
     let check = CheckServer::start(check_listener, check_tls, Arc::clone(&door), options).await;
     if let Some(control) = control {
-        let resource_api = issuer::router(IssuerState {
-            records: store,
-            peppers,
-            rules: Arc::clone(&rules),
-            clock,
-            last_used: Arc::new(UsageOf(Arc::clone(&usage))),
-            usage: Arc::new(UsageOf(usage)),
-        });
+        let resource_api = resource_api(Opened { peppers, store, usage }, Arc::clone(&rules), clock);
         tasks.spawn(control.serve(resource_api, end.clone().cancelled_owned()));
     }
     let access = Access {
@@ -292,6 +288,27 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     readiness.set_ready();
     let Boot { drain_delay, grace, .. } = boot;
     Ok(Running { check, ops, door, readiness, writer, tasks, end, flush_end, flushing, drain_delay, grace })
+}
+
+/// The resource API over the stores of a config, for a command that finds no running process to ask.
+///
+/// # Errors
+/// [`AppError`], with what to do about it.
+pub fn host_resource_api(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppError> {
+    let opened = open(&loaded.boot, &clock)?;
+    Ok(resource_api(opened, Arc::new(ArcSwap::from_pointee(loaded.rules)), clock))
+}
+
+fn resource_api(opened: Opened, rules: Arc<ArcSwap<Rules>>, clock: Arc<dyn Clock>) -> Router {
+    let Opened { peppers, store, usage } = opened;
+    issuer::router(IssuerState {
+        records: store,
+        peppers,
+        rules,
+        clock,
+        last_used: Arc::new(UsageOf(Arc::clone(&usage))),
+        usage: Arc::new(UsageOf(usage)),
+    })
 }
 
 /// The rules in force from now on, and who changes them when the file changes.

@@ -111,7 +111,7 @@ fn keys_have_the_form_of_the_document_and_are_kept_as_hashes() {
     let shown =
         crate::support::tollgate::run_json(scenario.folder.path(), &["keys", "show", &live.id, "--config", "tollgate.yaml", "--json"]);
     assert!(!shown.to_string().contains(&live.text), "{shown}");
-    for field in ["id", "name", "scopes", "created", "last_used"] {
+    for field in ["id", "name", "scopes", "created_at", "last_used_at"] {
         assert_ne!(shown[field], Value::Null, "{field} in {shown}");
     }
     assert!(!anywhere(&scenario.folder, live.text.as_bytes()), "the key's text lies somewhere in the scenario's folder");
