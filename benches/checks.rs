@@ -212,15 +212,24 @@ impl Server {
         let text = include_str!("tollgate.yaml").replace("@FOLDER@", &folder.to_string_lossy());
         std::fs::write(&config, text).expect("the config is written");
         let program = env!("CARGO_BIN_EXE_tollgate");
-        let process = Command::new(program)
-            .args(["serve", "--config"])
-            .arg(&config)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("tollgate starts");
+        let process =
+            Command::new(program).args(["serve", "--config"]).arg(&config).stdout(Stdio::null()).spawn().expect("tollgate starts");
         wait_for(&socket);
         let made = Command::new(program)
-            .args(["keys", "create", "--json", "--user", "bench", "--org", "acme", "--tier", "bench", "--scope", "conversations:read", "--config"])
+            .args([
+                "keys",
+                "create",
+                "--json",
+                "--user",
+                "bench",
+                "--org",
+                "acme",
+                "--tier",
+                "bench",
+                "--scope",
+                "conversations:read",
+                "--config",
+            ])
             .arg(&config)
             .output()
             .expect("a key is made");

@@ -1,8 +1,8 @@
 //! Placeholder for the shelf's `secrets.rs`: only what the key ring needs of [`Peppers`].
 
 use aws_lc_rs::aead;
-use aws_lc_rs::hkdf;
 use aws_lc_rs::digest;
+use aws_lc_rs::hkdf;
 use aws_lc_rs::hmac;
 use std::sync::Arc;
 
