@@ -117,15 +117,11 @@ fn wanted_by(route: &Route, variables: &Variables<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::doubles;
     use crate::check::doubles::scopes;
     use crate::check::find_route::find_route;
     use crate::check::samples;
     use crate::model::caller::Environment;
-    use crate::model::caller::Namespace;
-    use crate::model::caller::ProvenBy;
-    use crate::model::caller::SourceName;
-    use crate::model::caller::Subject;
-    use crate::model::caller::UserId;
     use crate::model::request::Method;
     use crate::model::request::Request;
     use crate::model::route::Cors;
@@ -134,23 +130,7 @@ mod tests {
     use crate::model::route::samples::route;
 
     fn caller(held: &str) -> Caller {
-        let (source, subject) = (SourceName::local(), Subject::parse("alice").unwrap());
-        Caller {
-            proven_by: ProvenBy::Key,
-            user: UserId::new(&source, &subject, Namespace::Bare),
-            source,
-            subject,
-            issuer: None,
-            organization: Some("acme".into()),
-            key: None,
-            client: None,
-            scopes: scopes(held),
-            tier: None,
-            environment: Environment::Live,
-            pinned_version: None,
-            key_rate_limit: None,
-            expires: None,
-        }
+        Caller { scopes: scopes(held), ..doubles::caller() }
     }
 
     fn demand(all_of: &[&str], any_of: &[&str]) -> ScopeDemand {

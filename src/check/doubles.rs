@@ -7,8 +7,13 @@ use std::sync::Mutex;
 use aws_lc_rs::digest;
 use zeroize::Zeroizing;
 
+use crate::model::caller::Caller;
 use crate::model::caller::Environment;
+use crate::model::caller::Namespace;
+use crate::model::caller::ProvenBy;
+use crate::model::caller::SourceName;
 use crate::model::caller::Subject;
+use crate::model::caller::UserId;
 use crate::model::key::KeyId;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeySecret;
@@ -109,6 +114,29 @@ pub(in crate::check) fn user_record(source: &str, subject: &str) -> UserRecord {
     }
 }
 
+/// `alice` of `acme`, by her live key `k1`, on the tier `free`, who may do everything.
+pub(in crate::check) fn caller() -> Caller {
+    let (source, subject) = (SourceName::local(), Subject::parse("alice").unwrap());
+    Caller {
+        proven_by: ProvenBy::Key,
+        user: UserId::new(&source, &subject, Namespace::Bare),
+        source,
+        subject,
+        issuer: None,
+        organization: Some("acme".into()),
+        key: Some(KeyId::new("k1")),
+        client: None,
+        scopes: scopes("*"),
+        tier: Some("free".into()),
+        environment: Environment::Live,
+        pinned_version: None,
+        key_rate_limit: None,
+        expires: None,
+    }
+}
+
+type Found<T> = Result<Option<T>, StoreError>;
+
 /// Records in memory, and what was asked of them.
 #[derive(Debug, Default)]
 pub(in crate::check) struct Shelf {
@@ -142,19 +170,14 @@ impl Shelf {
     }
 
     /// Every other answer has to be waited for.
-    fn answer<T: Send + 'static>(
-        &self,
-        question: String,
-        found: Option<T>,
-        failure: Option<&StoreError>,
-    ) -> Answer<'_, Result<Option<T>, StoreError>> {
+    fn answer<T: Send + 'static>(&self, question: String, found: Option<T>, failure: Option<&StoreError>) -> Answer<'_, Found<T>> {
         let mut asked = self.asked.lock().unwrap();
         asked.push(question);
         let answer = match failure.or(self.failure.as_ref()) {
             Some(failure) => Err(failure.clone()),
             None => Ok(found),
         };
-        if asked.len() % 2 == 0 { Answer::ready(answer) } else { Answer::Pending(Box::pin(async { answer })) }
+        if asked.len().is_multiple_of(2) { Answer::ready(answer) } else { Answer::Pending(Box::pin(async { answer })) }
     }
 }
 
@@ -226,7 +249,7 @@ impl Limits for Buckets {
 #[derive(Debug, Default)]
 pub(in crate::check) struct Book {
     pub(in crate::check) full: bool,
-    lines: Mutex<Vec<String>>,
+    pub(in crate::check) lines: Mutex<Vec<String>>,
 }
 
 impl Book {

@@ -141,3 +141,112 @@ impl Tally for Ledger {
         Self::add(self, line, cost).map_err(|error| NotCounted(error.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::check::doubles::Book;
+    use crate::check::doubles::NOW;
+    use crate::check::doubles::caller;
+    use crate::check::find_route::find_route;
+    use crate::check::samples;
+    use crate::check::testing::Edits;
+    use crate::check::testing::admission;
+    use crate::check::testing::grant;
+    use crate::model::request::Method;
+    use crate::model::request::Request;
+    use crate::model::route::Route;
+    use crate::model::route::parse_template;
+    use crate::model::route::samples::route;
+
+    fn label_of(template: &str, request: &Request<'_>) -> (String, RouteText) {
+        let count_as = match template {
+            "" => CountAs::RouteName,
+            template => CountAs::Template(parse_template(template).unwrap()),
+        };
+        let rules = samples::rules(vec![Route { count_as, ..route("calls", &[], "/v1/{service}/{endpoint}") }]);
+        let found = find_route(request, &rules).unwrap();
+        let label = label(&found);
+        (label.as_str().to_owned(), label.chosen_by)
+    }
+
+    #[test]
+    fn requests_are_counted_under_the_routes_name_or_what_its_template_makes_of_the_path() {
+        let long = format!("/v1/{}/{}", "s".repeat(64), "e".repeat(64));
+        let table = [
+            ("", "/v1/location/track", "calls", RouteText::Name),
+            ("{service}/{endpoint}", "/v1/location/track", "location/track", RouteText::Path),
+            ("{service}", "/v1/location/track", "location", RouteText::Path),
+            ("fixed", "/v1/location/track", "fixed", RouteText::Path),
+            ("{service}/{endpoint}", &long, "other", RouteText::Path),
+        ];
+        for (template, path, text, chosen_by) in table {
+            assert_eq!(label_of(template, &samples::request(Method::Get, path, &[])), (text.to_owned(), chosen_by), "{template} {path}");
+        }
+        let elsewhere = Request { chosen_route: Some("calls"), ..samples::request(Method::Get, "/elsewhere", &[]) };
+        assert_eq!(label_of("{service}", &elsewhere), ("other".to_owned(), RouteText::Path));
+        assert_eq!(Label::default().as_str(), "other");
+    }
+
+    fn on_a_grant<R>(reason_is_preflight: bool, judge: impl FnOnce(&Prepared<'_>, &Label<'_>) -> R) -> R {
+        let route = Route { cost: 5, ..route("r", &[], "/x") };
+        let edits = Edits { set: &[], remove: &[], remove_query: None, response: &[] };
+        let label = Label { text: Cow::Borrowed("r"), chosen_by: RouteText::Name };
+        if reason_is_preflight {
+            let prepared = Prepared::for_test((Reason::Preflight, &route, None), Vec::new(), Vec::new(), None, Vec::new());
+            return judge(&prepared, &label);
+        }
+        let grant = grant(&route, None, &edits, admission(Vec::new(), None));
+        judge(grant.prepared(), &label)
+    }
+
+    #[test]
+    fn an_admitted_request_adds_its_cost_and_a_preflight_nothing() {
+        on_a_grant(false, |prepared, label| {
+            let usage = meter(prepared, label, NOW);
+            let line = Line {
+                hour: NOW.hour(),
+                user: UserId::anonymous_ref(),
+                key: None,
+                route: "r",
+                route_text: RouteText::Name,
+                outcome: Outcome::Allowed,
+            };
+            assert_eq!(usage, Usage::Add { line, cost: 5 });
+        });
+        on_a_grant(true, |prepared, label| assert_eq!(meter(prepared, label, NOW), Usage::Uncounted));
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_not_let_through() {
+        on_a_grant(false, |prepared, label| {
+            let usage = meter(prepared, label, NOW);
+            let book = Book::default();
+            assert!(count(&usage, &book).is_ok());
+            assert_eq!(book.lines(), ["anonymous - r allowed 5"]);
+            let full = Book { full: true, ..Book::default() };
+            assert_eq!(count(&usage, &full).unwrap_err().reason, Reason::LedgerUnavailable);
+            assert!(count(&Usage::Uncounted, &full).is_ok());
+        });
+    }
+
+    #[test]
+    fn refusals_are_counted_apart_and_only_those_that_are_the_callers_to_mend() {
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        let known = caller();
+        for reason in Reason::ALL {
+            let label = Label::default();
+            let outcome = refusal(&known, &label, *reason, NOW).map(|line| line.outcome);
+            let expected = match reason.row().http {
+                503 => None,
+                429 if *reason == Reason::RateLimited => Some(Outcome::Limited),
+                _ => Some(Outcome::Refused),
+            };
+            assert_eq!(outcome, expected, "{reason:?}");
+            *kinds.entry(outcome.map_or("none", Outcome::as_str)).or_default() += 1;
+        }
+        assert_eq!(kinds.get("limited"), Some(&1));
+    }
+}

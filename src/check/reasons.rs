@@ -120,3 +120,108 @@ registry! {
     Overloaded => Fault, "overloaded", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
     NotReady => Fault, "not_ready", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
 }
+
+/// The registry as a table in Markdown, for the reference.
+pub fn markdown_table() -> String {
+    let mut table = String::from("| reason | kind | code | HTTP | gRPC | text |\n| --- | --- | --- | --- | --- | --- |\n");
+    for reason in Reason::ALL {
+        let row = reason.row();
+        let kind = match row.kind {
+            Kind::Allow => "allow",
+            Kind::Denial => "denial",
+            Kind::Fault => "fault",
+        };
+        let cells = [row.label, kind, row.code, &row.http.to_string(), &row.grpc.to_string(), row.text].map(str::to_owned);
+        table.push_str(&format!("| {} |\n", cells.join(" | ")));
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn rows() -> impl Iterator<Item = (Reason, Row)> {
+        Reason::ALL.iter().map(|reason| (*reason, reason.row()))
+    }
+
+    #[test]
+    fn every_label_is_one_reasons_own_and_fit_for_metrics() {
+        let labels: BTreeSet<&str> = rows().map(|(_, row)| row.label).collect();
+        assert_eq!(labels.len(), Reason::ALL.len());
+        assert!(labels.iter().all(|label| label.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
+        let variants: BTreeSet<Reason> = Reason::ALL.iter().copied().collect();
+        assert_eq!(variants.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn kinds_and_statuses_agree() {
+        for (reason, row) in rows() {
+            let fits = match row.kind {
+                Kind::Allow => row.http == 200 && row.grpc == 0 && row.text.is_empty(),
+                Kind::Denial => (400..500).contains(&row.http) || row.http == 503,
+                Kind::Fault => row.http == 503 && row.grpc == 14,
+            };
+            assert!(fits, "{reason:?} {row:?}");
+            assert!(row.kind == Kind::Allow || (!row.text.is_empty() && row.grpc != 0), "{reason:?} {row:?}");
+            assert!(!row.code.is_empty() && row.code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn http_and_grpc_statuses_go_together() {
+        let mut grpc_of: BTreeMap<u16, BTreeSet<u16>> = BTreeMap::new();
+        for (_, row) in rows() {
+            grpc_of.entry(row.http).or_default().insert(row.grpc);
+        }
+        let expected = [(200, 0), (400, 3), (401, 16), (403, 7), (404, 12), (405, 12), (410, 9), (429, 8), (503, 14)];
+        assert_eq!(grpc_of, expected.into_iter().map(|(http, grpc)| (http, BTreeSet::from([grpc]))).collect());
+    }
+
+    #[test]
+    fn challenges_stand_where_rfc_6750_has_them() {
+        for (reason, row) in rows() {
+            let fits = match row.challenge {
+                Challenge::None => row.http != 401,
+                Challenge::Bare => reason == Reason::MissingCredential,
+                Challenge::InvalidToken => row.http == 401 && reason != Reason::MissingCredential,
+                Challenge::InvalidRequest => row.http == 400,
+                Challenge::InsufficientScope => row.http == 403,
+            };
+            assert!(fits, "{reason:?} {row:?}");
+        }
+    }
+
+    // battery: K1 K2
+    #[test]
+    fn whatever_is_wrong_with_a_credential_reads_the_same() {
+        let answers: BTreeSet<_> = rows()
+            .filter(|(reason, row)| row.http == 401 && *reason != Reason::MissingCredential)
+            .map(|(_, row)| (row.code, row.text, row.grpc, format!("{:?}", row.challenge)))
+            .collect();
+        assert_eq!(answers.len(), 1, "{answers:?}");
+    }
+
+    #[test]
+    fn nothing_of_ours_to_mend_tells_which_part_of_us_it_was() {
+        let answers: BTreeSet<_> = rows().filter(|(_, row)| row.http == 503).map(|(_, row)| (row.code, row.text)).collect();
+        assert_eq!(answers.len(), 1);
+    }
+
+    #[test]
+    fn another_organisations_resource_reads_as_one_that_is_not_there() {
+        let (foreign, absent) = (Reason::WrongTenant.row(), Reason::NoRoute.row());
+        assert_eq!((foreign.code, foreign.text, foreign.http, foreign.grpc), (absent.code, absent.text, absent.http, absent.grpc));
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each_row() {
+        let table = markdown_table();
+        assert_eq!(table.lines().count(), Reason::ALL.len() + 2);
+        assert!(table.contains("| rate_limited | denial | RATE_LIMITED | 429 | 8 | The rate limit is used up |"));
+        assert!(table.lines().all(|line| line.matches('|').count() == 7));
+    }
+}

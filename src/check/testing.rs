@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::check::decide;
 use crate::check::decide::Grant;
+use crate::check::decide::decide;
 use crate::check::meter::Counted;
 use crate::check::prepare::Prepared;
 use crate::check::reasons::Reason;
@@ -28,7 +28,7 @@ pub(crate) fn grant<'r>(route: &'r Route, caller: Option<Arc<Caller>>, edits: &E
     let remove = edits.remove.iter().map(|name| Arc::from(*name)).collect();
     let response = edits.response.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     let prepared = Prepared::for_test((reason, route, caller), set, remove, edits.remove_query.map(Arc::from), response);
-    decide::decide(prepared, admission, Counted::for_test())
+    decide(prepared, admission, Counted::for_test())
 }
 
 pub(crate) fn admission(levels: Vec<PolicyLevel>, retry_after: Option<Duration>) -> Admission {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -137,17 +138,11 @@ fn secret_places(file: &ConfigFile) -> Vec<&SecretPlace> {
 
 /// Reads a regular file of at most 4 MiB. Opening never waits for a pipe's other end.
 pub(in crate::config) fn read_file(path: &Path) -> Result<Contents, Trouble> {
-    let trouble = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => Trouble::Missing,
-        std::io::ErrorKind::PermissionDenied => Trouble::Forbidden,
-        std::io::ErrorKind::IsADirectory => Trouble::Directory,
-        other => Trouble::Unreadable(other.to_string()),
-    };
     let without_waiting = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
     // Opening a device can have effects, so look first; look again at what was opened.
-    refuse_unless_regular(&std::fs::metadata(path).map_err(trouble)?)?;
-    let file = OpenOptions::new().read(true).custom_flags(without_waiting).open(path).map_err(trouble)?;
-    let metadata = file.metadata().map_err(trouble)?;
+    refuse_unless_regular(&std::fs::metadata(path).map_err(Trouble::from)?)?;
+    let file = OpenOptions::new().read(true).custom_flags(without_waiting).open(path).map_err(Trouble::from)?;
+    let metadata = file.metadata().map_err(Trouble::from)?;
     refuse_unless_regular(&metadata)?;
     let readable_by = if metadata.mode() & 0o004 == 0 { Readers::OwnerAndGroup } else { Readers::Everybody };
     let bound = u64::try_from(LARGEST_FILE_BYTES).unwrap_or(u64::MAX);
@@ -155,11 +150,23 @@ pub(in crate::config) fn read_file(path: &Path) -> Result<Contents, Trouble> {
         return Err(Trouble::TooLarge);
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1));
-    file.take(bound + 1).read_to_end(&mut bytes).map_err(trouble)?;
+    file.take(bound + 1).read_to_end(&mut bytes).map_err(Trouble::from)?;
     if bytes.len() > LARGEST_FILE_BYTES {
         return Err(Trouble::TooLarge);
     }
     Ok(Contents { bytes, readable_by })
+}
+
+impl From<std::io::Error> for Trouble {
+    fn from(error: std::io::Error) -> Self {
+        let known = [
+            (ErrorKind::NotFound, Self::Missing),
+            (ErrorKind::PermissionDenied, Self::Forbidden),
+            (ErrorKind::IsADirectory, Self::Directory),
+        ];
+        let found = known.into_iter().find(|(kind, _)| *kind == error.kind());
+        found.map_or_else(|| Self::Unreadable(error.kind().to_string()), |(_, trouble)| trouble)
+    }
 }
 
 fn refuse_unless_regular(metadata: &std::fs::Metadata) -> Result<(), Trouble> {

@@ -220,10 +220,10 @@ impl Broken {
     }
 
     fn wanted(node: &Node, expected: impl Into<String>) -> Self {
-        match &node.value {
-            Value::Null => Self::new(What::Said("the key has no value: give it one, or take the key out".to_owned())),
-            other => Self::new(What::Type { found: other.kind().to_owned(), expected: expected.into() }),
+        if matches!(node.value, Value::Null) {
+            return Self::new(What::Said("the key has no value: give it one, or take the key out".to_owned()));
         }
+        Self::new(What::Type { found: node.value.kind().to_owned(), expected: expected.into() })
     }
 
     fn under(mut self, step: Step) -> Self {
@@ -329,10 +329,8 @@ impl<'de> serde::Deserializer<'de> for &'de Node {
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Broken> {
-        match &self.value {
-            Value::Bool(value) => visitor.visit_bool(*value),
-            _ => Err(Broken::wanted(self, "`true` or `false`")),
-        }
+        let Value::Bool(value) = &self.value else { return Err(Broken::wanted(self, "`true` or `false`")) };
+        visitor.visit_bool(*value)
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Broken> {
@@ -343,7 +341,7 @@ impl<'de> serde::Deserializer<'de> for &'de Node {
                 visitor.visit_f64(value)
             }
             Value::OddNumber(text) => Err(Broken::new(What::Type { found: cut(text), expected: expected.to_owned() })),
-            _ => Err(Broken::wanted(self, expected)),
+            Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Mapping(_) => Err(Broken::wanted(self, expected)),
         }
     }
 
@@ -373,17 +371,13 @@ impl<'de> serde::Deserializer<'de> for &'de Node {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Broken> {
-        match &self.value {
-            Value::List(items) => visitor.visit_seq(Items { items: items.iter(), position: 0 }),
-            _ => Err(Broken::wanted(self, "a list")),
-        }
+        let Value::List(items) = &self.value else { return Err(Broken::wanted(self, "a list")) };
+        visitor.visit_seq(Items { items: items.iter(), position: 0 })
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Broken> {
-        match &self.value {
-            Value::Mapping(mapping) => visitor.visit_map(Entries { entries: mapping.entries.iter(), pending: None }),
-            _ => Err(Broken::wanted(self, "a mapping")),
-        }
+        let Value::Mapping(mapping) = &self.value else { return Err(Broken::wanted(self, "a mapping")) };
+        visitor.visit_map(Entries { entries: mapping.entries.iter(), pending: None })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -392,13 +386,11 @@ impl<'de> serde::Deserializer<'de> for &'de Node {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Broken> {
-        match &self.value {
-            Value::Mapping(_) => self.deserialize_map(visitor),
-            _ => {
-                let some: Vec<String> = fields.iter().take(4).map(|field| format!("`{field}`")).collect();
-                Err(Broken::wanted(self, format!("a mapping with {}", some.join(", "))))
-            }
+        if matches!(self.value, Value::Mapping(_)) {
+            return self.deserialize_map(visitor);
         }
+        let some: Vec<String> = fields.iter().take(4).map(|field| format!("`{field}`")).collect();
+        Err(Broken::wanted(self, format!("a mapping with {}", some.join(", "))))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -413,7 +405,9 @@ impl<'de> serde::Deserializer<'de> for &'de Node {
                 [only] => visitor.visit_enum(Variant { entry: only }),
                 _ => Err(Broken::custom(format!("a mapping with exactly one of {} is wanted", listed(variants)))),
             },
-            _ => Err(Broken::wanted(self, format!("one of {}", listed(variants)))),
+            Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Decimal(_) | Value::OddNumber(_) | Value::List(_) => {
+                Err(Broken::wanted(self, format!("one of {}", listed(variants))))
+            }
         }
     }
 

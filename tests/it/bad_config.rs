@@ -248,3 +248,66 @@ fn the_revision_covers_what_reloads() {
         assert!(!seen.insert(revision(&path)), "{name}");
     }
 }
+
+/// What is good and still worth a word.
+// battery: C7
+#[test]
+fn warnings_name_what_is_probably_not_meant() {
+    let cases = [
+        ("routes:\n  - { path: '/a/**' }\n  - { path: /a, methods: [GET] }\n  - { path: '/a/{b}/**', name: below }\n", ""),
+        (
+            "routes:\n  - { path: /a, methods: [CONNECT, DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT], upgrades: allowed }\n  - { path: /a }\n",
+            "tollgate.yaml:3:5: routes[1]: this route never matches: more specific ones take all of its requests\n",
+        ),
+        (
+            "routes:\n  - { path: /a, auth: optional, scopes: { all_of: [a] } }\n  - { path: /b, acknowledge_open: true }\n",
+            "tollgate.yaml:2:41: routes[0].scopes: callers without a credential pass without these scopes (`auth: optional`)\n\
+             tollgate.yaml:3:35: routes[1].acknowledge_open: the route is not open; there is nothing to acknowledge\n",
+        ),
+        (
+            "listen:\n  check: { address: 'unix:a.sock', mode: '0666' }\n  ops: 0.0.0.0:9464\nroutes: [{ path: /a }]\n",
+            "tollgate.yaml:2:42: listen.check.mode: every user of this machine may use the socket\n\
+             tollgate.yaml:3:8: listen.ops: only health answers beyond loopback; metrics need a `token`, or `tls` with `client_ca`\n",
+        ),
+    ];
+    for (text, expected) in cases {
+        let (_, _, warnings) = config::compile_text(text, &Outside::default()).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
+        let said: String = warnings.iter().map(|warning| format!("{warning}\n")).collect();
+        assert_eq!(said, expected, "{text}");
+    }
+}
+
+#[test]
+fn the_smallest_config_has_the_documented_defaults() {
+    let (boot, rules, warnings) = config::compile_text("routes: [{ path: /a }]\n", &Outside::default()).expect("a good config");
+    assert!(warnings.is_empty());
+    assert!(matches!(&boot.check, Listen::Tcp { addr, tls: None } if addr.to_string() == "127.0.0.1:9191"));
+    assert!(matches!(&boot.control, Some(Listen::Unix { path, mode: 0o600, group: None }) if path == Path::new("data/control.sock")));
+    assert_eq!(boot.ops.addr.to_string(), "127.0.0.1:9464");
+    assert_eq!((boot.store_path.as_path(), boot.ledger_path.as_path()), (Path::new("data"), Path::new("data/ledger")));
+    assert_eq!(boot.peppers, Peppers::Generated);
+    let places: Vec<String> =
+        rules.places.iter().map(|place| format!("{}: {}", place.header, place.scheme.as_deref().unwrap_or("-"))).collect();
+    assert_eq!(places, ["authorization: Bearer", "x-api-key: -", "x-authorization: Agent"]);
+    let headers: Vec<&str> = rules.identity_headers.iter().map(|header| &*header.name).collect();
+    assert_eq!(headers, ["user", "x-key-id", "x-org-id", "x-scopes", "x-tier", "x-user-id"]);
+    assert_eq!(rules.routes[0].auth, tollgate::model::route::Auth::Required);
+    assert_eq!(rules.routes[0].name.as_ref(), "/a");
+}
+
+proptest::proptest! {
+    /// However the text is cut and stirred, there is an answer, and it points into the text.
+    // battery: C1
+    #[test]
+    fn no_text_is_too_odd_to_be_judged(cut in 0_usize..7_000, at in 0_usize..7_000, splice in "[\\PC\n\t{}\\[\\]:,&*!|>'\"%@` -]{0,12}") {
+        let whole = std::fs::read_to_string(folder("good_config").join("full.yaml")).expect("the config");
+        let boundary = |wanted: usize| (0..=wanted.min(whole.len())).rev().find(|at| whole.is_char_boundary(*at)).unwrap_or(0);
+        let (at, cut) = (boundary(at), boundary(cut));
+        let text = format!("{}{splice}{}", &whole[..at], &whole[at.max(cut)..]);
+        if let Err(complaints) = config::compile_text(&text, &Outside::default()) {
+            proptest::prop_assert!(!complaints.is_empty());
+            let lines = u32::try_from(text.split('\n').count()).unwrap_or(u32::MAX) + 1;
+            proptest::prop_assert!(complaints.iter().all(|complaint| complaint.line <= lines), "{:?}", complaints);
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 mod explain;
 mod matrix;
+mod resolve;
 mod ways;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::check::doubles::peppers;
 use crate::check::doubles::scopes;
 use crate::check::doubles::user_record;
 use crate::check::guard::Guard;
+use crate::check::reasons::Reason;
 use crate::check::samples;
 use crate::jose::Assertions;
 use crate::jose::KeySet;
@@ -121,28 +123,56 @@ impl House {
 
     /// Walks several times with the same request; the last walk is judged.
     fn walk_times<R>(self, times: usize, request: &Request<'_>, judge: impl FnOnce(Result<&Grant<'_>, &Exit>, &Trace) -> R) -> R {
-        let (shelf, buckets, book) = (Arc::new(self.shelf), Arc::new(self.buckets), Arc::new(self.book));
+        let (gate, rules, parts) = self.open();
+        for _ in 1..times {
+            step_through(request, &gate, &rules, &mut Seen::default());
+        }
+        let mut seen = Seen::explaining();
+        let ended = check(request, &gate, &rules, &mut seen, NOW).now_or_never().expect("nothing here makes anybody wait");
+        let steps = seen.steps.unwrap_or_default();
+        let trace = Trace { steps, asked: parts.0.asked(), takes: parts.1.asked(), lines: parts.2.lines() };
+        judge(ended.as_ref(), &trace)
+    }
+
+    /// Walks with one request after another, each of which must end for its reason.
+    fn walk_several(self, walks: impl FnOnce(&Walk<'_>)) {
+        let (gate, rules, _) = self.open();
+        walks(&|request, expected| assert_eq!(step_through(request, &gate, &rules, &mut Seen::default()), expected));
+    }
+
+    fn open(self) -> (Gate, Rules, Parts) {
+        let parts = (Arc::new(self.shelf), Arc::new(self.buckets), Arc::new(self.book));
         let gate = Gate {
-            facts: Arc::clone(&shelf) as _,
-            limits: Arc::clone(&buckets) as _,
-            ledger: Arc::clone(&book) as _,
+            facts: Arc::clone(&parts.0) as _,
+            limits: Arc::clone(&parts.1) as _,
+            ledger: Arc::clone(&parts.2) as _,
             tokens: Arc::new(Tokens::new(16)),
             assertions: Arc::new(Assertions::ephemeral(NOW).unwrap()),
             peppers: Arc::new(peppers()),
             guard: Guard::default(),
         };
-        let mut last = None;
-        for _ in 0..times {
-            let mut seen = Seen::explaining();
-            let ended = check(request, &gate, &self.rules, &mut seen, NOW).now_or_never().expect("nothing here makes anybody wait");
-            last = Some((ended, seen));
-        }
-        let (ended, seen) = last.unwrap();
-        let steps = seen.steps.unwrap_or_default();
-        let trace = Trace { steps, asked: shelf.asked(), takes: buckets.asked(), lines: book.lines() };
-        judge(ended.as_ref(), &trace)
+        (gate, self.rules, parts)
     }
 }
+
+fn step_through<'r>(request: &'r Request<'r>, gate: &'r Gate, rules: &'r Rules, seen: &mut Seen<'r>) -> Reason {
+    let ended = check(request, gate, rules, seen, NOW).now_or_never().expect("nothing here makes anybody wait");
+    reason_of(ended.as_ref())
+}
+
+fn reason_of(ended: Result<&Grant<'_>, &Exit>) -> Reason {
+    match ended {
+        Ok(grant) => grant.reason(),
+        Err(Exit::Denied(denial)) => denial.reason,
+        Err(Exit::Failed(fault)) => fault.reason,
+    }
+}
+
+/// The doubles behind a gate.
+type Parts = (Arc<Shelf>, Arc<Buckets>, Arc<Book>);
+
+/// Walks with a request, which must end for this reason.
+type Walk<'w> = dyn Fn(&Request<'_>, Reason) + 'w;
 
 /// What a walk left behind.
 struct Trace {

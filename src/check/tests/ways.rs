@@ -8,7 +8,6 @@ use crate::check::Gate;
 use crate::check::Seen;
 use crate::check::check;
 use crate::check::decide::Exit;
-use crate::check::decide::Grant;
 use crate::check::decide::Particulars;
 use crate::check::doubles::NOW;
 use crate::check::doubles::down;
@@ -24,6 +23,7 @@ use crate::check::tests::LIVE_ID;
 use crate::check::tests::WORKER;
 use crate::check::tests::issuer;
 use crate::check::tests::policy;
+use crate::check::tests::reason_of;
 use crate::check::tests::token;
 use crate::check::tests::token_named;
 use crate::check::tests::with_key;
@@ -41,14 +41,6 @@ use crate::model::rules::TokenId;
 
 fn live_key() -> String {
     key_text(Environment::Live, LIVE_ID, 'l')
-}
-
-fn reason_of(ended: Result<&Grant<'_>, &Exit>) -> Reason {
-    match ended {
-        Ok(grant) => grant.reason(),
-        Err(Exit::Denied(denial)) => denial.reason,
-        Err(Exit::Failed(fault)) => fault.reason,
-    }
 }
 
 // battery: K16
@@ -274,4 +266,24 @@ fn a_walk_can_move_between_threads() {
         moves(&check(request, gate, rules, seen, NOW));
     }
     let _ = walk;
+}
+
+// battery: K19
+#[test]
+fn failed_guesses_use_up_an_addresss_patience_but_not_that_of_proven_keys() {
+    let (good, wrong) = (live_key(), key_text(Environment::Live, LIVE_ID, 'x'));
+    let house = House::new(Auth::Required);
+    let patience = house.rules.guard.per_address.depth;
+    house.walk_several(|walk| {
+        walk(&with_key(&good), Reason::Ok);
+        for _ in 0..patience {
+            walk(&with_key(&wrong), Reason::UnknownKey);
+        }
+        walk(&with_key(&wrong), Reason::TooManyFailures);
+        walk(&with_key(&good), Reason::Ok);
+    });
+    // What is ours to mend is nobody's failed guess.
+    let mut house = House::new(Auth::Required);
+    house.shelf.failure = Some(down());
+    house.walk_times(patience as usize + 2, &with_key(&wrong), |ended, _| assert_eq!(reason_of(ended), Reason::StoreUnavailable));
 }

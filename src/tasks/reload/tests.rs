@@ -99,7 +99,8 @@ fn a_change_is_taken_when_it_was_seen_twice() {
 // battery: C10
 #[test]
 fn whatever_becomes_of_the_file_whole_rules_stay_in_force() {
-    let cases: [(&str, fn(&Bench)); 7] = [
+    type Spoil = fn(&Bench);
+    let cases: [(&str, Spoil); 7] = [
         ("half written", |bench| drop(bench.write("tollgate.yaml", "routes:\n  - path: /sec"))),
         ("cut in a bracket", |bench| drop(bench.write("tollgate.yaml", "routes: [{ path: /second"))),
         ("empty", |bench| drop(bench.write("tollgate.yaml", ""))),
