@@ -108,3 +108,19 @@ fn a_second_signal_ends_it_at_once() {
     // `wait` gives up long before a drain of a minute would end.
     scenario.tollgate.process.wait();
 }
+
+// battery: X7
+#[test]
+fn a_process_that_was_halted_judges_by_the_clock_it_wakes_up_to() {
+    let scenario = Plan::of("quickstart").start();
+    // Past by three seconds: inside the leeway of five, and outside of it when the process goes on.
+    let claims = jwt::claims("https://id.demo.example", "https://api.demo.example", "tom");
+    let ending = jwt::with(claims, json!({ "scope": "conversations:read", "exp": jwt::now() - 3 }));
+    let token = request(&jwt::hs256(&ending, JWT_SECRET));
+    assert_eq!(scenario.client().raw(&token).status, 200);
+    scenario.tollgate.process.signal(Signal::STOP);
+    let end = jwt::now() + 3;
+    wait_until("the token is past its leeway", || jwt::now() > end);
+    scenario.tollgate.process.signal(Signal::CONT);
+    assert_eq!(scenario.client().raw(&token).status, 401);
+}
