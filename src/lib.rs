@@ -45,4 +45,16 @@ pub mod check;
 
 pub mod tasks;
 
+pub mod stats;
+
+pub mod telemetry;
+
+pub mod listen;
+
+pub mod grpc;
+
+pub mod ops;
+
+pub mod app;
+
 pub mod cli;

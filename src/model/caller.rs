@@ -113,6 +113,11 @@ impl UserId {
         Self(text.into())
     }
 
+    /// A rendering that was made by [`Self::new`] before, as the counts kept it.
+    pub fn from_counted(rendering: &Arc<str>) -> Self {
+        Self(Arc::clone(rendering))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::model::caller::Environment;
 use crate::model::caller::Subject;
 use crate::model::scope::ScopeSet;
@@ -161,26 +163,28 @@ impl fmt::Debug for OwnKey<'_> {
 }
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// Digits of a public id.
 const ID_DIGITS: usize = 12;
+/// Digits of 256 bits.
 const SECRET_DIGITS: usize = 43;
+/// Digits of 32 bits.
 const CHECKSUM_DIGITS: usize = 6;
+const BODY_DIGITS: usize = ID_DIGITS + SECRET_DIGITS + CHECKSUM_DIGITS;
 
-/// What the form of a text tells: ours and whole, ours and damaged, or not ours.
+/// What a text's form tells. Looks at no more than a key's length and allocates nothing.
 pub fn read_key<'m>(brand: &str, text: &'m str) -> KeyForm<'m> {
-    let Some(after_brand) = text.strip_prefix(brand).and_then(|rest| rest.strip_prefix('_')) else {
+    let Some(rest) = text.strip_prefix(brand).and_then(|rest| rest.strip_prefix('_')) else {
         return KeyForm::Foreign;
     };
-    let (environment, digits) = if let Some(rest) = after_brand.strip_prefix("live_sk_") {
-        (Environment::Live, rest)
-    } else if let Some(rest) = after_brand.strip_prefix("test_sk_") {
-        (Environment::Test, rest)
-    } else {
-        return KeyForm::Damaged;
+    let (environment, body) = match (rest.strip_prefix("live_sk_"), rest.strip_prefix("test_sk_")) {
+        (Some(body), _) => (Environment::Live, body),
+        (None, Some(body)) => (Environment::Test, body),
+        (None, None) => return KeyForm::Damaged,
     };
-    if digits.len() != ID_DIGITS + SECRET_DIGITS + CHECKSUM_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+    if body.len() != BODY_DIGITS || !body.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return KeyForm::Damaged;
     }
-    match (digits.get(..ID_DIGITS), text.split_at_checked(text.len() - CHECKSUM_DIGITS)) {
+    match (body.get(..ID_DIGITS), text.split_at_checked(text.len() - CHECKSUM_DIGITS)) {
         (Some(id), Some((checked, checksum))) if checksum_of(checked).as_slice() == checksum.as_bytes() => {
             KeyForm::Own(OwnKey { text, environment, id })
         }
@@ -188,12 +192,191 @@ pub fn read_key<'m>(brand: &str, text: &'m str) -> KeyForm<'m> {
     }
 }
 
+/// The public id that 128 random bits make.
+pub fn key_id(random: &[u8; 16]) -> KeyId {
+    let mut text = String::with_capacity(ID_DIGITS);
+    push_base62(&mut text, &mut Zeroizing::new(*random).to_vec(), ID_DIGITS);
+    KeyId::new(&text)
+}
+
+/// The text of a key with this id (one of [`key_id`]'s) and secret: all that a client will ever hold.
+pub fn key_text(brand: &str, environment: Environment, id: &KeyId, secret: &[u8; 32]) -> Zeroizing<String> {
+    // The whole length at once: a string that grew would leave pieces of the secret behind.
+    let length = brand.len() + "_live_sk_".len() + BODY_DIGITS;
+    let mut text = Zeroizing::new(String::with_capacity(length));
+    text.push_str(&key_prefix(brand, environment));
+    text.push_str(id.as_str());
+    push_base62(&mut text, &mut Zeroizing::new(secret.to_vec()), SECRET_DIGITS);
+    let checksum = checksum_of(&text);
+    text.extend(checksum.iter().map(|digit| char::from(*digit)));
+    text
+}
+
+/// A new key: its id from 128 random bits and its text.
+pub fn write_key(brand: &str, environment: Environment, id: &[u8; 16], secret: &[u8; 32]) -> (KeyId, Zeroizing<String>) {
+    let id = key_id(id);
+    let text = key_text(brand, environment, &id, secret);
+    (id, text)
+}
+
+/// Brand and environment, as every key's text begins.
+pub fn key_prefix(brand: &str, environment: Environment) -> String {
+    format!("{brand}_{}_sk_", environment.as_str())
+}
+
+/// Whether a text could be a key's id: what is not never reaches a record's name.
+pub fn is_key_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+/// `digits` digits of the big-endian number, the lowest ones where it has more. The number is used up.
+pub fn push_base62(text: &mut String, number: &mut [u8], digits: usize) {
+    let mut reversed = Zeroizing::new([b'0'; SECRET_DIGITS]);
+    for digit in reversed.iter_mut().take(digits) {
+        let mut remainder = 0_u32;
+        for byte in number.iter_mut() {
+            let value = (remainder << 8) | u32::from(*byte);
+            *byte = u8::try_from(value / 62).unwrap_or(u8::MAX);
+            remainder = value % 62;
+        }
+        *digit = base62_digit(remainder);
+    }
+    text.extend(reversed.iter().take(digits).rev().map(|digit| char::from(*digit)));
+}
+
+fn base62_digit(value: u32) -> u8 {
+    usize::try_from(value).ok().and_then(|position| BASE62.get(position)).copied().unwrap_or(b'0')
+}
+
 fn checksum_of(text: &str) -> [u8; CHECKSUM_DIGITS] {
     let mut rest = crc32fast::hash(text.as_bytes());
     let mut digits = [b'0'; CHECKSUM_DIGITS];
     for digit in digits.iter_mut().rev() {
-        *digit = BASE62.get((rest % 62) as usize).copied().unwrap_or(b'0');
+        *digit = base62_digit(rest % 62);
         rest /= 62;
     }
     digits
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn brands() -> impl Strategy<Value = String> {
+        "[a-z]{1,16}"
+    }
+
+    fn environments() -> impl Strategy<Value = Environment> {
+        prop_oneof![Just(Environment::Live), Just(Environment::Test)]
+    }
+
+    /// What a key text may never be mistaken for after a change.
+    fn is_own(brand: &str, text: &str) -> bool {
+        matches!(read_key(brand, text), KeyForm::Own(_))
+    }
+
+    proptest! {
+        #[test]
+        fn a_written_key_is_read_back(brand in brands(), environment in environments(), id: [u8; 16], secret: [u8; 32]) {
+            let (id, text) = write_key(&brand, environment, &id, &secret);
+            prop_assert_eq!(id.as_str().len(), ID_DIGITS);
+            prop_assert_eq!(text.len(), text.capacity());
+            match read_key(&brand, &text) {
+                KeyForm::Own(own) => {
+                    prop_assert_eq!(own.id, id.as_str());
+                    prop_assert_eq!(own.environment, environment);
+                    prop_assert_eq!(own.text, text.as_str());
+                }
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+
+        // battery: K16
+        // oauth: T2
+        #[test]
+        fn no_changed_character_passes(brand in brands(), environment in environments(), id: [u8; 16], secret: [u8; 32], at: prop::sample::Index, by: char) {
+            let (_, text) = write_key(&brand, environment, &id, &secret);
+            let mut characters: Vec<char> = text.chars().collect();
+            let at = at.index(characters.len());
+            prop_assume!(characters[at] != by);
+            characters[at] = by;
+            let changed: String = characters.into_iter().collect();
+            prop_assert!(!is_own(&brand, &changed));
+        }
+
+        #[test]
+        fn any_text_is_read_without_panic(brand in brands(), text in any::<String>(), tail in "[0-9A-Za-z_]{0,80}") {
+            prop_assert!(!is_own(&brand, &text));
+            let _form = read_key(&brand, &format!("{brand}_live_sk_{tail}"));
+        }
+
+        #[test]
+        fn digits_keep_the_order_of_numbers(one: u64, other: u64) {
+            let digits = |number: u64| {
+                let mut text = String::new();
+                push_base62(&mut text, &mut number.to_be_bytes(), 11);
+                text
+            };
+            prop_assert_eq!(one.cmp(&other), digits(one).cmp(&digits(other)));
+        }
+    }
+
+    // battery: K4 K5 K16 K22
+    #[test]
+    fn forms() {
+        let (id, text) = write_key("tg", Environment::Live, &[7; 16], &[9; 32]);
+        let with = |change: &dyn Fn(&str) -> String| change(&text);
+        let table: Vec<(&str, String, &str)> = vec![
+            ("whole", with(&str::to_owned), "own"),
+            ("prefix alone", key_prefix("tg", Environment::Live), "damaged"),
+            ("prefix and id alone", format!("tg_live_sk_{id}"), "damaged"),
+            ("the id alone", id.to_string(), "foreign"),
+            ("lower case", with(&str::to_lowercase), "damaged"),
+            ("upper case", with(&str::to_uppercase), "foreign"),
+            ("cut", with(&|text| text[..text.len() - 1].to_owned()), "damaged"),
+            ("longer", with(&|text| format!("{text}0")), "damaged"),
+            ("space before", with(&|text| format!(" {text}")), "foreign"),
+            ("space after", with(&|text| format!("{text} ")), "damaged"),
+            ("other environment", with(&|text| text.replace("live", "test")), "damaged"),
+            ("unknown environment", with(&|text| text.replace("live", "prod")), "damaged"),
+            ("other brand", with(&|text| text.replace("tg_", "reva_")), "foreign"),
+            ("glob in the id", with(&|text| text.replacen(id.as_str(), "{*}:00000000", 1)), "damaged"),
+            ("empty", String::new(), "foreign"),
+            ("brand alone", "tg".to_owned(), "foreign"),
+            ("UUID", "a6b2d038-4eb1-4ca1-a3b4-2cf783ad55e1".to_owned(), "foreign"),
+        ];
+        for (what, text, expected) in table {
+            let form = match read_key("tg", &text) {
+                KeyForm::Own(_) => "own",
+                KeyForm::Damaged => "damaged",
+                KeyForm::Foreign => "foreign",
+            };
+            assert_eq!(form, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn the_largest_secret_fits() {
+        let (_, text) = write_key("tg", Environment::Test, &[0xff; 16], &[0xff; 32]);
+        assert!(is_own("tg", &text));
+        assert_eq!(text.len(), "tg_test_sk_".len() + BODY_DIGITS);
+    }
+
+    #[test]
+    fn ids_have_a_closed_grammar() {
+        for good in ["0", "aZ9_-", &"x".repeat(64)] {
+            assert!(is_key_id(good), "{good}");
+        }
+        for bad in ["", "{x}", "a*", "a:b", "a b", "ä", "a\0", "a/b", &"x".repeat(65)] {
+            assert!(!is_key_id(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let (id, text) = write_key("tg", Environment::Live, &[1; 16], &[2; 32]);
+        assert_eq!(format!("{:?}", read_key("tg", &text)), format!("Own({id})"));
+    }
 }

@@ -7,6 +7,12 @@
 //!
 //! The shelf must not mention: `check`, `grpc`, `issuer`, `config`.
 
+pub mod codec;
+pub mod embedded;
+
+#[cfg(test)]
+mod conformance;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -78,7 +84,26 @@ pub enum Family {
     User,
     /// Signing keys, wrapped.
     Ring,
+    /// Imported keys' digests (64 hex digits), each holding its key's id: a digest is taken once.
+    Digest,
 }
+
+impl Family {
+    /// Every family.
+    pub const ALL: [Self; 4] = [Self::Key, Self::User, Self::Ring, Self::Digest];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::User => "user",
+            Self::Ring => "ring",
+            Self::Digest => "digest",
+        }
+    }
+}
+
+/// What the embedded engine's file is called inside its folder.
+pub const EMBEDDED_FILE_NAME: &str = "store.redb";
 
 /// A record as it lies on the shelf: encoded by `codec`, with the version that a precondition can name.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,9 @@
-//! What runs when no request does. Each task owns its timers and ends when it is told to.
+//! What runs when no request does. Background loops: one owner each, a bounded inbox, work committed before it is forgotten, and a
+//! guard that stops the process when the owner dies. Each owns its timers and ends when it is told to.
 //!
 //! Tasks must not mention `check` or a door.
+
+pub mod flush_usage;
 
 pub mod refresh_jwks;
 

@@ -92,9 +92,9 @@ pub enum Looked {
 }
 
 impl Reload {
-    /// Watches the config that `loaded` came from; `rules` holds what is in force.
-    pub fn new(path: PathBuf, loaded: &Loaded, watched: Watched, rules: Arc<ArcSwap<Rules>>, status: Arc<ReloadStatus>) -> Self {
-        Self { path, rules, status, boot: loaded.boot.clone(), judged: watched, seen_once: None }
+    /// Watches the config that `boot` came from; `rules` holds what is in force.
+    pub fn new(path: PathBuf, boot: Boot, watched: Watched, rules: Arc<ArcSwap<Rules>>, status: Arc<ReloadStatus>) -> Self {
+        Self { path, rules, status, boot, judged: watched, seen_once: None }
     }
 
     /// One look at the files; takes a change into force when it is seen for the second time.

@@ -29,7 +29,7 @@ impl Bench {
         let status = Arc::new(ReloadStatus::new(Arc::clone(&loaded.rules.revision), NOW));
         let in_force = std::mem::replace(&mut loaded.rules, config::load(&path).unwrap().rules);
         let rules = Arc::new(ArcSwap::from_pointee(in_force));
-        let reload = Reload::new(path, &loaded, watched, Arc::clone(&rules), Arc::clone(&status));
+        let reload = Reload::new(path, loaded.boot, watched, Arc::clone(&rules), Arc::clone(&status));
         Self { folder, reload, rules, status }
     }
 

@@ -1,0 +1,131 @@
+//! The counts behind `/stats` and `/metrics/usage`, from the ledger and its history.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::clock::Clock;
+use crate::model::caller::SourceName;
+use crate::model::caller::UserId;
+use crate::model::key::UserRecord;
+use crate::model::rules::Rules;
+use crate::model::time::Timestamp;
+use crate::model::usage::Outcome;
+use crate::stats::StatRow;
+use crate::stats::StatsSource;
+use crate::stats::StatsUnavailable;
+use crate::stats::UserTotal;
+use crate::stats::Viewer;
+use crate::store::Answer;
+use crate::store::Family;
+use crate::store::Records;
+use crate::store::codec;
+use crate::store::embedded::Embedded;
+use crate::usage::Span;
+use crate::usage::Usage;
+use crate::usage::UsageQuery;
+
+/// Records read at a time.
+const PAGE: usize = 1000;
+
+/// Where the counts lie.
+#[derive(Clone, Debug)]
+pub(super) struct Counts {
+    usage: Arc<Usage>,
+    store: Arc<Embedded>,
+    rules: Arc<ArcSwap<Rules>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Counts {
+    pub(super) fn new(usage: Arc<Usage>, store: Arc<Embedded>, rules: Arc<ArcSwap<Rules>>, clock: Arc<dyn Clock>) -> Self {
+        Self { usage, store, rules, clock }
+    }
+
+    /// The users of an organisation as they are rendered: those on the shelf, and the owners of keys in the file.
+    async fn users_of(&self, organization: &str) -> Result<BTreeSet<Arc<str>>, StatsUnavailable> {
+        let rules = self.rules.load_full();
+        let mut users = BTreeSet::new();
+        for key in rules.file_keys.values().filter(|key| key.organization.as_deref() == Some(organization)) {
+            users.insert(Arc::from(UserId::new(&rules.local.name, &key.user, rules.local.namespace).as_str()));
+        }
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.range(Family::User, after.as_deref(), PAGE).await.map_err(unavailable)?;
+            for (key, stored) in &page.records {
+                // A record that cannot be read belongs to nobody.
+                let Ok(record) = codec::decode_user(&key.id, &stored.bytes) else { continue };
+                if record.organization.as_deref() == Some(organization)
+                    && let Some(user) = rendered(&record, &rules)
+                {
+                    users.insert(Arc::from(user.as_str()));
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(users);
+            }
+        }
+    }
+}
+
+impl StatsSource for Counts {
+    fn user_totals(&self) -> Answer<'_, Result<Vec<UserTotal>, StatsUnavailable>> {
+        let usage = Arc::clone(&self.usage);
+        Answer::Pending(Box::pin(async move {
+            let totals = tokio::task::spawn_blocking(move || usage.ledger().totals()).await.map_err(unavailable)?;
+            let total =
+                |total: crate::usage::UserTotal| UserTotal { user: total.user.to_string(), outcome: total.outcome, count: total.count };
+            Ok(totals.into_iter().map(total).collect())
+        }))
+    }
+
+    fn rows<'a>(&'a self, viewer: Viewer<'a>) -> Answer<'a, Result<Vec<StatRow>, StatsUnavailable>> {
+        Answer::Pending(Box::pin(async move {
+            let users = match viewer {
+                Viewer::Everyone => None,
+                Viewer::Organization(organization) => Some(self.users_of(organization).await?),
+            };
+            let (usage, now) = (Arc::clone(&self.usage), self.clock.now());
+            tokio::task::spawn_blocking(move || sum_up(&usage, users, now)).await.map_err(unavailable)?
+        }))
+    }
+}
+
+/// All counts there are, by user, route and outcome: months are kept always.
+fn sum_up(usage: &Usage, users: Option<BTreeSet<Arc<str>>>, now: Timestamp) -> Result<Vec<StatRow>, StatsUnavailable> {
+    let mut query = UsageQuery::between(Span::Month, Timestamp::default(), now.plus(std::time::Duration::from_secs(1)));
+    query.users = users;
+    let mut sums: BTreeMap<(Arc<str>, Arc<str>, Outcome), u64> = BTreeMap::new();
+    loop {
+        let page = usage.query(&query).map_err(unavailable)?;
+        for row in page.rows {
+            let sum = sums.entry((row.user, row.route, row.outcome)).or_default();
+            *sum = sum.saturating_add(row.count);
+        }
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    let row = |((user, route, outcome), count): ((Arc<str>, Arc<str>, Outcome), u64)| StatRow {
+        user: user.to_string(),
+        route: route.to_string(),
+        outcome: outcome.as_str(),
+        count,
+    };
+    Ok(sums.into_iter().map(row).collect())
+}
+
+/// As the user is called in counts; none when its issuer is not in the config any more.
+fn rendered(record: &UserRecord, rules: &Rules) -> Option<UserId> {
+    let sources = std::iter::once(&rules.local).chain(rules.issuers.iter().map(|issuer| &issuer.source));
+    let source = sources.into_iter().find(|source| source.name == SourceName::new(&record.source))?;
+    Some(UserId::new(&source.name, &record.subject, source.namespace))
+}
+
+fn unavailable(error: impl ToString) -> StatsUnavailable {
+    StatsUnavailable(error.to_string())
+}

@@ -1,0 +1,337 @@
+//! The composition root: a config goes in, running servers come out, and go down again in order. Alone knows the concrete stores.
+//!
+//! # The end
+//!
+//! 1. Health says NOT_SERVING and `/readyz` 503, while everything is still judged, for `drain_delay`: whoever balances looks away.
+//! 2. No connection is accepted any more; those that there are get a GOAWAY and finish what is under way, for at most `grace`.
+//! 3. The background tasks end; usage is flushed a last time; the sockets' files are removed; the stores are closed.
+//!
+//! What is cut short in step 2 was never answered, so nobody was let through uncounted.
+
+mod counts;
+mod open;
+mod watchers;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::counts::Counts;
+use crate::app::open::Opened;
+use crate::app::open::door_of;
+use crate::app::open::open;
+use crate::app::watchers::KeyRing;
+use crate::app::watchers::KeySets;
+use crate::app::watchers::PartsOf;
+use crate::check::Gate;
+use crate::check::guard::Guard;
+use crate::clock::Clock;
+use crate::config::Boot;
+use crate::config::Loaded;
+use crate::config::Watched;
+use crate::grpc::Door;
+use crate::grpc::server::CheckServer;
+use crate::grpc::server::ServerOptions;
+use crate::jose::Tokens;
+use crate::listen::Drained;
+use crate::listen::Server;
+use crate::listen::address::Address;
+use crate::listen::address::BindError;
+use crate::listen::address::Endpoint;
+use crate::listen::address::Listener;
+use crate::listen::http;
+use crate::listen::tls::Protocol;
+use crate::listen::tls::TlsError;
+use crate::model::rules::Rules;
+use crate::ops::Access;
+use crate::ops::Ops;
+use crate::ops::readiness::Readiness;
+use crate::ops::router;
+use crate::ops::user_series::UserSeries;
+use crate::secrets::random_bytes;
+use crate::tasks::flush_usage::FlushError;
+use crate::tasks::flush_usage::FlushUsage;
+use crate::tasks::refresh_jwks;
+use crate::tasks::refresh_jwks::RefreshJwks;
+use crate::tasks::refresh_jwks::fetch::FetchError;
+use crate::tasks::refresh_jwks::fetch::Fetcher;
+use crate::tasks::reload;
+use crate::tasks::reload::Looked;
+use crate::tasks::reload::Reload;
+use crate::tasks::reload::ReloadStatus;
+use crate::tasks::rotate_keys;
+use crate::tasks::rotate_keys::RotateKeys;
+use crate::telemetry::Metrics;
+use crate::telemetry::decisions::DecisionLog;
+use crate::telemetry::decisions::QUEUE_LENGTH;
+use crate::telemetry::decisions::Writer;
+use crate::telemetry::metrics::MetricsError;
+use crate::usage::LocalBuckets;
+
+/// Checks in flight beyond this are shed: at the usual few microseconds each, a queue of this length is already late.
+const IN_FLIGHT_MAX: usize = 10_000;
+/// Verified tokens that are remembered.
+const TOKENS_MAX: usize = 100_000;
+/// Connections of the operator's listener; scrapers and probes need a handful.
+const OPS_CONNECTIONS_MAX: usize = 64;
+/// How often certificate files are looked at.
+const TLS_POLL: Duration = Duration::from_secs(10);
+/// How long the operator's listener may finish its pages at the end.
+const OPS_GRACE: Duration = Duration::from_secs(1);
+
+/// What a start needs.
+pub struct Start {
+    pub loaded: Loaded,
+    /// The config's file and what to watch; none: the rules stay as they are.
+    pub watch: Option<(PathBuf, Watched)>,
+    pub clock: Arc<dyn Clock>,
+    /// Where decisions are logged.
+    pub decisions: Box<dyn Write + Send>,
+}
+
+impl std::fmt::Debug for Start {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Start").field("watch", &self.watch).finish_non_exhaustive()
+    }
+}
+
+/// Why nothing runs.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    #[error(transparent)]
+    Peppers(#[from] crate::secrets::PepperFileError),
+    #[error("the folder {} cannot be made: {source}", path.display())]
+    Folder { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Store(#[from] crate::store::embedded::OpenError),
+    #[error("the signing keys cannot be had: {0}")]
+    Ring(#[from] crate::jose::ring::RingError),
+    #[error("usage cannot be counted: {0}")]
+    Usage(#[from] crate::usage::UsageError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("key sets cannot be fetched: {0}")]
+    Fetcher(#[from] FetchError),
+    #[error("no thread for the decision log: {0}")]
+    DecisionLog(std::io::Error),
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything under way was answered, and everything counted is in the history.
+    Cleanly,
+    /// The grace was up before the last check; it was cut, and not let through.
+    Cut,
+    /// The last flush failed; the counts are in the ledger, and the next start flushes them.
+    Unflushed,
+}
+
+/// A started program.
+#[derive(Debug)]
+pub struct Running {
+    check: CheckServer,
+    ops: Server,
+    door: Arc<Door>,
+    readiness: Arc<Readiness>,
+    writer: Writer,
+    tasks: TaskTracker,
+    /// Ends the background tasks.
+    end: CancellationToken,
+    /// Ends the flushing of usage, after everything that counts.
+    flush_end: CancellationToken,
+    flushing: JoinHandle<Result<(), FlushError>>,
+    drain_delay: Duration,
+    grace: Duration,
+}
+
+/// Opens the stores, binds the listeners, starts the tasks. When it returns, every listener accepts.
+///
+/// # Errors
+/// [`AppError`], with what to do about it; nothing runs then.
+pub async fn start(start: Start) -> Result<Running, AppError> {
+    let Start { loaded, watch, clock, decisions } = start;
+    let boot = loaded.boot.clone();
+    let metrics = Arc::new(Metrics::new()?);
+    let Opened { peppers, store, assertions, usage } = open(&boot, &clock).await?;
+    let fetcher = Fetcher::new()?;
+    // Bound before anything runs: a port that is taken must not cost a half-started process.
+    let (check_endpoint, check_tls) = door_of(&boot.check, Protocol::Http2)?;
+    let check_listener = Listener::bind(&check_endpoint, "check").await?;
+    let ops_listener = Listener::bind(&Endpoint::Tcp(boot.ops.addr), "ops").await?;
+    let ops_tls = boot.ops.tls.as_ref().map(|tls| open::load_tls(tls, Protocol::Http1)).transpose()?;
+    let (decisions, writer) = DecisionLog::start(decisions, QUEUE_LENGTH, &metrics).map_err(AppError::DecisionLog)?;
+
+    let revision = Arc::clone(&loaded.rules.revision);
+    let reload_status = Arc::new(ReloadStatus::new(revision, clock.now()));
+    let (rules, reload) = take_rules(loaded, watch, &reload_status);
+    tell_rules(&rules.load(), &metrics);
+    let tokens = Arc::new(Tokens::new(TOKENS_MAX));
+    let counts = Arc::new(Counts::new(Arc::clone(&usage), Arc::clone(&store), Arc::clone(&rules), Arc::clone(&clock)));
+    let gate = Arc::new(Gate {
+        facts: store.clone(),
+        limits: Arc::new(LocalBuckets::new(Arc::clone(usage.ledger()))),
+        ledger: Arc::clone(usage.ledger()) as Arc<_>,
+        tokens: Arc::clone(&tokens),
+        assertions: Arc::clone(&assertions),
+        peppers: Arc::clone(&peppers),
+        guard: Guard::new(),
+    });
+    let door = Arc::new(Door {
+        gate,
+        rules: Arc::clone(&rules),
+        clock: Arc::clone(&clock),
+        metrics: Arc::clone(&metrics),
+        decisions,
+        stats: counts.clone(),
+        in_flight_max: IN_FLIGHT_MAX,
+        in_flight: AtomicUsize::new(0),
+    });
+
+    let (tasks, end, flush_end) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+    let (flush, flush_handle) = FlushUsage::new(Arc::clone(&usage), Arc::clone(&clock), boot.ledger_flush_interval);
+    let flushing = tokio::spawn(flush.run(flush_end.clone()));
+    let parts = PartsOf {
+        reload: reload_status,
+        store: Arc::clone(&store),
+        usage: Arc::clone(&usage),
+        flush: Arc::clone(flush_handle.status()),
+        clock: Arc::clone(&clock),
+    };
+    let readiness = Arc::new(Readiness::starting(parts));
+    for tls in [&check_tls, &ops_tls].into_iter().flatten() {
+        tasks.spawn(Arc::clone(tls).watch(TLS_POLL, Arc::clone(&metrics), end.clone()));
+    }
+    tasks.spawn(refresh_jwks::run(
+        RefreshJwks {
+            tokens,
+            rules: Arc::clone(&rules),
+            fetcher,
+            clock: Arc::clone(&clock),
+            observer: Arc::new(KeySets(Arc::clone(&metrics), Arc::clone(&clock))),
+            seed: random_bytes().map(u64::from_ne_bytes).unwrap_or_default(),
+        },
+        end.clone(),
+    ));
+    tasks.spawn(rotate_keys::run(
+        RotateKeys {
+            assertions: Arc::clone(&assertions),
+            records: store.clone(),
+            peppers: Arc::clone(&peppers),
+            clock: Arc::clone(&clock),
+            rotate_every: rotate_keys::ROTATE_EVERY,
+            look_every: rotate_keys::LOOK_EVERY,
+            observer: Arc::new(()),
+        },
+        end.clone(),
+    ));
+    if let Some(reload) = reload {
+        let (rules, metrics) = (Arc::clone(&rules), Arc::clone(&metrics));
+        let after = move |looked: &Looked| after_reload(looked, &rules.load(), &metrics);
+        tasks.spawn(reload::run(reload, clock, after, end.clone()));
+    }
+
+    let options = ServerOptions {
+        connection_age_max: Some(boot.max_connection_age).filter(|age| !age.is_zero()),
+        connection_grace: boot.grace,
+        ..ServerOptions::default()
+    };
+    let check = CheckServer::start(check_listener, check_tls, Arc::clone(&door), options).await;
+    let access = Access {
+        token: boot.ops.token.as_ref().map(|token| token.expose().to_vec().into()),
+        mutual_tls: boot.ops.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
+    };
+    let pages = router(Arc::new(Ops {
+        access,
+        readiness: Arc::clone(&readiness),
+        metrics: Arc::clone(&metrics),
+        stats: counts,
+        keys: Arc::new(KeyRing(assertions)),
+        series: UserSeries::default(),
+    }));
+    let ops = Server::start(ops_listener, ops_tls, OPS_CONNECTIONS_MAX, metrics, move |connection| http::serve(connection, pages.clone()));
+    readiness.set_ready();
+    let Boot { drain_delay, grace, .. } = boot;
+    Ok(Running { check, ops, door, readiness, writer, tasks, end, flush_end, flushing, drain_delay, grace })
+}
+
+/// The rules in force from now on, and who changes them when the file changes.
+fn take_rules(loaded: Loaded, watch: Option<(PathBuf, Watched)>, status: &Arc<ReloadStatus>) -> (Arc<ArcSwap<Rules>>, Option<Reload>) {
+    let Loaded { boot, rules, .. } = loaded;
+    let rules = Arc::new(ArcSwap::from_pointee(rules));
+    let reload = watch.map(|(path, watched)| Reload::new(path, boot, watched, Arc::clone(&rules), Arc::clone(status)));
+    (rules, reload)
+}
+
+fn after_reload(looked: &Looked, rules: &Rules, metrics: &Metrics) {
+    match looked {
+        Looked::Unchanged | Looked::Changed => {}
+        Looked::Reloaded { .. } => tell_rules(rules, metrics),
+        Looked::Refused(_) => {}
+    }
+}
+
+fn tell_rules(rules: &Rules, metrics: &Metrics) {
+    metrics.rules_changed(&rules.revision, rules.routes.iter().map(|route| &route.name), rules.usage_series_limit);
+}
+
+impl Running {
+    /// Where checks are answered; the real port where 0 was asked for.
+    pub fn check_address(&self) -> &Address {
+        self.check.server.address()
+    }
+
+    /// Where the operator's pages are.
+    pub fn ops_address(&self) -> &Address {
+        self.ops.address()
+    }
+
+    /// The door itself, for what runs in the same process.
+    pub fn door(&self) -> &Arc<Door> {
+        &self.door
+    }
+
+    /// Returns when the program cannot go on by itself: usage is not flushed any more.
+    pub async fn failed(&self) {
+        self.flush_end.cancelled().await;
+    }
+
+    /// The orderly end, in the order that the head of this file tells.
+    pub async fn shutdown(self) -> Ended {
+        let Self { check, ops, door, readiness, writer, tasks, end, flush_end, flushing, drain_delay, grace } = self;
+        readiness.set_draining();
+        check.announce_end().await;
+        tokio::time::sleep(drain_delay).await;
+
+        let drained = check.server.shutdown(grace).await;
+        end.cancel();
+        tasks.close();
+        tasks.wait().await;
+
+        flush_end.cancel();
+        let flushed = flushing.await;
+        ops.shutdown(OPS_GRACE).await;
+        drop(door);
+        // The writer waits for a disk or a pipe, and the last line is worth waiting for, but not without end.
+        let _ = tokio::time::timeout(OPS_GRACE, tokio::task::spawn_blocking(|| writer.finish())).await;
+        match (flushed, drained) {
+            (Ok(Ok(())), Drained::Cleanly) => Ended::Cleanly,
+            (Ok(Ok(())), Drained::Cut) => Ended::Cut,
+            (Ok(Err(_)) | Err(_), Drained::Cleanly | Drained::Cut) => Ended::Unflushed,
+        }
+    }
+}

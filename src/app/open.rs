@@ -1,0 +1,78 @@
+//! What a start opens before it binds a port.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::app::AppError;
+use crate::clock::Clock;
+use crate::config::Boot;
+use crate::config::boot;
+use crate::config::boot::Listen;
+use crate::jose::Assertions;
+use crate::listen::address::Endpoint;
+use crate::listen::tls::Protocol;
+use crate::listen::tls::Tls;
+use crate::listen::tls::TlsError;
+use crate::listen::tls::TlsFiles;
+use crate::secrets::Pepper;
+use crate::secrets::Peppers;
+use crate::store::embedded::Embedded;
+use crate::usage::LedgerOptions;
+use crate::usage::Usage;
+
+/// The history's file in the store's folder.
+const HISTORY_FILE: &str = "usage.redb";
+
+/// What lies on the disk, opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) peppers: Arc<Peppers>,
+    pub(super) store: Arc<Embedded>,
+    pub(super) assertions: Arc<Assertions>,
+    pub(super) usage: Arc<Usage>,
+}
+
+/// Opens the stores; the peppers first, because a store without its peppers is an error.
+pub(super) async fn open(boot: &Boot, clock: &Arc<dyn Clock>) -> Result<Opened, AppError> {
+    for folder in [&boot.store_path, &boot.ledger_path] {
+        make_folder(folder)?;
+    }
+    let peppers = Arc::new(match &boot.peppers {
+        boot::Peppers::Generated => Peppers::load_or_create(&boot.store_path)?,
+        boot::Peppers::Given(given) => peppers_of(given),
+    });
+    let store = Arc::new(Embedded::open(&boot.store_path, Arc::clone(clock))?);
+    let now = clock.now();
+    let assertions = Arc::new(Assertions::load_or_create(&*store, &peppers, now).await?);
+    let usage = Arc::new(Usage::open(LedgerOptions::new(&boot.ledger_path), boot.store_path.join(HISTORY_FILE), now)?);
+    Ok(Opened { peppers, store, assertions, usage })
+}
+
+/// A listener's place and its TLS.
+pub(super) fn door_of(listen: &Listen, protocol: Protocol) -> Result<(Endpoint, Option<Arc<Tls>>), TlsError> {
+    match listen {
+        Listen::Tcp { addr, tls } => Ok((Endpoint::Tcp(*addr), tls.as_ref().map(|tls| load_tls(tls, protocol)).transpose()?)),
+        Listen::Unix { path, mode, group } => Ok((Endpoint::Unix { path: path.clone(), mode: *mode, group: group.clone() }, None)),
+    }
+}
+
+pub(super) fn load_tls(tls: &boot::Tls, protocol: Protocol) -> Result<Arc<Tls>, TlsError> {
+    let files = TlsFiles { certificate: tls.cert.clone(), key: tls.key.clone(), client_authorities: tls.client_ca.clone() };
+    Tls::load(files, protocol).map(Arc::new)
+}
+
+fn peppers_of(given: &[boot::PepperSecret]) -> Peppers {
+    let mut all = given.iter().map(|pepper| Pepper { id: Arc::clone(&pepper.id), secret: pepper.secret.expose().to_vec().into() });
+    match all.next() {
+        Some(current) => Peppers::new(current, all.collect()),
+        // The config gives at least one; without any, nothing that is stored opens.
+        None => Peppers::new(Pepper { id: Arc::from("none"), secret: Vec::new().into() }, Vec::new()),
+    }
+}
+
+/// Only we read what lies there.
+fn make_folder(path: &Path) -> Result<(), AppError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| AppError::Folder { path: path.to_owned(), source })
+}

@@ -1,0 +1,183 @@
+//! The whole program in one process: started from a file, asked over its sockets, ended in order.
+
+use std::path::Path;
+
+use envoy_types::pb::envoy::service::auth::v3::AttributeContext;
+use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
+use envoy_types::pb::envoy::service::auth::v3::CheckResponse;
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::Request;
+use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
+use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+use hyper_util::rt::TokioIo;
+use jsonwebtoken::EncodingKey;
+use jsonwebtoken::Header;
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::config::load_watched;
+
+const SECRET: &str = "a shared secret of more than thirty-two bytes, for tests";
+
+fn write_config(folder: &Path, routes: &str) -> PathBuf {
+    std::fs::write(folder.join("secret"), SECRET).unwrap();
+    let place = folder.display();
+    let text = format!(
+        r#"
+listen:
+  check: 127.0.0.1:0
+  control: unix:{place}/control.sock
+  ops: 127.0.0.1:0
+store:
+  embedded: {{ path: "{place}/data" }}
+ledger: {{ path: "{place}/ledger" }}
+lifecycle: {{ drain_delay: 0s, grace: 5s }}
+issuers:
+  - issuer: https://id.example.com
+    name: example
+    audience: [https://api.example.com]
+    algorithms: [HS256]
+    keys: {{ hmac_secret: {{ file: "{place}/secret" }} }}
+    claims: {{ user: sub, scopes: [scope] }}
+routes:
+{routes}
+"#
+    );
+    let path = folder.join("tollgate.yaml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+const ROUTES: &str = "
+  - { name: open, path: /open, auth: public }
+  - { name: orders, path: /orders, auth: required, scopes: { all_of: [\"orders:read\"] } }";
+
+async fn try_start(path: &Path) -> Result<Running, AppError> {
+    let (loaded, watched) = load_watched(path);
+    let loaded = loaded.unwrap_or_else(|mistakes| panic!("{}", mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")));
+    let watch = Some((path.to_owned(), watched));
+    start(Start { loaded, watch, clock: Arc::new(SystemClock), decisions: Box::new(std::io::sink()) }).await
+}
+
+fn token(scopes: &str) -> String {
+    let now = SystemClock.now().unix_seconds();
+    let claims = serde_json::json!({
+        "iss": "https://id.example.com", "aud": "https://api.example.com", "sub": "alice",
+        "scope": scopes, "iat": now, "exp": now + 600,
+    });
+    jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+}
+
+/// 0 for an allow, else the HTTP status.
+async fn ask(running: &Running, path: &str, token: Option<&str>) -> i32 {
+    let mut client = AuthorizationClient::connect(format!("http://{}", running.check_address())).await.unwrap();
+    let headers = token.map(|token| (String::from("authorization"), format!("Bearer {token}"))).into_iter().collect();
+    let http =
+        HttpRequest { method: String::from("GET"), path: path.to_owned(), host: String::from("h"), headers, ..HttpRequest::default() };
+    let request = Request { http: Some(http), ..Request::default() };
+    let attributes = AttributeContext { request: Some(request), ..AttributeContext::default() };
+    let response: CheckResponse = client.check(CheckRequest { attributes: Some(attributes) }).await.unwrap().into_inner();
+    match response.http_response.unwrap() {
+        HttpResponse::OkResponse(_) => 0,
+        HttpResponse::DeniedResponse(denied) | HttpResponse::ErrorResponse(denied) => denied.status.unwrap().code,
+    }
+}
+
+async fn page(running: &Running, target: &str) -> (u16, String) {
+    let stream = TcpStream::connect(running.ops_address().to_string()).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = ::http::Request::get(target).header("host", "localhost").body(String::new()).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let status = response.status().as_u16();
+    let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn what_was_counted_outlives_an_orderly_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_config(folder.path(), ROUTES);
+    let running = try_start(&path).await.unwrap();
+    assert_eq!(page(&running, "/healthz").await.0, 200);
+    let (status, ready) = page(&running, "/readyz").await;
+    assert_eq!(status, 200, "{ready}");
+    assert_eq!(ask(&running, "/open", None).await, 0);
+    assert_eq!(ask(&running, "/orders", None).await, 401);
+    assert_eq!(ask(&running, "/orders", Some(&token("orders:write"))).await, 403);
+    for _ in 0..3 {
+        assert_eq!(ask(&running, "/orders", Some(&token("orders:read"))).await, 0);
+    }
+    let allowed = "tollgate_user_requests_total{user=\"example:alice\",outcome=\"allowed\"} 3\n";
+    let refused = "tollgate_user_requests_total{user=\"example:alice\",outcome=\"refused\"} 1\n";
+    for target in ["/metrics", "/metrics/usage"] {
+        let (_, text) = page(&running, target).await;
+        assert!(text.contains(allowed) && text.contains(refused), "{text}");
+    }
+    let (_, stats) = page(&running, "/stats").await;
+    assert!(stats.contains(r#"{"user":"example:alice","route":"orders","outcome":"allowed","count":3}"#), "{stats}");
+    assert!(page(&running, "/jwks").await.1.contains("\"keys\""));
+    assert_eq!(running.shutdown().await, Ended::Cleanly);
+
+    let again = try_start(&path).await.unwrap();
+    assert!(page(&again, "/metrics/usage").await.1.contains(allowed));
+    assert_eq!(again.shutdown().await, Ended::Cleanly);
+}
+
+/// Asks until it is so; a test that waits longer than this would wait for ever.
+async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let mut looks = tokio::time::interval(Duration::from_millis(50));
+    for _ in 0..400 {
+        looks.tick().await;
+        if is_so().await {
+            return;
+        }
+    }
+    panic!("it never came about");
+}
+
+// battery: X9
+#[tokio::test]
+async fn a_second_process_on_the_same_folders_refuses_to_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_config(folder.path(), ROUTES);
+    let running = try_start(&path).await.unwrap();
+    let error = try_start(&path).await.unwrap_err();
+    assert!(matches!(error, AppError::Store(_) | AppError::Usage(_)), "{error}");
+    assert_eq!(ask(&running, "/open", None).await, 0);
+    assert_eq!(running.shutdown().await, Ended::Cleanly);
+}
+
+#[tokio::test]
+async fn a_changed_file_changes_the_rules_and_a_bad_one_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_config(folder.path(), ROUTES);
+    let running = try_start(&path).await.unwrap();
+    assert_eq!(ask(&running, "/new", None).await, 404);
+    write_config(folder.path(), &format!("{ROUTES}\n  - {{ name: new, path: /new, auth: public }}"));
+    until(async || ask(&running, "/new", None).await == 0).await;
+    assert!(page(&running, "/metrics").await.1.contains("tollgate_route_checks_total{decision=\"allow\",route=\"new\"}"));
+    write_config(folder.path(), "  - { nonsense: true }");
+    until(async || !page(&running, "/readyz").await.1.contains("\"last_reload_error\":null")).await;
+    assert_eq!(ask(&running, "/new", None).await, 0);
+    let (status, _) = page(&running, "/readyz").await;
+    assert_eq!(status, 200, "a bad file is no reason to take the old rules out of service");
+    assert!(page(&running, "/metrics").await.1.contains("tollgate_config_last_reload_successful 0"));
+    assert_eq!(running.shutdown().await, Ended::Cleanly);
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_an_error_and_leaves_nothing_running() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_config(folder.path(), ROUTES);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = std::fs::read_to_string(&path).unwrap().replace("ops: 127.0.0.1:0", &format!("ops: {}", taken.local_addr().unwrap()));
+    std::fs::write(&path, text).unwrap();
+    let error = try_start(&path).await.unwrap_err();
+    assert!(matches!(error, AppError::Bind(_)), "{error}");
+    drop(taken);
+    // The folders are free again.
+    let running = try_start(&path).await.unwrap();
+    assert_eq!(running.shutdown().await, Ended::Cleanly);
+}

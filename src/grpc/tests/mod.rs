@@ -1,0 +1,5 @@
+//! The door from outside: real gRPC over real sockets, and the bytes on the wire.
+
+mod answers;
+mod calls;
+mod messages;

@@ -1,0 +1,148 @@
+//! What a check may ask for, decoded in memory. Readers take no lock; the writer replaces one entry at a time.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use papaya::Equivalent;
+use papaya::HashMap;
+
+use crate::clock::Clock;
+use crate::model::key::KeyRecord;
+use crate::model::key::UserRecord;
+use crate::model::time::Timestamp;
+use crate::store::Family;
+use crate::store::RecordKey;
+use crate::store::StoreError;
+use crate::store::codec::decode_digest_owner;
+use crate::store::codec::decode_key;
+use crate::store::codec::decode_user;
+use crate::store::codec::read_hex;
+use crate::store::embedded::Counts;
+
+/// The decoded records. The maps' hashing is keyed at random, so nobody can choose ids that collide.
+#[derive(Debug, Default)]
+pub(super) struct Image {
+    keys: HashMap<Arc<str>, Entry<KeyRecord>>,
+    users: HashMap<UserPlace, Entry<UserRecord>>,
+    digests: HashMap<[u8; 32], Entry<str>>,
+}
+
+/// A record, or why it cannot be read: the damage stays with this one record.
+#[derive(Debug)]
+struct Entry<T: ?Sized> {
+    record: Result<Arc<T>, StoreError>,
+    expires: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct UserPlace {
+    source: Arc<str>,
+    subject: Arc<str>,
+}
+
+/// [`UserPlace`] as it is asked for; the fields' order keeps the hashes equal.
+#[derive(Hash)]
+struct AskedPlace<'a> {
+    source: &'a str,
+    subject: &'a str,
+}
+
+impl Equivalent<UserPlace> for AskedPlace<'_> {
+    fn equivalent(&self, place: &UserPlace) -> bool {
+        self.source == &*place.source && self.subject == &*place.subject
+    }
+}
+
+impl<T: ?Sized> Entry<T> {
+    fn read(&self, clock: &dyn Clock) -> Result<Option<Arc<T>>, StoreError> {
+        // Few records expire by themselves, so the clock is seldom asked.
+        match self.expires {
+            Some(expires) if clock.now() >= expires => Ok(None),
+            Some(_) | None => self.record.clone().map(Some),
+        }
+    }
+}
+
+impl Image {
+    pub(super) fn key(&self, id: &str, clock: &dyn Clock) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        self.keys.pin().get(id).map_or(Ok(None), |entry| entry.read(clock))
+    }
+
+    pub(super) fn key_by_digest(&self, digest: &[u8; 32], clock: &dyn Clock) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        let owner = self.digests.pin().get(digest).map_or(Ok(None), |entry| entry.read(clock))?;
+        owner.map_or(Ok(None), |id| self.key(&id, clock))
+    }
+
+    pub(super) fn user(&self, source: &str, subject: &str, clock: &dyn Clock) -> Result<Option<Arc<UserRecord>>, StoreError> {
+        self.users.pin().get(&AskedPlace { source, subject }).map_or(Ok(None), |entry| entry.read(clock))
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let corrupt_keys = self.keys.pin().values().filter(|entry| entry.record.is_err()).count();
+        let corrupt_users = self.users.pin().values().filter(|entry| entry.record.is_err()).count();
+        let corrupt_digests = self.digests.pin().values().filter(|entry| entry.record.is_err()).count();
+        Counts { keys: self.keys.len(), users: self.users.len(), corrupt: corrupt_keys + corrupt_users + corrupt_digests }
+    }
+
+    /// Shows a record as it now lies in the file; `bytes` are empty where its checksum does not hold.
+    pub(super) fn put(&self, key: &RecordKey, bytes: &[u8], expires: Option<Timestamp>) {
+        match key.family {
+            Family::Key => {
+                let record = told(decode_key(&key.id, bytes).map(Arc::new));
+                self.keys.pin().insert(Arc::from(key.id.as_str()), Entry { record, expires });
+            }
+            Family::User => {
+                if let Some(place) = user_place(&key.id) {
+                    let record = told(decode_user(&key.id, bytes).map(Arc::new));
+                    self.users.pin().insert(place, Entry { record, expires });
+                }
+            }
+            Family::Digest => {
+                if let Some(digest) = read_hex(&key.id) {
+                    let record = told(decode_digest_owner(&key.id, bytes).map(|owner| Arc::from(owner.as_str())));
+                    self.digests.pin().insert(digest, Entry { record, expires });
+                }
+            }
+            Family::Ring => {}
+        }
+    }
+
+    pub(super) fn remove(&self, key: &RecordKey) {
+        match key.family {
+            Family::Key => {
+                self.keys.pin().remove(key.id.as_str());
+            }
+            Family::User => {
+                if let Some(place) = user_place(&key.id) {
+                    self.users.pin().remove(&place);
+                }
+            }
+            Family::Digest => {
+                if let Some(digest) = read_hex(&key.id) {
+                    self.digests.pin().remove(&digest);
+                }
+            }
+            Family::Ring => {}
+        }
+    }
+
+    /// Forgets whatever is not among `present`. Never empties the image first: a check in between would miss a good key.
+    pub(super) fn keep_only(&self, present: &HashSet<RecordKey>) {
+        self.keys.pin().retain(|id, _entry| present.contains(&RecordKey::key(id)));
+        self.users.pin().retain(|place, _entry| present.contains(&RecordKey::user(&place.source, &place.subject)));
+        self.digests.pin().retain(|digest, _entry| present.contains(&RecordKey::digest(digest)));
+    }
+}
+
+fn user_place(id: &str) -> Option<UserPlace> {
+    id.split_once(':').map(|(source, subject)| UserPlace { source: Arc::from(source), subject: Arc::from(subject) })
+}
+
+/// Says once, when it is loaded or written, that a record cannot be read.
+fn told<T>(outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+    if let Err(error) = &outcome {
+        tracing::error!(%error, "a stored record cannot be read; requests that need it are answered with 503");
+    }
+    outcome
+}

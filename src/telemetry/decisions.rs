@@ -1,0 +1,242 @@
+//! The decision log: one wide JSON line a decision, written by a thread of its own through a bounded queue. A slow reader of the log
+//! costs lines, which are counted, and never a check.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::TryRecvError;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+
+use prometheus::IntCounter;
+use serde::Serialize;
+
+use crate::model::time::Timestamp;
+use crate::telemetry::metrics::Metrics;
+
+/// Lines that wait for the writer at the most.
+pub const QUEUE_LENGTH: usize = 8192;
+/// Longer values are cut.
+const VALUE_MAX: usize = 512;
+
+/// One decision as the log shows it. It has no field that could hold a credential or a query.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Decision {
+    /// RFC 3339, UTC, microseconds.
+    pub ts: String,
+    pub event: &'static str,
+    /// `allow`, `deny` or `fault`.
+    pub decision: &'static str,
+    pub reason: &'static str,
+    /// The HTTP status that the client sees; 200 for an allow.
+    pub status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub org: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Without its query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_address: Option<IpAddr>,
+    /// The id that the client was told, or Envoy's `x-request-id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Envoy's `x-request-id` where the client was told another id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub x_request_id: Option<String>,
+    pub duration_us: u64,
+    pub config_revision: String,
+    /// What the client was not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// Where decisions are offered. Dropping it lets the writer finish what waits and end.
+#[derive(Debug)]
+pub struct DecisionLog {
+    queue: SyncSender<Decision>,
+    dropped: IntCounter,
+    /// Fixed point, 32 bits of fraction: a line is due whenever the sum passes a whole.
+    sampled: AtomicU64,
+}
+
+/// The writer's thread, to be waited for at the end.
+#[derive(Debug)]
+pub struct Writer(JoinHandle<()>);
+
+impl Writer {
+    /// Blocks until every queued line is written; the log's last handle must be gone.
+    pub fn finish(self) {
+        // A writer that panicked has nothing left to say.
+        let _ = self.0.join();
+    }
+}
+
+impl DecisionLog {
+    /// Starts the writer.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start(out: impl Write + Send + 'static, length: usize, metrics: &Metrics) -> std::io::Result<(Arc<Self>, Writer)> {
+        let (queue, waiting) = sync_channel(length);
+        let thread = std::thread::Builder::new().name(String::from("decision-log")).spawn(move || write_all(out, &waiting))?;
+        let dropped = metrics.log_events_dropped.with_label_values(&["decisions"]);
+        Ok((Arc::new(Self { queue, dropped, sampled: AtomicU64::new(0) }), Writer(thread)))
+    }
+
+    /// Whether an allow is due under this share (0.0 to 1.0). Exact over time, not random.
+    pub fn allow_is_due(&self, share: f64) -> bool {
+        if share <= 0.0 {
+            return false;
+        }
+        if share >= 1.0 {
+            return true;
+        }
+        const WHOLE: u64 = 1 << 32;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "0 < share < 1")]
+        let step = (share * WHOLE as f64) as u64;
+        let before = self.sampled.fetch_add(step, Ordering::Relaxed);
+        (before % WHOLE) + step >= WHOLE
+    }
+
+    /// Never waits.
+    pub fn offer(&self, decision: Decision) {
+        if self.queue.try_send(decision).is_err() {
+            self.dropped.inc();
+        }
+    }
+}
+
+/// RFC 3339 in UTC with microseconds.
+pub fn rfc3339(instant: Timestamp) -> String {
+    let nanos = i128::from(instant.as_nanos()) / 1000 * 1000;
+    jiff::Timestamp::from_nanosecond(nanos).map_or_else(|_| String::new(), |instant| format!("{instant:.6}"))
+}
+
+/// A copy of at most 512 bytes, whole characters.
+pub fn clipped(text: &str) -> String {
+    let mut end = text.len().min(VALUE_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+fn write_all(out: impl Write, waiting: &Receiver<Decision>) {
+    let mut out = std::io::BufWriter::with_capacity(64 * 1024, out);
+    loop {
+        let next = match waiting.try_recv() {
+            Ok(decision) => Some(decision),
+            Err(TryRecvError::Empty) => {
+                // Nobody waits for the disk or the pipe here: whoever reads sees lines as soon as the queue is empty.
+                let _ = out.flush();
+                waiting.recv().ok()
+            }
+            Err(TryRecvError::Disconnected) => None,
+        };
+        let Some(decision) = next else {
+            let _ = out.flush();
+            return;
+        };
+        // A log that cannot be written is no reason to stop judging.
+        if serde_json::to_writer(&mut out, &decision).is_ok() {
+            let _ = out.write_all(b"\n");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    // battery: H17
+    #[test]
+    fn a_line_is_json_whatever_stands_in_it() {
+        let metrics = Metrics::new().unwrap();
+        let sink = Sink::default();
+        let (log, writer) = DecisionLog::start(sink.clone(), 4, &metrics).unwrap();
+        let nasty = "/a\n{\"decision\":\"allow\"}\u{1b}[2J\r\0";
+        log.offer(Decision { event: "check", path: Some(clipped(nasty)), ..Decision::default() });
+        drop(log);
+        writer.finish();
+        let written = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(written.matches('\n').count(), 1, "{written}");
+        assert!(!written.trim_end().contains(char::is_control));
+        let line: serde_json::Value = serde_json::from_str(&written).unwrap();
+        assert_eq!(line["path"], nasty);
+    }
+
+    #[test]
+    fn a_slow_reader_costs_lines_and_they_are_counted() {
+        struct Stuck(std::sync::mpsc::Receiver<()>);
+        impl Write for Stuck {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                let _ = self.0.recv();
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let metrics = Metrics::new().unwrap();
+        let (release, stuck) = channel();
+        let (log, writer) = DecisionLog::start(Stuck(stuck), 2, &metrics).unwrap();
+        // Each offer past the queue and the one or two lines in the writer's hands is dropped at once.
+        for _ in 0..2000 {
+            log.offer(Decision { detail: Some("x".repeat(500)), ..Decision::default() });
+        }
+        let dropped = metrics.log_events_dropped.with_label_values(&["decisions"]).get();
+        assert!(dropped > 0, "nothing was dropped");
+        drop(log);
+        drop(release);
+        writer.finish();
+    }
+
+    #[test]
+    fn sampling_is_exact() {
+        let metrics = Metrics::new().unwrap();
+        for (share, expected) in [(0.0, 0), (0.25, 250), (0.1, 100), (1.0, 1000)] {
+            let (log, _) = DecisionLog::start(std::io::sink(), 1, &metrics).unwrap();
+            let due = (0..1000).filter(|_| log.allow_is_due(share)).count();
+            assert!(due.abs_diff(expected) <= 1, "{share}: {due}");
+        }
+    }
+
+    #[test]
+    fn instants_read_as_utc_with_microseconds() {
+        assert_eq!(rfc3339(Timestamp::from_nanos(1_700_000_000_123_456_789)), "2023-11-14T22:13:20.123456Z");
+        assert_eq!(rfc3339(Timestamp::from_unix_seconds(0)), "1970-01-01T00:00:00.000000Z");
+    }
+}

@@ -1,0 +1,348 @@
+//! Every metric. Handles of what a check touches are resolved beforehand, so counting one is an atomic add; all other series are
+//! registered at zero as soon as their labels are known, so that a rate can be taken from the first event on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use prometheus::Gauge;
+use prometheus::GaugeVec;
+use prometheus::Histogram;
+use prometheus::HistogramOpts;
+use prometheus::HistogramVec;
+use prometheus::IntCounter;
+use prometheus::IntCounterVec;
+use prometheus::IntGauge;
+use prometheus::IntGaugeVec;
+use prometheus::Opts;
+use prometheus::Registry;
+use prometheus::core::Collector;
+
+use crate::check::reasons::Kind;
+use crate::check::reasons::Reason;
+
+/// From 10 µs to 500 ms: the floor is a cached check, the ceiling is above every sensible ext_authz timeout.
+const CHECK_BUCKETS: [f64; 15] =
+    [0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5];
+/// Store operations reach to the disk or the network.
+const STORE_BUCKETS: [f64; 10] = [0.000_01, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0];
+
+/// A metric could not be made; only a mistake in this file can cause it.
+#[derive(Debug, thiserror::Error)]
+#[error("a metric cannot be registered: {0}")]
+pub struct MetricsError(#[from] prometheus::Error);
+
+/// Every metric of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    checks: Vec<IntCounter>,
+    durations: [Histogram; 3],
+    pub checks_in_flight: IntGauge,
+    route_checks: IntCounterVec,
+    routes: ArcSwap<HashMap<Arc<str>, [IntCounter; 3]>>,
+    /// Panics that became denials.
+    pub panics: IntCounter,
+    /// `stream`: decisions.
+    pub log_events_dropped: IntCounterVec,
+    /// `listener`: check, ops, control.
+    pub connections: IntGaugeVec,
+    pub connections_total: IntCounterVec,
+    pub connections_refused: IntCounterVec,
+    pub accept_errors: IntCounterVec,
+    /// `result`: success, failure.
+    pub config_reloads: IntCounterVec,
+    pub config_last_reload_successful: IntGauge,
+    pub config_last_reload_success_timestamp: Gauge,
+    config_info: IntGaugeVec,
+    /// `result`: success, failure.
+    pub tls_reloads: IntCounterVec,
+    /// `cache`, and `result`: hit, miss, negative_hit.
+    pub cache_requests: IntCounterVec,
+    /// `operation`, and `result`: success, failure.
+    pub store_operations: IntCounterVec,
+    /// `operation`.
+    pub store_operation_duration: HistogramVec,
+    /// `kind`: key, user, corrupt.
+    pub store_records: IntGaugeVec,
+    /// `event`: created, rotated, revoked, changed, imported; `result`: success, failure.
+    pub key_events: IntCounterVec,
+    /// `issuer`, and `result`: success, failure.
+    pub key_set_fetches: IntCounterVec,
+    /// `issuer`.
+    pub key_set_last_success_timestamp: GaugeVec,
+    /// `result`: success, failure.
+    pub usage_flushes: IntCounterVec,
+    pub usage_unflushed_seconds: Gauge,
+    pub ledger_slots: IntGauge,
+    pub ledger_slots_used: IntGauge,
+    pub ledger_quarantined: IntGauge,
+    pub ledger_growth_failures: IntCounter,
+    pub ledger_overflowed: IntCounter,
+    pub usage_series: IntGauge,
+    pub usage_series_limit: IntGauge,
+    pub usage_overflow_users: IntGauge,
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    ///
+    /// # Errors
+    /// [`MetricsError`] when two metrics share a name: a mistake in this file.
+    pub fn new() -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let maker = Maker { registry: &registry };
+
+        let checks = maker.counters("checks_total", "Checks by decision and reason.", &["decision", "reason"])?;
+        let checks = Reason::ALL
+            .iter()
+            .map(|reason| checks.get_metric_with_label_values(&[decision_label(reason.row().kind), reason.row().label]))
+            .collect::<Result<Vec<_>, _>>()?;
+        let durations = HistogramVec::new(
+            HistogramOpts::new("tollgate_check_duration_seconds", "Time from the message to the answer.").buckets(CHECK_BUCKETS.to_vec()),
+            &["decision"],
+        )?;
+        registry.register(Box::new(durations.clone()))?;
+        let durations = [
+            durations.get_metric_with_label_values(&[decision_label(Kind::Allow)])?,
+            durations.get_metric_with_label_values(&[decision_label(Kind::Denial)])?,
+            durations.get_metric_with_label_values(&[decision_label(Kind::Fault)])?,
+        ];
+        let store_operation_duration = HistogramVec::new(
+            HistogramOpts::new("tollgate_store_operation_duration_seconds", "Time of store operations.").buckets(STORE_BUCKETS.to_vec()),
+            &["operation"],
+        )?;
+        registry.register(Box::new(store_operation_duration.clone()))?;
+
+        let build_info = maker.gauges("build_info", "The program's version.", &["version"])?;
+        build_info.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?.set(1);
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+
+        Ok(Self {
+            checks,
+            durations,
+            checks_in_flight: maker.gauge("checks_in_flight", "Checks being judged now.")?,
+            route_checks: maker.counters("route_checks_total", "Checks by configured route and decision.", &["route", "decision"])?,
+            routes: ArcSwap::from_pointee(HashMap::new()),
+            panics: maker.counter("panics_total", "Panics in a handler; each became a denial.")?,
+            log_events_dropped: maker.counters_at_zero(
+                "log_events_dropped_total",
+                "Log lines dropped because the reader of the log was slow.",
+                &["stream"],
+                &[&["decisions"]],
+            )?,
+            connections: maker.gauges("connections", "Open connections.", &["listener"])?,
+            connections_total: maker.counters("connections_total", "Connections accepted.", &["listener"])?,
+            connections_refused: maker.counters(
+                "connections_refused_total",
+                "Connections closed at once: the cap was reached.",
+                &["listener"],
+            )?,
+            accept_errors: maker.counters("accept_errors_total", "Failures to accept a connection.", &["listener"])?,
+            config_reloads: maker.counters_at_zero(
+                "config_reloads_total",
+                "Attempts to read the config again.",
+                &["result"],
+                &[&["success"], &["failure"]],
+            )?,
+            config_last_reload_successful: maker
+                .gauge("config_last_reload_successful", "1 when the newest config file is the one in force.")?,
+            config_last_reload_success_timestamp: maker
+                .seconds("config_last_reload_success_timestamp_seconds", "When a config was last accepted.")?,
+            config_info: maker.gauges("config_info", "The revision of the config in force.", &["revision"])?,
+            tls_reloads: maker.counters_at_zero(
+                "tls_reloads_total",
+                "Changed certificate files that were read again.",
+                &["result"],
+                &[&["success"], &["failure"]],
+            )?,
+            cache_requests: maker.counters("cache_requests_total", "Cache look-ups.", &["cache", "result"])?,
+            store_operations: maker.counters("store_operations_total", "Store operations.", &["operation", "result"])?,
+            store_operation_duration,
+            store_records: maker.gauges("store_records", "Records on the shelf; corrupt ones cannot be read.", &["kind"])?,
+            key_events: maker.counters("key_events_total", "Changes to API keys.", &["event", "result"])?,
+            key_set_fetches: maker.counters("key_set_fetches_total", "Fetches of issuers' key sets.", &["issuer", "result"])?,
+            key_set_last_success_timestamp: maker.timestamps(
+                "key_set_last_success_timestamp_seconds",
+                "When an issuer's key set was last fetched.",
+                &["issuer"],
+            )?,
+            usage_flushes: maker.counters_at_zero(
+                "usage_flushes_total",
+                "Flushes of the ledger into the history.",
+                &["result"],
+                &[&["success"], &["failure"]],
+            )?,
+            usage_unflushed_seconds: maker.seconds("usage_unflushed_seconds", "Age of the oldest count that the history may lack.")?,
+            ledger_slots: maker.gauge("ledger_slots", "Slots of the ledger's file.")?,
+            ledger_slots_used: maker.gauge("ledger_slots_used", "Slots in use.")?,
+            ledger_quarantined: maker.gauge("ledger_quarantined", "Slots set aside as damaged.")?,
+            ledger_growth_failures: maker.counter("ledger_growth_failures_total", "Attempts to make room that failed.")?,
+            ledger_overflowed: maker
+                .counter("ledger_overflowed_total", "Counts that went to `other`: too many texts of one user in an hour.")?,
+            usage_series: maker.gauge("usage_series", "Users that /metrics lists by name.")?,
+            usage_series_limit: maker.gauge("usage_series_limit", "How many users /metrics lists by name at the most.")?,
+            usage_overflow_users: maker.gauge("usage_overflow_users", "Users that /metrics counts together as __other__.")?,
+            registry,
+        })
+    }
+
+    /// One judged check.
+    pub fn check(&self, reason: Reason, route: Option<&str>, duration: Duration) {
+        if let Some(counter) = self.checks.get(reason as usize) {
+            counter.inc();
+        }
+        let kind = reason.row().kind;
+        self.duration_of(kind).observe(duration.as_secs_f64());
+        if let Some(route) = route
+            && let Some([allows, denials, faults]) = self.routes.load().get(route)
+        {
+            match kind {
+                Kind::Allow => allows.inc(),
+                Kind::Denial => denials.inc(),
+                Kind::Fault => faults.inc(),
+            }
+        }
+    }
+
+    /// How often this reason was given.
+    pub fn checks_of(&self, reason: Reason) -> u64 {
+        self.checks.get(reason as usize).map_or(0, IntCounter::get)
+    }
+
+    /// The rules in force: their revision, and the only names that may become a `route` label. Counts of names that stay are kept, and
+    /// so are those of names that went: a counter never shrinks.
+    pub fn rules_changed<'a>(&self, revision: &str, routes: impl Iterator<Item = &'a Arc<str>>, usage_series_limit: usize) {
+        self.usage_series_limit.set(i64::try_from(usage_series_limit).unwrap_or(i64::MAX));
+        let mut handles = HashMap::new();
+        for route in routes {
+            let of = |kind| self.route_checks.get_metric_with_label_values(&[&**route, decision_label(kind)]);
+            if let (Ok(allows), Ok(denials), Ok(faults)) = (of(Kind::Allow), of(Kind::Denial), of(Kind::Fault)) {
+                handles.insert(Arc::clone(route), [allows, denials, faults]);
+            }
+        }
+        self.routes.store(Arc::new(handles));
+        self.config_info.reset();
+        if let Ok(info) = self.config_info.get_metric_with_label_values(&[revision]) {
+            info.set(1);
+        }
+    }
+
+    /// Prometheus' text format.
+    pub fn render(&self) -> String {
+        prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+
+    fn duration_of(&self, kind: Kind) -> &Histogram {
+        let [allows, denials, faults] = &self.durations;
+        match kind {
+            Kind::Allow => allows,
+            Kind::Denial => denials,
+            Kind::Fault => faults,
+        }
+    }
+}
+
+/// How a kind is called in labels, in the log and in dynamic metadata.
+pub const fn decision_label(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Allow => "allow",
+        Kind::Denial => "deny",
+        Kind::Fault => "fault",
+    }
+}
+
+struct Maker<'r> {
+    registry: &'r Registry,
+}
+
+impl Maker<'_> {
+    fn register<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C, prometheus::Error> {
+        self.registry.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.register(IntCounter::with_opts(options(name, help))?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.register(IntCounterVec::new(options(name, help), labels)?)
+    }
+
+    fn counters_at_zero(&self, name: &str, help: &str, labels: &[&str], known: &[&[&str]]) -> Result<IntCounterVec, prometheus::Error> {
+        let counters = self.counters(name, help, labels)?;
+        for values in known {
+            counters.get_metric_with_label_values(values)?;
+        }
+        Ok(counters)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.register(IntGauge::with_opts(options(name, help))?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.register(IntGaugeVec::new(options(name, help), labels)?)
+    }
+
+    fn seconds(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        self.register(Gauge::with_opts(options(name, help))?)
+    }
+
+    fn timestamps(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
+        self.register(GaugeVec::new(options(name, help), labels)?)
+    }
+}
+
+fn options(name: &str, help: &str) -> Opts {
+    Opts::new(format!("tollgate_{name}"), help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_series_from_the_start() {
+        let metrics = Metrics::new().unwrap();
+        let text = metrics.render();
+        for reason in Reason::ALL {
+            let row = reason.row();
+            let line = format!("tollgate_checks_total{{decision=\"{}\",reason=\"{}\"}} 0", decision_label(row.kind), row.label);
+            assert!(text.contains(&line), "{line}");
+        }
+        assert!(text.contains("process_resident_memory_bytes"), "the standard process metrics are missing");
+    }
+
+    #[test]
+    fn a_check_is_counted_under_its_own_reason_only() {
+        let metrics = Metrics::new().unwrap();
+        for (position, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, position);
+            metrics.check(*reason, None, Duration::from_micros(20));
+        }
+        assert!(Reason::ALL.iter().all(|reason| metrics.checks_of(*reason) == 1));
+    }
+
+    #[test]
+    fn reloading_keeps_the_counts_of_routes() {
+        let metrics = Metrics::new().unwrap();
+        let (kept, gone): (Arc<str>, Arc<str>) = ("kept".into(), "gone".into());
+        metrics.rules_changed("one", [&kept, &gone].into_iter(), 10);
+        metrics.check(Reason::Ok, Some("kept"), Duration::ZERO);
+        metrics.check(Reason::RateLimited, Some("gone"), Duration::ZERO);
+        metrics.rules_changed("two", [&kept].into_iter(), 10);
+        metrics.check(Reason::Ok, Some("kept"), Duration::ZERO);
+        metrics.check(Reason::Ok, Some("gone"), Duration::ZERO);
+        metrics.check(Reason::Ok, Some("/never/configured"), Duration::ZERO);
+        let text = metrics.render();
+        assert!(text.contains("tollgate_route_checks_total{decision=\"allow\",route=\"kept\"} 2"));
+        assert!(text.contains("tollgate_route_checks_total{decision=\"deny\",route=\"gone\"} 1"));
+        assert!(text.contains("tollgate_route_checks_total{decision=\"allow\",route=\"gone\"} 0"));
+        assert!(!text.contains("never"));
+        assert!(text.contains("tollgate_config_info{revision=\"two\"} 1") && !text.contains("revision=\"one\""));
+    }
+}

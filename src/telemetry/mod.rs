@@ -1,0 +1,7 @@
+//! What the program says about itself: every metric and every log field, named once.
+
+pub mod decisions;
+pub mod logging;
+pub mod metrics;
+
+pub use metrics::Metrics;

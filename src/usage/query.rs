@@ -1,0 +1,265 @@
+//! Reading counts: the history's rows, with what the ledger has on top of them, so that every answer is exact.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use redb::ReadTransaction;
+
+use crate::model::time::Timestamp;
+use crate::model::usage::Outcome;
+use crate::usage::history;
+use crate::usage::history::History;
+use crate::usage::history::HistoryError;
+use crate::usage::ledger::Ledger;
+use crate::usage::live::Position;
+use crate::usage::live::Stated;
+use crate::usage::rows;
+use crate::usage::rows::HourValue;
+use crate::usage::rows::RowKey;
+
+/// The longest page.
+const ROWS_MAX: usize = 10_000;
+
+/// A length of period, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// Kept 35 days.
+    Hour,
+    /// Kept 400 days.
+    Day,
+    /// Kept always.
+    Month,
+}
+
+/// Which counts are asked for. Empty filters let everything pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageQuery {
+    pub span: Span,
+    /// The period that this instant lies in is the first.
+    pub from: Timestamp,
+    /// Periods that begin at or after this instant are not shown.
+    pub to: Timestamp,
+    /// Only these users: one, or those of an organisation.
+    pub users: Option<BTreeSet<Arc<str>>>,
+    /// Only this key; the empty text: only counts without a key.
+    pub key: Option<Arc<str>>,
+    pub route: Option<Arc<str>>,
+    pub outcome: Option<Outcome>,
+    /// Rows a page, at most 10,000.
+    pub limit: usize,
+    /// The `next` of the page before.
+    pub after: Option<String>,
+}
+
+/// One line's count in one period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageRow {
+    pub start: Timestamp,
+    pub user: Arc<str>,
+    pub key: Option<Arc<str>>,
+    pub route: Arc<str>,
+    pub outcome: Outcome,
+    pub count: u64,
+}
+
+/// Rows by period, user, route, key and outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsagePage {
+    pub rows: Vec<UsageRow>,
+    /// None: this was the last page.
+    pub next: Option<String>,
+}
+
+impl UsageQuery {
+    /// Everything between two instants.
+    pub fn between(span: Span, from: Timestamp, to: Timestamp) -> Self {
+        Self { span, from, to, users: None, key: None, route: None, outcome: None, limit: ROWS_MAX, after: None }
+    }
+
+    fn matches(&self, row: &RowKey) -> bool {
+        self.users.as_ref().is_none_or(|users| users.contains(&row.user))
+            && self.key.as_ref().is_none_or(|key| *key == row.key)
+            && self.route.as_ref().is_none_or(|route| *route == row.route)
+            && self.outcome.is_none_or(|outcome| outcome == row.outcome)
+    }
+
+    /// The first row that is not shown any more, by its key.
+    fn end(&self) -> Vec<u8> {
+        let index = self.span.index(self.to);
+        let first_after = if self.span.start(index) < self.to { index.saturating_add(1) } else { index };
+        rows::prefix(first_after, None)
+    }
+}
+
+impl History {
+    /// A page of counts: what was flushed, and what the ledger has counted since.
+    ///
+    /// # Errors
+    /// When the database fails, or `after` is no cursor of ours.
+    pub fn query(&self, query: &UsageQuery, ledger: &Ledger) -> Result<UsagePage, HistoryError> {
+        let limit = query.limit.clamp(1, ROWS_MAX);
+        let end = query.end();
+        let start = match &query.after {
+            Some(after) => Bound::Excluded(read_cursor(after).ok_or_else(|| HistoryError::Cursor(after.clone()))?),
+            None => Bound::Included(rows::prefix(query.span.index(query.from), None)),
+        };
+        // First the ledger, then the history: what is flushed in between is then in the history, and is not added again.
+        let live = live_counts(ledger, query);
+        let transaction = self.read()?;
+        let mut unflushed: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+        for (key, stated) in live {
+            let more = stated.count.saturating_sub(self.told_in(&transaction, ledger.writer_id(), &stated)?);
+            let inside = match &start {
+                Bound::Excluded(start) => key > *start,
+                Bound::Included(start) => key >= *start,
+                Bound::Unbounded => true,
+            } && key < end;
+            if more > 0 && inside {
+                *unflushed.entry(key).or_default() += more;
+            }
+        }
+        // One row more than asked tells whether there is another page.
+        let stored = self.stored_rows(&transaction, query, start, &end, limit + 1)?;
+        let mut merged: BTreeMap<Vec<u8>, u64> = stored.into_iter().collect();
+        let complete_to = if merged.len() > limit { merged.last_key_value().map(|(key, _)| key.clone()) } else { None };
+        for (key, more) in unflushed {
+            if complete_to.as_ref().is_none_or(|last| key <= *last) {
+                *merged.entry(key).or_default() += more;
+            }
+        }
+        let more_follow = merged.len() > limit;
+        let mut page = UsagePage::default();
+        let mut last = None;
+        for (key, count) in merged.into_iter().take(limit) {
+            let row = RowKey::read(&key).ok_or_else(|| self.damaged("a row's key cannot be read"))?;
+            page.rows.push(UsageRow {
+                start: query.span.start(row.period),
+                user: row.user,
+                key: (!row.key.is_empty()).then_some(row.key),
+                route: row.route,
+                outcome: row.outcome,
+                count,
+            });
+            last = Some(key);
+        }
+        page.next = last.filter(|_| more_follow).map(|key| write_cursor(&key));
+        Ok(page)
+    }
+
+    fn stored_rows(
+        &self,
+        transaction: &ReadTransaction,
+        query: &UsageQuery,
+        start: Bound<Vec<u8>>,
+        end: &[u8],
+        most: usize,
+    ) -> Result<Vec<(Vec<u8>, u64)>, HistoryError> {
+        match query.span {
+            Span::Hour => {
+                let table = transaction.open_table(history::HOUR).map_err(|error| self.failed(error))?;
+                let total = |value: &[u8]| {
+                    HourValue::read(value).map(|value| value.total).ok_or_else(|| self.damaged("an hour's row cannot be read"))
+                };
+                self.scan(start, end, query, most, |from| {
+                    let mut range = table.range::<&[u8]>((from, Bound::Excluded(end))).map_err(|error| self.failed(error))?;
+                    Ok(std::iter::from_fn(move || range.next()).map(move |row| {
+                        let (key, value) = row.map_err(|error| self.failed(error))?;
+                        Ok((key.value().to_vec(), total(value.value())?))
+                    }))
+                })
+            }
+            Span::Day | Span::Month => {
+                let definition = if query.span == Span::Day { history::DAY } else { history::MONTH };
+                let table = transaction.open_table(definition).map_err(|error| self.failed(error))?;
+                self.scan(start, end, query, most, |from| {
+                    let mut range = table.range::<&[u8]>((from, Bound::Excluded(end))).map_err(|error| self.failed(error))?;
+                    Ok(std::iter::from_fn(move || range.next()).map(move |row| {
+                        let (key, value) = row.map_err(|error| self.failed(error))?;
+                        Ok((key.value().to_vec(), value.value()))
+                    }))
+                })
+            }
+        }
+    }
+
+    /// Goes through the rows in order, and leaps over users that were not asked for.
+    fn scan<I>(
+        &self,
+        start: Bound<Vec<u8>>,
+        end: &[u8],
+        query: &UsageQuery,
+        most: usize,
+        rows_from: impl Fn(Bound<&[u8]>) -> Result<I, HistoryError>,
+    ) -> Result<Vec<(Vec<u8>, u64)>, HistoryError>
+    where
+        I: Iterator<Item = Result<(Vec<u8>, u64), HistoryError>>,
+    {
+        let mut found = Vec::new();
+        let mut from = start;
+        'leap: loop {
+            if let Bound::Excluded(key) | Bound::Included(key) = &from
+                && key.as_slice() >= end
+            {
+                return Ok(found);
+            }
+            for row in rows_from(from.as_ref().map(Vec::as_slice))? {
+                let (key, count) = row?;
+                let row = RowKey::read(&key).ok_or_else(|| self.damaged("a row's key cannot be read"))?;
+                if query.matches(&row) {
+                    found.push((key, count));
+                    if found.len() >= most {
+                        return Ok(found);
+                    }
+                } else if let Some(users) = &query.users
+                    && !users.contains(&row.user)
+                {
+                    from = Bound::Included(match users.range::<str, _>((Bound::Excluded(&*row.user), Bound::Unbounded)).next() {
+                        Some(user) => rows::prefix(row.period, Some(user)),
+                        None => match users.first() {
+                            Some(first) => rows::prefix(row.period.saturating_add(1), Some(first)),
+                            None => return Ok(found),
+                        },
+                    });
+                    continue 'leap;
+                }
+            }
+            return Ok(found);
+        }
+    }
+}
+
+/// Counters with something that the history did not have when they were read, by the key of their row.
+fn live_counts(ledger: &Ledger, query: &UsageQuery) -> Vec<(Vec<u8>, Stated)> {
+    let mut live = Vec::new();
+    let mut position = Some(Position::default());
+    while let Some(from) = position {
+        let (batch, next) = ledger.state(from, 4096, |_, count, kept| count > kept);
+        for stated in batch {
+            let row = RowKey::of(&stated, query.span);
+            if query.matches(&row) {
+                live.push((row.write(), stated));
+            }
+        }
+        position = next;
+    }
+    live
+}
+
+fn write_cursor(key: &[u8]) -> String {
+    use std::fmt::Write;
+    key.iter().fold(String::with_capacity(key.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn read_cursor(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || text.len() > 16_384 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect();
+    bytes.filter(|bytes| RowKey::read(bytes).is_some())
+}
