@@ -21,7 +21,7 @@ use crate::model::rules::Rules;
 
 /// Judge a config: every mistake and warning with its file, line and column.
 #[derive(Clone, Debug, clap::Args)]
-#[group(required = true, multiple = false, args = ["file", "config"])]
+#[command(group(clap::ArgGroup::new("which").required(true).args(["file", "config"])))]
 pub struct CheckConfig {
     /// The config file.
     pub file: Option<PathBuf>,

@@ -17,10 +17,11 @@ use crate::support::upstream::Upstream;
 
 const ENDPOINT: &str = "              - endpoint: { address: { pipe: { path: run/check.sock } } }\n";
 
-/// Both instances, asked for their health so that one which drains is left in peace before it goes.
+/// Both instances, asked for their health so that one which drains is left in peace before it goes. Envoy otherwise collects changes of
+/// health for a second before its workers hear of them, and the drain delay would have to be longer than that.
 const ENDPOINTS: &str = "              - endpoint: { address: { pipe: { path: run/a.sock } } }
               - endpoint: { address: { pipe: { path: run/b.sock } } }
-      common_lb_config: { healthy_panic_threshold: { value: 0 } }
+      common_lb_config: { healthy_panic_threshold: { value: 0 }, update_merge_window: 0s }
       health_checks:
         - timeout: 1s
           interval: 0.1s

@@ -112,8 +112,10 @@ impl Process {
         }
     }
 
+    /// The end of what it said, short enough to be read in the report of a failed test.
     pub fn last_words(&self) -> String {
-        let tail = |text: String| text.lines().rev().take(30).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
+        let cut = |line: &str| line.chars().take(300).collect::<String>();
+        let tail = |text: String| text.lines().rev().take(12).map(cut).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
         format!("{}\n{}", tail(self.output()), tail(self.errors()))
     }
 }

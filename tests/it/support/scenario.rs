@@ -57,7 +57,7 @@ impl Plan {
             std::fs::create_dir(folder.path().join(inside)).expect("a folder inside the test's folder");
         }
         for secret in ["jwt-secret", "auth-secret"] {
-            folder.write(secret, JWT_SECRET);
+            folder.write_secret(secret, JWT_SECRET);
         }
         let plan = Self { folder, envoy: read("envoy.yaml"), tollgate: read("tollgate.yaml") };
         // Machines that run tests are slow at times, and no test of a scenario is about this timeout.
