@@ -58,3 +58,5 @@ pub mod ops;
 pub mod app;
 
 pub mod cli;
+
+pub mod issuer;

@@ -10,6 +10,7 @@
 
 mod counts;
 mod open;
+mod resource;
 mod watchers;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::app::counts::Counts;
 use crate::app::open::Opened;
 use crate::app::open::door_of;
 use crate::app::open::open;
+use crate::app::resource::UsageOf;
 use crate::app::watchers::KeyRing;
 use crate::app::watchers::KeySets;
 use crate::app::watchers::PartsOf;
@@ -39,9 +41,14 @@ use crate::clock::Clock;
 use crate::config::Boot;
 use crate::config::Loaded;
 use crate::config::Watched;
+use crate::config::boot::Listen;
 use crate::grpc::Door;
 use crate::grpc::server::CheckServer;
 use crate::grpc::server::ServerOptions;
+use crate::issuer;
+use crate::issuer::IssuerState;
+use crate::issuer::control::Control;
+use crate::issuer::control::ControlError;
 use crate::jose::Tokens;
 use crate::listen::Drained;
 use crate::listen::Server;
@@ -123,6 +130,8 @@ pub enum AppError {
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error(transparent)]
     Tls(#[from] TlsError),
     #[error("key sets cannot be fetched: {0}")]
     Fetcher(#[from] FetchError),
@@ -174,6 +183,11 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let check_listener = Listener::bind(&check_endpoint, "check").await?;
     let ops_listener = Listener::bind(&Endpoint::Tcp(boot.ops.addr), "ops").await?;
     let ops_tls = boot.ops.tls.as_ref().map(|tls| open::load_tls(tls, Protocol::Http1)).transpose()?;
+    let control = match &boot.control {
+        Some(Listen::Unix { path, .. }) => Some(Control::bind(path).await?),
+        // The config lets the control socket be nothing else.
+        Some(Listen::Tcp { .. }) | None => None,
+    };
     let (decisions, writer) = DecisionLog::start(decisions, QUEUE_LENGTH, &metrics).map_err(AppError::DecisionLog)?;
 
     let revision = Arc::clone(&loaded.rules.revision);
@@ -242,7 +256,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     if let Some(reload) = reload {
         let (rules, metrics) = (Arc::clone(&rules), Arc::clone(&metrics));
         let after = move |looked: &Looked| after_reload(looked, &rules.load(), &metrics);
-        tasks.spawn(reload::run(reload, clock, after, end.clone()));
+        tasks.spawn(reload::run(reload, Arc::clone(&clock), after, end.clone()));
     }
 
     let options = ServerOptions {
@@ -251,6 +265,17 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         ..ServerOptions::default()
     };
     let check = CheckServer::start(check_listener, check_tls, Arc::clone(&door), options).await;
+    if let Some(control) = control {
+        let resource_api = issuer::router(IssuerState {
+            records: store,
+            peppers,
+            rules: Arc::clone(&rules),
+            clock,
+            last_used: Arc::new(UsageOf(Arc::clone(&usage))),
+            usage: Arc::new(UsageOf(usage)),
+        });
+        tasks.spawn(control.serve(resource_api, end.clone().cancelled_owned()));
+    }
     let access = Access {
         token: boot.ops.token.as_ref().map(|token| token.expose().to_vec().into()),
         mutual_tls: boot.ops.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
@@ -320,7 +345,8 @@ impl Running {
         let drained = check.server.shutdown(grace).await;
         end.cancel();
         tasks.close();
-        tasks.wait().await;
+        // A request on the control socket may be under way, or idle and open: it gets no more time than a check.
+        let _ = tokio::time::timeout(grace, tasks.wait()).await;
 
         flush_end.cancel();
         let flushed = flushing.await;

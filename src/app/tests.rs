@@ -125,6 +125,41 @@ async fn what_was_counted_outlives_an_orderly_end() {
     assert_eq!(again.shutdown().await, Ended::Cleanly);
 }
 
+/// One request to the resource API over the control socket.
+async fn control(folder: &Path, method: &str, target: &str, body: serde_json::Value) -> (u16, serde_json::Value) {
+    let stream = tokio::net::UnixStream::connect(folder.join("control.sock")).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request =
+        ::http::Request::builder().method(method).uri(target).header("host", "localhost").header("content-type", "application/json");
+    let response = sender.send_request(request.body(body.to_string()).unwrap()).await.unwrap();
+    let status = response.status().as_u16();
+    let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_key_of_the_resource_api_opens_the_gate_until_it_is_revoked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_config(folder.path(), ROUTES);
+    let running = try_start(&path).await.unwrap();
+    let (status, made) = control(folder.path(), "POST", "/v1/users", serde_json::json!({"id": "bob"})).await;
+    assert_eq!(status, 201, "{made}");
+    let body = serde_json::json!({"user": "bob", "name": "laptop", "scopes": ["orders:read"]});
+    let (status, made) = control(folder.path(), "POST", "/v1/keys", body).await;
+    assert_eq!(status, 201, "{made}");
+    let key = made["key"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned();
+    assert_eq!(ask(&running, "/orders", Some(&key)).await, 0);
+    let target = format!("/v1/keys/{}", made["id"].as_str().unwrap_or_else(|| panic!("{made}")));
+    let (status, gone) = control(folder.path(), "DELETE", &target, serde_json::Value::Null).await;
+    assert!(status < 300, "{gone}");
+    assert_eq!(ask(&running, "/orders", Some(&key)).await, 401, "revoked is revoked at the next request");
+    let (_, stats) = page(&running, "/stats").await;
+    assert!(stats.contains(r#""user":"bob","route":"orders","outcome":"allowed","count":1"#), "{stats}");
+    assert_eq!(running.shutdown().await, Ended::Cleanly);
+    assert!(!folder.path().join("control.sock").exists());
+}
+
 /// Asks until it is so; a test that waits longer than this would wait for ever.
 async fn until(mut is_so: impl AsyncFnMut() -> bool) {
     let mut looks = tokio::time::interval(Duration::from_millis(50));

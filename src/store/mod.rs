@@ -13,6 +13,9 @@ pub mod embedded;
 #[cfg(test)]
 mod conformance;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -203,16 +203,22 @@ impl Dictionary {
         self.next = self.next.max(number.saturating_add(1));
     }
 
-    /// Waits until the disk has every name.
+    /// The file, if it has names that the disk may not have; whoever takes it syncs it.
     ///
     /// # Errors
     /// What the system said.
-    pub(super) fn sync(&mut self) -> io::Result<()> {
-        if self.changed {
-            self.file.sync_data()?;
-            self.changed = false;
+    pub(super) fn unsynced(&mut self) -> io::Result<Option<File>> {
+        if !self.changed {
+            return Ok(None);
         }
-        Ok(())
+        let file = self.file.try_clone()?;
+        self.changed = false;
+        Ok(Some(file))
+    }
+
+    /// The disk did not take it.
+    pub(super) fn keep_unsynced(&mut self) {
+        self.changed = true;
     }
 
     /// Rewrites the file without the names that `used` does not know, if that is worth it. Returns the numbers dropped.

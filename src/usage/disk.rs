@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::usage::error::LedgerError;
 
 const LOCK_NAME: &str = "lock";
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 const IN_MEMORY: &str =
     "its counts would be gone with the pod or the machine; mount a disk there (an emptyDir without `medium: Memory`, or a volume)";

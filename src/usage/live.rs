@@ -9,6 +9,7 @@ use crate::model::key::KeyId;
 use crate::model::time::Hour;
 use crate::model::usage::Line;
 use crate::model::usage::Outcome;
+use crate::model::usage::RouteText;
 use crate::usage::error::LedgerError;
 use crate::usage::ledger::Ledger;
 use crate::usage::ledger::Place;
@@ -173,33 +174,39 @@ impl Ledger {
             let over = |hour: Hour| hour < open || hour.0 > open.0.saturating_add(1);
             let (batch, next) = self.state(from, CLOSE_BATCH, |hour, count, kept| over(hour) && count == kept);
             position = next;
-            let mut creation = self.lock_creation();
-            for stated in batch {
-                let Some(slot) = self.slot(stated.place) else { continue };
-                // Fails when somebody counted meanwhile; then the next round tells the history first.
-                if !slot.retire_count(stated.count, stated.place.generation) {
-                    continue;
-                }
-                let user = UserId::from_counted(&stated.user);
-                let key = (!stated.key.is_empty()).then(|| KeyId::new(&stated.key));
-                let line = Line {
-                    hour: stated.hour,
-                    user: &user,
-                    key: key.as_ref(),
-                    route: &stated.route,
-                    route_text: crate::model::usage::RouteText::Name,
-                    outcome: stated.outcome,
-                };
-                let digest = self.line_digest(&line);
-                // The map may know the line under a younger slot, if this one was set aside before.
-                let _ = self.counts.pin().remove_if(&digest, |_, place| *place == stated.place);
-                slot.free();
-                creation.free.push((stated.place.segment, stated.place.slot));
-                closed += 1;
-            }
+            closed += self.give_back(&batch);
             if next.is_none() {
-                self.forget_path_texts(&mut creation, open);
+                self.forget_path_texts(&mut self.lock_creation(), open);
             }
+        }
+        closed
+    }
+
+    /// Gives back the slots of counters that still stand as they were stated.
+    pub(super) fn give_back(&self, batch: &[Stated]) -> u64 {
+        let mut closed = 0;
+        let mut creation = self.lock_creation();
+        for stated in batch {
+            let Some(slot) = self.slot(stated.place) else { continue };
+            // Fails when somebody counted meanwhile; then the next round tells the history first.
+            if !slot.retire_count(stated.count, stated.place.generation) {
+                continue;
+            }
+            let user = UserId::from_counted(&stated.user);
+            let key = (!stated.key.is_empty()).then(|| KeyId::new(&stated.key));
+            let line = Line {
+                hour: stated.hour,
+                user: &user,
+                key: key.as_ref(),
+                route: &stated.route,
+                route_text: RouteText::Name,
+                outcome: stated.outcome,
+            };
+            // The map may know the line under a younger slot, if this one was set aside before; then it stays.
+            let _ = self.counts.pin().remove_if(&self.line_digest(&line), |_, place| *place == stated.place);
+            slot.free();
+            creation.free.push((stated.place.segment, stated.place.slot));
+            closed += 1;
         }
         closed
     }

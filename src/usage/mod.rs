@@ -13,6 +13,7 @@
 //! This folder must not mention `check`, `grpc`, `issuer`, `config`. Unsafe code is in `map.rs` alone.
 
 mod buckets;
+mod creation;
 mod dictionary;
 mod digest;
 mod disk;

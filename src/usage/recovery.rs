@@ -74,7 +74,7 @@ pub(super) struct Recovered {
 /// As [`crate::usage::Ledger::open`].
 pub(super) fn recover(options: &LedgerOptions) -> Result<Recovered, LedgerError> {
     let folder = &options.path;
-    if Segment::slots_in(options.segment_bytes) == 0 || options.segment_bytes % 4096 != 0 {
+    if Segment::slots_in(options.segment_bytes) == 0 || !options.segment_bytes.is_multiple_of(4096) {
         return Err(LedgerError::Damaged { path: folder.clone(), why: "its segments must be whole pages, two at the least".to_owned() });
     }
     disk::prepare_folder(folder)?;

@@ -16,6 +16,7 @@
 //! | `envoy_kill` | `kill -9` under load, and the counts afterwards |
 //! | `bad_config` | every mistake in a config is named with its place; a config with every setting is good |
 //! | `direct_checks`, `direct_abuse` | the check listener without an Envoy between: what it judges, and peers without manners |
+//! | `usage` | the ledger through `kill -9`, full disks, and files of the first release |
 //! | `tidy` | the arrows between the folders of `src/` |
 //! | `support` | what the tests stand on |
 
@@ -45,3 +46,4 @@ mod envoy_sources;
 mod envoy_spoofing;
 mod envoy_vanishing;
 mod tidy;
+mod usage;

@@ -126,6 +126,23 @@ fn a_closed_hour_gives_its_slots_back_and_keeps_its_counts() {
 }
 
 #[test]
+fn a_counter_that_moved_on_is_not_given_back() {
+    let (_folder, usage) = opened();
+    let alice = user("alice");
+    usage.ledger().add(&line(&alice, "r"), 5).unwrap();
+    flush(&usage, NOON, SECOND);
+    let (stated, _) = usage.ledger().state(Default::default(), 1, |_, _, _| true);
+    usage.ledger().add(&line(&alice, "r"), 1).unwrap();
+    assert_eq!(usage.ledger().give_back(&stated), 0);
+    assert_all(&usage, 6, "moved on");
+    let (stated, _) = usage.ledger().state(Default::default(), 1, |_, _, _| true);
+    flush(&usage, NOON, SECOND);
+    assert_eq!(usage.ledger().give_back(&stated), 1);
+    usage.ledger().add(&line(&alice, "r"), 1).unwrap();
+    assert_all(&usage, 7, "and on");
+}
+
+#[test]
 fn counting_while_hours_close_loses_nothing() {
     let (_folder, usage) = opened();
     let hours = AtomicU32::new(0);

@@ -1,0 +1,129 @@
+//! The door to people and programs: the resource API (JSON), served on the control socket.
+//!
+//! Whoever reaches the socket administers: its file's mode is the right to do so. Plain secrets leave once, in the answer that
+//! makes them, and stand in no log and no error. Every change is one conditional commit, so of two at once one is told of the
+//! other.
+
+pub mod control;
+pub mod problem;
+pub mod usage;
+
+mod import;
+mod input;
+mod keys;
+mod names;
+mod parameters;
+mod rotate;
+mod users;
+mod views;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::MatchedPath;
+use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use axum::routing::get;
+use axum::routing::post;
+
+use crate::clock::Clock;
+use crate::issuer::problem::Code;
+use crate::issuer::problem::Problem;
+use crate::issuer::usage::UsageRead;
+use crate::model::key::KeyId;
+use crate::model::rules::Rules;
+use crate::model::time::Timestamp;
+use crate::secrets;
+use crate::secrets::Peppers;
+use crate::store::Records;
+
+pub use crate::issuer::control::serve_control;
+
+/// What the resource API works on.
+#[derive(Clone, Debug)]
+pub struct IssuerState {
+    pub records: Arc<dyn Records>,
+    pub peppers: Arc<Peppers>,
+    pub rules: Arc<ArcSwap<Rules>>,
+    pub clock: Arc<dyn Clock>,
+    pub last_used: Arc<dyn LastUsed>,
+    pub usage: Arc<dyn UsageRead>,
+}
+
+/// Where it is known when a key was last used: the ledger's flush knows, and nothing is written per request.
+pub trait LastUsed: Send + Sync + std::fmt::Debug + 'static {
+    fn last_use(&self, key: &KeyId) -> Option<LastUse>;
+}
+
+/// The last use of a key that has been flushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastUse {
+    pub at: Timestamp,
+    pub route: Arc<str>,
+}
+
+/// Knows of no use.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NeverUsed;
+
+impl LastUsed for NeverUsed {
+    fn last_use(&self, _key: &KeyId) -> Option<LastUse> {
+        None
+    }
+}
+
+/// The resource API.
+pub fn router(state: IssuerState) -> Router {
+    Router::new()
+        .route("/v1/keys", get(keys::list).post(keys::create))
+        .route("/v1/keys/import", post(import::import))
+        .route("/v1/keys/file-entry", post(keys::file_entry))
+        .route("/v1/keys/{id}", get(keys::show).patch(keys::change).delete(keys::revoke))
+        .route("/v1/keys/{id}/rotate", post(rotate::rotate))
+        .route("/v1/users", get(users::list).post(users::create))
+        .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::delete))
+        .route("/v1/usage", get(usage::query))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .layer(axum::middleware::from_fn(frame))
+        .with_state(state)
+}
+
+/// Names every answer, gives problems their body, and writes the one log line.
+async fn frame(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    // The pattern, never the path: ids are fine in a log, but what a caller mistyped into a path may be a secret.
+    let path = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let request_id = secrets::request_id();
+    let mut response = next.run(request).await;
+    let problem = response.extensions_mut().remove::<Problem>();
+    let code = problem.as_ref().map_or("OK", |problem| problem.code.as_str());
+    tracing::info!(%method, path, status = response.status().as_u16(), code, request_id, "resource api");
+    if let Some(problem) = problem {
+        response = problem.render(&request_id);
+    }
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        headers.insert("x-request-id", value);
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[expect(clippy::unused_async, reason = "a handler")]
+async fn not_found() -> Response {
+    Problem::new(Code::NotFound, "there is no such resource; see /v1/keys, /v1/users and /v1/usage").into_response()
+}
+
+#[expect(clippy::unused_async, reason = "a handler")]
+async fn method_not_allowed() -> Response {
+    Problem::new(Code::MethodNotAllowed, "the method is not allowed on this resource").into_response()
+}
+
+#[cfg(test)]
+mod tests;

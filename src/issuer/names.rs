@@ -1,0 +1,175 @@
+//! What the members of bodies may be, each with the sentence that says so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::issuer::input::Change;
+use crate::issuer::input::Fields;
+use crate::issuer::input::Value;
+use crate::issuer::problem::Problem;
+use crate::model::caller::Environment;
+use crate::model::caller::Subject;
+use crate::model::rules::Rules;
+use crate::model::scope::Scope;
+use crate::model::scope::ScopeSet;
+use crate::model::time::Timestamp;
+
+/// Scopes of one key or user.
+const SCOPES_MAX: usize = 128;
+
+pub(in crate::issuer) const NAME: &str = "must be a text of 1 to 255 characters without control characters";
+pub(in crate::issuer) const SUBJECT: &str = "must be a text of 1 to 128 visible ASCII characters without space";
+pub(in crate::issuer) const SCOPES: &str =
+    "must be a list of up to 128 scopes, each of 1 to 128 visible ASCII characters without quote or backslash";
+pub(in crate::issuer) const ENVIRONMENT: &str = "must be \"live\" or \"test\"";
+pub(in crate::issuer) const RATE_LIMIT: &str = "must be a whole number from 1 to 1000000, requests per minute";
+pub(in crate::issuer) const INSTANT: &str = "must be a time such as \"2027-01-31T00:00:00Z\"";
+pub(in crate::issuer) const LENGTH: &str = "must be a length of time such as \"90d\", \"12h\", \"30m\" or \"0s\"";
+pub(in crate::issuer) const TRUTH: &str = "must be true or false";
+pub(in crate::issuer) const SHA256: &str = "must be 64 hex digits, the SHA-256 of the key's text";
+
+pub(in crate::issuer) fn name(value: &Value) -> Option<Arc<str>> {
+    text(value).filter(|text| (1..=255).contains(&text.chars().count()) && !text.chars().any(char::is_control)).map(Arc::from)
+}
+
+pub(in crate::issuer) fn subject(value: &Value) -> Option<Subject> {
+    Subject::parse(text(value)?).ok()
+}
+
+/// Organisations travel in headers, so they keep to a subject's grammar.
+pub(in crate::issuer) fn organization(value: &Value) -> Option<Arc<str>> {
+    subject(value).map(|subject| Arc::from(subject.as_str()))
+}
+
+pub(in crate::issuer) fn scopes(value: &Value) -> Option<Arc<ScopeSet>> {
+    let Value::List(items) = value else { return None };
+    if items.len() > SCOPES_MAX {
+        return None;
+    }
+    let scopes: Option<Vec<Scope>> = items.iter().map(|item| Scope::parse(text(item)?).ok()).collect();
+    scopes.map(|scopes| Arc::new(ScopeSet::new(scopes)))
+}
+
+pub(in crate::issuer) fn environment(value: &Value) -> Option<Environment> {
+    match text(value)? {
+        "live" => Some(Environment::Live),
+        "test" => Some(Environment::Test),
+        _ => None,
+    }
+}
+
+pub(in crate::issuer) fn rate_limit(value: &Value) -> Option<u32> {
+    match value {
+        Value::Number(Some(number)) => u32::try_from(*number).ok().filter(|number| (1..=1_000_000).contains(number)),
+        Value::Null | Value::Bool(_) | Value::Number(None) | Value::Text(_) | Value::List(_) | Value::Object(_) => None,
+    }
+}
+
+pub(in crate::issuer) fn truth(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(truth) => Some(*truth),
+        Value::Null | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Object(_) => None,
+    }
+}
+
+pub(in crate::issuer) fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::Text(text) => Some(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::List(_) | Value::Object(_) => None,
+    }
+}
+
+pub(in crate::issuer) fn instant(value: &Value) -> Option<Timestamp> {
+    read_instant(text(value)?)
+}
+
+pub(in crate::issuer) fn read_instant(text: &str) -> Option<Timestamp> {
+    if text.len() > 40 {
+        return None;
+    }
+    let instant: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(instant.as_nanosecond()).ok().map(Timestamp::from_nanos)
+}
+
+pub(in crate::issuer) fn length(value: &Value) -> Option<Duration> {
+    read_length(text(value)?)
+}
+
+/// A whole number and one unit, at most a hundred years.
+pub(in crate::issuer) fn read_length(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if number.is_empty() || number.len() > 10 || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let seconds: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    let total = number.parse::<u64>().ok()?.checked_mul(seconds)?;
+    (total <= 36_525 * 86_400).then_some(Duration::from_secs(total))
+}
+
+/// A tier that the config knows, so that a misspelt one is not silently the default.
+pub(in crate::issuer) fn tier(fields: &mut Fields, rules: &Rules) -> Result<Change<Arc<str>>, Problem> {
+    let known: Vec<&str> = rules.tiers.keys().map(|name| &**name).collect();
+    let expected = if known.is_empty() {
+        "must be absent: the config has no tiers".to_owned()
+    } else {
+        format!("must be one of: {}", known.join(", "))
+    };
+    fields.change(
+        "tier",
+        |value| text(value).and_then(|name| rules.tiers.get_key_value(name)).map(|(name, _tier)| Arc::clone(name)),
+        expected,
+    )
+}
+
+/// An API version that the config knows.
+pub(in crate::issuer) fn version(fields: &mut Fields, rules: &Rules) -> Result<Change<Arc<str>>, Problem> {
+    let known: Vec<Arc<str>> =
+        rules.api_versions.iter().flat_map(|versions| &versions.versions).map(|version| Arc::clone(&version.name)).collect();
+    let expected = if known.is_empty() {
+        "must be absent: the config has no api_versions".to_owned()
+    } else {
+        format!("must be one of: {}", known.join(", "))
+    };
+    fields.change("version", |value| text(value).and_then(|name| known.iter().find(|known| &***known == name)).cloned(), expected)
+}
+
+/// `expires_at` or `expires_in`; it must lie ahead.
+pub(in crate::issuer) fn expiry(fields: &mut Fields, now: Timestamp) -> Result<Change<Timestamp>, Problem> {
+    let at = fields.change("expires_at", instant, INSTANT)?;
+    let after = fields.optional("expires_in", length, LENGTH)?;
+    match (at, after) {
+        (Change::Keep, None) => Ok(Change::Keep),
+        (Change::Clear, None) => Ok(Change::Clear),
+        (Change::Set(at), None) if at > now => Ok(Change::Set(at)),
+        (Change::Keep, Some(after)) if !after.is_zero() => Ok(Change::Set(now.plus(after))),
+        (Change::Set(_), None) => Err(fields.complaint("expires_at", "must lie in the future")),
+        (Change::Keep, Some(_)) => Err(fields.complaint("expires_in", "must be longer than nothing")),
+        (Change::Clear | Change::Set(_), Some(_)) => Err(fields.complaint("expires_in", "must be absent where `expires_at` is given")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_and_instants_are_read_strictly() {
+        for (text, seconds) in [("0s", 0), ("90d", 7_776_000), ("12h", 43_200), ("5m", 300)] {
+            assert_eq!(read_length(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "d", "1", "-1d", "+1d", "1.5h", "1w", " 1d", "1d ", "99999999999s", "36526d", "1\u{e4}", "\u{1f600}"] {
+            assert_eq!(read_length(bad), None, "{bad}");
+        }
+        assert_eq!(read_instant("1970-01-01T00:00:01Z"), Some(Timestamp::from_unix_seconds(1)));
+        assert_eq!(read_instant("1970-01-01T01:00:01+01:00"), Some(Timestamp::from_unix_seconds(1)));
+        for bad in ["", "tomorrow", "1969-12-31T23:59:59Z", "2027-01-31", "2027-13-01T00:00:00Z", "2027-01-31T00:00:00"] {
+            assert_eq!(read_instant(bad), None, "{bad}");
+        }
+    }
+}

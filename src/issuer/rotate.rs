@@ -1,0 +1,85 @@
+//! `/v1/keys/{id}/rotate`: a new secret for the same key. The id stays, so counts, limits and what refers to the key stay too.
+
+use axum::body::Body;
+use axum::extract::Path;
+use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use axum::response::Response;
+use zeroize::Zeroizing;
+
+use crate::issuer::IssuerState;
+use crate::issuer::input::Fields;
+use crate::issuer::keys::Issued;
+use crate::issuer::keys::load;
+use crate::issuer::keys::own_display;
+use crate::issuer::keys::refuse_revoked;
+use crate::issuer::keys::replace;
+use crate::issuer::keys::revision_of;
+use crate::issuer::names;
+use crate::issuer::parameters::key_id;
+use crate::issuer::problem::Code;
+use crate::issuer::problem::Problem;
+use crate::issuer::views::KeyView;
+use crate::issuer::views::answer;
+use crate::issuer::views::check_revision;
+use crate::model::key::HashAlgorithm;
+use crate::model::key::KeySecret;
+use crate::model::key::key_text;
+use crate::secrets::random_bytes;
+use crate::store::RecordKey;
+use crate::store::Write;
+use crate::store::codec::encode_digest_owner;
+
+/// The longest grace.
+const GRACE_DAYS_MAX: u64 = 30;
+
+pub(in crate::issuer) async fn rotate(
+    State(state): State<IssuerState>,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let id = key_id(id)?;
+    let mut fields = Fields::read(&headers, body).await?;
+    let now = state.clock.now();
+    let read_grace = |value: &_| names::length(value).filter(|grace| grace.as_secs() <= GRACE_DAYS_MAX * 86_400);
+    let expected = "must be from \"0s\" (the old secret ends now) to \"30d\"";
+    let grace = fields.required("grace", read_grace, expected)?;
+    let expires = names::expiry(&mut fields, now)?;
+    fields.finish()?;
+    let (mut record, revision) = load(&state, &id).await?;
+    check_revision(&headers, revision)?;
+    refuse_revoked(&record)?;
+    if record.id.as_str().len() != 12 {
+        return Err(Problem::new(Code::Conflict, "a key with an id of this form cannot carry a new secret; create another one"));
+    }
+    expires.apply(&mut record.expires);
+    let rules = state.rules.load_full();
+    let secret = Zeroizing::new(random_bytes::<32>()?);
+    let text = key_text(&rules.key_brand, record.environment, &record.id, &secret);
+    let mut secrets = vec![KeySecret { hash: state.peppers.hash(text.as_bytes()), retires: None }];
+    let mut writes = Vec::new();
+    for (position, mut old) in record.secrets.drain(..).enumerate() {
+        // One old secret at a time: what was already on its way out ends with this rotation.
+        let stays = position == 0 && !grace.is_zero();
+        let retires = now.plus(grace);
+        if old.hash.algorithm == HashAlgorithm::HmacOfSha256 {
+            let key = RecordKey::digest(&old.hash.digest);
+            let bytes = encode_digest_owner(&record.id);
+            writes.push(if stays { Write::Put { key, bytes, expires: Some(retires) } } else { Write::Remove(key) });
+        }
+        if stays {
+            old.retires = Some(retires);
+            secrets.push(old);
+        }
+    }
+    record.secrets = secrets;
+    record.display = own_display(&rules, record.environment, &record.id);
+    replace(&state, &record, revision, writes, now).await?;
+    tracing::info!(key = %record.id, grace_seconds = grace.as_secs(), "key rotated");
+    let revision = revision_of(&state, &record.id).await;
+    let view = KeyView::new(&record, revision, &state, now);
+    Ok(answer(StatusCode::OK, revision, Issued { key: &text, view }))
+}

@@ -1,0 +1,247 @@
+//! The resource API over its router, and what its changes mean at the gate.
+
+mod keys;
+mod rotate;
+mod usage;
+mod users;
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::Value;
+use serde_json::json;
+use tower::ServiceExt;
+use zeroize::Zeroizing;
+
+use crate::check::decide::Exit;
+use crate::check::prove::Proof;
+use crate::check::reasons::Reason;
+use crate::check::resolve::FoundFacts;
+use crate::check::resolve::KeyFact;
+use crate::check::resolve::UserFact;
+use crate::check::resolve::resolve;
+use crate::clock::Clock;
+use crate::clock::ManualClock;
+use crate::issuer::IssuerState;
+use crate::issuer::LastUse;
+use crate::issuer::LastUsed;
+use crate::issuer::router;
+use crate::issuer::usage::Asked;
+use crate::issuer::usage::Counts;
+use crate::issuer::usage::UsageError;
+use crate::issuer::usage::UsageRead;
+use crate::model::caller::Caller;
+use crate::model::caller::Namespace;
+use crate::model::caller::SourceName;
+use crate::model::key::KeyForm;
+use crate::model::key::KeyId;
+use crate::model::key::read_key;
+use crate::model::quota::Limit;
+use crate::model::route::ErrorFormat;
+use crate::model::route::RouteIndex;
+use crate::model::rules::FaultAnswer;
+use crate::model::rules::GuardLimits;
+use crate::model::rules::ImportedKeys;
+use crate::model::rules::LimitsFailure;
+use crate::model::rules::Rules;
+use crate::model::rules::Source;
+use crate::model::rules::Tier;
+use crate::model::rules::TierState;
+use crate::model::time::Timestamp;
+use crate::secrets::Pepper;
+use crate::secrets::Peppers;
+use crate::store::Answer;
+use crate::store::Facts;
+use crate::store::Records;
+use crate::store::testing;
+
+const START: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
+
+/// An issuer over a store of its own.
+struct Issuer {
+    router: Router,
+    facts: Arc<dyn Facts>,
+    records: Arc<dyn Records>,
+    state: IssuerState,
+    clock: Arc<ManualClock>,
+    uses: Arc<Uses>,
+    counts: Arc<Counted>,
+    _folder: tempfile::TempDir,
+}
+
+#[derive(Debug, Default)]
+struct Uses(Mutex<BTreeMap<String, LastUse>>);
+
+impl LastUsed for Uses {
+    fn last_use(&self, key: &KeyId) -> Option<LastUse> {
+        self.0.lock().unwrap().get(key.as_str()).cloned()
+    }
+}
+
+/// Remembers what it was asked, and says what it was given.
+#[derive(Debug, Default)]
+struct Counted {
+    asked: Mutex<Option<Asked>>,
+    says: Mutex<Option<Result<Counts, UsageError>>>,
+}
+
+impl UsageRead for Counted {
+    fn read<'a>(&'a self, asked: &'a Asked) -> Answer<'a, Result<Counts, UsageError>> {
+        *self.asked.lock().unwrap() = Some(asked.clone());
+        Answer::ready(self.says.lock().unwrap().clone().unwrap_or_else(|| Ok(Counts::default())))
+    }
+}
+
+fn rules() -> Rules {
+    let tier = |name: &str| Tier { name: Arc::from(name), policies: Vec::new(), state: TierState::Active };
+    Rules {
+        revision: "0123456789ab".into(),
+        routes: Vec::new(),
+        route_index: RouteIndex::build(&[]).unwrap(),
+        errors: ErrorFormat::Standard,
+        places: Vec::new(),
+        key_brand: "reva".into(),
+        imported_keys: ImportedKeys::Accepted,
+        local: Source { name: SourceName::local(), namespace: Namespace::Bare },
+        issuers: Vec::new(),
+        mesh: None,
+        tiers: ["free", "pro"].into_iter().map(|name| (Arc::from(name), tier(name))).collect(),
+        default_tier: None,
+        identity_headers: Vec::new(),
+        assertion: None,
+        api_versions: None,
+        guard: GuardLimits { per_address: Limit { per_minute: 6, depth: 3 }, per_key_prefix: Limit { per_minute: 60, depth: 5 } },
+        trusted_hops: 0,
+        limits_failure: LimitsFailure::LocalShare,
+        fault_answer: FaultAnswer::RpcError,
+        file_keys: BTreeMap::new(),
+        log_allows: 1.0,
+        usage_series_limit: 100,
+    }
+}
+
+impl Issuer {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::starting_at(START));
+        let asked: Arc<dyn Clock> = clock.clone();
+        let store = testing::open(folder.path(), asked);
+        let pepper = Pepper { id: Arc::from("p1"), secret: Zeroizing::new(vec![7; 32]) };
+        let (uses, counts) = (Arc::new(Uses::default()), Arc::new(Counted::default()));
+        let records: Arc<dyn Records> = store.clone();
+        let state = IssuerState {
+            records: records.clone(),
+            peppers: Arc::new(Peppers::new(pepper, Vec::new())),
+            rules: Arc::new(ArcSwap::from_pointee(rules())),
+            clock: clock.clone(),
+            last_used: uses.clone(),
+            usage: counts.clone(),
+        };
+        Self { router: router(state.clone()), facts: store, records, state, clock, uses, counts, _folder: folder }
+    }
+
+    async fn send(&self, request: Request<Body>) -> (u16, Value) {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        assert!(response.headers()["x-request-id"].to_str().unwrap().starts_with("req_"));
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() })
+    }
+
+    async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let request = Request::builder().method(method).uri(path);
+        self.send(match body {
+            Value::Null => request.body(Body::empty()).unwrap(),
+            body => request.header("content-type", "application/json").body(Body::from(body.to_string())).unwrap(),
+        })
+        .await
+    }
+
+    /// What a call that must succeed answers.
+    async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
+        let (status, answer) = self.call(method, path, body).await;
+        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        answer
+    }
+
+    /// The status and the `error` member of a call that must fail.
+    async fn refused(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let (status, answer) = self.call(method, path, body).await;
+        assert!(status >= 400, "{method} {path}: {status} {answer}");
+        assert!(answer["error"]["request_id"].as_str().unwrap().starts_with("req_"));
+        (status, answer["error"].clone())
+    }
+
+    /// A new key of alice's with these scopes: its id and its text.
+    async fn key(&self, scopes: &[&str]) -> (String, String) {
+        let answer = self.ok("POST", "/v1/keys", json!({"name": "ci", "user": "alice", "scopes": scopes})).await;
+        (answer["id"].as_str().unwrap().to_owned(), answer["key"].as_str().unwrap().to_owned())
+    }
+
+    /// Who a key's text makes its holder at the gate, by the gate's own rooms.
+    async fn judge(&self, text: &str) -> Result<Arc<Caller>, Reason> {
+        let (proof, key) = match read_key("reva", text) {
+            KeyForm::Own(own) => (Proof::OwnKey(own), self.facts.key(own.id).await),
+            KeyForm::Damaged => return Err(Reason::MalformedCredential),
+            KeyForm::Foreign => {
+                let mut found = Ok(None);
+                for digest in self.state.peppers.imported_digests(text.as_bytes()) {
+                    if let Ok(None) = found {
+                        found = self.facts.key_by_digest(&digest).await;
+                    }
+                }
+                (Proof::ForeignKey(text), found)
+            }
+        };
+        let user = match &key {
+            Ok(Some(record)) => UserFact::FromStore(self.facts.user("local", record.user.as_str()).await),
+            Ok(None) | Err(_) => UserFact::NotAsked,
+        };
+        let facts = FoundFacts { key: KeyFact::FromStore(key), user };
+        match resolve(&proof, None, &facts, &self.state.rules.load(), &self.state.peppers, self.clock.now()) {
+            Ok(caller) => Ok(caller.unwrap()),
+            Err(Exit::Denied(denial)) => Err(denial.reason),
+            Err(Exit::Failed(fault)) => Err(fault.reason),
+        }
+    }
+
+    async fn scopes_at_the_gate(&self, text: &str) -> String {
+        self.judge(text).await.unwrap().scopes.to_string()
+    }
+}
+
+#[tokio::test]
+async fn unknown_resources_methods_and_bodies_are_refused_in_one_form() {
+    let issuer = Issuer::new();
+    for (method, path, body, status, code) in [
+        ("GET", "/", Value::Null, 404, "NOT_FOUND"),
+        ("GET", "/v1/keys/nothere", Value::Null, 404, "NOT_FOUND"),
+        ("GET", "/v1/keys/%7B%2A%7D", Value::Null, 404, "NOT_FOUND"),
+        ("GET", "/v1/keys/%FF", Value::Null, 404, "NOT_FOUND"),
+        ("GET", "/v1/users/nobody", Value::Null, 404, "NOT_FOUND"),
+        ("PUT", "/v1/keys", Value::Null, 405, "METHOD_NOT_ALLOWED"),
+        ("POST", "/v1/keys", json!([]), 400, "INVALID_REQUEST"),
+        ("POST", "/v1/keys", json!({"name": "x".repeat(70_000)}), 413, "PAYLOAD_TOO_LARGE"),
+        ("GET", "/v1/keys?limt=5", Value::Null, 400, "INVALID_REQUEST"),
+        ("GET", "/v1/keys?limit=0", Value::Null, 400, "INVALID_REQUEST"),
+        ("GET", "/v1/keys?limit=5&limit=6", Value::Null, 400, "INVALID_REQUEST"),
+        ("GET", "/v1/keys?after=%FF", Value::Null, 400, "INVALID_REQUEST"),
+    ] {
+        let (found, error) = issuer.refused(method, path, body).await;
+        assert_eq!((found, error["code"].as_str().unwrap()), (status, code), "{method} {path}");
+    }
+    let form = Request::builder().method("POST").uri("/v1/keys").header("content-type", "text/plain").body(Body::from("{}")).unwrap();
+    assert_eq!(issuer.send(form).await.0, 415);
+    let twice = r#"{"name":"a","user":"alice","scopes":[],"scopes":["*"]}"#;
+    let twice =
+        Request::builder().method("POST").uri("/v1/keys").header("content-type", "application/json").body(Body::from(twice)).unwrap();
+    assert_eq!(issuer.send(twice).await.0, 400);
+}

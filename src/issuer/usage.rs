@@ -1,0 +1,209 @@
+//! `/v1/usage`: exact counts by user, key, route, outcome and period. Who keeps them is behind [`UsageRead`].
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::RawQuery;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::issuer::IssuerState;
+use crate::issuer::names::read_instant;
+use crate::issuer::parameters::Parameters;
+use crate::issuer::problem::Code;
+use crate::issuer::problem::Problem;
+use crate::issuer::users;
+use crate::issuer::views::PageView;
+use crate::issuer::views::show_time;
+use crate::model::caller::Namespace;
+use crate::model::caller::SourceName;
+use crate::model::caller::UserId;
+use crate::model::rules::Rules;
+use crate::model::time::Timestamp;
+use crate::model::usage::Outcome;
+use crate::store::Answer;
+
+/// Rows of one page.
+const ROWS_MAX: usize = 10_000;
+const ROWS_DEFAULT: usize = 1000;
+
+/// The length of a counted period, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    Hour,
+    Day,
+    Month,
+}
+
+/// Which counts are asked for. Absent filters let everything pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub period: Period,
+    /// The period that this instant lies in is the first.
+    pub from: Timestamp,
+    /// Periods that begin at or after this instant are not shown.
+    pub to: Timestamp,
+    /// Rendered user ids: the one asked for, or those of an organisation.
+    pub users: Option<BTreeSet<Arc<str>>>,
+    /// A key's id; the empty text: counts without a key.
+    pub key: Option<Arc<str>>,
+    pub route: Option<Arc<str>>,
+    pub outcome: Option<Outcome>,
+    pub limit: usize,
+    /// The `next` of the page before.
+    pub after: Option<String>,
+}
+
+/// One line's count in one period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    pub start: Timestamp,
+    pub user: Arc<str>,
+    pub key: Option<Arc<str>>,
+    pub route: Arc<str>,
+    pub outcome: Outcome,
+    pub count: u64,
+}
+
+/// A page of counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub rows: Vec<Count>,
+    /// None: this was the last page.
+    pub next: Option<String>,
+}
+
+/// Why there are no counts to show.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UsageError {
+    #[error("the cursor is none of ours")]
+    Cursor,
+    #[error("the counts cannot be read: {0}")]
+    Unavailable(String),
+}
+
+/// The counts, flushed or not.
+pub trait UsageRead: Send + Sync + std::fmt::Debug + 'static {
+    fn read<'a>(&'a self, asked: &'a Asked) -> Answer<'a, Result<Counts, UsageError>>;
+}
+
+/// Knows of no counts: for a store that is looked at without its ledger.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoUsage;
+
+impl UsageRead for NoUsage {
+    fn read<'a>(&'a self, _asked: &'a Asked) -> Answer<'a, Result<Counts, UsageError>> {
+        Answer::ready(Err(UsageError::Unavailable("this process has no ledger".to_owned())))
+    }
+}
+
+#[derive(Serialize)]
+struct RowView {
+    start: String,
+    user: Arc<str>,
+    key: Option<Arc<str>>,
+    route: Arc<str>,
+    outcome: &'static str,
+    count: u64,
+}
+
+pub(in crate::issuer) async fn query(State(state): State<IssuerState>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    let asked = read(&state, query.as_deref()).await?;
+    let counts = state.usage.read(&asked).await.map_err(|error| match error {
+        UsageError::Cursor => Problem::field("after", "must be the `next` of the page before"),
+        UsageError::Unavailable(why) => {
+            tracing::error!(why, "the counts cannot be read");
+            Problem::new(Code::Unavailable, "the counts cannot be read now")
+        }
+    })?;
+    let data = counts
+        .rows
+        .into_iter()
+        .map(|row| RowView {
+            start: show_time(row.start),
+            user: row.user,
+            key: row.key,
+            route: row.route,
+            outcome: row.outcome.as_str(),
+            count: row.count,
+        })
+        .collect();
+    Ok(Json(PageView { data, next: counts.next }).into_response())
+}
+
+async fn read(state: &IssuerState, query: Option<&str>) -> Result<Asked, Problem> {
+    const WHEN: &str = "must be a day such as 2027-01-31 or a time such as 2027-01-31T00:00:00Z";
+    let now = state.clock.now();
+    let mut parameters = Parameters::read(query)?;
+    let period = parameters.parsed("period", read_period, "must be one of: hour, day, month")?.unwrap_or(Period::Day);
+    let from = parameters.parsed("from", read_when, WHEN)?;
+    let to = parameters.parsed("to", read_when, WHEN)?.unwrap_or_else(|| now.plus(Duration::from_secs(1)));
+    let user = parameters.text("user");
+    let organization = parameters.text("organization");
+    let users = match (user, organization) {
+        (None, None) => None,
+        (Some(user), None) => Some(BTreeSet::from([Arc::from(user)])),
+        (None, Some(organization)) => {
+            let rules = state.rules.load_full();
+            let records = users::of_organization(state, &organization).await?;
+            Some(records.iter().map(|record| Arc::from(render(&rules, &record.source, &record.subject).as_str())).collect())
+        }
+        (Some(_), Some(_)) => return Err(Problem::field("organization", "must be absent where `user` is given")),
+    };
+    let outcomes = Outcome::ALL.map(Outcome::as_str).join(", ");
+    let known = |text: &str| Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == text);
+    let read_limit = |text: &str| text.parse().ok().filter(|limit| (1..=ROWS_MAX).contains(limit));
+    let asked = Asked {
+        period,
+        from: from.unwrap_or_else(|| to.minus(default_reach(period))),
+        to,
+        users,
+        key: parameters.text("key").map(Arc::from),
+        route: parameters.text("route").map(Arc::from),
+        outcome: parameters.parsed("outcome", known, format!("must be one of: {outcomes}"))?,
+        limit: parameters.parsed("limit", read_limit, format!("must be a whole number from 1 to {ROWS_MAX}"))?.unwrap_or(ROWS_DEFAULT),
+        after: parameters.text("after"),
+    };
+    parameters.finish("user, organization, key, route, outcome, period, from, to, limit, after")?;
+    if asked.to <= asked.from {
+        return Err(Problem::field("to", "must lie after `from`"));
+    }
+    Ok(asked)
+}
+
+/// As the gate names the user in headers and counts.
+fn render(rules: &Rules, source: &str, subject: &crate::model::caller::Subject) -> UserId {
+    let issuers = rules.issuers.iter().map(|issuer| &issuer.source);
+    let known = std::iter::once(&rules.local).chain(issuers).find(|known| known.name.as_str() == source);
+    match known {
+        Some(known) => UserId::new(&known.name, subject, known.namespace),
+        None => UserId::new(&SourceName::new(source), subject, Namespace::Named),
+    }
+}
+
+fn read_period(text: &str) -> Option<Period> {
+    match text {
+        "hour" => Some(Period::Hour),
+        "day" => Some(Period::Day),
+        "month" => Some(Period::Month),
+        _ => None,
+    }
+}
+
+fn read_when(text: &str) -> Option<Timestamp> {
+    if text.len() == 10 { read_instant(&format!("{text}T00:00:00Z")) } else { read_instant(text) }
+}
+
+/// How far back an answer reaches when nothing is said.
+const fn default_reach(period: Period) -> Duration {
+    let days = match period {
+        Period::Hour => 1,
+        Period::Day => 30,
+        Period::Month => 365,
+    };
+    Duration::from_secs(days * 86_400)
+}

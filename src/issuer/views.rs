@@ -1,0 +1,177 @@
+//! What the API shows of records.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::HeaderMap;
+use axum::http::HeaderValue;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::issuer::IssuerState;
+use crate::issuer::problem::Code;
+use crate::issuer::problem::Problem;
+use crate::model::key::HashAlgorithm;
+use crate::model::key::KeyRecord;
+use crate::model::key::KeyState;
+use crate::model::key::Rights;
+use crate::model::key::UserRecord;
+use crate::model::key::UserState;
+use crate::model::time::Timestamp;
+
+/// A key without its secret.
+#[derive(Serialize)]
+pub(in crate::issuer) struct KeyView {
+    pub id: String,
+    pub name: Arc<str>,
+    pub display: Arc<str>,
+    pub state: &'static str,
+    pub active: bool,
+    pub user: String,
+    pub organization: Option<Arc<str>>,
+    pub environment: &'static str,
+    pub scopes: Vec<String>,
+    pub tier: Option<Arc<str>>,
+    pub rate_limit: Option<u32>,
+    pub version: Option<Arc<str>>,
+    pub imported: bool,
+    pub created_at: String,
+    pub not_before: Option<String>,
+    pub expires_at: Option<String>,
+    /// Until when the secret of before the last rotation still opens.
+    pub old_secret_until: Option<String>,
+    pub last_used_at: Option<String>,
+    pub last_used_route: Option<Arc<str>>,
+    /// Name it in `if-match` to change exactly what was read.
+    pub revision: u64,
+}
+
+/// A user.
+#[derive(Serialize)]
+pub(in crate::issuer) struct UserView {
+    pub id: String,
+    pub source: Arc<str>,
+    pub state: &'static str,
+    pub active: bool,
+    pub organization: Option<Arc<str>>,
+    pub tier: Option<Arc<str>>,
+    /// None: whatever the credentials were granted.
+    pub rights: Option<Vec<String>>,
+    pub valid_from: Option<String>,
+    pub created_at: String,
+    pub revision: u64,
+}
+
+/// A page of a list.
+#[derive(Serialize)]
+pub(in crate::issuer) struct PageView<T> {
+    pub data: Vec<T>,
+    /// Hand it in as `after` for the next page.
+    pub next: Option<String>,
+}
+
+/// A row of a list: what is there, or that it cannot be read.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(in crate::issuer) enum Row<T> {
+    Record(T),
+    Unreadable { id: String, state: &'static str },
+}
+
+/// How a key stands at an instant.
+pub(in crate::issuer) fn key_state(record: &KeyRecord, now: Timestamp) -> &'static str {
+    match record.state {
+        KeyState::Revoked => "revoked",
+        KeyState::Disabled => "disabled",
+        KeyState::Active if record.expires.is_some_and(|expires| expires <= now) => "expired",
+        KeyState::Active if record.not_before.is_some_and(|begin| now < begin) => "scheduled",
+        KeyState::Active => "active",
+    }
+}
+
+/// Every state that [`key_state`] names.
+pub(in crate::issuer) const KEY_STATES: [&str; 5] = ["active", "disabled", "revoked", "expired", "scheduled"];
+
+impl KeyView {
+    pub(in crate::issuer) fn new(record: &KeyRecord, revision: u64, state: &IssuerState, now: Timestamp) -> Self {
+        let last_use = state.last_used.last_use(&record.id);
+        Self {
+            id: record.id.to_string(),
+            name: Arc::clone(&record.name),
+            display: Arc::clone(&record.display),
+            state: key_state(record, now),
+            active: record.state == KeyState::Active,
+            user: record.user.as_str().to_owned(),
+            organization: record.organization.clone(),
+            environment: record.environment.as_str(),
+            scopes: record.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
+            tier: record.tier.clone(),
+            rate_limit: record.rate_limit,
+            version: record.pinned_version.clone(),
+            imported: record.secrets.iter().any(|secret| secret.hash.algorithm == HashAlgorithm::HmacOfSha256),
+            created_at: show_time(record.created),
+            not_before: record.not_before.map(show_time),
+            expires_at: record.expires.map(show_time),
+            old_secret_until: record
+                .secrets
+                .iter()
+                .filter_map(|secret| secret.retires)
+                .filter(|retires| now < *retires)
+                .max()
+                .map(show_time),
+            last_used_at: last_use.as_ref().map(|last_use| show_time(last_use.at)),
+            last_used_route: last_use.map(|last_use| last_use.route),
+            revision,
+        }
+    }
+}
+
+impl UserView {
+    pub(in crate::issuer) fn new(record: &UserRecord, revision: u64) -> Self {
+        Self {
+            id: record.subject.as_str().to_owned(),
+            source: Arc::clone(&record.source),
+            state: match record.state {
+                UserState::Active => "active",
+                UserState::Disabled => "disabled",
+            },
+            active: record.state == UserState::Active,
+            organization: record.organization.clone(),
+            tier: record.tier.clone(),
+            rights: match &record.rights {
+                Rights::Unlimited => None,
+                Rights::Only(scopes) => Some(scopes.iter().map(|scope| scope.as_str().to_owned()).collect()),
+            },
+            valid_from: record.valid_from.map(show_time),
+            created_at: show_time(record.created),
+            revision,
+        }
+    }
+}
+
+/// RFC 3339, whole seconds, UTC.
+pub(in crate::issuer) fn show_time(instant: Timestamp) -> String {
+    let seconds = i64::try_from(instant.unix_seconds()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).map_or_else(|_error| seconds.to_string(), |time| time.to_string())
+}
+
+/// An answer with a record, its revision in `etag`.
+pub(in crate::issuer) fn answer(status: StatusCode, revision: u64, body: impl Serialize) -> Response {
+    let mut response = (status, Json(body)).into_response();
+    if let Ok(value) = HeaderValue::from_str(&format!("\"{revision}\"")) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    response
+}
+
+/// Whether the caller's `if-match`, where there is one, names this revision.
+pub(in crate::issuer) fn check_revision(headers: &HeaderMap, revision: u64) -> Result<(), Problem> {
+    let Some(wanted) = headers.get(header::IF_MATCH) else { return Ok(()) };
+    if wanted.as_bytes() == b"*" || wanted.as_bytes() == format!("\"{revision}\"").as_bytes() {
+        return Ok(());
+    }
+    Err(Problem::new(Code::PreconditionFailed, "the record has another revision than `if-match` names; read it again"))
+}
