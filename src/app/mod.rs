@@ -8,6 +8,8 @@
 //!
 //! What is cut short in step 2 was never answered, so nobody was let through uncounted.
 
+pub mod hosted;
+
 mod counts;
 mod open;
 mod resource;
@@ -49,6 +51,8 @@ use crate::issuer;
 use crate::issuer::IssuerState;
 use crate::issuer::control::Control;
 use crate::issuer::control::ControlError;
+use crate::issuer::explain;
+use crate::issuer::explain::Explainer;
 use crate::jose::Tokens;
 use crate::listen::Drained;
 use crate::listen::Server;
@@ -205,6 +209,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         peppers: Arc::clone(&peppers),
         guard: Guard::new(),
     });
+    let explainer = Arc::new(Explainer::over(&gate, Arc::clone(&rules), Arc::clone(&clock)));
     let door = Arc::new(Door {
         gate,
         rules: Arc::clone(&rules),
@@ -273,7 +278,8 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
             clock,
             last_used: Arc::new(UsageOf(Arc::clone(&usage))),
             usage: Arc::new(UsageOf(usage)),
-        });
+        })
+        .merge(explain::router(explainer));
         tasks.spawn(control.serve(resource_api, end.clone().cancelled_owned()));
     }
     let access = Access {

@@ -2,21 +2,45 @@
 
 pub mod check_config;
 
+pub mod client;
+
+pub mod explain;
+
 pub mod healthcheck;
+
+pub mod keys;
 
 pub mod schema;
 
 pub mod serve;
 
+pub mod usage;
+
+mod table;
+
+#[cfg(test)]
+mod tests;
+
 use std::io::Write;
+use std::sync::Arc;
 
 use clap::Parser;
 use clap::Subcommand;
 
+use crate::app;
 use crate::cli::check_config::CheckConfig;
+use crate::cli::client::Host;
+use crate::cli::client::Reach;
+use crate::cli::client::Target;
+use crate::cli::explain::Explain;
 use crate::cli::healthcheck::Healthcheck;
+use crate::cli::keys::Keys;
 use crate::cli::schema::Schema;
 use crate::cli::serve::Serve;
+use crate::cli::usage::Usage;
+use crate::clock::SystemClock;
+use crate::config;
+use crate::config::boot::Listen;
 
 /// How a command ended, as its exit code says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +73,9 @@ const EXAMPLES: &str = "\
 Examples:
   tollgate check-config tollgate.yaml       every mistake at once, with its line
   tollgate serve --config tollgate.yaml     answer Envoy's checks
+  tollgate keys create --user alice         a new key; its text is shown once
+  tollgate usage --user alice               what was counted
+  tollgate explain GET /v1/things -H 'x-api-key: …'
   tollgate healthcheck                      is the process on this machine ready?
   tollgate schema > tollgate.schema.json    for your editor
 
@@ -58,6 +85,9 @@ Exit codes: 0 good, 1 failed, 2 the arguments make no sense.";
 enum Command {
     Serve(Serve),
     CheckConfig(CheckConfig),
+    Keys(Keys),
+    Usage(Usage),
+    Explain(Explain),
     Healthcheck(Healthcheck),
     Schema(Schema),
 }
@@ -71,8 +101,48 @@ impl Arguments {
         match self.command {
             Command::Serve(serve) => serve.run(complaints),
             Command::CheckConfig(check) => check.run(out),
+            Command::Keys(keys) => match reach(keys.reach(), complaints)? {
+                Some(target) => wait_for(keys.run(target, out, complaints)),
+                None => Ok(Exit::Failed),
+            },
+            Command::Usage(usage) => match reach(usage.reach(), complaints)? {
+                Some(target) => wait_for(usage.run(target, out, complaints)),
+                None => Ok(Exit::Failed),
+            },
+            Command::Explain(explain) => match reach(explain.reach(), complaints)? {
+                Some(target) => wait_for(explain.run(target, out, complaints)),
+                None => Ok(Exit::Failed),
+            },
             Command::Healthcheck(check) => check.run(out),
             Command::Schema(schema) => schema.run(out),
         }
     }
+}
+
+fn wait_for<T>(command: impl Future<Output = std::io::Result<T>>) -> std::io::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+/// Where the resource API is for this command; none when the config is bad, which was then said.
+fn reach(reach: &Reach, complaints: &mut dyn Write) -> std::io::Result<Option<Target>> {
+    if let Some(socket) = &reach.socket {
+        return Ok(Some(Target { socket: Some(socket.clone()), host: None }));
+    }
+    let loaded = match config::load(&reach.config) {
+        Ok(loaded) => loaded,
+        Err(mistakes) => {
+            for mistake in &mistakes {
+                writeln!(complaints, "{mistake}")?;
+            }
+            return Ok(None);
+        }
+    };
+    let socket = match &loaded.boot.control {
+        Some(Listen::Unix { path, .. }) => Some(path.clone()),
+        Some(Listen::Tcp { .. }) | None => None,
+    };
+    let host: Host = Box::new(move || {
+        Box::pin(async move { app::hosted::host(loaded, Arc::new(SystemClock)).await.map_err(|error| error.to_string()) })
+    });
+    Ok(Some(Target { socket, host: Some(host) }))
 }

@@ -4,6 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -88,6 +92,15 @@ pub struct ExplainedStep {
     pub outcome: String,
 }
 
+/// `POST /v1/explain` over an [`Explainer`].
+pub fn router(explainer: Arc<Explainer>) -> Router {
+    Router::new().route("/v1/explain", post(explain)).with_state(explainer)
+}
+
+async fn explain(State(explainer): State<Arc<Explainer>>, Json(question): Json<Question>) -> Json<Explanation> {
+    Json(explainer.explain(&question).await)
+}
+
 /// Walks requests through the running rules over the real facts, and leaves no trace.
 #[derive(Debug)]
 pub struct Explainer {
@@ -114,7 +127,8 @@ impl Explainer {
     pub async fn explain(&self, question: &Question) -> Explanation {
         let rules = self.rules.load_full();
         let now = question.at.map_or_else(|| self.clock.now(), Timestamp::from_unix_seconds);
-        let headers: Vec<(String, &str)> = question.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.as_str())).collect();
+        let headers: Vec<(String, &str)> =
+            question.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.as_str())).collect();
         let request = match plain_request(question, &headers) {
             Ok(request) => request,
             Err(error) => return unreadable(&rules, error),

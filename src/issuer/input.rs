@@ -232,7 +232,6 @@ impl<'de> de::Visitor<'de> for ValueVisitor {
 mod tests {
     use super::*;
 
-    // battery: I12
     #[test]
     fn bodies_are_read_strictly() {
         for (bytes, expected) in [

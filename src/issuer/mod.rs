@@ -5,6 +5,7 @@
 //! other.
 
 pub mod control;
+pub mod explain;
 pub mod problem;
 pub mod usage;
 
@@ -115,12 +116,10 @@ async fn frame(request: Request, next: Next) -> Response {
     response
 }
 
-#[expect(clippy::unused_async, reason = "a handler")]
 async fn not_found() -> Response {
     Problem::new(Code::NotFound, "there is no such resource; see /v1/keys, /v1/users and /v1/usage").into_response()
 }
 
-#[expect(clippy::unused_async, reason = "a handler")]
 async fn method_not_allowed() -> Response {
     Problem::new(Code::MethodNotAllowed, "the method is not allowed on this resource").into_response()
 }

@@ -289,7 +289,7 @@ mod tests {
                     prop_assert_eq!(own.environment, environment);
                     prop_assert_eq!(own.text, text.as_str());
                 }
-                other => prop_assert!(false, "{:?}", other),
+                form @ (KeyForm::Damaged | KeyForm::Foreign) => prop_assert!(false, "{:?}", form),
             }
         }
 

@@ -217,8 +217,7 @@ mod tests {
         Peppers::new(pepper("new", 1), vec![pepper("old", 2)])
     }
 
-    // battery: K2
-    // oauth: T3 T4
+    // oauth: T4
     #[test]
     fn only_the_whole_text_matches() {
         let peppers = peppers();

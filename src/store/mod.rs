@@ -32,6 +32,15 @@ pub enum Answer<'a, T> {
     Pending(Pin<Box<dyn Future<Output = T> + Send + 'a>>),
 }
 
+impl<T> std::fmt::Debug for Answer<'_, T> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Ready(_) => "Ready",
+            Self::Pending(_) => "Pending",
+        })
+    }
+}
+
 impl<T> Answer<'_, T> {
     pub fn ready(value: T) -> Self {
         Self::Ready(Some(value))

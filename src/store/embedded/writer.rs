@@ -8,8 +8,10 @@ use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::RwLock;
+use std::time::Duration;
 
 use redb::Database;
 use redb::ReadableDatabase;
@@ -46,6 +48,9 @@ const MOST_TOGETHER: usize = 128;
 const SWEPT_TOGETHER: usize = 64;
 /// Records that one page holds at the most.
 const LARGEST_PAGE: usize = 1000;
+/// How often, and how long between, a reopening asks whether the last reader of the old database has gone.
+const READERS_ASKED: usize = 5000;
+const READERS_PAUSE: Duration = Duration::from_millis(1);
 
 /// One commit on its way.
 #[derive(Debug)]
@@ -60,7 +65,7 @@ pub(super) struct Request {
 #[derive(Debug)]
 pub(super) struct Shelf {
     /// None after a failed write until it could be opened again.
-    database: RwLock<Option<Opened>>,
+    database: Mutex<Option<Arc<Opened>>>,
     image: Image,
     clock: Arc<dyn Clock>,
     source: Source,
@@ -92,7 +97,7 @@ impl Shelf {
         let image = Image::default();
         let database = source.database()?;
         load(&database, &image).map_err(|error| source.damaged(&error))?;
-        Ok(Self { database: RwLock::new(Some(Opened(database))), image, clock, source })
+        Ok(Self { database: Mutex::new(Some(Arc::new(Opened(database)))), image, clock, source })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -156,11 +161,16 @@ impl Shelf {
     }
 
     fn read<T>(&self, reading: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        match database.as_ref() {
-            Some(Opened(database)) => reading(database).map_err(|error| unavailable(&error)),
+        // Only the handle is taken under the lock: reads wait neither for each other nor for a commit.
+        let opened = self.database().clone();
+        match opened {
+            Some(opened) => reading(&opened.0).map_err(|error| unavailable(&error)),
             None => Err(StoreError::Unavailable("the store file could not be opened again after a failed write".to_owned())),
         }
+    }
+
+    fn database(&self) -> MutexGuard<'_, Option<Arc<Opened>>> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the batch and answers each of its commits.
@@ -193,7 +203,8 @@ impl Shelf {
     }
 
     fn write(&self, batch: &[Request]) -> Result<Written, StoreError> {
-        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+        let is_closed = self.database().is_none();
+        if is_closed {
             self.reopen();
         }
         let now = self.clock.now();
@@ -229,19 +240,30 @@ impl Shelf {
     }
 
     fn reopen(&self) {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // Closed first: the file has one holder.
-        if let Some(old) = database.take() {
-            let _stumbled = catch_unwind(AssertUnwindSafe(|| drop(old)));
+        let old = self.database().take();
+        if let Some(old) = old {
+            let _stumbled = catch_unwind(AssertUnwindSafe(|| close(old)));
         }
         let opened = self.source.database().and_then(|opened| match load(&opened, &self.image) {
             Ok(()) => Ok(opened),
             Err(error) => Err(self.source.damaged(&error)),
         });
         match opened {
-            Ok(opened) => *database = Some(Opened(opened)),
+            Ok(opened) => *self.database() = Some(Arc::new(Opened(opened))),
             Err(error) => tracing::error!(%error, "the store cannot be opened again; what was read before still serves checks"),
         }
+    }
+}
+
+/// Waits for the reads that are under way, which are short, and closes.
+fn close(mut opened: Arc<Opened>) {
+    for _time in 0..READERS_ASKED {
+        match Arc::try_unwrap(opened) {
+            Ok(last) => return drop(last),
+            Err(shared) => opened = shared,
+        }
+        std::thread::sleep(READERS_PAUSE);
     }
 }
 

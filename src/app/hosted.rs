@@ -1,0 +1,49 @@
+//! The resource API over a store that no process serves: what the command line hosts in its own process.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+
+use crate::app::AppError;
+use crate::app::open::Opened;
+use crate::app::open::open;
+use crate::app::resource::UsageOf;
+use crate::check::Gate;
+use crate::check::guard::Guard;
+use crate::clock::Clock;
+use crate::config::Loaded;
+use crate::issuer;
+use crate::issuer::IssuerState;
+use crate::issuer::explain;
+use crate::issuer::explain::Explainer;
+use crate::jose::Tokens;
+use crate::usage::LocalBuckets;
+
+/// Opens the stores of this config and makes the API over them. Their locks see to it that no second process has them open.
+///
+/// # Errors
+/// [`AppError`], with what to do about it.
+pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppError> {
+    let Opened { peppers, store, assertions, usage } = open(&loaded.boot, &clock).await?;
+    let rules = Arc::new(ArcSwap::from_pointee(loaded.rules));
+    let gate = Gate {
+        facts: store.clone(),
+        limits: Arc::new(LocalBuckets::new(Arc::clone(usage.ledger()))),
+        ledger: Arc::clone(usage.ledger()) as Arc<_>,
+        tokens: Arc::new(Tokens::new(1)),
+        assertions,
+        peppers: Arc::clone(&peppers),
+        guard: Guard::new(),
+    };
+    let explainer = Arc::new(Explainer::over(&gate, Arc::clone(&rules), Arc::clone(&clock)));
+    let state = IssuerState {
+        records: store,
+        peppers,
+        rules,
+        clock,
+        last_used: Arc::new(UsageOf(Arc::clone(&usage))),
+        usage: Arc::new(UsageOf(usage)),
+    };
+    Ok(issuer::router(state).merge(explain::router(explainer)))
+}

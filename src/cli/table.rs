@@ -1,0 +1,79 @@
+//! Output for people: tables whose columns stand under each other.
+
+use std::io;
+use std::io::Write;
+
+use serde_json::Value;
+
+/// On which side a column is flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Side {
+    Left,
+    Right,
+}
+
+/// Rows under headings, two spaces between the columns.
+pub(in crate::cli) fn write_table(out: &mut dyn Write, columns: &[(&str, Side)], rows: &[Vec<String>]) -> io::Result<()> {
+    let width = |column: usize, heading: &str| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain([heading.chars().count()]).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = columns.iter().enumerate().map(|(column, (heading, _side))| width(column, heading)).collect();
+    let headings: Vec<String> = columns.iter().map(|(heading, _side)| (*heading).to_owned()).collect();
+    for row in std::iter::once(&headings).chain(rows) {
+        let mut line = String::new();
+        for ((cell, (_heading, side)), width) in row.iter().zip(columns).zip(&widths) {
+            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+            match side {
+                Side::Left => line.extend([cell.as_str(), &padding, "  "]),
+                Side::Right => line.extend([padding.as_str(), cell, "  "]),
+            }
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// Names and values, the values under each other.
+pub(in crate::cli) fn write_pairs(out: &mut dyn Write, pairs: &[(&str, String)]) -> io::Result<()> {
+    let width = pairs.iter().map(|(name, _value)| name.chars().count()).max().unwrap_or_default();
+    for (name, value) in pairs {
+        writeln!(out, "{name:width$}  {value}")?;
+    }
+    Ok(())
+}
+
+/// A member of the API's JSON as people read it.
+pub(in crate::cli) fn show(record: &Value, name: &str) -> String {
+    match record.get(name) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(items)) if items.is_empty() => "-".to_owned(),
+        Some(Value::Array(items)) => items.iter().map(|item| item.as_str().unwrap_or_default()).collect::<Vec<_>>().join(" "),
+        Some(Value::Bool(true)) => "yes".to_owned(),
+        Some(Value::Bool(false)) => "no".to_owned(),
+        Some(other @ (Value::Number(_) | Value::Object(_))) => other.to_string(),
+    }
+}
+
+/// A time to the minute, UTC.
+pub(in crate::cli) fn show_when(record: &Value, name: &str) -> String {
+    let text = show(record, name);
+    match (text.get(..10), text.get(11..16)) {
+        (Some(day), Some(minute)) => format!("{day} {minute}"),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_under_each_other() {
+        let mut out = Vec::new();
+        let rows = vec![vec!["a".to_owned(), "1".to_owned(), "x".to_owned()], vec!["blé".to_owned(), "1000".to_owned(), String::new()]];
+        write_table(&mut out, &[("NAME", Side::Left), ("COUNT", Side::Right), ("Z", Side::Left)], &rows).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "NAME  COUNT  Z\na         1  x\nblé    1000\n");
+    }
+}

@@ -1,0 +1,323 @@
+//! `keys` and `usage` as they are typed, over a control socket and over a store of their own.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use clap::CommandFactory;
+use clap::Parser;
+use serde_json::Value;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use crate::cli::Exit;
+use crate::cli::client::Host;
+use crate::cli::client::Target;
+use crate::cli::keys::Keys;
+use crate::cli::usage::Usage;
+use crate::clock::ManualClock;
+use crate::issuer::IssuerState;
+use crate::issuer::NeverUsed;
+use crate::issuer::control::Control;
+use crate::issuer::router;
+use crate::issuer::usage::Asked;
+use crate::issuer::usage::Count;
+use crate::issuer::usage::Counts;
+use crate::issuer::usage::UsageError;
+use crate::issuer::usage::UsageRead;
+use crate::model::caller::Namespace;
+use crate::model::caller::SourceName;
+use crate::model::key::KeyForm;
+use crate::model::key::read_key;
+use crate::model::quota::Limit;
+use crate::model::route::ErrorFormat;
+use crate::model::route::RouteIndex;
+use crate::model::rules::FaultAnswer;
+use crate::model::rules::GuardLimits;
+use crate::model::rules::ImportedKeys;
+use crate::model::rules::LimitsFailure;
+use crate::model::rules::Rules;
+use crate::model::rules::Source;
+use crate::model::time::Timestamp;
+use crate::model::usage::Outcome;
+use crate::secrets::Peppers;
+use crate::store::Answer;
+use crate::store::embedded::Embedded;
+
+const START: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
+
+#[derive(Debug, Parser)]
+#[command(name = "tollgate")]
+enum Line {
+    Keys(Keys),
+    Usage(Usage),
+}
+
+/// Three counts, two of them on the first page.
+#[derive(Debug)]
+struct Fixed;
+
+impl UsageRead for Fixed {
+    fn read<'a>(&'a self, asked: &'a Asked) -> Answer<'a, Result<Counts, UsageError>> {
+        let row = |route: &str, count| Count {
+            start: START,
+            user: "alice".into(),
+            key: None,
+            route: route.into(),
+            outcome: Outcome::Allowed,
+            count,
+        };
+        Answer::ready(Ok(match asked.after {
+            None => Counts { rows: vec![row("list", 5), row("read", 1200)], next: Some("c/1".to_owned()) },
+            Some(_) => Counts { rows: vec![row("send", 7)], next: None },
+        }))
+    }
+}
+
+fn rules() -> Rules {
+    Rules {
+        revision: "0123456789ab".into(),
+        routes: Vec::new(),
+        route_index: RouteIndex::build(&[]).unwrap(),
+        errors: ErrorFormat::Standard,
+        places: Vec::new(),
+        key_brand: "tg".into(),
+        imported_keys: ImportedKeys::Refused,
+        local: Source { name: SourceName::local(), namespace: Namespace::Bare },
+        issuers: Vec::new(),
+        mesh: None,
+        tiers: std::collections::BTreeMap::new(),
+        default_tier: None,
+        identity_headers: Vec::new(),
+        assertion: None,
+        api_versions: None,
+        guard: GuardLimits { per_address: Limit { per_minute: 6, depth: 3 }, per_key_prefix: Limit { per_minute: 60, depth: 5 } },
+        trusted_hops: 0,
+        limits_failure: LimitsFailure::LocalShare,
+        fault_answer: FaultAnswer::RpcError,
+        file_keys: std::collections::BTreeMap::new(),
+        log_allows: 1.0,
+        usage_series_limit: 100,
+    }
+}
+
+fn api(folder: &Path) -> Result<Router, String> {
+    let peppers = Peppers::load_or_create(folder).map_err(|error| error.to_string())?;
+    let clock = Arc::new(ManualClock::starting_at(START));
+    let store = Embedded::open(folder, clock.clone()).map_err(|error| error.to_string())?;
+    Ok(router(IssuerState {
+        records: Arc::new(store),
+        peppers: Arc::new(peppers),
+        rules: Arc::new(ArcSwap::from_pointee(rules())),
+        clock,
+        last_used: Arc::new(NeverUsed),
+        usage: Arc::new(Fixed),
+    }))
+}
+
+/// What a command wrote and how it ended.
+struct Ran {
+    exit: Exit,
+    out: String,
+    complaints: String,
+}
+
+async fn run(target: Target, words: &[&str]) -> Ran {
+    let line = Line::try_parse_from(std::iter::once(&"tollgate").chain(words)).unwrap();
+    let (mut out, mut complaints) = (Vec::new(), Vec::new());
+    let exit = match line {
+        Line::Keys(keys) => keys.run(target, &mut out, &mut complaints).await.unwrap(),
+        Line::Usage(usage) => usage.run(target, &mut out, &mut complaints).await.unwrap(),
+    };
+    Ran { exit, out: String::from_utf8(out).unwrap(), complaints: String::from_utf8(complaints).unwrap() }
+}
+
+/// A store of its own, opened anew by every command, with a socket on which nobody answers.
+struct Alone(tempfile::TempDir);
+
+impl Alone {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    fn target(&self) -> Target {
+        let folder = self.folder();
+        let host: Host = Box::new(move || Box::pin(std::future::ready(api(&folder))));
+        Target { socket: Some(self.0.path().join("control.sock")), host: Some(host) }
+    }
+
+    async fn good(&self, words: &[&str]) -> Ran {
+        let ran = run(self.target(), words).await;
+        assert_eq!(ran.exit, Exit::Good, "{words:?}: {}", ran.complaints);
+        ran
+    }
+}
+
+fn id_of(key: &str) -> String {
+    match read_key("tg", key.trim_end()) {
+        KeyForm::Own(own) => own.id.to_owned(),
+        form @ (KeyForm::Damaged | KeyForm::Foreign) => panic!("{form:?}"),
+    }
+}
+
+// oauth: T1
+#[tokio::test]
+async fn a_new_key_goes_to_standard_output_alone() {
+    let alone = Alone::new();
+    let ran = alone.good(&["keys", "create", "--user", "alice", "--name", "ci", "--scope", "a:b,c:d", "--expires", "90d"]).await;
+    let id = id_of(&ran.out);
+    assert_eq!(ran.out.lines().count(), 1);
+    assert_eq!(ran.complaints, format!("key {id} (ci) for alice. Store it now: it is not shown again.\n"));
+    let shown = alone.good(&["keys", "show", &id]).await.out;
+    let expected = format!(
+        "id                {id}\nname              ci\nkey               tg_live_sk_{id}…\nstate             active\nuser              alice\n\
+         organisation      -\nenvironment       live\nscopes            a:b c:d\ntier              -\nrate limit        -\napi version       -\n\
+         created           2027-01-15 08:00\nnot before        -\nexpires           2027-04-15 08:00\nold secret until  -\nlast used         -\n"
+    );
+    assert_eq!(shown, expected);
+    let machine: Value =
+        serde_json::from_str(&alone.good(&["keys", "create", "--user", "alice", "--env", "test", "--json"]).await.out).unwrap();
+    assert!(machine["key"].as_str().unwrap().starts_with("tg_test_sk_"));
+}
+
+#[tokio::test]
+async fn a_key_lives_and_ends_by_commands() {
+    let alone = Alone::new();
+    let id = id_of(&alone.good(&["keys", "create", "--user", "alice"]).await.out);
+    assert!(alone.good(&["keys", "disable", &id]).await.out.starts_with(&format!("{id} disabled")));
+    assert!(alone.good(&["keys", "enable", &id]).await.out.contains("it is active"));
+    let changed =
+        alone.good(&["keys", "change", &id, "--scope", "a:b", "--rate-limit", "5", "--expires", "2030-01-01T00:00:00Z"]).await.out;
+    assert!(changed.contains("scopes            a:b") && changed.contains("rate limit        5") && changed.contains("2030-01-01 00:00"));
+    let cleared = alone.good(&["keys", "change", &id, "--scope", "", "--rate-limit", "none", "--expires", "none"]).await.out;
+    assert!(cleared.contains("scopes            -") && cleared.contains("rate limit        -") && cleared.contains("expires           -"));
+    let rotated = alone.good(&["keys", "rotate", &id, "--grace", "1h"]).await;
+    assert_eq!(id_of(&rotated.out), id);
+    assert!(rotated.complaints.contains("until 2027-01-15 09:00 UTC"), "{}", rotated.complaints);
+    let listed = alone.good(&["keys", "list", "--user", "alice"]).await.out;
+    assert_eq!(
+        listed,
+        format!(
+            "ID            NAME  USER   ORG  ENV   STATE   TIER  SCOPES  EXPIRES  LAST USED\n{id}  key   alice  -    live  active  -     -       -        -\n"
+        )
+    );
+    assert!(alone.good(&["keys", "revoke", &id]).await.out.contains("for good"));
+    for words in [&["keys", "enable", &id][..], &["keys", "rotate", &id], &["keys", "show", "nothere"], &["keys", "change", &id]] {
+        let ran = run(alone.target(), words).await;
+        assert_eq!(ran.exit, Exit::Failed, "{words:?}");
+        assert!(ran.out.is_empty() && ran.complaints.starts_with("tollgate keys: "), "{}", ran.complaints);
+    }
+    assert_eq!(alone.good(&["keys", "list", "--state", "active"]).await.complaints, "There are no such keys.\n");
+}
+
+#[tokio::test]
+async fn mistakes_are_told_in_the_apis_words() {
+    let alone = Alone::new();
+    for (words, expected) in [
+        (&["keys", "create", "--user", "a b"][..], "user must be a text"),
+        (&["keys", "create", "--user", "a", "--expires", "soon"], "expires_at must be a time"),
+        (&["keys", "create", "--user", "a", "--tier", "gold"], "tier must be absent"),
+        (&["keys", "list", "--state", "odd"], "state must be one of"),
+        (&["keys", "import", "/nowhere/keys.json"], "/nowhere/keys.json"),
+    ] {
+        let ran = run(alone.target(), words).await;
+        assert_eq!(ran.exit, Exit::Failed);
+        assert!(ran.complaints.contains(expected), "{words:?}: {}", ran.complaints);
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_foreign_keys_is_taken_in_by_parts() {
+    let alone = Alone::new();
+    let file = alone.0.path().join("old.json");
+    let entry = |number: usize| json!({"sha256": format!("{number:064x}"), "name": format!("k{number}"), "user": "alice"});
+    let mut entries: Vec<Value> = (0..250).map(entry).collect();
+    entries[130] = json!({"sha256": "short", "name": "x", "user": "alice"});
+    std::fs::write(&file, json!(entries).to_string()).unwrap();
+    let ran = run(alone.target(), &["keys", "import", file.to_str().unwrap()]).await;
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Failed, "249 of 250 keys imported\n"));
+    assert!(ran.complaints.starts_with("entry 131: sha256 must be 64 hex digits"), "{}", ran.complaints);
+    assert!(ran.complaints.contains("imported_keys"), "the gate would not look at them");
+    let listed = alone.good(&["keys", "list", "--limit", "1000"]).await.out;
+    assert_eq!(listed.lines().count(), 250);
+    let first = alone.good(&["keys", "list", "--limit", "3"]).await;
+    assert_eq!(first.out.lines().count(), 4);
+    let after = first.complaints.trim_end().rsplit(' ').next().unwrap().to_owned();
+    let rest: Value =
+        serde_json::from_str(&alone.good(&["keys", "list", "--limit", "1000", "--after", &after, "--json"]).await.out).unwrap();
+    assert_eq!(rest["data"].as_array().unwrap().len(), 246);
+}
+
+#[tokio::test]
+async fn an_entry_for_the_keys_file_can_be_redirected() {
+    let alone = Alone::new();
+    let ran = alone.good(&["keys", "new-file-entry", "--user", "ci", "--scope", "a:b"]).await;
+    let id = id_of(ran.complaints.lines().next().unwrap());
+    assert!(ran.out.starts_with(&format!("- id: {id}\n  name: \"key\"\n")) && ran.out.contains("hash: \"hmac-sha256:"), "{}", ran.out);
+    assert!(!ran.out.contains(ran.complaints.lines().next().unwrap()));
+}
+
+#[tokio::test]
+async fn counts_are_gathered_over_pages() {
+    let alone = Alone::new();
+    let expected = "\
+START       USER   KEY  ROUTE  OUTCOME  COUNT
+2027-01-15  alice  -    list   allowed      5
+2027-01-15  alice  -    read   allowed   1200
+2027-01-15  alice  -    send   allowed      7
+                               total     1212
+";
+    assert_eq!(alone.good(&["usage", "--user", "alice"]).await.out, expected);
+    let monthly = alone.good(&["usage", "--period", "month", "--limit", "2"]).await;
+    assert!(monthly.out.contains("\n2027-01 ") && monthly.complaints.contains("more rows"));
+    let machine: Value = serde_json::from_str(&alone.good(&["usage", "--json"]).await.out).unwrap();
+    assert_eq!(machine["data"].as_array().unwrap().len(), 3);
+    assert_eq!(run(alone.target(), &["usage", "--from", "yesterday"]).await.exit, Exit::Failed);
+}
+
+// battery: X9
+#[tokio::test]
+async fn a_running_process_is_asked_and_its_store_never_opened_twice() {
+    let alone = Alone::new();
+    let folder = alone.folder();
+    let path = alone.0.path().join("run/control.sock");
+    let served = api(&folder).unwrap();
+    let control = Control::bind(&path).await.unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(control.serve(served, async move {
+        let _any = stopped.await;
+    }));
+    let over_socket = || Target {
+        socket: Some(path.clone()),
+        host: Some(Box::new(|| Box::pin(std::future::ready(Err("it was opened twice".to_owned()))))),
+    };
+    let ran = run(over_socket(), &["keys", "create", "--user", "alice"]).await;
+    assert_eq!(ran.exit, Exit::Good, "{}", ran.complaints);
+    let id = id_of(&ran.out);
+    assert!(run(over_socket(), &["keys", "list"]).await.out.contains(&id));
+    // The process runs, but the socket that is asked is another: the store's lock speaks.
+    let ran = run(alone.target(), &["keys", "list"]).await;
+    assert_eq!(ran.exit, Exit::Failed);
+    assert!(ran.complaints.contains("no process answers on") && ran.complaints.contains("is in use by process"), "{}", ran.complaints);
+    stop.send(()).unwrap();
+    serving.await.unwrap().unwrap();
+    let only_socket = Target { socket: Some(path.clone()), host: None };
+    let ran = run(only_socket, &["keys", "list"]).await;
+    assert!(ran.complaints.contains("start `tollgate serve`"), "{}", ran.complaints);
+    assert!(alone.good(&["keys", "list"]).await.out.contains(&id), "and with the process gone the store opens here");
+}
+
+#[test]
+fn every_command_has_help_with_examples() {
+    Line::command().debug_assert();
+    for words in [&["tollgate", "keys", "--help"][..], &["tollgate", "usage", "--help"]] {
+        let help = Line::try_parse_from(words).unwrap_err().to_string();
+        assert!(help.contains("Examples:"), "{help}");
+    }
+}

@@ -1,0 +1,156 @@
+//! `tollgate usage`: exact counts by user, key, route and period.
+
+use std::io;
+use std::io::Write;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::Exit;
+use crate::cli::client::CliError;
+use crate::cli::client::Client;
+use crate::cli::client::Reach;
+use crate::cli::client::Target;
+use crate::cli::client::encode;
+use crate::cli::table::Side;
+use crate::cli::table::show;
+use crate::cli::table::show_when;
+use crate::cli::table::write_table;
+
+/// Rows of one page.
+const TOGETHER: usize = 1000;
+
+/// Exact counts by user, key, route and period.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Usage {
+    #[command(flatten)]
+    reach: Reach,
+    /// Only this user's, as headers and metrics name it.
+    #[arg(long, short)]
+    user: Option<String>,
+    /// Only this organisation's users.
+    #[arg(long, conflicts_with = "user")]
+    org: Option<String>,
+    /// Only this key's.
+    #[arg(long)]
+    key: Option<String>,
+    /// Only this route's.
+    #[arg(long)]
+    route: Option<String>,
+    /// Only these: allowed, limited or refused.
+    #[arg(long)]
+    outcome: Option<String>,
+    /// The length of a period: hour (kept 35 days), day (kept 400 days) or month.
+    #[arg(long, short, default_value = "day", value_parser = ["hour", "day", "month"])]
+    period: String,
+    /// The first day or time, such as 2027-01-01. Default: a day, a month or a year ago, by period.
+    #[arg(long, value_name = "WHEN")]
+    from: Option<String>,
+    /// The day or time to stop before. Default: now.
+    #[arg(long, value_name = "WHEN")]
+    to: Option<String>,
+    /// At most so many rows.
+    #[arg(long, default_value_t = 10_000)]
+    limit: usize,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tollgate usage --user alice
+  tollgate usage --org acme --period month --from 2027-01-01
+  tollgate usage --key 3fKq9ZxT0aBc --period hour --outcome limited
+  tollgate usage --json | jq '[.data[] | .count] | add'";
+
+impl Usage {
+    /// Where the caller's arguments say that the API is.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// Prints the counts that were asked for.
+    ///
+    /// # Errors
+    /// When one of the writers cannot be written to.
+    pub async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
+        match self.show(target, out, complaints).await {
+            Ok(()) => Ok(Exit::Good),
+            Err(CliError::Output(error)) => Err(error),
+            Err(CliError::Said(why)) => {
+                writeln!(complaints, "tollgate usage: {why}")?;
+                Ok(Exit::Failed)
+            }
+        }
+    }
+
+    async fn show(&self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> Result<(), CliError> {
+        let client = Client::open(target).await?;
+        let query = self.query();
+        let mut rows = Vec::new();
+        let mut after: Option<String> = None;
+        while rows.len() < self.limit {
+            let behind = after.as_ref().map(|after| format!("&after={}", encode(after))).unwrap_or_default();
+            let limit = (self.limit - rows.len()).min(TOGETHER);
+            let mut page = client.call("GET", &format!("/v1/usage?{query}&limit={limit}{behind}"), None).await?;
+            if let Some(Value::Array(data)) = page.get_mut("data").map(Value::take) {
+                rows.extend(data);
+            }
+            after = page.get("next").and_then(Value::as_str).map(str::to_owned);
+            if after.is_none() {
+                break;
+            }
+        }
+        if self.reach.json {
+            let text = serde_json::to_string_pretty(&json!({"data": rows, "next": after})).map_err(io::Error::from)?;
+            return Ok(writeln!(out, "{text}")?);
+        }
+        if rows.is_empty() {
+            writeln!(complaints, "There are no such counts.")?;
+            return Ok(());
+        }
+        let total: u64 = rows.iter().filter_map(|row| row.get("count").and_then(Value::as_u64)).sum();
+        let columns = [
+            ("START", Side::Left),
+            ("USER", Side::Left),
+            ("KEY", Side::Left),
+            ("ROUTE", Side::Left),
+            ("OUTCOME", Side::Left),
+            ("COUNT", Side::Right),
+        ];
+        let mut lines: Vec<Vec<String>> = rows.iter().map(|row| self.line(row)).collect();
+        lines.push(["", "", "", "", "total", &total.to_string()].map(str::to_owned).to_vec());
+        write_table(out, &columns, &lines)?;
+        if after.is_some() {
+            writeln!(complaints, "There are more rows, which the total leaves out: ask for less at a time, or for a larger --limit.")?;
+        }
+        Ok(())
+    }
+
+    fn query(&self) -> String {
+        let mut query = format!("period={}", self.period);
+        let filters = [
+            ("user", &self.user),
+            ("organization", &self.org),
+            ("key", &self.key),
+            ("route", &self.route),
+            ("outcome", &self.outcome),
+            ("from", &self.from),
+            ("to", &self.to),
+        ];
+        for (name, value) in filters {
+            query.extend(value.as_ref().map(|value| format!("&{name}={}", encode(value))));
+        }
+        query
+    }
+
+    fn line(&self, row: &Value) -> Vec<String> {
+        let start = show_when(row, "start");
+        let start = match self.period.as_str() {
+            "hour" => start,
+            "month" => start.get(..7).unwrap_or(&start).to_owned(),
+            _ => start.get(..10).unwrap_or(&start).to_owned(),
+        };
+        let texts = ["user", "key", "route", "outcome", "count"].map(|name| show(row, name));
+        std::iter::once(start).chain(texts).collect()
+    }
+}
