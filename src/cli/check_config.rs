@@ -21,13 +21,16 @@ use crate::model::rules::Rules;
 
 /// Judge a config: every mistake and warning with its file, line and column.
 #[derive(Clone, Debug, clap::Args)]
-#[group(required = true, multiple = false, args = ["file", "config"])]
+#[command(group(clap::ArgGroup::new("which").required(true).args(["file", "config"])))]
 pub struct CheckConfig {
     /// The config file.
     pub file: Option<PathBuf>,
     /// The config file, as the other commands take it.
     #[arg(long)]
     pub config: Option<PathBuf>,
+    /// The bootstrap of the Envoy in front: what in it would open the gate or lose an identity is a mistake too.
+    #[arg(long, value_name = "BOOTSTRAP")]
+    pub envoy: Option<PathBuf>,
     /// For machines: one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -60,7 +63,13 @@ impl CheckConfig {
     /// When `out` cannot be written to.
     pub fn run(&self, out: &mut dyn Write) -> std::io::Result<Exit> {
         let Some(path) = self.file.as_deref().or(self.config.as_deref()) else { return Ok(Exit::Usage) };
-        let loaded = config::load(path);
+        let loaded = match (config::load(path), &self.envoy) {
+            (Ok(loaded), Some(envoy)) => {
+                let complaints = config::bootstrap::judge(envoy, &loaded.rules);
+                if complaints.is_empty() { Ok(loaded) } else { Err(complaints) }
+            }
+            (loaded, _) => loaded,
+        };
         match (&loaded, self.json) {
             (_, true) => write_json(&loaded, out)?,
             (Ok(loaded), false) => write_good(path, loaded, out)?,
@@ -193,7 +202,7 @@ mod tests {
         let path = folder.path().join("tollgate.yaml");
         std::fs::write(&path, text).unwrap();
         let mut out = Vec::new();
-        let exit = CheckConfig { file: Some(path), config: None, json }.run(&mut out).unwrap();
+        let exit = CheckConfig { file: Some(path), config: None, envoy: None, json }.run(&mut out).unwrap();
         let said = String::from_utf8(out).unwrap();
         (exit, said.replace(&format!("{}/", folder.path().display()), ""))
     }

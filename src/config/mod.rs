@@ -16,6 +16,7 @@
 //! May use `model` and `jose` (to vet verification keys). Must not mention: `check`, `store`, `grpc`, `issuer`.
 
 pub mod boot;
+pub mod bootstrap;
 mod compile;
 pub mod complaint;
 mod desk;

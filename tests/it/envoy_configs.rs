@@ -36,7 +36,7 @@ fn every_pair_of_files_passes_check_config() {
     for source in scenarios() {
         let folder = Folder::new();
         for secret in ["jwt-secret", "auth-secret"] {
-            folder.write(secret, crate::support::scenario::JWT_SECRET);
+            folder.write_secret(secret, crate::support::scenario::JWT_SECRET);
         }
         folder.write("oauth-jwks.json", r#"{"keys":[]}"#);
         if source.ends_with("reva") {
@@ -65,7 +65,7 @@ fn a_weakened_bootstrap_is_found() {
     for (from, to, named) in weakenings {
         assert!(bootstrap.contains(from), "{from}");
         let folder = Folder::new();
-        folder.write("jwt-secret", crate::support::scenario::JWT_SECRET);
+        folder.write_secret("jwt-secret", crate::support::scenario::JWT_SECRET);
         folder.write("envoy.yaml", &bootstrap.replace(from, to));
         std::fs::copy(source.join("tollgate.yaml"), folder.path().join("tollgate.yaml")).expect("the rules");
         let output = tollgate::run(folder.path(), &["check-config", "--config", "tollgate.yaml", "--envoy", "envoy.yaml"]);

@@ -158,6 +158,31 @@ fn usage_is_exact_wherever_it_is_read() {
     assert_eq!(scenario.upstream.count(), 10);
 }
 
+// oauth: O14
+#[test]
+fn what_happens_to_a_key_is_felt_by_the_next_request() {
+    let scenario = Scenario::quickstart();
+    let made = |user| scenario.new_key(&NewKey { user, tier: "enterprise", scopes: &["conversations:read"], ..NewKey::default() });
+    let status = |key: &str| scenario.client().bearer("/api/v1/conversations", key).status;
+    let revoked = made("alice");
+    assert_eq!(status(&revoked.text), 200);
+    scenario.keys(&["revoke", &revoked.id]);
+    assert_eq!(status(&revoked.text), 401);
+    let disabled = made("bob");
+    for (word, wanted) in [("disable", 401), ("enable", 200), ("disable", 401)] {
+        scenario.keys(&[word, &disabled.id]);
+        assert_eq!(status(&disabled.text), wanted, "{word}");
+    }
+    let changed = made("carol");
+    scenario.keys(&["change", &changed.id, "--scope", "customers:read"]);
+    assert_eq!(status(&changed.text), 403);
+    let rotated = made("dave");
+    let fresh = scenario.keys(&["rotate", &rotated.id, "--grace", "0s"])["key"].as_str().expect("the new text").to_owned();
+    assert_eq!((status(&rotated.text), status(&fresh)), (401, 200));
+    let graceful = scenario.keys(&["rotate", &rotated.id, "--grace", "1h"])["key"].as_str().expect("the new text").to_owned();
+    assert_eq!((status(&fresh), status(&graceful)), (200, 200));
+}
+
 #[test]
 fn the_access_log_says_who_and_why_and_under_which_rules() {
     let scenario = Scenario::quickstart();

@@ -17,10 +17,11 @@ use crate::support::upstream::Upstream;
 
 const ENDPOINT: &str = "              - endpoint: { address: { pipe: { path: run/check.sock } } }\n";
 
-/// Both instances, asked for their health so that one which drains is left in peace before it goes.
+/// Both instances, asked for their health so that one which drains is left in peace before it goes. Envoy otherwise collects changes of
+/// health for a second before its workers hear of them, and the drain delay would have to be longer than that.
 const ENDPOINTS: &str = "              - endpoint: { address: { pipe: { path: run/a.sock } } }
               - endpoint: { address: { pipe: { path: run/b.sock } } }
-      common_lb_config: { healthy_panic_threshold: { value: 0 } }
+      common_lb_config: { healthy_panic_threshold: { value: 0 }, update_merge_window: 0s }
       health_checks:
         - timeout: 1s
           interval: 0.1s
@@ -107,4 +108,20 @@ fn a_second_signal_ends_it_at_once() {
     scenario.tollgate.process.signal(Signal::TERM);
     // `wait` gives up long before a drain of a minute would end.
     scenario.tollgate.process.wait();
+}
+
+// battery: X7
+#[test]
+fn a_process_that_was_halted_judges_by_the_clock_it_wakes_up_to() {
+    let scenario = Plan::of("quickstart").start();
+    // Past by three seconds: inside the leeway of five, and outside of it when the process goes on.
+    let claims = jwt::claims("https://id.demo.example", "https://api.demo.example", "tom");
+    let ending = jwt::with(claims, json!({ "scope": "conversations:read", "exp": jwt::now() - 3 }));
+    let token = request(&jwt::hs256(&ending, JWT_SECRET));
+    assert_eq!(scenario.client().raw(&token).status, 200);
+    scenario.tollgate.process.signal(Signal::STOP);
+    let end = jwt::now() + 3;
+    wait_until("the token is past its leeway", || jwt::now() > end);
+    scenario.tollgate.process.signal(Signal::CONT);
+    assert_eq!(scenario.client().raw(&token).status, 401);
 }

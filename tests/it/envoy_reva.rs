@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use serde_json::json;
+use tollgate::model::caller::Environment;
 
 use crate::support::folder::Folder;
 use crate::support::http1::Reply;
@@ -105,13 +106,14 @@ fn access_tokens_carry_their_scopes_and_only_the_issuers_are_believed() {
 fn keys_have_the_form_of_the_document_and_are_kept_as_hashes() {
     let (scenario, _) = reva();
     let live = scenario.new_key(&NewKey { user: "u1", scopes: &["conversations:read"], ..NewKey::default() });
-    let test = scenario.new_key(&NewKey { user: "u1", scopes: &["conversations:read"], environment: "test", ..NewKey::default() });
+    let test =
+        scenario.new_key(&NewKey { user: "u1", scopes: &["conversations:read"], environment: Environment::Test, ..NewKey::default() });
     assert!(live.text.starts_with("reva_live_sk_") && test.text.starts_with("reva_test_sk_"), "{live:?} {test:?}");
     ask(&scenario, "GET", "/api/v1/conversations", &live.text, &[]);
     let shown =
         crate::support::tollgate::run_json(scenario.folder.path(), &["keys", "show", &live.id, "--config", "tollgate.yaml", "--json"]);
     assert!(!shown.to_string().contains(&live.text), "{shown}");
-    for field in ["id", "name", "scopes", "created_at", "last_used_at"] {
+    for field in ["id", "name", "scopes", "created_at", "last_used_at", "active"] {
         assert_ne!(shown[field], Value::Null, "{field} in {shown}");
     }
     assert!(!anywhere(&scenario.folder, live.text.as_bytes()), "the key's text lies somewhere in the scenario's folder");
@@ -135,7 +137,7 @@ fn anywhere(folder: &Folder, needle: &[u8]) -> bool {
 fn keys_for_testing_open_the_sandbox_and_nothing_else() {
     let (scenario, _) = reva();
     let live = scenario.new_key(&NewKey { user: "u1", scopes: &SCOPES, ..NewKey::default() }).text;
-    let test = scenario.new_key(&NewKey { user: "u1", scopes: &SCOPES, environment: "test", ..NewKey::default() }).text;
+    let test = scenario.new_key(&NewKey { user: "u1", scopes: &SCOPES, environment: Environment::Test, ..NewKey::default() }).text;
     for (method, target, _) in ROUTES {
         let reply = ask(&scenario, method, target, &test, &[]);
         assert_eq!((reply.status, reply.json()["error"]["code"].as_str()), (403, Some("WRONG_ENVIRONMENT")), "{method} {target}");

@@ -15,7 +15,7 @@
 //! | `envoy_restart` | rolling restart of two instances; SIGTERM under load |
 //! | `envoy_kill` | `kill -9` under load, and the counts afterwards |
 //! | `bad_config` | every mistake in a config is named with its place; a config with every setting is good |
-//! | `direct_checks` | the check listener without an Envoy between |
+//! | `direct_checks`, `direct_abuse` | the check listener without an Envoy between: what it judges, and peers without manners |
 //! | `usage` | the ledger through `kill -9`, full disks, and files of the first release |
 //! | `tidy` | the arrows between the folders of `src/` |
 //! | `support` | what the tests stand on |
@@ -28,6 +28,7 @@
 mod support;
 
 mod bad_config;
+mod direct_abuse;
 mod direct_checks;
 mod envoy_battery_headers;
 mod envoy_battery_methods;

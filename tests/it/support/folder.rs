@@ -1,5 +1,7 @@
 //! Folders for what a test writes: on a disk, under `target/tmp`, because the ledger refuses a memory file system.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -33,6 +35,12 @@ impl Folder {
         }
         std::fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         path
+    }
+
+    /// A file that nobody else may read.
+    pub fn write_secret(&self, name: &str, text: &str) {
+        let path = self.write(name, text);
+        std::fs::set_permissions(path, Permissions::from_mode(0o600)).expect("own file");
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod envoy;
 pub mod folder;
+pub mod frames;
 pub mod grpc;
 pub mod http1;
 pub mod http2;

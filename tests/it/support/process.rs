@@ -65,6 +65,13 @@ impl Process {
         self
     }
 
+    /// Memory that it holds now.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident size");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.standard_output).unwrap_or_default()).into_owned()
     }
@@ -105,8 +112,10 @@ impl Process {
         }
     }
 
+    /// The end of what it said, short enough to be read in the report of a failed test.
     pub fn last_words(&self) -> String {
-        let tail = |text: String| text.lines().rev().take(30).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
+        let cut = |line: &str| line.chars().take(300).collect::<String>();
+        let tail = |text: String| text.lines().rev().take(12).map(cut).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
         format!("{}\n{}", tail(self.output()), tail(self.errors()))
     }
 }

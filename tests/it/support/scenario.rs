@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ::tollgate::model::caller::Environment;
 use serde_json::Value;
 
 use crate::support::envoy::Envoy;
@@ -56,7 +57,7 @@ impl Plan {
             std::fs::create_dir(folder.path().join(inside)).expect("a folder inside the test's folder");
         }
         for secret in ["jwt-secret", "auth-secret"] {
-            folder.write(secret, JWT_SECRET);
+            folder.write_secret(secret, JWT_SECRET);
         }
         let plan = Self { folder, envoy: read("envoy.yaml"), tollgate: read("tollgate.yaml") };
         // Machines that run tests are slow at times, and no test of a scenario is about this timeout.
@@ -162,6 +163,13 @@ impl Scenario {
         key.create(self.folder.path())
     }
 
+    /// Ends, switches off or otherwise changes a key: `tollgate keys <arguments>`.
+    pub fn keys(&self, arguments: &[&str]) -> Value {
+        let arguments: Vec<&str> =
+            ["keys"].into_iter().chain(arguments.iter().copied()).chain(["--config", "tollgate.yaml", "--json"]).collect();
+        tollgate::run_json(self.folder.path(), &arguments)
+    }
+
     /// The exact number of requests of a user that were let through.
     pub fn admitted(&self, user: &str) -> u64 {
         counted(self.folder.path(), user, "allowed")
@@ -176,13 +184,13 @@ pub struct NewKey<'a> {
     /// Empty: none.
     pub tier: &'a str,
     pub scopes: &'a [&'a str],
-    pub environment: &'a str,
+    pub environment: Environment,
     pub rate_limit: Option<u32>,
 }
 
 impl Default for NewKey<'_> {
     fn default() -> Self {
-        Self { user: "alice", organization: None, tier: "enterprise", scopes: &[], environment: "live", rate_limit: None }
+        Self { user: "alice", organization: None, tier: "enterprise", scopes: &[], environment: Environment::Live, rate_limit: None }
     }
 }
 
@@ -198,7 +206,9 @@ impl NewKey<'_> {
     pub fn create(&self, folder: &Path) -> MadeKey {
         let rate_limit = self.rate_limit.map(|limit| limit.to_string());
         let mut arguments = vec!["keys", "create", "--config", "tollgate.yaml", "--json", "--user", self.user, "--name", "test"];
-        arguments.extend(["--env", self.environment]);
+        if self.environment == Environment::Test {
+            arguments.push("--test");
+        }
         if !self.tier.is_empty() {
             arguments.extend(["--tier", self.tier]);
         }

@@ -43,7 +43,19 @@ pub struct Tollgate {
 impl Tollgate {
     /// Starts it on `<folder>/<file>` and waits until it takes checks and calls itself ready.
     pub fn start(folder: &Path, file: &str, check: CheckAt, ops_port: u16) -> Self {
-        let mut command = program();
+        Self::start_with(folder, file, check, ops_port, None)
+    }
+
+    /// The same, with so many descriptors at the most.
+    pub fn start_with(folder: &Path, file: &str, check: CheckAt, ops_port: u16, descriptors: Option<u32>) -> Self {
+        let mut command = match descriptors {
+            None => program(),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tollgate")]);
+                shell
+            }
+        };
         command.args(["serve", "--config", file]);
         let ready = || {
             check.accepts()

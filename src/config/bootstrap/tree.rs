@@ -1,0 +1,88 @@
+//! Walking a bootstrap: fields by either spelling (`normalize_path`, `normalizePath`), extensions by their type.
+
+use crate::config::yaml::Mapping;
+use crate::config::yaml::Node;
+use crate::config::yaml::Value;
+
+/// What a node is, for those who only look.
+pub(super) enum Shape<'n> {
+    Scalar,
+    List(&'n [Node]),
+    Mapping(&'n Mapping),
+}
+
+pub(super) fn shape(node: &Node) -> Shape<'_> {
+    match &node.value {
+        Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Decimal(_) | Value::OddNumber(_) | Value::Text(_) => Shape::Scalar,
+        Value::List(items) => Shape::List(items),
+        Value::Mapping(mapping) => Shape::Mapping(mapping),
+    }
+}
+
+/// A scalar as it was written.
+pub(super) fn text(node: &Node) -> Option<&str> {
+    match &node.value {
+        Value::Bool(true) => Some("true"),
+        Value::Bool(false) => Some("false"),
+        Value::Integer(text) | Value::Decimal(text) | Value::OddNumber(text) | Value::Text(text) => Some(text),
+        Value::Null | Value::List(_) | Value::Mapping(_) => None,
+    }
+}
+
+pub(super) fn items(node: &Node) -> &[Node] {
+    match shape(node) {
+        Shape::List(items) => items,
+        Shape::Scalar | Shape::Mapping(_) => &[],
+    }
+}
+
+/// A field, in snake case or in camel case.
+pub(super) fn member<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
+    match shape(node) {
+        Shape::Mapping(mapping) => mapping.entries.iter().find(|entry| is_named(&entry.key, name)).map(|entry| &entry.node),
+        Shape::Scalar | Shape::List(_) => None,
+    }
+}
+
+pub(super) fn at<'n>(node: &'n Node, names: &[&str]) -> Option<&'n Node> {
+    names.iter().try_fold(node, |node, name| member(node, name))
+}
+
+pub(super) fn has_type(node: &Node, ending: &str) -> bool {
+    member(node, "@type").and_then(text).is_some_and(|name| name.ends_with(ending))
+}
+
+/// Every node below (and with) this one that fits, in the order of the file.
+pub(super) fn all<'n>(root: &'n Node, fits: &dyn Fn(&Node) -> bool) -> Vec<&'n Node> {
+    let mut found = Vec::new();
+    // Nesting is bounded by the reader, so this may call itself.
+    visit(root, &mut |node| {
+        if fits(node) {
+            found.push(node);
+        }
+    });
+    found
+}
+
+pub(super) fn all_of_type<'n>(root: &'n Node, ending: &str) -> Vec<&'n Node> {
+    all(root, &|node| has_type(node, ending))
+}
+
+/// The values of a field wherever it occurs.
+pub(super) fn members_named<'n>(root: &'n Node, name: &str) -> Vec<&'n Node> {
+    all(root, &|node| member(node, name).is_some()).into_iter().filter_map(|node| member(node, name)).collect()
+}
+
+fn visit<'n>(node: &'n Node, see: &mut dyn FnMut(&'n Node)) {
+    see(node);
+    match shape(node) {
+        Shape::Scalar => {}
+        Shape::List(items) => items.iter().for_each(|item| visit(item, see)),
+        Shape::Mapping(mapping) => mapping.entries.iter().for_each(|entry| visit(&entry.node, see)),
+    }
+}
+
+fn is_named(written: &str, name: &str) -> bool {
+    let letters = |text: &str| text.bytes().filter(|byte| *byte != b'_').map(|byte| byte.to_ascii_lowercase()).collect::<Vec<u8>>();
+    written == name || letters(written) == letters(name)
+}
