@@ -20,7 +20,7 @@ const ENDPOINT: &str = "              - endpoint: { address: { pipe: { path: run
 /// Both instances, asked for their health so that one which drains is left in peace before it goes.
 const ENDPOINTS: &str = "              - endpoint: { address: { pipe: { path: run/a.sock } } }
               - endpoint: { address: { pipe: { path: run/b.sock } } }
-      common_lb_config: { healthy_panic_threshold: { value: 0 } }
+      common_lb_config: { healthy_panic_threshold: { value: 0 }, update_merge_window: 0s }
       health_checks:
         - timeout: 1s
           interval: 0.1s
