@@ -69,9 +69,9 @@ pub fn take_credential<'m>(request: &Request<'m>, found: &Found<'_, '_>, rules: 
         return Ok(shown(Credential::None));
     }
     let in_headers = take_from_headers(request, &rules.places)?;
-    let in_query = take_from_query(request.query, &route.query_token)?;
+    let in_query = take_from_query(request.query, &route.query_token, &rules.key_brand)?;
     let (text, paired_key, query_parameter) = match (in_headers.first, in_query) {
-        (Some(_), InQuery::Allowed { .. }) => {
+        (Some(_), InQuery::Allowed { .. } | InQuery::Leaked) => {
             // RFC 6750 section 2: one method of sending a token, even where both send the same.
             return Err(conflicting());
         }
@@ -106,7 +106,7 @@ fn without_text<'m>(request: &Request<'m>, auth: Auth, in_query: InQuery<'m>, ru
         return Ok(shown(Credential::Principal(principal)));
     }
     match (in_query, auth) {
-        (InQuery::Refused | InQuery::Allowed { .. }, _) => Err(Denial::new(Reason::TokenInQuery)),
+        (InQuery::Refused | InQuery::Leaked | InQuery::Allowed { .. }, _) => Err(Denial::new(Reason::TokenInQuery)),
         (InQuery::Nothing, Auth::Required) => Err(Denial::new(Reason::MissingCredential)),
         (InQuery::Nothing, Auth::Optional | Auth::Public) => Ok(shown(Credential::None)),
     }
@@ -191,13 +191,15 @@ enum InQuery<'m> {
     Nothing,
     /// Something that names itself a credential, where the route does not take it.
     Refused,
+    /// The same, and it has the form of a key of ours or of a token: whoever sent it, it must not reach the upstream's log.
+    Leaked,
     Allowed {
         text: &'m str,
         parameter: Arc<str>,
     },
 }
 
-fn take_from_query<'m>(query: Option<&'m str>, allowed: &QueryToken) -> Result<InQuery<'m>, Denial> {
+fn take_from_query<'m>(query: Option<&'m str>, allowed: &QueryToken, brand: &str) -> Result<InQuery<'m>, Denial> {
     let Some(query) = query else {
         return Ok(InQuery::Nothing);
     };
@@ -218,10 +220,11 @@ fn take_from_query<'m>(query: Option<&'m str>, allowed: &QueryToken) -> Result<I
                 return Err(malformed("the query parameter holds no credential"));
             }
             taken = InQuery::Allowed { text: value, parameter: Arc::clone(parameter) };
-        } else if matches!(taken, InQuery::Nothing)
+        } else if matches!(taken, InQuery::Nothing | InQuery::Refused)
             && CREDENTIAL_PARAMETERS.into_iter().any(|known| decodes_to(name, known, Case::Insensitive))
         {
-            taken = InQuery::Refused;
+            let is_ours = is_token(value) || !matches!(read_key(brand, value), KeyForm::Foreign);
+            taken = if is_ours { InQuery::Leaked } else { InQuery::Refused };
         }
     }
     Ok(taken)
@@ -563,6 +566,10 @@ mod tests {
                 check(&format!("{target}?{query}"), &[], &rules, refused);
             }
             check(&format!("{target}?api_key=app"), &[("x-api-key", "abc")], &rules, Ok("Opaque"));
+            for leaked in [JWT, "tg_live_sk_abc"] {
+                let refused = Err(Reason::ConflictingCredentials);
+                check(&format!("{target}?api_key=app&access_token={leaked}"), &[("x-api-key", "abc")], &rules, refused);
+            }
         }
         check("/public?access_token=abc", &[], &rules, Ok("None"));
         check("/required?token_type=a&key=b&q=access_token", &[], &rules, Err(Reason::MissingCredential));

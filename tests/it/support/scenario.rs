@@ -206,9 +206,7 @@ impl NewKey<'_> {
     pub fn create(&self, folder: &Path) -> MadeKey {
         let rate_limit = self.rate_limit.map(|limit| limit.to_string());
         let mut arguments = vec!["keys", "create", "--config", "tollgate.yaml", "--json", "--user", self.user, "--name", "test"];
-        if self.environment == Environment::Test {
-            arguments.push("--test");
-        }
+        arguments.extend(["--env", self.environment.as_str()]);
         if !self.tier.is_empty() {
             arguments.extend(["--tier", self.tier]);
         }
