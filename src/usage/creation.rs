@@ -189,21 +189,21 @@ impl Ledger {
         let birth = creation.next_birth;
         creation.next_birth = birth.wrapping_add(1);
         slot.publish(identity, birth, generation, value(generation));
+        if (segment, index) == (creation.filling, creation.mark) {
+            creation.mark = index + 1;
+            self.segment(segment)?.set_mark(creation.mark);
+        }
         Some(Place { segment, slot: index, generation })
     }
 
-    /// The next place that was never used, with the mark already behind it.
+    /// The next place that was never used. The mark moves on once its slot is published, so nothing below the mark is ever blank.
     fn next_place(&self, creation: &mut Creation) -> Option<(u32, u32)> {
         if self.is_exhausted(creation) {
             let next = creation.filling.checked_add(1).filter(|&next| next < creation.segments)?;
             creation.filling = next;
             creation.mark = 0;
         }
-        let segment = self.segment(creation.filling)?;
-        let index = creation.mark;
-        creation.mark = index + 1;
-        segment.set_mark(creation.mark);
-        Some((creation.filling, index))
+        Some((creation.filling, creation.mark))
     }
 
     fn is_exhausted(&self, creation: &Creation) -> bool {

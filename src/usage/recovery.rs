@@ -163,6 +163,11 @@ fn open_segments(options: &LedgerOptions, dictionary: &mut Dictionary) -> Result
 impl Recovered {
     fn take_in(&mut self, index: u32, segment: &Segment, kinds: &HashMap<u32, NameKind>) {
         let mark = match segment.mark() {
+            // The process ended after it published a slot and before it moved the mark on.
+            Some(mark) if segment.slot(mark).is_some_and(|slot| matches!(slot.inspect(), Found::Filled(_))) => {
+                segment.set_mark(mark + 1);
+                mark + 1
+            }
             Some(mark) => mark,
             None => {
                 self.note(format!("segment {index} does not say how far it was filled"));
@@ -179,8 +184,6 @@ impl Recovered {
         for number in 0..mark {
             let Some(slot) = segment.slot(number) else { continue };
             match slot.inspect() {
-                // The one that was about to be filled when the process ended.
-                Found::Blank if number + 1 == mark => self.free.push((index, number)),
                 Found::Blank => {
                     self.report.wiped += 1;
                     self.note(format!("slot {number} of segment {index} is blank and should not be"));

@@ -144,7 +144,7 @@ impl Segment {
         u32::try_from(mark).ok().filter(|&mark| mark <= self.slots)
     }
 
-    /// Must be called before the slot below the mark is filled: a slot behind the mark that is blank was wiped.
+    /// Must be called after the slot below the mark was published: one that is blank was wiped.
     pub(super) fn set_mark(&self, mark: u32) {
         if let Some(word) = self.mark_word() {
             word.store(slot::guarded(u64::from(mark), MARK_GENERATION), Ordering::Release);

@@ -166,16 +166,33 @@ fn a_format_of_the_future_is_named() {
 #[test]
 fn killed_while_beginning_a_slot_leaves_no_trace() {
     let (folder, before) = filled();
-    // As it is between moving the mark on and publishing: the last slot is filled in part, and has no head.
+    // The slot behind the last one is filled in part, and has no head.
     rewrite(&folder.path().join("segment-000001"), |bytes| {
-        let slot = 4096 + 35 * 64;
-        bytes[slot..slot + 8].fill(0);
+        let slot = 4096 + 36 * 64;
+        bytes[slot + 8..slot + 40].fill(7);
     });
     let ledger = reopen(folder.path()).unwrap();
     assert!(ledger.recovery().is_clean(), "{:?}", ledger.recovery());
-    assert_eq!(counts(&ledger).len(), before.len() - 1);
+    assert_eq!(counts(&ledger), before);
     ledger.add(&line(&user("new"), "new"), 3).unwrap();
     assert_eq!(counts(&ledger)[&("new".into(), "new".into())], 3);
+}
+
+#[test]
+fn killed_between_publishing_a_slot_and_moving_the_mark_on_keeps_it() {
+    let (folder, before) = filled();
+    let path = folder.path().join("segment-000001");
+    let mark = |bytes: &[u8]| <[u8; 8]>::try_from(&bytes[64..72]).unwrap();
+    let mark_before = mark(&fs::read(&path).unwrap());
+    reopen(folder.path()).unwrap().add(&line(&user("late"), "late"), 3).unwrap();
+    rewrite(&path, |bytes| {
+        assert_ne!(mark(bytes), mark_before);
+        bytes[64..72].copy_from_slice(&mark_before);
+    });
+    let ledger = reopen(folder.path()).unwrap();
+    assert!(ledger.recovery().is_clean(), "{:?}", ledger.recovery());
+    assert_eq!(counts(&ledger).len(), before.len() + 1);
+    assert_eq!(counts(&ledger)[&("late".into(), "late".into())], 3);
 }
 
 #[test]

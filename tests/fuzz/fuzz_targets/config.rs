@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tollgate::config::Outside;
+use tollgate::config::outside::Outside;
 use tollgate::config::compile_text;
 
 fuzz_target!(|text: &str| {

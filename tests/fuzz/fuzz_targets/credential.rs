@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use tollgate::check::find_route::find_route;
 use tollgate::check::take_credential::take_credential;
-use tollgate::config::Outside;
+use tollgate::config::outside::Outside;
 use tollgate::config::compile_text;
 use tollgate::model::key::read_key;
 use tollgate::model::request::Headers;

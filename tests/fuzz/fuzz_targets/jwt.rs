@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use libfuzzer_sys::fuzz_target;
-use tollgate::config::Outside;
+use tollgate::config::outside::Outside;
 use tollgate::config::compile_text;
 use tollgate::jose::Tokens;
 use tollgate::model::rules::Rules;
