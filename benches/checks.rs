@@ -5,6 +5,10 @@
 //! every ratio is formed inside one round, so that a machine whose speed drifts does not decide the answer. CPU time is the
 //! kernel's own, over all threads of the process.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a measurement stops at the first surprise")]
+#![expect(clippy::print_stdout, reason = "its table is for people")]
+#![expect(clippy::disallowed_methods, reason = "measures time, and is told its rounds by the environment")]
+
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;

@@ -1,4 +1,4 @@
-//! The resource API over a store that no process serves: what the command line hosts in its own process.
+//! The resource API, over the stores of the running process or over those that the command line opens when none runs.
 
 use std::sync::Arc;
 
@@ -17,7 +17,9 @@ use crate::issuer;
 use crate::issuer::IssuerState;
 use crate::issuer::explain;
 use crate::issuer::explain::Explainer;
+use crate::jose::Assertions;
 use crate::jose::Tokens;
+use crate::model::rules::Rules;
 use crate::usage::LocalBuckets;
 
 /// Opens the stores of this config and makes the API over them. Their locks see to it that no second process has them open.
@@ -25,7 +27,8 @@ use crate::usage::LocalBuckets;
 /// # Errors
 /// [`AppError`], with what to do about it.
 pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppError> {
-    let Opened { peppers, store, assertions, usage } = open(&loaded.boot, &clock).await?;
+    let Opened { peppers, store, usage } = open(&loaded.boot, &clock)?;
+    let assertions = Arc::new(Assertions::load_or_create(&*store, &peppers, clock.now()).await?);
     let rules = Arc::new(ArcSwap::from_pointee(loaded.rules));
     let gate = Gate {
         facts: store.clone(),
@@ -37,6 +40,12 @@ pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppEr
         guard: Guard::new(),
     };
     let explainer = Arc::new(Explainer::over(&gate, Arc::clone(&rules), Arc::clone(&clock)));
+    Ok(resource_api(Opened { peppers, store, usage }, explainer, rules, clock))
+}
+
+/// The resource API over stores that are open.
+pub(super) fn resource_api(opened: Opened, explainer: Arc<Explainer>, rules: Arc<ArcSwap<Rules>>, clock: Arc<dyn Clock>) -> Router {
+    let Opened { peppers, store, usage } = opened;
     let state = IssuerState {
         records: store,
         peppers,
@@ -45,5 +54,5 @@ pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppEr
         last_used: Arc::new(UsageOf(Arc::clone(&usage))),
         usage: Arc::new(UsageOf(usage)),
     };
-    Ok(issuer::router(state).merge(explain::router(explainer)))
+    issuer::router(state).merge(explain::router(explainer))
 }

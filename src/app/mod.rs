@@ -30,10 +30,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::counts::Counts;
+use crate::app::hosted::resource_api;
 use crate::app::open::Opened;
 use crate::app::open::door_of;
 use crate::app::open::open;
-use crate::app::resource::UsageOf;
 use crate::app::watchers::KeyRing;
 use crate::app::watchers::KeySets;
 use crate::app::watchers::PartsOf;
@@ -47,12 +47,10 @@ use crate::config::boot::Listen;
 use crate::grpc::Door;
 use crate::grpc::server::CheckServer;
 use crate::grpc::server::ServerOptions;
-use crate::issuer;
-use crate::issuer::IssuerState;
 use crate::issuer::control::Control;
 use crate::issuer::control::ControlError;
-use crate::issuer::explain;
 use crate::issuer::explain::Explainer;
+use crate::jose::Assertions;
 use crate::jose::Tokens;
 use crate::listen::Drained;
 use crate::listen::Server;
@@ -180,7 +178,8 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let Start { loaded, watch, clock, decisions } = start;
     let boot = loaded.boot.clone();
     let metrics = Arc::new(Metrics::new()?);
-    let Opened { peppers, store, assertions, usage } = open(&boot, &clock).await?;
+    let Opened { peppers, store, usage } = open(&boot, &clock)?;
+    let assertions = Arc::new(Assertions::load_or_create(&*store, &peppers, clock.now()).await?);
     let fetcher = Fetcher::new()?;
     // Bound before anything runs: a port that is taken must not cost a half-started process.
     let (check_endpoint, check_tls) = door_of(&boot.check, Protocol::Http2)?;
@@ -271,15 +270,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     };
     let check = CheckServer::start(check_listener, check_tls, Arc::clone(&door), options).await;
     if let Some(control) = control {
-        let resource_api = issuer::router(IssuerState {
-            records: store,
-            peppers,
-            rules: Arc::clone(&rules),
-            clock,
-            last_used: Arc::new(UsageOf(Arc::clone(&usage))),
-            usage: Arc::new(UsageOf(usage)),
-        })
-        .merge(explain::router(explainer));
+        let resource_api = resource_api(Opened { peppers, store, usage }, explainer, Arc::clone(&rules), clock);
         tasks.spawn(control.serve(resource_api, end.clone().cancelled_owned()));
     }
     let access = Access {

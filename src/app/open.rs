@@ -8,7 +8,6 @@ use crate::clock::Clock;
 use crate::config::Boot;
 use crate::config::boot;
 use crate::config::boot::Listen;
-use crate::jose::Assertions;
 use crate::listen::address::Endpoint;
 use crate::listen::tls::Protocol;
 use crate::listen::tls::Tls;
@@ -28,12 +27,11 @@ const HISTORY_FILE: &str = "usage.redb";
 pub(super) struct Opened {
     pub(super) peppers: Arc<Peppers>,
     pub(super) store: Arc<Embedded>,
-    pub(super) assertions: Arc<Assertions>,
     pub(super) usage: Arc<Usage>,
 }
 
 /// Opens the stores; the peppers first, because a store without its peppers is an error.
-pub(super) async fn open(boot: &Boot, clock: &Arc<dyn Clock>) -> Result<Opened, AppError> {
+pub(super) fn open(boot: &Boot, clock: &Arc<dyn Clock>) -> Result<Opened, AppError> {
     for folder in [&boot.store_path, &boot.ledger_path] {
         make_folder(folder)?;
     }
@@ -43,9 +41,8 @@ pub(super) async fn open(boot: &Boot, clock: &Arc<dyn Clock>) -> Result<Opened, 
     });
     let store = Arc::new(Embedded::open(&boot.store_path, Arc::clone(clock))?);
     let now = clock.now();
-    let assertions = Arc::new(Assertions::load_or_create(&*store, &peppers, now).await?);
     let usage = Arc::new(Usage::open(LedgerOptions::new(&boot.ledger_path), boot.store_path.join(HISTORY_FILE), now)?);
-    Ok(Opened { peppers, store, assertions, usage })
+    Ok(Opened { peppers, store, usage })
 }
 
 /// A listener's place and its TLS.

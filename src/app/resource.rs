@@ -65,6 +65,9 @@ fn query_of(asked: &Asked) -> UsageQuery {
 fn refused(error: HistoryError) -> UsageError {
     match error {
         HistoryError::Cursor(_) => UsageError::Cursor,
-        other => UsageError::Unavailable(other.to_string()),
+        error @ (HistoryError::Locked { .. }
+        | HistoryError::Version { .. }
+        | HistoryError::Damaged { .. }
+        | HistoryError::Failed { .. }) => UsageError::Unavailable(error.to_string()),
     }
 }

@@ -94,6 +94,7 @@ impl PublishedKeys for KeyRing {
 }
 
 /// Counts the fetches of key sets.
+#[derive(Debug)]
 pub(super) struct KeySets(pub(super) Arc<Metrics>, pub(super) Arc<dyn Clock>);
 
 impl FetchObserver for KeySets {

@@ -130,14 +130,13 @@ impl KeySet {
         if sections.next().is_some() {
             return Err(KeySetError::Pem("there is more than one section; use a JWK set for several keys"));
         }
-        let (family, key) = match kind {
-            SectionKind::PublicKey => public_key(&der)?,
-            SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey => {
-                return Err(KeySetError::Pem("it is a private key; only the public half belongs here"));
-            }
-            // A foreign enum that may grow.
-            _ => return Err(KeySetError::Pem("expected `PUBLIC KEY`; take the key out of a certificate first")),
-        };
+        if matches!(kind, SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey) {
+            return Err(KeySetError::Pem("it is a private key; only the public half belongs here"));
+        }
+        if kind != SectionKind::PublicKey {
+            return Err(KeySetError::Pem("expected `PUBLIC KEY`; take the key out of a certificate first"));
+        }
+        let (family, key) = public_key(&der)?;
         let keys = vec![VerificationKey { id: None, algorithms: of_family(family).collect(), key }];
         Self { keys, skipped: Vec::new(), digest: digest_of(pem) }.usable_with(allowed)
     }

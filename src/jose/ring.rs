@@ -72,23 +72,23 @@ pub(in crate::jose) struct RetiredKey {
 
 impl Ring {
     /// The first ring of a deployment.
-    pub fn create(now: Timestamp) -> Result<Self, RingError> {
+    pub(super) fn create(now: Timestamp) -> Result<Self, RingError> {
         Ok(Self { current: SigningKey::create()?, since: now, next: SigningKey::create()?, retired: Vec::new() })
     }
 
-    pub fn is_due(&self, rotate_every: Duration, now: Timestamp) -> bool {
+    pub(super) fn is_due(&self, rotate_every: Duration, now: Timestamp) -> bool {
         now.since(self.since) >= rotate_every
     }
 
     /// The ring after this one: the key that was announced signs, the one that signed is only shown.
-    pub fn turn(self, now: Timestamp) -> Result<Self, RingError> {
+    pub(super) fn turn(self, now: Timestamp) -> Result<Self, RingError> {
         let mut retired = self.retired;
         retired.retain(|key| key.shown_until > now);
         retired.insert(0, RetiredKey { public: self.current.public, shown_until: now.plus(SHOWN_AFTER_LAST_USE) });
         Ok(Self { current: self.next, since: now, next: SigningKey::create()?, retired })
     }
 
-    pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, RingError> {
+    pub(super) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, RingError> {
         let file = RingFile {
             format: FORMAT,
             since: self.since,
@@ -99,7 +99,7 @@ impl Ring {
         serde_json::to_vec(&file).map(Zeroizing::new).map_err(|error| RingError::Unreadable(error.to_string()))
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, RingError> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, RingError> {
         let file: RingFile =
             serde_json::from_slice(bytes).map_err(|_error| RingError::Unreadable("it is not a ring's record".to_owned()))?;
         if file.format != FORMAT {
@@ -111,7 +111,7 @@ impl Ring {
     }
 
     /// RFC 7517, public members only.
-    pub fn jwks(&self, now: Timestamp) -> String {
+    pub(super) fn jwks(&self, now: Timestamp) -> String {
         let retired = self.retired.iter().filter(|key| key.shown_until > now).map(|key| &key.public);
         let keys: Vec<PublicJwk<'_>> =
             [&self.current.public, &self.next.public].into_iter().chain(retired).map(PublicKey::to_jwk).collect();

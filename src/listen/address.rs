@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -157,6 +158,10 @@ async fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> Result<(UnixL
     if passing.as_os_str().len() >= SOCKET_PATH_MAX {
         return Err(BindError::TooLong { path: path.to_owned() });
     }
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        // Envoy, which may be another user, must be able to enter it; the socket's own mode says who may ask.
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(unusable)?;
+    }
     make_room(path).await?;
     make_room(&passing).await?;
     let listener = UnixListener::bind(&passing).map_err(unusable)?;
@@ -219,8 +224,9 @@ mod tests {
     #[tokio::test]
     async fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("check.sock");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let path = folder.path().join("run/check.sock");
+        drop(Listener::bind(&socket_at(&path), "check").await.expect("a missing folder is made"));
+        assert!(path.exists(), "a listener that was merely dropped leaves its file, as a killed process does");
         let first = Listener::bind(&socket_at(&path), "check").await.unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         assert!(matches!(Listener::bind(&socket_at(&path), "check").await, Err(BindError::Taken { .. })));

@@ -89,6 +89,9 @@ async fn ask(ops: &Arc<Ops>, peer: Option<&str>, target: &str, headers: &[(&str,
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
+/// Where somebody asks from, with which headers, and whether the guarded pages open.
+type Caller<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], bool);
+
 const LOCAL: Option<&str> = Some("127.0.0.1:4000");
 const AWAY: Option<&str> = Some("192.0.2.9:4000");
 
@@ -102,7 +105,7 @@ async fn health_is_open_and_the_rest_is_not() {
     let longer = [("authorization", "Bearer s3cret2")];
     let basic = [("authorization", "Basic s3cret")];
     let passed_on = [("x-forwarded-for", "203.0.113.1")];
-    let callers: [(Option<&str>, &[(&str, &str)], bool); 11] = [
+    let callers: [Caller<'_>; 11] = [
         (LOCAL, &[], true),
         (Some("[::1]:4000"), &[], true),
         (Some("[::ffff:127.0.0.1]:4000"), &[], true),

@@ -109,7 +109,7 @@ impl FlushUsage {
         let _guard = shutdown.clone().drop_guard();
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last = Instant::now();
+        let mut last = monotonic();
         loop {
             tokio::select! {
                 biased;
@@ -159,8 +159,13 @@ fn told(error: &UsageError) -> FlushError {
     FlushError::Failed(error.to_string())
 }
 
+#[expect(clippy::disallowed_methods, reason = "tells a leap of the wall clock from time that passed; no count depends on it")]
+fn monotonic() -> Instant {
+    Instant::now()
+}
+
 fn passed(last: &mut Instant) -> Duration {
-    let now = Instant::now();
+    let now = monotonic();
     now.duration_since(std::mem::replace(last, now))
 }
 

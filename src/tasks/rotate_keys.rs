@@ -19,6 +19,7 @@ pub const ROTATE_EVERY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Everything that the task needs.
+#[derive(Debug)]
 pub struct RotateKeys {
     pub assertions: Arc<Assertions>,
     pub records: Arc<dyn Records>,
@@ -31,7 +32,7 @@ pub struct RotateKeys {
 }
 
 /// What is told about the ring.
-pub trait RotationObserver: Send + Sync + 'static {
+pub trait RotationObserver: std::fmt::Debug + Send + Sync + 'static {
     fn rotated(&self, outcome: &Result<Rotation, RingError>);
 }
 
@@ -83,7 +84,7 @@ mod tests {
     use crate::jose::battery::rotation::peppers;
     use crate::jose::ring::RingError;
 
-    #[derive(Default)]
+    #[derive(Debug, Default)]
     struct Seen(Mutex<Vec<Result<Rotation, RingError>>>);
 
     impl RotationObserver for Seen {

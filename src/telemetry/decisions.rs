@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_slow_reader_costs_lines_and_they_are_counted() {
-        struct Stuck(std::sync::mpsc::Receiver<()>);
+        struct Stuck(Receiver<()>);
         impl Write for Stuck {
             fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
                 let _ = self.0.recv();

@@ -34,11 +34,10 @@ pub enum LedgerError {
 impl LedgerError {
     /// Sorts a full disk (or quota, or size limit) from every other failure.
     pub(super) fn of(action: &'static str, path: &Path, bytes: u64, source: io::Error) -> Self {
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                Self::NoSpace { path: path.to_path_buf(), bytes }
-            }
-            _ => Self::Io { action, path: path.to_path_buf(), source },
+        let path = path.to_path_buf();
+        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge) {
+            return Self::NoSpace { path, bytes };
         }
+        Self::Io { action, path, source }
     }
 }

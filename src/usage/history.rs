@@ -252,10 +252,10 @@ impl History {
         if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
             self.is_stuck.store(true, Ordering::Release);
         }
-        match error {
-            redb::Error::Corrupted(why) => self.damaged(&why),
-            other => HistoryError::Failed { path: self.path.clone(), why: other.to_string() },
+        if let redb::Error::Corrupted(why) = error {
+            return self.damaged(&why);
         }
+        HistoryError::Failed { path: self.path.clone(), why: error.to_string() }
     }
 
     pub(super) fn damaged(&self, why: &str) -> HistoryError {

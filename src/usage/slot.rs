@@ -106,6 +106,7 @@ pub(super) enum Added {
     Gone,
 }
 
+#[expect(clippy::indexing_slicing, reason = "the indices are the constants of this file, all below the slot's length")]
 impl Slot<'_> {
     /// Looks at a slot and says what it is. The count is not looked at.
     pub(super) fn inspect(self) -> Found {

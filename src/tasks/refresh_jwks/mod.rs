@@ -31,7 +31,7 @@ use crate::tasks::refresh_jwks::schedule::Schedule;
 const RULES_POLL: Duration = Duration::from_secs(1);
 
 /// What is told about each fetch, for metrics.
-pub trait FetchObserver: Send + Sync + 'static {
+pub trait FetchObserver: std::fmt::Debug + Send + Sync + 'static {
     fn fetched(&self, url: &str, outcome: FetchOutcome);
 }
 
@@ -50,6 +50,7 @@ impl FetchObserver for () {
 }
 
 /// Everything that the task needs.
+#[derive(Debug)]
 pub struct RefreshJwks {
     pub tokens: Arc<Tokens>,
     pub rules: Arc<ArcSwap<Rules>>,

@@ -235,6 +235,7 @@ struct Running {
     task: AbortOnDropHandle<()>,
 }
 
+#[derive(Debug)]
 struct Reports(mpsc::UnboundedSender<FetchOutcome>);
 
 impl FetchObserver for Reports {
