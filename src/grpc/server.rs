@@ -32,8 +32,6 @@ use crate::listen::tls::Tls;
 /// everybody else. The only peer is Envoy, so the bound is in proportion to the streams that it may have open.
 const RESETS_PER_STREAM: usize = 64;
 const HEADER_LIST_MAX: u32 = 16 * 1024;
-/// A connection that has asked nothing for so long after it was made is given up.
-const FIRST_REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Bounds of the check listener.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +43,8 @@ pub struct ServerOptions {
     pub connection_age_max: Option<Duration>,
     /// How long an aged connection may finish what it has under way.
     pub connection_grace: Duration,
+    /// A connection that has asked nothing for so long after it was made is given up.
+    pub first_request_time_max: Duration,
     pub keepalive_interval: Duration,
     pub keepalive_timeout: Duration,
 }
@@ -56,6 +56,7 @@ impl Default for ServerOptions {
             streams_max: 1024,
             connection_age_max: None,
             connection_grace: Duration::from_secs(10),
+            first_request_time_max: Duration::from_secs(30),
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
         }
@@ -107,7 +108,8 @@ async fn serve(connection: Connection, services: Services, options: ServerOption
     let mut http = pin!(builder(options).serve_connection(TokioIo::new(io), service));
     let mut stage = Stage::Open;
     let mut age = pin!(tokio::time::sleep(options.connection_age_max.map_or(Duration::MAX, |age| spread(age, number))));
-    let mut first_request = pin!(tokio::time::sleep(FIRST_REQUEST_TIME_MAX));
+    let mut first_request = pin!(tokio::time::sleep(options.first_request_time_max));
+    let mut awaits_first_request = true;
     let mut grace = pin!(tokio::time::sleep(Duration::MAX));
     loop {
         tokio::select! {
@@ -129,7 +131,13 @@ async fn serve(connection: Connection, services: Services, options: ServerOption
                 grace.set(tokio::time::sleep(options.connection_grace));
             }
             () = &mut grace, if stage == Stage::Aged => return,
-            () = &mut first_request, if !has_asked.load(Ordering::Relaxed) => return,
+            () = &mut first_request, if awaits_first_request => {
+                // The conditions of branches are read when waiting begins, so whether somebody asked must be looked up now.
+                if !has_asked.load(Ordering::Relaxed) {
+                    return;
+                }
+                awaits_first_request = false;
+            }
         }
     }
 }

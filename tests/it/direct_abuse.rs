@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
+use serde_json::json;
+
 use crate::support::frames::CONTINUATION;
 use crate::support::frames::DATA;
 use crate::support::frames::END_HEADERS;
@@ -19,7 +21,9 @@ use crate::support::frames::literal;
 use crate::support::grpc::Checker;
 use crate::support::grpc::check_request;
 use crate::support::grpc::denied_with;
+use crate::support::jwt;
 use crate::support::ports::free_port;
+use crate::support::scenario::JWT_SECRET;
 use crate::support::scenario::Plan;
 use crate::support::tollgate::CheckAt;
 use crate::support::tollgate::Tollgate;
@@ -163,4 +167,27 @@ fn without_descriptors_those_who_are_connected_are_served_and_others_wait() {
         Peer::connect(&target.socket).is_ok_and(|mut peer| peer.send(&frame(PING, 0, 0, &[0; 8])) && !peer.is_closed())
     });
     target.assert_serves("afterwards");
+}
+
+/// `TOLLGATE_TEST_USERS` asks for more than the usual run has time for.
+fn users() -> u64 {
+    std::env::var("TOLLGATE_TEST_USERS").map_or(10_000, |users| users.parse().expect("TOLLGATE_TEST_USERS is a number"))
+}
+
+#[test]
+fn many_users_cost_little_memory_each() {
+    let target = Target::start(None);
+    target.assert_serves("before");
+    let before = target.resident_bytes();
+    let requests = (0..users()).map(|number| {
+        let claims = jwt::claims("https://id.demo.example", "https://api.demo.example", &format!("user-{number}"));
+        let token = jwt::hs256(&jwt::with(claims, json!({ "scope": "conversations:read" })), JWT_SECRET);
+        check_request("GET", "/api/v1/conversations", &[("authorization", format!("Bearer {token}").as_bytes())])
+    });
+    let answers = target.checker.check_all(requests, 64);
+    assert!(answers.iter().all(|answer| denied_with(answer).is_none()), "every user is let in");
+    let grown = target.resident_bytes().saturating_sub(before);
+    // A user with a token of its own, seen once; the caches have a part that does not grow with them.
+    let allowed = 16 * 1024 * 1024 + users() * 2048;
+    assert!(grown < allowed, "{} KiB more for {} users", grown / 1024, users());
 }

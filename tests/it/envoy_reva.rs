@@ -8,6 +8,7 @@ use crate::support::folder::Folder;
 use crate::support::http1::Reply;
 use crate::support::jwt;
 use crate::support::jwt::Es256;
+use crate::support::process::wait_until;
 use crate::support::scenario::NewKey;
 use crate::support::scenario::Plan;
 use crate::support::scenario::Scenario;
@@ -110,6 +111,8 @@ fn keys_have_the_form_of_the_document_and_are_kept_as_hashes() {
         scenario.new_key(&NewKey { user: "u1", scopes: &["conversations:read"], environment: Environment::Test, ..NewKey::default() });
     assert!(live.text.starts_with("reva_live_sk_") && test.text.starts_with("reva_test_sk_"), "{live:?} {test:?}");
     ask(&scenario, "GET", "/api/v1/conversations", &live.text, &[]);
+    // Last uses are told by the history, which the next flush writes.
+    wait_until("the last use is known", || scenario.keys(&["show", &live.id])["last_used_at"].is_string());
     let shown =
         crate::support::tollgate::run_json(scenario.folder.path(), &["keys", "show", &live.id, "--config", "tollgate.yaml", "--json"]);
     assert!(!shown.to_string().contains(&live.text), "{shown}");

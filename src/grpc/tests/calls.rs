@@ -398,6 +398,29 @@ async fn an_aged_connection_takes_nothing_new_and_keeps_what_it_has_until_its_gr
     }
 }
 
+#[tokio::test]
+async fn only_a_connection_that_never_asked_is_given_up() {
+    let door = door(FaultAnswer::RpcError, MANY);
+    let options = ServerOptions { first_request_time_max: SHORT, ..ServerOptions::default() };
+    let (server, channel) = serve(&door, options).await;
+    let Address::Tcp(address) = server.server.address() else { panic!() };
+    assert_eq!(status_of(&ask(&channel, message("/open", &[])).await.unwrap()), 0);
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut received = Vec::new();
+    // Until the server closes it, which it does after the same time that the other connection has been open for.
+    tokio::io::AsyncReadExt::read_to_end(&mut silent, &mut received).await.ok();
+    let hanging = tokio::spawn({
+        let channel = channel.clone();
+        async move { ask(&channel, key("hang")).await }
+    });
+    for _ in 0..100 {
+        assert_eq!(status_of(&ask(&channel, message("/open", &[])).await.unwrap()), 0);
+    }
+    assert!(!hanging.is_finished());
+    hanging.abort();
+    assert_eq!(door.metrics.connections_total.with_label_values(&["check"]).get(), 2);
+}
+
 /// One HTTP/2 frame.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();

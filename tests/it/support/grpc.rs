@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::Request;
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
@@ -44,6 +45,18 @@ impl Checker {
     pub fn check(&self, request: CheckRequest) -> Result<CheckResponse, Status> {
         let mut client = AuthorizationClient::new(self.channel.clone());
         self.runtime.block_on(client.check(request)).map(tonic::Response::into_inner)
+    }
+
+    /// Many checks, so many at a time.
+    ///
+    /// # Panics
+    /// When one of them is not answered.
+    pub fn check_all(&self, requests: impl Iterator<Item = CheckRequest>, at_once: usize) -> Vec<CheckResponse> {
+        let answers = futures_util::stream::iter(requests).map(|request| {
+            let mut client = AuthorizationClient::new(self.channel.clone());
+            async move { client.check(request).await.expect("an answer").into_inner() }
+        });
+        self.runtime.block_on(answers.buffered(at_once).collect())
     }
 }
 

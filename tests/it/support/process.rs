@@ -65,10 +65,10 @@ impl Process {
         self
     }
 
-    /// Memory that it holds now.
+    /// Memory of its own that it holds now; pages of mapped files can be had back at any time.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a running process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident size");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("its resident size");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
