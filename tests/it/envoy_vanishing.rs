@@ -29,7 +29,8 @@ fn steady_clients_notice_nothing_of_the_vanishing() {
         runtime.block_on(vanish(scenario.envoy.port, &request));
     }
     let tally = steady.finish();
-    tally.assert_flawless(200);
+    // Beside so many others each of the steady ones gets few turns.
+    tally.assert_flawless(40);
     let resets = scenario.envoy.statistic("cluster.tollgate.upstream_rq_tx_reset");
     assert!(resets > 20, "only {resets} checks were cut off, so this run shows nothing");
     assert_eq!(scenario.envoy.statistic("cluster.tollgate.upstream_cx_total"), 1, "Envoy had to connect to Tollgate again");
