@@ -29,6 +29,7 @@ fn steady_clients_notice_nothing_of_the_vanishing() {
         runtime.block_on(vanish(scenario.envoy.port, &request));
     }
     let tally = steady.finish();
+    // Beside so many others each of the steady ones gets few turns.
     tally.assert_flawless(40);
     let resets = scenario.envoy.statistic("cluster.tollgate.upstream_rq_tx_reset");
     assert!(resets > 20, "only {resets} checks were cut off, so this run shows nothing");

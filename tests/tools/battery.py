@@ -37,6 +37,8 @@ OAUTH = {"bearer tokens at the gate": "O1 O2 O3 O4 O5 O6 O7 O8 O9 O10 O11 O12 O1
 # Rows of parts that are not built yet: a test may name one already, and none is asked for.
 LATER = {"Redis": "R1 R2 R3 R5 R6 R7 R8 R10 R11 R12 R13 R15 R16", "issuer": "I2 I3 I4 I5 I7 I8 I9 I10 I12 I13 I14 I15"}
 
+LATER_OAUTH = re.compile(r"[A-NP-U]\d+$")
+
 NAMING = re.compile(r"^\s*// (battery|oauth): (\S.*)$")
 FUNCTION = re.compile(r"\bfn (\w+)")
 
@@ -54,7 +56,9 @@ def tests_by_row(rows, mistakes):
     found = {}
     later = {("battery", name) for names in LATER.values() for name in names.split()}
     for path in sorted([*ROOT.glob("src/**/*.rs"), *ROOT.glob("tests/**/*.rs")]):
-        pending, is_test = [], False
+        # The conformance suite is one list of functions, which the tests of each engine run.
+        is_suite = path.stem == "conformance"
+        pending, is_test = [], is_suite
         for number, line in enumerate(path.read_text().splitlines(), 1):
             where = f"{path.relative_to(ROOT)}:{number}"
             naming = NAMING.match(line)
@@ -73,13 +77,13 @@ def tests_by_row(rows, mistakes):
             for kind, name, at in pending:
                 if not function or not is_test:
                     mistakes.append(f"{at}: names {name}, but no test follows")
-                elif (kind, name) in later:
+                elif (kind, name) in later or (kind == "oauth" and LATER_OAUTH.match(name)):
                     pass
                 elif (kind, name) not in rows:
                     mistakes.append(f"{at}: there is no row {name} in the {kind} list")
                 else:
                     found.setdefault((kind, name), []).append(f"{path.relative_to(ROOT)} {function[1]}")
-            pending, is_test = [], False
+            pending, is_test = [], is_suite
         for kind, name, at in pending:
             mistakes.append(f"{at}: names {name}, but no test follows")
     return found
