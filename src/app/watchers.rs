@@ -61,7 +61,11 @@ impl Parts for PartsOf {
             config_revision: reload.revision.to_string(),
             last_reload_error: reload.last_error.map(|error| error.to_string()),
             restart_needed: reload.restart_needed,
-            store_error: (corrupt > 0).then(|| format!("{corrupt} records cannot be read; what needs them is answered with 503")),
+            store_error: match corrupt {
+                0 => None,
+                1 => Some(String::from("1 record cannot be read; what needs it is answered with 503")),
+                many => Some(format!("{many} records cannot be read; what needs them is answered with 503")),
+            },
             corrupt_records: self.store.corrupt_places(CORRUPT_SHOWN),
             ledger_error: (ledger.growth_failures > 0 && ledger.slots_used >= ledger.slots)
                 .then(|| String::from("the ledger is full and cannot grow; make room on its disk")),
