@@ -42,7 +42,7 @@ pub struct StatsUnavailable(pub String);
 
 /// Who keeps the counts.
 pub trait StatsSource: Send + Sync + std::fmt::Debug + 'static {
-    /// Every user's cumulative counts, in the order in which users were first seen.
+    /// Every user's cumulative counts, each user's together.
     fn user_totals(&self) -> Answer<'_, Result<Vec<UserTotal>, StatsUnavailable>>;
     /// The counts by user and route that `viewer` may see, sorted by user, route and outcome.
     fn rows<'a>(&'a self, viewer: Viewer<'a>) -> Answer<'a, Result<Vec<StatRow>, StatsUnavailable>>;

@@ -45,6 +45,12 @@ impl Counts {
     }
 
     /// The users of an organisation as they are rendered: those on the shelf, and the owners of keys in the file.
+    ///
+    /// The bound: who belongs to an organisation only by a claim of its token has no record that says so, and counts are kept by
+    /// user, so such users are shown to the operator and to callers without an organisation alone, and never to another
+    /// organisation. Remembering the claims of callers seen since the start would show fewer of them after each restart than
+    /// before it, and counts that shrink are worse than counts that are known to be missing. A `managed` issuer gives its users
+    /// records, and with them their place here.
     async fn users_of(&self, organization: &str) -> Result<BTreeSet<Arc<str>>, StatsUnavailable> {
         let rules = self.rules.load_full();
         let mut users = BTreeSet::new();

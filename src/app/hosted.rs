@@ -15,12 +15,16 @@ use crate::clock::Clock;
 use crate::config::Loaded;
 use crate::issuer;
 use crate::issuer::IssuerState;
+use crate::issuer::events::KeyObserver;
 use crate::issuer::explain;
 use crate::issuer::explain::Explainer;
 use crate::jose::Assertions;
 use crate::jose::Tokens;
 use crate::model::rules::Rules;
+use crate::secrets::Peppers;
+use crate::store::Records;
 use crate::usage::LocalBuckets;
+use crate::usage::Usage;
 
 /// Opens the stores of this config and makes the API over them. Their locks see to it that no second process has them open.
 ///
@@ -40,19 +44,29 @@ pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppEr
         guard: Guard::new(),
     };
     let explainer = Arc::new(Explainer::over(&gate, Arc::clone(&rules), Arc::clone(&clock)));
-    Ok(resource_api(Opened { peppers, store, usage }, explainer, rules, clock))
+    Ok(resource_api(Shelves { records: store, peppers, usage, observer: Arc::new(()) }, explainer, rules, clock))
+}
+
+/// What lies open, and who hears of changes to keys.
+#[derive(Debug)]
+pub(super) struct Shelves {
+    pub(super) records: Arc<dyn Records>,
+    pub(super) peppers: Arc<Peppers>,
+    pub(super) usage: Arc<Usage>,
+    pub(super) observer: Arc<dyn KeyObserver>,
 }
 
 /// The resource API over stores that are open.
-pub(super) fn resource_api(opened: Opened, explainer: Arc<Explainer>, rules: Arc<ArcSwap<Rules>>, clock: Arc<dyn Clock>) -> Router {
-    let Opened { peppers, store, usage } = opened;
+pub(super) fn resource_api(shelves: Shelves, explainer: Arc<Explainer>, rules: Arc<ArcSwap<Rules>>, clock: Arc<dyn Clock>) -> Router {
+    let Shelves { records, peppers, usage, observer } = shelves;
     let state = IssuerState {
-        records: store,
+        records,
         peppers,
         rules,
         clock,
         last_used: Arc::new(UsageOf(Arc::clone(&usage))),
         usage: Arc::new(UsageOf(usage)),
+        observer,
     };
     issuer::router(state).merge(explain::router(explainer))
 }

@@ -11,6 +11,7 @@
 pub mod hosted;
 
 mod counts;
+mod measured;
 mod open;
 mod resource;
 mod watchers;
@@ -30,13 +31,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::counts::Counts;
+use crate::app::hosted::Shelves;
 use crate::app::hosted::resource_api;
+use crate::app::measured::Measured;
 use crate::app::open::Opened;
 use crate::app::open::door_of;
 use crate::app::open::open;
+use crate::app::watchers::Counting;
 use crate::app::watchers::KeyRing;
-use crate::app::watchers::KeySets;
 use crate::app::watchers::PartsOf;
+use crate::app::watchers::fetched_issuers;
 use crate::check::Gate;
 use crate::check::guard::Guard;
 use crate::clock::Clock;
@@ -68,6 +72,7 @@ use crate::ops::readiness::Readiness;
 use crate::ops::router;
 use crate::ops::user_series::UserSeries;
 use crate::secrets::random_bytes;
+use crate::store::Records;
 use crate::tasks::flush_usage::FlushError;
 use crate::tasks::flush_usage::FlushUsage;
 use crate::tasks::refresh_jwks;
@@ -179,7 +184,8 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let boot = loaded.boot.clone();
     let metrics = Arc::new(Metrics::new()?);
     let Opened { peppers, store, usage } = open(&boot, &clock)?;
-    let assertions = Arc::new(Assertions::load_or_create(&*store, &peppers, clock.now()).await?);
+    let records: Arc<dyn Records> = Arc::new(Measured::new(store.clone(), Arc::clone(&metrics), Arc::clone(&clock)));
+    let assertions = Arc::new(Assertions::load_or_create(&*records, &peppers, clock.now()).await?);
     let fetcher = Fetcher::new()?;
     // Bound before anything runs: a port that is taken must not cost a half-started process.
     let (check_endpoint, check_tls) = door_of(&boot.check, Protocol::Http2)?;
@@ -223,24 +229,30 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let (tasks, end, flush_end) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
     let (flush, flush_handle) = FlushUsage::new(Arc::clone(&usage), Arc::clone(&clock), boot.ledger_flush_interval);
     let flushing = tokio::spawn(flush.run(flush_end.clone()));
+    let tls: Vec<_> = [("check", &check_tls), ("ops", &ops_tls)].into_iter().filter_map(|(name, tls)| Some((name, tls.clone()?))).collect();
     let parts = PartsOf {
         reload: reload_status,
+        rules: Arc::clone(&rules),
         store: Arc::clone(&store),
         usage: Arc::clone(&usage),
         flush: Arc::clone(flush_handle.status()),
+        tokens: Arc::clone(&tokens),
+        assertions: Arc::clone(&assertions),
+        tls: tls.clone(),
         clock: Arc::clone(&clock),
     };
     let readiness = Arc::new(Readiness::starting(parts));
-    for tls in [&check_tls, &ops_tls].into_iter().flatten() {
-        tasks.spawn(Arc::clone(tls).watch(TLS_POLL, Arc::clone(&metrics), end.clone()));
+    for (_, tls) in tls {
+        tasks.spawn(tls.watch(TLS_POLL, Arc::clone(&metrics), end.clone()));
     }
+    let counting = Arc::new(Counting::new(Arc::clone(&metrics), Arc::clone(&rules), Arc::clone(&clock)));
     tasks.spawn(refresh_jwks::run(
         RefreshJwks {
             tokens,
             rules: Arc::clone(&rules),
             fetcher,
             clock: Arc::clone(&clock),
-            observer: Arc::new(KeySets(Arc::clone(&metrics), Arc::clone(&clock))),
+            observer: counting.clone(),
             seed: random_bytes().map(u64::from_ne_bytes).unwrap_or_default(),
         },
         end.clone(),
@@ -248,12 +260,12 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     tasks.spawn(rotate_keys::run(
         RotateKeys {
             assertions: Arc::clone(&assertions),
-            records: store.clone(),
+            records: Arc::clone(&records),
             peppers: Arc::clone(&peppers),
             clock: Arc::clone(&clock),
             rotate_every: rotate_keys::ROTATE_EVERY,
             look_every: rotate_keys::LOOK_EVERY,
-            observer: Arc::new(()),
+            observer: counting.clone(),
         },
         end.clone(),
     ));
@@ -270,7 +282,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     };
     let check = CheckServer::start(check_listener, check_tls, Arc::clone(&door), options).await;
     if let Some(control) = control {
-        let resource_api = resource_api(Opened { peppers, store, usage }, explainer, Arc::clone(&rules), clock);
+        let resource_api = resource_api(Shelves { records, peppers, usage, observer: counting }, explainer, Arc::clone(&rules), clock);
         tasks.spawn(control.serve(resource_api, end.clone().cancelled_owned()));
     }
     let access = Access {
@@ -309,6 +321,8 @@ fn after_reload(looked: &Looked, rules: &Rules, metrics: &Metrics) {
 
 fn tell_rules(rules: &Rules, metrics: &Metrics) {
     metrics.rules_changed(&rules.revision, rules.routes.iter().map(|route| &route.name), rules.usage_series_limit);
+    let issuers: Vec<_> = fetched_issuers(rules).map(|(name, _)| name).collect();
+    metrics.issuers_changed(issuers.iter());
 }
 
 impl Running {

@@ -17,6 +17,9 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::clock::SystemClock;
 use crate::config::load_watched;
+use crate::store::RecordKey;
+use crate::store::Write;
+use crate::store::embedded::Embedded;
 
 const SECRET: &str = "a shared secret of more than thirty-two bytes, for tests";
 
@@ -158,6 +161,42 @@ async fn a_key_of_the_resource_api_opens_the_gate_until_it_is_revoked() {
     assert!(stats.contains(r#""user":"bob","route":"orders","outcome":"allowed","count":1"#), "{stats}");
     assert_eq!(running.shutdown().await, Ended::Cleanly);
     assert!(!folder.path().join("control.sock").exists());
+}
+
+// battery: K21
+#[tokio::test]
+async fn readiness_detail_tells_every_part_and_corrupt_records_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_config(folder.path(), ROUTES);
+    assert_eq!(try_start(&path).await.unwrap().shutdown().await, Ended::Cleanly);
+    let store = Embedded::open(&folder.path().join("data"), Arc::new(SystemClock)).unwrap();
+    let put = Write::Put { key: RecordKey::key("0123456789Ab"), bytes: vec![0xff; 9], expires: None };
+    store.commit(Vec::new(), vec![put], SystemClock.now()).await.unwrap();
+    drop(store);
+    let fetched = "{ jwks_url: \"http://127.0.0.1:1/keys\" }";
+    let away =
+        format!("issuers:\n  - {{ name: away, issuer: away, audience: a, algorithms: [ES256], keys: {fetched}, claims: {{ user: sub }} }}");
+    std::fs::write(&path, std::fs::read_to_string(&path).unwrap().replace("issuers:", &away)).unwrap();
+
+    let running = try_start(&path).await.unwrap();
+    let (status, detail) = page(&running, "/readyz").await;
+    let detail: serde_json::Value = serde_json::from_str(&detail).unwrap();
+    let revision = running.door().rules.load().revision.to_string();
+    let expected = serde_json::json!({
+        "status": "ready",
+        "config_revision": revision,
+        "last_reload_error": null,
+        "restart_needed": [],
+        "store_error": "1 record cannot be read; what needs it is answered with 503",
+        "corrupt_records": ["key/0123456789Ab"],
+        "ledger_error": null,
+        "key_sets_missing": ["away"],
+    });
+    assert_eq!(detail, expected);
+    assert_eq!(status, 200, "one record in ruins is no reason to judge nobody");
+    assert!(page(&running, "/metrics").await.1.contains("tollgate_store_records{kind=\"corrupt\"} 1\n"));
+    assert_eq!(ask(&running, "/orders", Some(&token("orders:read"))).await, 0);
+    assert_eq!(running.shutdown().await, Ended::Cleanly);
 }
 
 /// Asks until it is so; a test that waits longer than this would wait for ever.

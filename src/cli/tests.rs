@@ -114,6 +114,7 @@ fn api(folder: &Path) -> Result<Router, String> {
         clock,
         last_used: Arc::new(NeverUsed),
         usage: Arc::new(Fixed),
+        observer: Arc::new(()),
     }))
 }
 

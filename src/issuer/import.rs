@@ -11,6 +11,8 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::issuer::IssuerState;
+use crate::issuer::events::KeyEvent;
+use crate::issuer::events::told;
 use crate::issuer::input::Fields;
 use crate::issuer::keys::ATTEMPTS;
 use crate::issuer::keys::Draft;
@@ -68,7 +70,7 @@ pub(in crate::issuer) async fn import(State(state): State<IssuerState>, headers:
     let accepted_at_the_gate = rules.imported_keys == ImportedKeys::Accepted;
     let mut report = Report { imported: Vec::new(), failed: Vec::new(), accepted_at_the_gate };
     for (index, entry) in entries.into_iter().enumerate() {
-        match import_one(&state, entry, &rules, now).await {
+        match told(&state, KeyEvent::Imported, import_one(&state, entry, &rules, now)).await {
             Ok(id) => report.imported.push(Imported { index, id: id.to_string() }),
             // Without a store the rest fails too; what was done before is said.
             Err(problem) => report.failed.push(Failed {

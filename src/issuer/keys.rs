@@ -14,6 +14,9 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::issuer::IssuerState;
+use crate::issuer::events::KeyEvent;
+use crate::issuer::events::tell;
+use crate::issuer::events::told;
 use crate::issuer::input::Fields;
 use crate::issuer::names;
 use crate::issuer::parameters::Parameters;
@@ -22,16 +25,15 @@ use crate::issuer::parameters::no_such_key;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::users;
-use crate::issuer::views::KEY_STATES;
 use crate::issuer::views::KeyView;
 use crate::issuer::views::PageView;
 use crate::issuer::views::Row;
 use crate::issuer::views::answer;
 use crate::issuer::views::check_revision;
-use crate::issuer::views::key_state;
 use crate::issuer::views::show_time;
 use crate::model::caller::Environment;
 use crate::model::caller::Subject;
+use crate::model::key::KEY_STATES;
 use crate::model::key::KeyId;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeySecret;
@@ -142,13 +144,17 @@ struct FileEntry<'a> {
 }
 
 pub(in crate::issuer) async fn create(State(state): State<IssuerState>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let mut fields = Fields::read(&headers, body).await?;
+    told(&state, KeyEvent::Created, create_one(&state, &headers, body)).await
+}
+
+async fn create_one(state: &IssuerState, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+    let mut fields = Fields::read(headers, body).await?;
     let now = state.clock.now();
     let rules = state.rules.load_full();
     let draft = Draft::read(&mut fields, &rules, now)?;
     fields.finish()?;
     for _attempt in 0..ATTEMPTS {
-        let owner = users::owner_of_new_key(&state, &draft, now).await?;
+        let owner = users::owner_of_new_key(state, &draft, now).await?;
         let (id, text) = mint(&rules, draft.environment)?;
         let place = RecordKey::key(id.as_str());
         let display = own_display(&rules, draft.environment, &id);
@@ -159,8 +165,8 @@ pub(in crate::issuer) async fn create(State(state): State<IssuerState>, headers:
         writes.push(Write::Put { key: place, bytes: encode_key(&record), expires: None });
         if state.records.commit(preconditions, writes, now).await? == Committed::Done {
             tracing::info!(key = %id, user = record.user.as_str(), scopes = %record.scopes, "key created");
-            let revision = revision_of(&state, &id).await;
-            let view = KeyView::new(&record, revision, &state, now);
+            let revision = revision_of(state, &id).await;
+            let view = KeyView::new(&record, revision, state, now);
             return Ok(answer(StatusCode::CREATED, revision, Issued { key: &text, view }));
         }
     }
@@ -180,7 +186,7 @@ pub(in crate::issuer) async fn list(State(state): State<IssuerState>, RawQuery(q
     let is_wanted = |record: &KeyRecord| {
         user.as_deref().is_none_or(|user| record.user.as_str() == user)
             && organization.as_deref().is_none_or(|organization| record.organization.as_deref() == Some(organization))
-            && wanted_state.is_none_or(|wanted| key_state(record, now) == wanted)
+            && wanted_state.is_none_or(|wanted| record.state_at(now) == wanted)
     };
     let is_filtered = user.is_some() || organization.is_some() || wanted_state.is_some();
     let mut data = Vec::new();
@@ -226,18 +232,31 @@ pub(in crate::issuer) async fn change(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let mut event = KeyEvent::Changed;
+    let changed = change_one(&state, id, &headers, body, &mut event).await;
+    tell(&state, event, &changed);
+    changed
+}
+
+async fn change_one(
+    state: &IssuerState,
+    id: Result<Path<String>, PathRejection>,
+    headers: &HeaderMap,
+    body: Body,
+    event: &mut KeyEvent,
+) -> Result<Response, Problem> {
     let id = key_id(id)?;
-    let mut fields = Fields::read(&headers, body).await?;
+    let mut fields = Fields::read(headers, body).await?;
     let now = state.clock.now();
     let rules = state.rules.load_full();
-    let (mut record, revision) = load(&state, &id).await?;
-    check_revision(&headers, revision)?;
+    let (mut record, revision) = load(state, &id).await?;
+    check_revision(headers, revision)?;
     refuse_revoked(&record)?;
     if let Some(name) = fields.optional("name", names::name, names::NAME)? {
         record.name = name;
     }
     if let Some(scopes) = fields.optional("scopes", names::scopes, names::SCOPES)? {
-        users::check_ceiling(&state, &record.user, &scopes, &fields).await?;
+        users::check_ceiling(state, &record.user, &scopes, &fields).await?;
         record.scopes = scopes;
     }
     names::tier(&mut fields, &rules)?.apply(&mut record.tier);
@@ -246,16 +265,21 @@ pub(in crate::issuer) async fn change(
     fields.change("not_before", names::instant, names::INSTANT)?.apply(&mut record.not_before);
     names::expiry(&mut fields, now)?.apply(&mut record.expires);
     if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
-        record.state = if active { KeyState::Active } else { KeyState::Disabled };
+        (record.state, *event) = match (active, record.state) {
+            (true, KeyState::Active) => (KeyState::Active, KeyEvent::Changed),
+            (true, KeyState::Disabled | KeyState::Revoked) => (KeyState::Active, KeyEvent::Enabled),
+            (false, KeyState::Disabled) => (KeyState::Disabled, KeyEvent::Changed),
+            (false, KeyState::Active | KeyState::Revoked) => (KeyState::Disabled, KeyEvent::Disabled),
+        };
     }
     if record.not_before.zip(record.expires).is_some_and(|(begin, end)| end <= begin) {
         return Err(fields.complaint("not_before", "must lie before the expiry"));
     }
     fields.finish()?;
-    replace(&state, &record, revision, Vec::new(), now).await?;
-    tracing::info!(key = %record.id, state = key_state(&record, now), scopes = %record.scopes, "key changed");
-    let revision = revision_of(&state, &record.id).await;
-    Ok(answer(StatusCode::OK, revision, KeyView::new(&record, revision, &state, now)))
+    replace(state, &record, revision, Vec::new(), now).await?;
+    tracing::info!(key = %record.id, state = record.state_at(now), scopes = %record.scopes, "key changed");
+    let revision = revision_of(state, &record.id).await;
+    Ok(answer(StatusCode::OK, revision, KeyView::new(&record, revision, state, now)))
 }
 
 /// Revoking stays: the record remains as a tombstone, and nothing makes it active again.
@@ -264,6 +288,10 @@ pub(in crate::issuer) async fn revoke(
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    told(&state, KeyEvent::Revoked, revoke_one(&state, id, &headers)).await
+}
+
+async fn revoke_one(state: &IssuerState, id: Result<Path<String>, PathRejection>, headers: &HeaderMap) -> Result<Response, Problem> {
     let id = key_id(id)?;
     let now = state.clock.now();
     for _attempt in 0..ATTEMPTS {
@@ -271,13 +299,13 @@ pub(in crate::issuer) async fn revoke(
         let stored = match state.records.get(&place).await {
             Ok(Some(stored)) => stored,
             Ok(None) => return Err(no_such_key()),
-            Err(StoreError::Corrupt { .. }) => return remove_unreadable(&state, &id, now).await,
+            Err(StoreError::Corrupt { .. }) => return remove_unreadable(state, &id, now).await,
             Err(error) => return Err(error.into()),
         };
         let Ok(mut record) = decode_key(&id, &stored.bytes) else {
-            return remove_unreadable(&state, &id, now).await;
+            return remove_unreadable(state, &id, now).await;
         };
-        check_revision(&headers, stored.version)?;
+        check_revision(headers, stored.version)?;
         if record.state != KeyState::Revoked {
             record.state = KeyState::Revoked;
             let write = Write::Put { key: place.clone(), bytes: encode_key(&record), expires: None };
@@ -287,8 +315,8 @@ pub(in crate::issuer) async fn revoke(
             }
             tracing::info!(key = %record.id, "key revoked");
         }
-        let revision = revision_of(&state, &record.id).await;
-        return Ok(answer(StatusCode::OK, revision, KeyView::new(&record, revision, &state, now)));
+        let revision = revision_of(state, &record.id).await;
+        return Ok(answer(StatusCode::OK, revision, KeyView::new(&record, revision, state, now)));
     }
     Err(Problem::changed_meanwhile())
 }

@@ -5,6 +5,7 @@
 //! other.
 
 pub mod control;
+pub mod events;
 pub mod explain;
 pub mod problem;
 pub mod usage;
@@ -33,6 +34,7 @@ use axum::routing::get;
 use axum::routing::post;
 
 use crate::clock::Clock;
+use crate::issuer::events::KeyObserver;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::usage::UsageRead;
@@ -54,6 +56,8 @@ pub struct IssuerState {
     pub clock: Arc<dyn Clock>,
     pub last_used: Arc<dyn LastUsed>,
     pub usage: Arc<dyn UsageRead>,
+    /// Hears of every request to change a key.
+    pub observer: Arc<dyn KeyObserver>,
 }
 
 /// Where it is known when a key was last used: the ledger's flush knows, and nothing is written per request.

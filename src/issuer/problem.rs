@@ -43,6 +43,20 @@ impl Code {
         }
     }
 
+    /// Whether it is our doing, and no refusal of what was asked.
+    pub const fn is_failure(self) -> bool {
+        match self {
+            Self::CorruptRecord | Self::Unavailable => true,
+            Self::InvalidRequest
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::Conflict
+            | Self::PreconditionFailed
+            | Self::PayloadTooLarge
+            | Self::UnsupportedMediaType => false,
+        }
+    }
+
     const fn status(self) -> StatusCode {
         match self {
             Self::InvalidRequest => StatusCode::BAD_REQUEST,

@@ -10,6 +10,8 @@ use axum::response::Response;
 use zeroize::Zeroizing;
 
 use crate::issuer::IssuerState;
+use crate::issuer::events::KeyEvent;
+use crate::issuer::events::told;
 use crate::issuer::input::Fields;
 use crate::issuer::keys::Issued;
 use crate::issuer::keys::load;
@@ -41,16 +43,25 @@ pub(in crate::issuer) async fn rotate(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    told(&state, KeyEvent::Rotated, rotate_one(&state, id, &headers, body)).await
+}
+
+async fn rotate_one(
+    state: &IssuerState,
+    id: Result<Path<String>, PathRejection>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     let id = key_id(id)?;
-    let mut fields = Fields::read(&headers, body).await?;
+    let mut fields = Fields::read(headers, body).await?;
     let now = state.clock.now();
     let read_grace = |value: &_| names::length(value).filter(|grace| grace.as_secs() <= GRACE_DAYS_MAX * 86_400);
     let expected = "must be from \"0s\" (the old secret ends now) to \"30d\"";
     let grace = fields.required("grace", read_grace, expected)?;
     let expires = names::expiry(&mut fields, now)?;
     fields.finish()?;
-    let (mut record, revision) = load(&state, &id).await?;
-    check_revision(&headers, revision)?;
+    let (mut record, revision) = load(state, &id).await?;
+    check_revision(headers, revision)?;
     refuse_revoked(&record)?;
     if record.id.as_str().len() != 12 {
         return Err(Problem::new(Code::Conflict, "a key with an id of this form cannot carry a new secret; create another one"));
@@ -77,9 +88,9 @@ pub(in crate::issuer) async fn rotate(
     }
     record.secrets = secrets;
     record.display = own_display(&rules, record.environment, &record.id);
-    replace(&state, &record, revision, writes, now).await?;
+    replace(state, &record, revision, writes, now).await?;
     tracing::info!(key = %record.id, grace_seconds = grace.as_secs(), "key rotated");
-    let revision = revision_of(&state, &record.id).await;
-    let view = KeyView::new(&record, revision, &state, now);
+    let revision = revision_of(state, &record.id).await;
+    let view = KeyView::new(&record, revision, state, now);
     Ok(answer(StatusCode::OK, revision, Issued { key: &text, view }))
 }

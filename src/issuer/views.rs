@@ -82,19 +82,6 @@ pub(in crate::issuer) enum Row<T> {
 }
 
 /// How a key stands at an instant.
-pub(in crate::issuer) fn key_state(record: &KeyRecord, now: Timestamp) -> &'static str {
-    match record.state {
-        KeyState::Revoked => "revoked",
-        KeyState::Disabled => "disabled",
-        KeyState::Active if record.expires.is_some_and(|expires| expires <= now) => "expired",
-        KeyState::Active if record.not_before.is_some_and(|begin| now < begin) => "scheduled",
-        KeyState::Active => "active",
-    }
-}
-
-/// Every state that [`key_state`] names.
-pub(in crate::issuer) const KEY_STATES: [&str; 5] = ["active", "disabled", "revoked", "expired", "scheduled"];
-
 impl KeyView {
     pub(in crate::issuer) fn new(record: &KeyRecord, revision: u64, state: &IssuerState, now: Timestamp) -> Self {
         let last_use = state.last_used.last_use(&record.id);
@@ -102,7 +89,7 @@ impl KeyView {
             id: record.id.to_string(),
             name: Arc::clone(&record.name),
             display: Arc::clone(&record.display),
-            state: key_state(record, now),
+            state: record.state_at(now),
             active: record.state == KeyState::Active,
             user: record.user.as_str().to_owned(),
             organization: record.organization.clone(),

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use quick_cache::sync::Cache;
 use serde::Serialize;
 
+use crate::jose::lookups::Lookups;
 use crate::jose::ring::Ring;
 use crate::jose::ring::RingError;
 use crate::model::caller::Caller;
@@ -38,6 +39,7 @@ pub struct Assertions {
     loaded: ArcSwap<Loaded>,
     /// By the SHA-256 of everything that an assertion says but its times.
     signed: Cache<[u8; 32], Arc<Signed>>,
+    lookups: Lookups,
 }
 
 struct Loaded {
@@ -110,8 +112,10 @@ impl Assertions {
         if let Some(signed) = self.signed.get(&key)
             && (signed.from..signed.until).contains(&now)
         {
+            self.lookups.hit();
             return Ok(Arc::clone(&signed.text));
         }
+        self.lookups.missed();
         let lifetime = assertion.lifetime.min(LIFETIME_MAX);
         let end = now.plus(lifetime);
         let expires = caller.expires.map_or(end, |credential| credential.min(end));
@@ -122,6 +126,11 @@ impl Assertions {
         let until = now.plus(expires.since(now) / 2);
         self.signed.insert(key, Arc::new(Signed { text: Arc::clone(&text), from: now, until }));
         Ok(text)
+    }
+
+    /// How often an assertion was signed already, for metrics.
+    pub fn lookups(&self) -> &Lookups {
+        &self.lookups
     }
 
     /// The JWK set for `/jwks`.
@@ -160,7 +169,7 @@ impl Assertions {
     }
 
     fn with(loaded: Loaded) -> Self {
-        Self { loaded: ArcSwap::from_pointee(loaded), signed: Cache::new(CACHE_CAPACITY) }
+        Self { loaded: ArcSwap::from_pointee(loaded), signed: Cache::new(CACHE_CAPACITY), lookups: Lookups::default() }
     }
 }
 

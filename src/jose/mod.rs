@@ -16,6 +16,7 @@ pub mod keys;
 mod vet;
 
 pub mod claims;
+pub mod lookups;
 pub mod tokens;
 
 pub mod assertions;

@@ -20,6 +20,7 @@ use crate::jose::json::Json;
 use crate::jose::json::read_object;
 use crate::jose::keys::KeySet;
 use crate::jose::keys::NoKey;
+use crate::jose::lookups::Lookups;
 use crate::model::claims::VerifiedClaims;
 use crate::model::rules::Issuer;
 use crate::model::rules::IssuerKeys;
@@ -33,6 +34,7 @@ pub struct Tokens {
     /// By URL.
     fetched: ArcSwap<HashMap<Arc<str>, Arc<Fetched>>>,
     wanted: Notify,
+    lookups: Lookups,
 }
 
 /// A token that was verified, and what that rested on.
@@ -61,7 +63,12 @@ pub enum Installed {
 impl Tokens {
     /// Remembers at most `capacity` tokens.
     pub fn new(capacity: usize) -> Self {
-        Self { verified: Cache::new(capacity), fetched: ArcSwap::from_pointee(HashMap::new()), wanted: Notify::new() }
+        Self {
+            verified: Cache::new(capacity),
+            fetched: ArcSwap::from_pointee(HashMap::new()),
+            wanted: Notify::new(),
+            lookups: Lookups::default(),
+        }
     }
 
     /// Whom the token proves, under these rules and at this instant.
@@ -77,9 +84,11 @@ impl Tokens {
         if let Some(known) = self.verified.get(&key)
             && self.still_rests(&known, rules)
         {
+            self.lookups.hit();
             judge_times(&known.claims, now)?;
             return Ok(Arc::clone(&known.claims));
         }
+        self.lookups.missed();
         let (claims, keys) = self.verify_anew(token, rules, now)?;
         let claims = Arc::new(claims);
         self.verified.insert(key, Arc::new(Verified { claims: Arc::clone(&claims), revision: Arc::clone(&rules.revision), keys }));
@@ -120,6 +129,11 @@ impl Tokens {
     /// How many tokens are remembered, for metrics.
     pub fn remembered(&self) -> usize {
         self.verified.len()
+    }
+
+    /// How often a shown token was a remembered one, for metrics.
+    pub fn lookups(&self) -> &Lookups {
+        &self.lookups
     }
 
     /// Waits until a `kid` was shown that some fetched set does not have.

@@ -97,6 +97,22 @@ pub struct KeyRecord {
     pub display: Arc<str>,
 }
 
+/// Every state that [`KeyRecord::state_at`] names.
+pub const KEY_STATES: [&str; 5] = ["active", "disabled", "revoked", "expired", "scheduled"];
+
+impl KeyRecord {
+    /// What the key is at this instant, in the word that people and metrics read.
+    pub fn state_at(&self, now: Timestamp) -> &'static str {
+        match self.state {
+            KeyState::Revoked => "revoked",
+            KeyState::Disabled => "disabled",
+            KeyState::Active if self.expires.is_some_and(|expires| expires <= now) => "expired",
+            KeyState::Active if self.not_before.is_some_and(|begin| now < begin) => "scheduled",
+            KeyState::Active => "active",
+        }
+    }
+}
+
 /// A local user, or one of a managed issuer. Its rights are the ceiling of every credential that acts for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserRecord {

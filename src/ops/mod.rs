@@ -99,7 +99,11 @@ async fn metrics(State(ops): State<Arc<Ops>>, Extension(peer): Extension<Peer>, 
     if !ops.access.admits(peer, &headers) {
         return refused();
     }
-    ops.readiness.measure(&ops.metrics);
+    // It looks at every key, and checks share these threads.
+    let (readiness, metrics) = (Arc::clone(&ops.readiness), Arc::clone(&ops.metrics));
+    if let Err(error) = tokio::task::spawn_blocking(move || readiness.measure(&metrics)).await {
+        tracing::error!(%error, "metrics that are read from their owners were not brought up to date");
+    }
     match ops.stats.user_totals().await {
         Ok(totals) => {
             let users = ops.series.write(&totals, &ops.metrics);

@@ -29,8 +29,12 @@ pub struct PartsReport {
     pub restart_needed: Vec<&'static str>,
     /// None: it answers.
     pub store_error: Option<String>,
+    /// The first of the records that cannot be read, as `family/id`; credentials that need them get 503, all others are served.
+    pub corrupt_records: Vec<String>,
     /// None: it counts. Without it nothing is let through, so it decides about readiness.
     pub ledger_error: Option<String>,
+    /// Issuers whose keys were never fetched; their tokens are answered with a fault until they are.
+    pub key_sets_missing: Vec<String>,
 }
 
 /// The process's stage and its parts.

@@ -39,6 +39,7 @@ pub struct FlushStatus {
 }
 
 impl FlushStatus {
+    /// Those that came through.
     pub fn flushes(&self) -> u64 {
         self.flushes.load(Ordering::Relaxed)
     }
@@ -140,9 +141,9 @@ impl FlushUsage {
         let flushed = tokio::task::spawn_blocking(move || usage.flush(thoroughness, now, elapsed))
             .await
             .map_err(|error| FlushError::Failed(error.to_string()))?;
-        self.status.flushes.fetch_add(1, Ordering::Relaxed);
         match flushed {
             Ok(flushed) => {
+                self.status.flushes.fetch_add(1, Ordering::Relaxed);
                 self.status.counters.fetch_add(flushed.counters, Ordering::Relaxed);
                 self.status.closed.fetch_add(flushed.closed, Ordering::Relaxed);
                 Ok(Ok(flushed))

@@ -94,8 +94,9 @@ impl DecisionLog {
     /// When the system refuses a thread.
     pub fn start(out: impl Write + Send + 'static, length: usize, metrics: &Metrics) -> std::io::Result<(Arc<Self>, Writer)> {
         let (queue, waiting) = sync_channel(length);
-        let thread = std::thread::Builder::new().name(String::from("decision-log")).spawn(move || write_all(out, &waiting))?;
         let dropped = metrics.log_events_dropped.with_label_values(&["decisions"]);
+        let lost = dropped.clone();
+        let thread = std::thread::Builder::new().name(String::from("decision-log")).spawn(move || write_all(out, &waiting, &lost))?;
         Ok((Arc::new(Self { queue, dropped, sampled: AtomicU64::new(0) }), Writer(thread)))
     }
 
@@ -137,7 +138,7 @@ pub fn clipped(text: &str) -> String {
     text.get(..end).unwrap_or_default().to_owned()
 }
 
-fn write_all(out: impl Write, waiting: &Receiver<Decision>) {
+fn write_all(out: impl Write, waiting: &Receiver<Decision>, lost: &IntCounter) {
     let mut out = std::io::BufWriter::with_capacity(64 * 1024, out);
     loop {
         let next = match waiting.try_recv() {
@@ -154,8 +155,9 @@ fn write_all(out: impl Write, waiting: &Receiver<Decision>) {
             return;
         };
         // A log that cannot be written is no reason to stop judging.
-        if serde_json::to_writer(&mut out, &decision).is_ok() {
-            let _ = out.write_all(b"\n");
+        let written = serde_json::to_writer(&mut out, &decision).map_err(std::io::Error::from).and_then(|()| out.write_all(b"\n"));
+        if written.is_err() {
+            lost.inc();
         }
     }
 }

@@ -1,8 +1,18 @@
 //! Every metric. Handles of what a check touches are resolved beforehand, so counting one is an atomic add; all other series are
 //! registered at zero as soon as their labels are known, so that a rate can be taken from the first event on.
+//!
+//! What its owner counts anyway (the caches, the ledger, the flushing, the reloads) is copied here when somebody scrapes; see `app`.
+//! Labels are closed lists, names of the config, or the revision: nothing that a client sends.
+//!
+//! There is no revision and no timestamp of a snapshot of the keys: the embedded engine shows a commit in memory before it is
+//! acknowledged, so what checks see is never older than what was stored.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -28,6 +38,9 @@ const CHECK_BUCKETS: [f64; 15] =
 /// Store operations reach to the disk or the network.
 const STORE_BUCKETS: [f64; 10] = [0.000_01, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0];
 
+/// How a fetch of a key set can end, as the metric calls it.
+const FETCH_OUTCOMES: [&str; 3] = ["changed", "unchanged", "failed"];
+
 /// A metric could not be made; only a mistake in this file can cause it.
 #[derive(Debug, thiserror::Error)]
 #[error("a metric cannot be registered: {0}")]
@@ -37,6 +50,8 @@ pub struct MetricsError(#[from] prometheus::Error);
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// The names of all that is registered, seen or not.
+    families: Vec<String>,
     checks: Vec<IntCounter>,
     durations: [Histogram; 3],
     pub checks_in_flight: IntGauge,
@@ -46,7 +61,7 @@ pub struct Metrics {
     pub panics: IntCounter,
     /// `stream`: decisions.
     pub log_events_dropped: IntCounterVec,
-    /// `listener`: check, ops, control.
+    /// `listener`: check, ops.
     pub connections: IntGaugeVec,
     pub connections_total: IntCounterVec,
     pub connections_refused: IntCounterVec,
@@ -55,31 +70,46 @@ pub struct Metrics {
     pub config_reloads: IntCounterVec,
     pub config_last_reload_successful: IntGauge,
     pub config_last_reload_success_timestamp: Gauge,
+    pub config_restart_needed: IntGauge,
     config_info: IntGaugeVec,
     /// `result`: success, failure.
     pub tls_reloads: IntCounterVec,
-    /// `cache`, and `result`: hit, miss, negative_hit.
+    /// `listener`.
+    pub tls_certificate_expiry_timestamp: GaugeVec,
+    /// `cache`: tokens, assertions; `result`: hit, miss. What is refused is remembered nowhere, so there is no negative hit.
     pub cache_requests: IntCounterVec,
-    /// `operation`, and `result`: success, failure.
+    /// `operation`: get, range, commit; `result`: success, refused, failure. Checks read memory and are no operations.
     pub store_operations: IntCounterVec,
     /// `operation`.
     pub store_operation_duration: HistogramVec,
     /// `kind`: key, user, corrupt.
     pub store_records: IntGaugeVec,
-    /// `event`: created, rotated, revoked, changed, imported; `result`: success, failure.
+    /// `state`: active, disabled, revoked, expired, scheduled.
+    pub keys: IntGaugeVec,
+    /// `event` and `result` as the resource API calls them. Keys expire by themselves, which is no event: see `keys`.
     pub key_events: IntCounterVec,
-    /// `issuer`, and `result`: success, failure.
-    pub key_set_fetches: IntCounterVec,
-    /// `issuer`.
-    pub key_set_last_success_timestamp: GaugeVec,
+    /// `issuer`: its name in the config; `outcome`: changed, unchanged, failed.
+    key_set_fetches: IntCounterVec,
+    /// `issuer`; zero: never.
+    key_set_last_success_timestamp: GaugeVec,
+    /// The issuers that have a timestamp.
+    key_set_issuers: Mutex<BTreeSet<Arc<str>>>,
+    /// `outcome`: rotated, adopted, failed.
+    pub signing_key_rotations: IntCounterVec,
     /// `result`: success, failure.
     pub usage_flushes: IntCounterVec,
     pub usage_unflushed_seconds: Gauge,
     pub ledger_slots: IntGauge,
     pub ledger_slots_used: IntGauge,
+    pub ledger_lines: IntGauge,
+    pub ledger_buckets: IntGauge,
     pub ledger_quarantined: IntGauge,
     pub ledger_growth_failures: IntCounter,
     pub ledger_overflowed: IntCounter,
+    pub ledger_saturated: IntCounter,
+    pub ledger_buckets_evicted: IntCounter,
+    pub ledger_clock_leaps: IntCounter,
+    pub ledger_raised: IntCounter,
     pub usage_series: IntGauge,
     pub usage_series_limit: IntGauge,
     pub usage_overflow_users: IntGauge,
@@ -92,35 +122,26 @@ impl Metrics {
     /// [`MetricsError`] when two metrics share a name: a mistake in this file.
     pub fn new() -> Result<Self, MetricsError> {
         let registry = Registry::new();
-        let maker = Maker { registry: &registry };
+        let maker = Maker { registry: &registry, families: RefCell::default() };
 
         let checks = maker.counters("checks_total", "Checks by decision and reason.", &["decision", "reason"])?;
         let checks = Reason::ALL
             .iter()
             .map(|reason| checks.get_metric_with_label_values(&[decision_label(reason.row().kind), reason.row().label]))
             .collect::<Result<Vec<_>, _>>()?;
-        let durations = HistogramVec::new(
-            HistogramOpts::new("tollgate_check_duration_seconds", "Time from the message to the answer.").buckets(CHECK_BUCKETS.to_vec()),
-            &["decision"],
-        )?;
-        registry.register(Box::new(durations.clone()))?;
+        let durations = maker.histograms("check_duration_seconds", "Time from the message to the answer.", "decision", &CHECK_BUCKETS)?;
         let durations = [
             durations.get_metric_with_label_values(&[decision_label(Kind::Allow)])?,
             durations.get_metric_with_label_values(&[decision_label(Kind::Denial)])?,
             durations.get_metric_with_label_values(&[decision_label(Kind::Fault)])?,
         ];
-        let store_operation_duration = HistogramVec::new(
-            HistogramOpts::new("tollgate_store_operation_duration_seconds", "Time of store operations.").buckets(STORE_BUCKETS.to_vec()),
-            &["operation"],
-        )?;
-        registry.register(Box::new(store_operation_duration.clone()))?;
-
-        let build_info = maker.gauges("build_info", "The program's version.", &["version"])?;
-        build_info.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?.set(1);
+        let build_info = maker.gauges("build_info", "The program's version, and the revision of its sources.", &["version", "revision"])?;
+        let revision = option_env!("TOLLGATE_REVISION").unwrap_or("unknown");
+        build_info.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION"), revision])?.set(1);
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
 
-        Ok(Self {
+        let mut metrics = Self {
             checks,
             durations,
             checks_in_flight: maker.gauge("checks_in_flight", "Checks being judged now.")?,
@@ -129,7 +150,7 @@ impl Metrics {
             panics: maker.counter("panics_total", "Panics in a handler; each became a denial.")?,
             log_events_dropped: maker.counters_at_zero(
                 "log_events_dropped_total",
-                "Log lines dropped because the reader of the log was slow.",
+                "Log lines lost: the reader of the log was slow, or the line could not be written.",
                 &["stream"],
                 &[&["decisions"]],
             )?,
@@ -151,6 +172,8 @@ impl Metrics {
                 .gauge("config_last_reload_successful", "1 when the newest config file is the one in force.")?,
             config_last_reload_success_timestamp: maker
                 .seconds("config_last_reload_success_timestamp_seconds", "When a config was last accepted.")?,
+            config_restart_needed: maker
+                .gauge("config_restart_needed", "1 when the config in force has settings that only a restart takes up.")?,
             config_info: maker.gauges("config_info", "The revision of the config in force.", &["revision"])?,
             tls_reloads: maker.counters_at_zero(
                 "tls_reloads_total",
@@ -158,16 +181,34 @@ impl Metrics {
                 &["result"],
                 &[&["success"], &["failure"]],
             )?,
+            tls_certificate_expiry_timestamp: maker.timestamps(
+                "tls_certificate_expiry_timestamp_seconds",
+                "When the certificate in force ends.",
+                &["listener"],
+            )?,
             cache_requests: maker.counters("cache_requests_total", "Cache look-ups.", &["cache", "result"])?,
             store_operations: maker.counters("store_operations_total", "Store operations.", &["operation", "result"])?,
-            store_operation_duration,
+            store_operation_duration: maker.histograms(
+                "store_operation_duration_seconds",
+                "Time of store operations, waiting included.",
+                "operation",
+                &STORE_BUCKETS,
+            )?,
             store_records: maker.gauges("store_records", "Records on the shelf; corrupt ones cannot be read.", &["kind"])?,
-            key_events: maker.counters("key_events_total", "Changes to API keys.", &["event", "result"])?,
-            key_set_fetches: maker.counters("key_set_fetches_total", "Fetches of issuers' key sets.", &["issuer", "result"])?,
+            keys: maker.gauges("keys", "API keys of the store and of the keys file.", &["state"])?,
+            key_events: maker.counters("key_events_total", "Requests to change API keys.", &["event", "result"])?,
+            key_set_fetches: maker.counters("key_set_fetches_total", "Fetches of issuers' key sets.", &["issuer", "outcome"])?,
             key_set_last_success_timestamp: maker.timestamps(
                 "key_set_last_success_timestamp_seconds",
-                "When an issuer's key set was last fetched.",
+                "When an issuer's key set was last fetched; 0 before the first time.",
                 &["issuer"],
+            )?,
+            key_set_issuers: Mutex::default(),
+            signing_key_rotations: maker.counters_at_zero(
+                "signing_key_rotations_total",
+                "Looks at our signing keys that changed them or failed.",
+                &["outcome"],
+                &[&["rotated"], &["adopted"], &["failed"]],
             )?,
             usage_flushes: maker.counters_at_zero(
                 "usage_flushes_total",
@@ -178,15 +219,29 @@ impl Metrics {
             usage_unflushed_seconds: maker.seconds("usage_unflushed_seconds", "Age of the oldest count that the history may lack.")?,
             ledger_slots: maker.gauge("ledger_slots", "Slots of the ledger's file.")?,
             ledger_slots_used: maker.gauge("ledger_slots_used", "Slots in use.")?,
+            ledger_lines: maker.gauge("ledger_lines", "Lines being counted now.")?,
+            ledger_buckets: maker.gauge("ledger_buckets", "Token buckets being kept.")?,
             ledger_quarantined: maker.gauge("ledger_quarantined", "Slots set aside as damaged.")?,
             ledger_growth_failures: maker.counter("ledger_growth_failures_total", "Attempts to make room that failed.")?,
             ledger_overflowed: maker
                 .counter("ledger_overflowed_total", "Counts that went to `other`: too many texts of one user in an hour.")?,
+            ledger_saturated: maker.counter("ledger_saturated_total", "Counts that met the greatest exact number.")?,
+            ledger_buckets_evicted: maker.counter("ledger_buckets_evicted_total", "Idle token buckets whose place was given to others.")?,
+            ledger_clock_leaps: maker.counter("ledger_clock_leaps_total", "Leaps of the clock that were not followed at once.")?,
+            ledger_raised: maker.counter("ledger_raised_total", "Counts that the ledger had lost and the history gave back.")?,
             usage_series: maker.gauge("usage_series", "Users that /metrics lists by name.")?,
             usage_series_limit: maker.gauge("usage_series_limit", "How many users /metrics lists by name at the most.")?,
             usage_overflow_users: maker.gauge("usage_overflow_users", "Users that /metrics counts together as __other__.")?,
-            registry,
-        })
+            families: Vec::new(),
+            registry: registry.clone(),
+        };
+        metrics.families = maker.families.into_inner();
+        Ok(metrics)
+    }
+
+    /// The names of all metrics of our own that the registry renders, whether they have a series yet or not.
+    pub fn families(&self) -> &[String] {
+        &self.families
     }
 
     /// One judged check.
@@ -230,6 +285,33 @@ impl Metrics {
         }
     }
 
+    /// The issuers of the rules whose keys come from a URL. Who went keeps its counts and loses its timestamp, or that would look
+    /// older and older.
+    pub fn issuers_changed<'a>(&self, names: impl Iterator<Item = &'a Arc<str>>) {
+        let names: BTreeSet<Arc<str>> = names.cloned().collect();
+        let mut known = self.key_set_issuers.lock().unwrap_or_else(PoisonError::into_inner);
+        for gone in known.difference(&names) {
+            let _ = self.key_set_last_success_timestamp.remove_label_values(&[gone]);
+        }
+        for name in &names {
+            for outcome in FETCH_OUTCOMES {
+                self.key_set_fetches.with_label_values(&[&**name, outcome]);
+            }
+            self.key_set_last_success_timestamp.with_label_values(&[&**name]);
+        }
+        *known = names;
+    }
+
+    /// One fetch of an issuer's key set; `at` when it succeeded.
+    pub fn key_set_fetched(&self, issuer: &str, outcome: &str, at: Option<f64>) {
+        self.key_set_fetches.with_label_values(&[issuer, outcome]).inc();
+        // Under the lock: an issuer that went meanwhile must not come back.
+        let known = self.key_set_issuers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = at.filter(|_| known.contains(issuer)) {
+            self.key_set_last_success_timestamp.with_label_values(&[issuer]).set(at);
+        }
+    }
+
     /// Prometheus' text format.
     pub fn render(&self) -> String {
         prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
@@ -256,11 +338,13 @@ pub const fn decision_label(kind: Kind) -> &'static str {
 
 struct Maker<'r> {
     registry: &'r Registry,
+    families: RefCell<Vec<String>>,
 }
 
 impl Maker<'_> {
     fn register<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C, prometheus::Error> {
         self.registry.register(Box::new(collector.clone()))?;
+        self.families.borrow_mut().extend(collector.desc().iter().map(|desc| desc.fq_name.clone()));
         Ok(collector)
     }
 
@@ -290,6 +374,10 @@ impl Maker<'_> {
 
     fn seconds(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
         self.register(Gauge::with_opts(options(name, help))?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, label: &str, buckets: &[f64]) -> Result<HistogramVec, prometheus::Error> {
+        self.register(HistogramVec::new(HistogramOpts::from(options(name, help)).buckets(buckets.to_vec()), &[label])?)
     }
 
     fn timestamps(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {

@@ -16,6 +16,9 @@
 //! | `envoy_kill` | `kill -9` under load, and the counts afterwards |
 //! | `bad_config` | every mistake in a config is named with its place; a config with every setting is good |
 //! | `direct_checks`, `direct_abuse` | the check listener without an Envoy between: what it judges, and peers without manners |
+//! | `observe_metrics` | every metric is fed and keeps to Prometheus' rules; no label comes from a client |
+//! | `observe_secrets` | no credential's text in a log, a metric or a page, whatever becomes of the check |
+//! | `observe_usage` | users' counts by shards, and `/stats` of one's own organisation |
 //! | `usage` | the ledger through `kill -9`, full disks, and files of the first release |
 //! | `tidy` | the arrows between the folders of `src/` |
 //! | `support` | what the tests stand on |
@@ -45,5 +48,8 @@ mod envoy_reva_limits;
 mod envoy_sources;
 mod envoy_spoofing;
 mod envoy_vanishing;
+mod observe_metrics;
+mod observe_secrets;
+mod observe_usage;
 mod tidy;
 mod usage;

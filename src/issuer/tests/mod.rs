@@ -143,6 +143,7 @@ impl Issuer {
             clock: clock.clone(),
             last_used: uses.clone(),
             usage: counts.clone(),
+            observer: Arc::new(()),
         };
         Self { router: router(state.clone()), facts: store, records, state, clock, uses, counts, _folder: folder }
     }

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::listen::Io;
+use crate::model::time::Timestamp;
 use crate::telemetry::Metrics;
 
 /// The files of one listener.
@@ -63,6 +66,8 @@ pub struct Tls {
     protocol: Protocol,
     config: ArcSwap<ServerConfig>,
     fingerprint: Mutex<Vec<u8>>,
+    /// Unix seconds at which the leaf ends; zero where it does not say so in a form that can be read.
+    expires: AtomicU64,
 }
 
 impl Tls {
@@ -73,7 +78,8 @@ impl Tls {
     pub fn load(files: TlsFiles, protocol: Protocol) -> Result<Self, TlsError> {
         let contents = Contents::read(&files)?;
         let config = ArcSwap::from_pointee(contents.compile(&files, protocol)?);
-        Ok(Self { config, fingerprint: Mutex::new(contents.fingerprint()), files, protocol })
+        let expires = AtomicU64::new(contents.expires(&files)?);
+        Ok(Self { config, fingerprint: Mutex::new(contents.fingerprint()), expires, files, protocol })
     }
 
     /// Takes new contents of the files; true when they had changed. On failure the old ones stay in force.
@@ -87,9 +93,17 @@ impl Tls {
         if *known == fingerprint {
             return Ok(false);
         }
+        let expires = contents.expires(&self.files)?;
         self.config.store(Arc::new(contents.compile(&self.files, self.protocol)?));
+        self.expires.store(expires, Ordering::Relaxed);
         *known = fingerprint;
         Ok(true)
+    }
+
+    /// When the certificate in force ends, for metrics.
+    pub fn expires(&self) -> Option<Timestamp> {
+        let seconds = self.expires.load(Ordering::Relaxed);
+        (seconds > 0).then(|| Timestamp::from_unix_seconds(seconds))
     }
 
     /// Looks at the files every `interval`.
@@ -150,6 +164,12 @@ impl Contents {
         let parts = [Some(&self.certificate), Some(&self.key), self.client_authorities.as_ref()];
         let digests = parts.into_iter().flatten().flat_map(|part| digest(&SHA256, part).as_ref().to_vec());
         digests.collect()
+    }
+
+    fn expires(&self, files: &TlsFiles) -> Result<u64, TlsError> {
+        let chain = certificates(&self.certificate, &files.certificate)?;
+        let leaf = chain.first().and_then(|leaf| x509_parser::parse_x509_certificate(leaf).ok());
+        Ok(leaf.and_then(|(_, leaf)| u64::try_from(leaf.validity().not_after.timestamp()).ok()).unwrap_or_default())
     }
 
     fn compile(&self, files: &TlsFiles, protocol: Protocol) -> Result<ServerConfig, TlsError> {

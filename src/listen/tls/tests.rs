@@ -89,15 +89,33 @@ async fn a_renewed_certificate_is_served_without_a_restart_and_a_broken_one_is_n
     let tls = Tls::load(files.clone(), Protocol::Http2).unwrap();
     assert!(!tls.reload().unwrap(), "nothing had changed");
     assert!(connect(&tls, &old.pem, None).await.is_ok());
+    let ends = tls.expires();
 
     fs::write(&files.key, "half a file").unwrap();
     assert!(matches!(tls.reload(), Err(TlsError::NotPem { .. })));
     assert!(connect(&tls, &old.pem, None).await.is_ok(), "the old certificate must stay in force");
+    assert_eq!(tls.expires(), ends);
 
     write_leaf(folder.path(), &new.leaf("tollgate.internal"));
     assert!(tls.reload().unwrap());
     assert!(connect(&tls, &new.pem, None).await.is_ok());
     assert!(connect(&tls, &old.pem, None).await.is_err());
+}
+
+#[test]
+fn the_end_of_the_certificate_in_force_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let leaf_until = |year| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![String::from("tollgate.internal")]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 3, 4);
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    let tls = Tls::load(write_leaf(folder.path(), &leaf_until(2045)), Protocol::Http1).unwrap();
+    assert_eq!(tls.expires(), Some(Timestamp::from_unix_seconds(2_372_198_400)));
+    write_leaf(folder.path(), &leaf_until(2055));
+    assert!(tls.reload().unwrap());
+    assert_eq!(tls.expires(), Some(Timestamp::from_unix_seconds(2_687_731_200)), "from 2050 on it is written in another form");
 }
 
 // battery: G14

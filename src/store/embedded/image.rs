@@ -1,8 +1,13 @@
 //! What a check may ask for, decoded in memory. Readers take no lock; the writer replaces one entry at a time.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 
 use papaya::Equivalent;
 use papaya::HashMap;
@@ -26,6 +31,8 @@ pub(super) struct Image {
     keys: HashMap<Arc<str>, Entry<KeyRecord>>,
     users: HashMap<UserPlace, Entry<UserRecord>>,
     digests: HashMap<[u8; 32], Entry<str>>,
+    /// The places of the records that cannot be read. The writer alone changes it, and no check looks at it.
+    corrupt: Mutex<BTreeSet<RecordKey>>,
 }
 
 /// A record, or why it cannot be read: the damage stays with this one record.
@@ -79,28 +86,57 @@ impl Image {
     }
 
     pub(super) fn counts(&self) -> Counts {
-        let corrupt_keys = self.keys.pin().values().filter(|entry| entry.record.is_err()).count();
-        let corrupt_users = self.users.pin().values().filter(|entry| entry.record.is_err()).count();
-        let corrupt_digests = self.digests.pin().values().filter(|entry| entry.record.is_err()).count();
-        Counts { keys: self.keys.len(), users: self.users.len(), corrupt: corrupt_keys + corrupt_users + corrupt_digests }
+        Counts { keys: self.keys.len(), users: self.users.len(), corrupt: self.corrupt().len() }
+    }
+
+    /// The first of the records that cannot be read, by their places.
+    pub(super) fn corrupt_places(&self, most: usize) -> Vec<String> {
+        self.corrupt().iter().take(most).map(|key| format!("{}/{}", key.family.as_str(), key.id)).collect()
+    }
+
+    /// How many keys are in which state. Looks at every key: not for the request path.
+    pub(super) fn key_states(&self, now: Timestamp) -> BTreeMap<&'static str, u64> {
+        let mut states = BTreeMap::new();
+        for record in self.keys.pin().values().filter_map(|entry| entry.record.as_ref().ok()) {
+            *states.entry(record.state_at(now)).or_default() += 1;
+        }
+        states
+    }
+
+    fn corrupt(&self) -> MutexGuard<'_, BTreeSet<RecordKey>> {
+        self.corrupt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes whether the record at this place can be read; says once, when it is loaded or written, that it cannot.
+    fn told<T>(&self, key: &RecordKey, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &outcome {
+            Ok(_) => {
+                self.corrupt().remove(key);
+            }
+            Err(error) => {
+                tracing::error!(%error, "a stored record cannot be read; requests that need it are answered with 503");
+                self.corrupt().insert(key.clone());
+            }
+        }
+        outcome
     }
 
     /// Shows a record as it now lies in the file; `bytes` are empty where its checksum does not hold.
     pub(super) fn put(&self, key: &RecordKey, bytes: &[u8], expires: Option<Timestamp>) {
         match key.family {
             Family::Key => {
-                let record = told(decode_key(&key.id, bytes).map(Arc::new));
+                let record = self.told(key, decode_key(&key.id, bytes).map(Arc::new));
                 self.keys.pin().insert(Arc::from(key.id.as_str()), Entry { record, expires });
             }
             Family::User => {
                 if let Some(place) = user_place(&key.id) {
-                    let record = told(decode_user(&key.id, bytes).map(Arc::new));
+                    let record = self.told(key, decode_user(&key.id, bytes).map(Arc::new));
                     self.users.pin().insert(place, Entry { record, expires });
                 }
             }
             Family::Digest => {
                 if let Some(digest) = read_hex(&key.id) {
-                    let record = told(decode_digest_owner(&key.id, bytes).map(|owner| Arc::from(owner.as_str())));
+                    let record = self.told(key, decode_digest_owner(&key.id, bytes).map(|owner| Arc::from(owner.as_str())));
                     self.digests.pin().insert(digest, Entry { record, expires });
                 }
             }
@@ -109,6 +145,7 @@ impl Image {
     }
 
     pub(super) fn remove(&self, key: &RecordKey) {
+        self.corrupt().remove(key);
         match key.family {
             Family::Key => {
                 self.keys.pin().remove(key.id.as_str());
@@ -129,6 +166,7 @@ impl Image {
 
     /// Forgets whatever is not among `present`. Never empties the image first: a check in between would miss a good key.
     pub(super) fn keep_only(&self, present: &HashSet<RecordKey>) {
+        self.corrupt().retain(|key| present.contains(key));
         self.keys.pin().retain(|id, _entry| present.contains(&RecordKey::key(id)));
         self.users.pin().retain(|place, _entry| present.contains(&RecordKey::user(&place.source, &place.subject)));
         self.digests.pin().retain(|digest, _entry| present.contains(&RecordKey::digest(digest)));
@@ -137,12 +175,4 @@ impl Image {
 
 fn user_place(id: &str) -> Option<UserPlace> {
     id.split_once(':').map(|(source, subject)| UserPlace { source: Arc::from(source), subject: Arc::from(subject) })
-}
-
-/// Says once, when it is loaded or written, that a record cannot be read.
-fn told<T>(outcome: Result<T, StoreError>) -> Result<T, StoreError> {
-    if let Err(error) = &outcome {
-        tracing::error!(%error, "a stored record cannot be read; requests that need it are answered with 503");
-    }
-    outcome
 }

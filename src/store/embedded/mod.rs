@@ -8,6 +8,7 @@ mod file;
 mod image;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,6 +84,16 @@ impl Embedded {
     /// How many key and user records are held, and how many records cannot be read.
     pub fn counts(&self) -> Counts {
         self.shelf.image().counts()
+    }
+
+    /// The places (`family/id`) of at most so many records that cannot be read.
+    pub fn corrupt_places(&self, most: usize) -> Vec<String> {
+        self.shelf.image().corrupt_places(most)
+    }
+
+    /// How many keys are in which of the model's states. Looks at every key: not for the request path.
+    pub fn key_states(&self, now: Timestamp) -> BTreeMap<&'static str, u64> {
+        self.shelf.image().key_states(now)
     }
 }
 

@@ -203,9 +203,15 @@ async fn a_record_whose_checksum_fails_is_corrupt_and_alone() {
     assert!(matches!(store.get(&RecordKey::key("k1")).await, Err(StoreError::Corrupt { .. })));
     assert!(store.key("k0").await.unwrap().is_some() && store.key("k2").await.unwrap().is_some());
     assert_eq!(store.range(Family::Key, None, 10).await.unwrap().records.len(), 3);
-    assert_eq!(store.counts().corrupt, 1);
+    assert_eq!((store.counts().corrupt, store.corrupt_places(9)), (1, vec!["key/k1".to_owned()]));
     commit(&store, put("k1")).await.unwrap();
     assert!(store.key("k1").await.unwrap().is_some());
+    assert_eq!(store.counts().corrupt, 0);
+    let undecodable = |id: &str| Write::Put { key: RecordKey::user("local", id), bytes: vec![0xff], expires: None };
+    store.commit(Vec::new(), vec![undecodable("a"), undecodable("b")], START).await.unwrap();
+    assert_eq!(store.corrupt_places(1), ["user/local:a"]);
+    store.commit(Vec::new(), vec![Write::Remove(RecordKey::user("local", "a"))], START).await.unwrap();
+    assert_eq!(store.corrupt_places(9), ["user/local:b"]);
 }
 
 #[tokio::test]

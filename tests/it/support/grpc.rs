@@ -1,5 +1,6 @@
 //! Checks asked directly, without an Envoy between.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use envoy_types::pb::envoy::config::core::v3::HeaderMap;
@@ -16,7 +17,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tonic::Status;
+use tonic::transport::Certificate;
 use tonic::transport::Channel;
+use tonic::transport::ClientTlsConfig;
 use tonic::transport::Endpoint;
 
 use crate::support::tollgate::CheckAt;
@@ -38,6 +41,15 @@ impl Checker {
             }
         });
         Self { runtime, channel: channel.expect("the check listener takes connections") }
+    }
+
+    /// Over TLS, to a server that shows this certificate for `localhost`.
+    pub fn connect_tls(address: SocketAddr, certificate: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(certificate)).domain_name("localhost");
+        let endpoint = Endpoint::from_shared(format!("https://{address}")).expect("an address").tls_config(tls).expect("a certificate");
+        let channel = runtime.block_on(endpoint.connect()).expect("the check listener takes connections");
+        Self { runtime, channel }
     }
 
     /// # Errors

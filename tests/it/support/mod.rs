@@ -8,6 +8,7 @@ pub mod http1;
 pub mod http2;
 pub mod jwt;
 pub mod load;
+pub mod node;
 pub mod ports;
 pub mod process;
 pub mod scenario;
