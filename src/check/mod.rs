@@ -142,7 +142,8 @@ async fn walk<'r>(
     let permit = seen.pass(Room::Authorise, authorise(caller, &found), |permit| permit.reason().row().label.to_owned())?;
     let pinned = seen.pass(Room::PinVersion, pin_version(request, &found, permit.caller(), rules), tell::pinned)?;
     let questions = questions(&permit, client, rules);
-    let prepared = seen.pass(Room::Prepare, prepare(permit, pinned, &shown, rules, &gate.assertions, now), tell::prepared)?;
+    let prepared = prepare(permit, pinned, &shown, &request.headers, rules, &gate.assertions, now);
+    let prepared = seen.pass(Room::Prepare, prepared, tell::prepared)?;
     let admission = take_limits(&questions, gate, rules, seen, now).await?;
     let usage = meter::meter(&prepared, &seen.label, now);
     let counted = meter::count(&usage, &*gate.ledger);

@@ -19,6 +19,17 @@ fn spellings(name: &str) -> Vec<String> {
     vec![name.to_owned(), name.to_uppercase(), capitals.join("-")]
 }
 
+/// Other names that servers of the CGI kind read as the real one.
+fn look_alikes(name: &str) -> Vec<String> {
+    if !name.contains('-') {
+        return Vec::new();
+    }
+    let mixed = [name.replacen('-', "_", 1), name.replace("-id", "_id")];
+    let mut all = vec![name.replace('-', "_"), name.replace('-', "_").to_uppercase()];
+    all.extend(mixed.into_iter().filter(|spelling| spelling != name));
+    all
+}
+
 fn start(listener: Listener) -> Scenario {
     // The forgeries are many, and none of these tests is about limits.
     let generous = "pro: { requests_per_minute: 6000000, burst: 1000000 }";
@@ -82,6 +93,25 @@ fn forged_identity_headers_never_reach_the_upstream() {
                     twice.push((&spelling, "mallory,mallory"));
                     assert_unforged(&scenario.client().get(target, &twice), known, &format!("{listener:?} {target} {spelling} thrice"));
                 }
+            }
+        }
+    }
+}
+
+// battery: H2
+#[test]
+fn without_a_defence_of_envoys_no_look_alike_reaches_the_upstream() {
+    let scenario = start(Listener::Careless);
+    let authorization = format!("Bearer {}", scenario.key("alice", "pro", &[]));
+    let cases = [("/public/ping", None), ("/optional", None), ("/optional", Some(&authorization)), ("/required", Some(&authorization))];
+    for (target, credential) in cases {
+        for name in IDENTITY_HEADERS {
+            for spelling in look_alikes(name) {
+                let mut headers = vec![(spelling.as_str(), "mallory")];
+                headers.extend(credential.map(|value| ("authorization", value.as_str())));
+                let reply = scenario.client().get(target, &headers);
+                assert_eq!(reply.status, 200, "{target} {spelling}: {}", reply.text());
+                assert!(!reply.text().contains("mallory"), "{target} {spelling}: {}", reply.text());
             }
         }
     }
