@@ -205,7 +205,8 @@ async fn find_token_facts(claims: &VerifiedClaims, gate: &Gate, rules: &Rules) -
     let mut facts = FoundFacts::NONE;
     let Some(issuer) = rules.issuers.get(claims.issuer) else { return facts };
     if let (TokenId::NamesKey, Some(id)) = (issuer.token_id, &claims.token_id) {
-        facts.key = if names_a_key(id) { find_key(id, gate, rules).await } else { KeyFact::FromStore(Ok(None)) };
+        let key = if names_a_key(id) { find_key(id, gate, rules).await } else { KeyFact::FromStore(Ok(None)) };
+        facts = if issuer.managed == Managed::No { with_owner(key, gate, rules).await } else { FoundFacts { key, ..facts } };
     }
     if issuer.managed == Managed::Yes {
         facts.user = UserFact::FromStore(gate.facts.user(issuer.source.name.as_str(), claims.subject.as_str()).await);

@@ -96,7 +96,7 @@ fn a_token_that_names_a_key_is_ruled_by_its_record() {
         let caller = ended.unwrap().prepared().caller().unwrap();
         assert_eq!(caller.key.as_ref().unwrap().as_str(), LIVE_ID);
         assert_eq!(caller.scopes, scopes("conversations:read"));
-        assert_eq!(trace.asked, [format!("key {LIVE_ID}")]);
+        assert_eq!(trace.asked, [format!("key {LIVE_ID}"), "user local alice".to_owned()]);
         assert_eq!(trace.lines, [format!("micro:alice {LIVE_ID} house allowed 2")]);
     });
     house(None).walk(&request, |ended, _| assert_eq!(reason_of(ended), Reason::UnknownKey));
