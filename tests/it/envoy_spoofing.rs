@@ -172,6 +172,26 @@ fn with_tollgate_away_under_failure_mode_allow_nothing_forged_passes() {
     }
 }
 
+/// Envoy can be told to show Tollgate the body, and then a caller decides how long the message is.
+#[test]
+fn under_failure_mode_allow_a_long_body_does_not_open_the_gate() {
+    let scenario = Plan::of("quickstart")
+        .envoy_with("failure_mode_allow: false", "failure_mode_allow: true")
+        .envoy_with(
+            "encode_raw_headers: true",
+            "encode_raw_headers: true\n                      with_request_body: { max_request_bytes: 4194304 }",
+        )
+        .envoy_with("per_connection_buffer_limit_bytes: 32768", "per_connection_buffer_limit_bytes: 8388608")
+        .start();
+    for length in [300_000, 3_000_000] {
+        let head = format!("POST /api/v1/knowledge HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+        let reply = scenario.client().raw(&[head.as_bytes(), &vec![b'x'; length]].concat());
+        assert_eq!(reply.status, 400, "{length}: {}", reply.text());
+    }
+    assert_eq!(scenario.upstream.count(), 0);
+    assert_eq!(scenario.envoy.statistic("http.public.ext_authz.tollgate.failure_mode_allowed"), 0);
+}
+
 /// Nothing that a caller can send brings about a fault, which fail-open would turn into an allow.
 #[test]
 fn under_failure_mode_allow_no_input_of_a_caller_opens_the_gate() {
