@@ -96,6 +96,16 @@ async fn page(running: &Running, target: &str) -> (u16, String) {
 }
 
 #[tokio::test]
+async fn nothing_is_ever_keyed_with_an_empty_pepper() {
+    let folder = tempfile::tempdir().unwrap();
+    let (loaded, _watched) = load_watched(&write_config(folder.path(), ROUTES));
+    let mut loaded = loaded.unwrap();
+    loaded.boot.peppers = crate::config::boot::Peppers::Given(Vec::new());
+    let started = start(Start { loaded, watch: None, clock: Arc::new(SystemClock), decisions: Box::new(std::io::sink()) }).await;
+    assert!(matches!(started, Err(AppError::NoPeppers)));
+}
+
+#[tokio::test]
 async fn what_was_counted_outlives_an_orderly_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = write_config(folder.path(), ROUTES);
