@@ -126,6 +126,8 @@ pub enum AppError {
     Metrics(#[from] MetricsError),
     #[error(transparent)]
     Peppers(#[from] crate::secrets::PepperFileError),
+    #[error("the config's list of peppers is empty; name at least one, or leave `peppers` out to have one made")]
+    NoPeppers,
     #[error("the folder {} cannot be made: {source}", path.display())]
     Folder { path: PathBuf, source: std::io::Error },
     #[error(transparent)]

@@ -37,7 +37,7 @@ pub(super) fn open(boot: &Boot, clock: &Arc<dyn Clock>) -> Result<Opened, AppErr
     }
     let peppers = Arc::new(match &boot.peppers {
         boot::Peppers::Generated => Peppers::load_or_create(&boot.store_path)?,
-        boot::Peppers::Given(given) => peppers_of(given),
+        boot::Peppers::Given(given) => peppers_of(given).ok_or(AppError::NoPeppers)?,
     });
     let store = Arc::new(Embedded::open(&boot.store_path, Arc::clone(clock))?);
     let now = clock.now();
@@ -58,13 +58,11 @@ pub(super) fn load_tls(tls: &boot::Tls, protocol: Protocol) -> Result<Arc<Tls>, 
     Tls::load(files, protocol).map(Arc::new)
 }
 
-fn peppers_of(given: &[boot::PepperSecret]) -> Peppers {
+/// None where none is given: an empty pepper would key every hash with what everybody knows.
+fn peppers_of(given: &[boot::PepperSecret]) -> Option<Peppers> {
     let mut all = given.iter().map(|pepper| Pepper { id: Arc::clone(&pepper.id), secret: pepper.secret.expose().to_vec().into() });
-    match all.next() {
-        Some(current) => Peppers::new(current, all.collect()),
-        // The config gives at least one; without any, nothing that is stored opens.
-        None => Peppers::new(Pepper { id: Arc::from("none"), secret: Vec::new().into() }, Vec::new()),
-    }
+    let current = all.next()?;
+    Some(Peppers::new(current, all.collect()))
 }
 
 /// Only we read what lies there.

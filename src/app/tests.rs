@@ -99,6 +99,40 @@ async fn page(running: &Running, target: &str) -> (u16, String) {
 }
 
 #[tokio::test]
+async fn an_explanation_shows_no_assertion_that_an_upstream_would_believe() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_config(folder.path(), ROUTES);
+    let rules = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("upstream_assertion: {{ issuer: gate, audience: inside }}\n{rules}")).unwrap();
+    let router = hosted::host(load_watched(&path).0.unwrap(), Arc::new(SystemClock)).await.unwrap();
+    let bearer = format!("Bearer {}", token("orders:read"));
+    let question = serde_json::json!({
+        "method": "GET", "host": "api.example.com", "target": "/orders", "headers": [["authorization", bearer]],
+    });
+    let request = ::http::Request::post("/v1/explain")
+        .header("content-type", "application/json")
+        .body(axum::body::Body::from(question.to_string()))
+        .unwrap();
+    let response: axum::response::Response = tower::ServiceExt::oneshot(router, request).await.unwrap();
+    let body = axum::body::to_bytes(response.into_body(), 64 * 1024).await.unwrap();
+    let explained: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(explained["decision"], "allow", "{explained}");
+    let sets = explained["sets"].as_array().unwrap();
+    assert!(sets.contains(&serde_json::json!(["x-tollgate-assertion", "(signed)"])), "{explained}");
+    assert!(!String::from_utf8_lossy(&body).contains("eyJ"), "{explained}");
+}
+
+#[tokio::test]
+async fn nothing_is_ever_keyed_with_an_empty_pepper() {
+    let folder = tempfile::tempdir().unwrap();
+    let (loaded, _watched) = load_watched(&write_config(folder.path(), ROUTES));
+    let mut loaded = loaded.unwrap();
+    loaded.boot.peppers = crate::config::boot::Peppers::Given(Vec::new());
+    let started = start(Start { loaded, watch: None, clock: Arc::new(SystemClock), decisions: Box::new(std::io::sink()) }).await;
+    assert!(matches!(started, Err(AppError::NoPeppers)));
+}
+
+#[tokio::test]
 async fn what_was_counted_outlives_an_orderly_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = write_config(folder.path(), ROUTES);

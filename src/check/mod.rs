@@ -142,7 +142,8 @@ async fn walk<'r>(
     let permit = seen.pass(Room::Authorise, authorise(caller, &found), |permit| permit.reason().row().label.to_owned())?;
     let pinned = seen.pass(Room::PinVersion, pin_version(request, &found, permit.caller(), rules), tell::pinned)?;
     let questions = questions(&permit, client, rules);
-    let prepared = seen.pass(Room::Prepare, prepare(permit, pinned, &shown, rules, &gate.assertions, now), tell::prepared)?;
+    let prepared = prepare(permit, pinned, &shown, &request.headers, rules, &gate.assertions, now);
+    let prepared = seen.pass(Room::Prepare, prepared, tell::prepared)?;
     let admission = take_limits(&questions, gate, rules, seen, now).await?;
     let usage = meter::meter(&prepared, &seen.label, now);
     let counted = meter::count(&usage, &*gate.ledger);
@@ -204,7 +205,8 @@ async fn find_token_facts(claims: &VerifiedClaims, gate: &Gate, rules: &Rules) -
     let mut facts = FoundFacts::NONE;
     let Some(issuer) = rules.issuers.get(claims.issuer) else { return facts };
     if let (TokenId::NamesKey, Some(id)) = (issuer.token_id, &claims.token_id) {
-        facts.key = if names_a_key(id) { find_key(id, gate, rules).await } else { KeyFact::FromStore(Ok(None)) };
+        let key = if names_a_key(id) { find_key(id, gate, rules).await } else { KeyFact::FromStore(Ok(None)) };
+        facts = if issuer.managed == Managed::No { with_owner(key, gate, rules).await } else { FoundFacts { key, ..facts } };
     }
     if issuer.managed == Managed::Yes {
         facts.user = UserFact::FromStore(gate.facts.user(issuer.source.name.as_str(), claims.subject.as_str()).await);

@@ -13,6 +13,7 @@ use crate::check::reasons::Reason;
 use crate::check::take_credential::Shown;
 use crate::jose::Assertions;
 use crate::model::caller::Caller;
+use crate::model::request::Headers;
 use crate::model::route::Auth;
 use crate::model::route::CredentialUpstream;
 use crate::model::route::Route;
@@ -20,6 +21,7 @@ use crate::model::rules::Assertion;
 use crate::model::rules::IdentityPart;
 use crate::model::rules::IdentityValue;
 use crate::model::rules::Rules;
+use crate::model::rules::looks_like;
 use crate::model::time::Timestamp;
 
 /// The longest identity header, in bytes.
@@ -92,6 +94,7 @@ pub fn prepare<'r>(
     permit: Permit<'r>,
     pinned: Pinned,
     shown: &Shown<'_>,
+    headers: &Headers<'_>,
     rules: &'r Rules,
     assertions: &Assertions,
     now: Timestamp,
@@ -103,13 +106,14 @@ pub fn prepare<'r>(
         },
         (Some(_), None) | (None, _) => None,
     };
-    compose(permit, pinned, shown, rules, signed.as_deref())
+    compose(permit, pinned, shown, headers, rules, signed.as_deref())
 }
 
 fn compose<'r>(
     permit: Permit<'r>,
     pinned: Pinned,
     shown: &Shown<'_>,
+    headers: &Headers<'_>,
     rules: &'r Rules,
     signed: Option<&str>,
 ) -> Result<Prepared<'r>, Denial> {
@@ -141,6 +145,12 @@ fn compose<'r>(
             }
         }
         CredentialUpstream::Kept => {}
+    }
+    let of_identity = rules.identity_headers.iter().map(|header| (&header.name, &header.look_alike));
+    for (name, look_alike) in of_identity.chain(rules.assertion.iter().map(|assertion| (&assertion.header, &assertion.look_alike))) {
+        if let Some(look_alike) = look_alike {
+            edits.remove_look_alikes(name, look_alike, headers);
+        }
     }
     Ok(Prepared {
         reason,
@@ -174,6 +184,17 @@ impl<'r> Edits<'r> {
         let known = self.set.iter().map(|(name, _)| name).chain(&self.remove).any(|known| known.eq_ignore_ascii_case(name));
         if !known {
             self.remove.push(Arc::clone(name));
+        }
+    }
+
+    /// What an upstream could take for the header of this name. The usual spelling goes whether or not it was seen, because Envoy can be
+    /// told not to show us a header; mixed ones go where they came.
+    fn remove_look_alikes(&mut self, name: &Arc<str>, look_alike: &Arc<str>, headers: &Headers<'_>) {
+        self.remove(look_alike);
+        for (came, _value) in headers.iter().filter(|(came, _value)| looks_like(came, name)) {
+            if let Ok(came) = std::str::from_utf8(came) {
+                self.remove(&Arc::from(came));
+            }
         }
     }
 }
@@ -282,13 +303,14 @@ mod tests {
     use crate::model::route::Cors;
     use crate::model::route::samples::route;
     use crate::model::rules::IdentityHeader;
+    use crate::model::rules::look_alike;
 
     fn of(value: IdentityValue) -> Vec<IdentityPart> {
         vec![IdentityPart::Of(value)]
     }
 
     fn header(name: &str, value: Vec<IdentityPart>) -> IdentityHeader {
-        IdentityHeader { name: name.into(), value }
+        IdentityHeader::new(name.into(), value)
     }
 
     /// The default set.
@@ -303,6 +325,8 @@ mod tests {
         ]
     }
 
+    const LOOK_ALIKES: [&str; 5] = ["-x_user_id", "-x_org_id", "-x_key_id", "-x_scopes", "-x_tier"];
+
     fn rules(auth: Auth, credential_upstream: CredentialUpstream) -> Rules {
         let mut rules = samples::rules(vec![Route { auth, credential_upstream, cors: Cors::Preflight, ..route("r", &[], "/x") }]);
         rules.identity_headers = default_headers();
@@ -312,6 +336,7 @@ mod tests {
     fn assertion(name: &str, prefix: &str) -> Assertion {
         Assertion {
             header: name.into(),
+            look_alike: look_alike(name),
             prefix: prefix.into(),
             issuer: "gate".into(),
             audience: Vec::new(),
@@ -338,7 +363,7 @@ mod tests {
         let found = find_route(&request, rules).unwrap();
         let permit = authorise(caller.map(Arc::new), &found).unwrap();
         let pinned = pin_version(&request, &found, permit.caller(), rules).unwrap();
-        let prepared = compose(permit, pinned, shown, rules, signed).map_err(|denial| denial.reason)?;
+        let prepared = compose(permit, pinned, shown, &request.headers, rules, signed).map_err(|denial| denial.reason)?;
         assert_eq!(prepared.remove_query(), shown.query_parameter.as_deref());
         Ok(written(&prepared))
     }
@@ -354,9 +379,11 @@ mod tests {
     fn a_known_caller_is_written_into_every_header_that_has_a_value() {
         let rules = rules(Auth::Required, CredentialUpstream::Removed);
         let full = ["user: alice", "x-user-id: alice", "x-org-id: acme", "x-key-id: k1", "x-scopes: *", "x-tier: free", "-x-api-key"];
+        let full = [&full[..], &LOOK_ALIKES].concat();
         assert_eq!(composed(&rules, Method::Get, Some(doubles::caller()), &shown(&["x-api-key"]), None).unwrap(), full);
         let bare = Caller { organization: None, key: None, tier: None, scopes: scopes(""), ..doubles::caller() };
         let bare_written = ["user: alice", "x-user-id: alice", "-x-org-id", "-x-key-id", "-x-scopes", "-x-tier"];
+        let bare_written = [&bare_written[..], &LOOK_ALIKES].concat();
         assert_eq!(composed(&rules, Method::Get, Some(bare), &shown(&[]), None).unwrap(), bare_written);
     }
 
@@ -364,10 +391,42 @@ mod tests {
     #[test]
     fn without_a_caller_every_identity_header_is_removed() {
         let removed = ["-user", "-x-user-id", "-x-org-id", "-x-key-id", "-x-scopes", "-x-tier", "-x-assertion"];
+        let removed = [&removed[..], &LOOK_ALIKES, &["-x_assertion"]].concat();
         for (auth, method) in [(Auth::Public, Method::Get), (Auth::Optional, Method::Get), (Auth::Required, Method::Options)] {
             let mut rules = rules(auth, CredentialUpstream::Removed);
             rules.assertion = Some(assertion("x-assertion", ""));
             assert_eq!(composed(&rules, method, None, &shown(&[]), None).unwrap(), removed, "{auth:?} {method:?}");
+        }
+    }
+
+    // battery: H2
+    #[test]
+    fn what_an_upstream_could_take_for_an_identity_header_is_removed() {
+        // (configured, sent by the client, removed)
+        let table: [(&[&str], &[&str], &[&str]); 6] = [
+            (&["x-user-id"], &[], &["x_user_id"]),
+            (&["x-user-id"], &["x_user_id", "x-user_id", "x_user-id"], &["x_user_id", "x-user_id", "x_user-id"]),
+            (&["x-user-id"], &["x-user_id", "x-user_id"], &["x_user_id", "x-user_id"]),
+            (&["x-user-id"], &["x_user_ids", "x_user.id", "user_id", "x__user_id"], &["x_user_id"]),
+            (&["user"], &["user_", "_user"], &[]),
+            // Whoever configures both spellings sets both.
+            (&["x_user_id", "x-user-id"], &["x_user_id", "x-user-id", "x-user_id"], &["x-user_id"]),
+        ];
+        for (configured, sent, removed) in table {
+            for auth in [Auth::Required, Auth::Public] {
+                let mut rules = rules(auth, CredentialUpstream::Removed);
+                rules.identity_headers = configured.iter().map(|name| header(name, of(IdentityValue::User))).collect();
+                let lines: Vec<(&str, &str)> = sent.iter().map(|name| (*name, "mallory")).collect();
+                let request = samples::request(Method::Get, "/x", &lines);
+                let found = find_route(&request, &rules).unwrap();
+                let caller = (auth == Auth::Required).then(|| Arc::new(doubles::caller()));
+                let permit = authorise(caller, &found).unwrap();
+                let pinned = pin_version(&request, &found, permit.caller(), &rules).unwrap();
+                let prepared = compose(permit, pinned, &shown(&[]), &request.headers, &rules, None).unwrap();
+                let left: Vec<&str> = prepared.remove().iter().map(|name| &**name).filter(|name| !configured.contains(name)).collect();
+                assert_eq!(left, removed, "{configured:?} {sent:?} {auth:?}");
+                assert!(configured.iter().all(|name| written(&prepared).iter().any(|line| line.trim_start_matches('-').starts_with(name))));
+            }
         }
     }
 
@@ -393,7 +452,7 @@ mod tests {
         assert_eq!(composed(&public, Method::Get, None, &shown(&[]), None).unwrap(), Written::new());
         assert_eq!(composed(&public, Method::Options, None, &shown(&[]), None).unwrap(), Written::new());
         public.assertion = Some(assertion("x-caller", ""));
-        assert_eq!(composed(&public, Method::Get, None, &shown(&[]), None).unwrap(), ["-x-caller"]);
+        assert_eq!(composed(&public, Method::Get, None, &shown(&[]), None).unwrap(), ["-x-caller", "-x_caller"]);
         let mut optional = rules_with_auth(public, Auth::Optional);
         optional.assertion = Some(assertion("authorization", "Bearer "));
         assert_eq!(composed(&optional, Method::Get, None, &shown(&[]), None).unwrap(), ["-authorization"]);
@@ -497,10 +556,10 @@ mod tests {
             let found = find_route(&request, &rules).unwrap();
             let permit = authorise(caller.map(Arc::new), &found).unwrap();
             let pinned = pin_version(&request, &found, permit.caller(), &rules).unwrap();
-            let prepared = prepare(permit, pinned, &shown(&[]), &rules, &assertions, NOW).unwrap();
+            let prepared = prepare(permit, pinned, &shown(&[]), &request.headers, &rules, &assertions, NOW).unwrap();
             match prepared.set() {
                 [(name, value)] => assert!(known && &**name == "x-caller" && value.split('.').count() == 3),
-                _ => assert!(!known && prepared.remove() == [Arc::from("x-caller")]),
+                _ => assert!(!known && prepared.remove().contains(&Arc::from("x-caller"))),
             }
         }
     }

@@ -146,9 +146,10 @@ fn from_token<'f>(
 ) -> Result<(Caller, Option<&'f Arc<KeyRecord>>), Exit> {
     let issuer = rules.issuers.get(claims.issuer).ok_or_else(|| deny(Reason::UntrustedIssuer, "the issuer left the rules"))?;
     let record = key_of_token(claims, issuer, facts, now)?;
-    let owner = match issuer.managed {
-        Managed::No => None,
-        Managed::Yes => Some(owner_of(facts)?),
+    let owner = match (issuer.managed, &facts.key) {
+        // A token in a key's name dies with whatever would end the key.
+        (Managed::Yes, _) | (Managed::No, KeyFact::FromStore(_)) => Some(owner_of(facts)?),
+        (Managed::No, KeyFact::NotAsked | KeyFact::InFile(_)) => None,
     };
     if let Some(earliest) = owner.and_then(|owner| owner.valid_from)
         && claims.issued.is_none_or(|issued| issued < earliest)

@@ -69,7 +69,7 @@ pub fn take_credential<'m>(request: &Request<'m>, found: &Found<'_, '_>, rules: 
         return Ok(shown(Credential::None));
     }
     let in_headers = take_from_headers(request, &rules.places)?;
-    let in_query = take_from_query(request.query, &route.query_token, &rules.key_brand)?;
+    let in_query = take_from_query(request.query, &route.query_token, rules)?;
     let (text, paired_key, query_parameter) = match (in_headers.first, in_query) {
         (Some(_), InQuery::Allowed { .. } | InQuery::Leaked) => {
             // RFC 6750 section 2: one method of sending a token, even where both send the same.
@@ -103,6 +103,9 @@ fn without_text<'m>(request: &Request<'m>, auth: Auth, in_query: InQuery<'m>, ru
         rest.is_some_and(|rest| rest.starts_with('/'))
     };
     if let Some(principal) = request.principal.filter(of_mesh) {
+        if matches!(in_query, InQuery::Leaked) {
+            return Err(conflicting());
+        }
         return Ok(shown(Credential::Principal(principal)));
     }
     match (in_query, auth) {
@@ -191,7 +194,7 @@ enum InQuery<'m> {
     Nothing,
     /// Something that names itself a credential, where the route does not take it.
     Refused,
-    /// The same, and it has the form of a key of ours or of a token: whoever sent it, it must not reach the upstream's log.
+    /// The same, and it may be a credential of this gate's: whoever sent it, it must not reach the upstream's log.
     Leaked,
     Allowed {
         text: &'m str,
@@ -199,11 +202,12 @@ enum InQuery<'m> {
     },
 }
 
-fn take_from_query<'m>(query: Option<&'m str>, allowed: &QueryToken, brand: &str) -> Result<InQuery<'m>, Denial> {
+fn take_from_query<'m>(query: Option<&'m str>, allowed: &QueryToken, rules: &Rules) -> Result<InQuery<'m>, Denial> {
     let Some(query) = query else {
         return Ok(InQuery::Nothing);
     };
     let mut taken = InQuery::Nothing;
+    let mut has_leaked = false;
     for (name, value) in parameters(query) {
         if let QueryToken::Allowed { parameter } = allowed
             && decodes_to(name, parameter, Case::Sensitive)
@@ -220,14 +224,27 @@ fn take_from_query<'m>(query: Option<&'m str>, allowed: &QueryToken, brand: &str
                 return Err(malformed("the query parameter holds no credential"));
             }
             taken = InQuery::Allowed { text: value, parameter: Arc::clone(parameter) };
-        } else if matches!(taken, InQuery::Nothing | InQuery::Refused)
-            && CREDENTIAL_PARAMETERS.into_iter().any(|known| decodes_to(name, known, Case::Insensitive))
-        {
-            let is_ours = is_token(value) || !matches!(read_key(brand, value), KeyForm::Foreign);
-            taken = if is_ours { InQuery::Leaked } else { InQuery::Refused };
+        } else if let Some(known) = CREDENTIAL_PARAMETERS.into_iter().find(|known| decodes_to(name, known, Case::Insensitive)) {
+            has_leaked |= could_open(known, value, rules);
+            if matches!(taken, InQuery::Nothing) {
+                taken = InQuery::Refused;
+            }
         }
     }
-    Ok(taken)
+    match (taken, has_leaked) {
+        (InQuery::Allowed { .. }, true) => Err(conflicting()),
+        (_, true) => Ok(InQuery::Leaked),
+        (taken, false) => Ok(taken),
+    }
+}
+
+/// Whether what stands in this parameter may be a credential of this gate's, so that it is nobody else's business.
+fn could_open(parameter: &str, value: &str, rules: &Rules) -> bool {
+    // RFC 6750 section 2.3 gives the name no other meaning.
+    parameter == "access_token"
+        || is_token(value)
+        || !matches!(read_key(&rules.key_brand, value), KeyForm::Foreign)
+        || (rules.imported_keys == ImportedKeys::Accepted && is_token68(value))
 }
 
 fn by_form<'m>(text: &'m str, rules: &Rules) -> Result<Credential<'m>, Denial> {
@@ -566,11 +583,20 @@ mod tests {
                 check(&format!("{target}?{query}"), &[], &rules, refused);
             }
             check(&format!("{target}?api_key=app"), &[("x-api-key", "abc")], &rules, Ok("Opaque"));
-            for leaked in [JWT, "tg_live_sk_abc"] {
+            for leaked in
+                ["access_token=opaque", "ACCESS%5ftoken=opaque", "access_token", &format!("api_key={JWT}"), "apikey=tg_live_sk_abc"]
+            {
                 let refused = Err(Reason::ConflictingCredentials);
-                check(&format!("{target}?api_key=app&access_token={leaked}"), &[("x-api-key", "abc")], &rules, refused);
+                check(&format!("{target}?api_key=app&{leaked}"), &[("x-api-key", "abc")], &rules, refused);
+                check(&format!("{target}?{leaked}&api_key=app"), &[("x-api-key", "abc")], &rules, refused);
             }
         }
+        // Where keys of other makings open the gate, their text tells nobody whose they are.
+        let mut importing = table();
+        importing.imported_keys = ImportedKeys::Accepted;
+        let beside = [("x-api-key", UUID)];
+        check(&format!("/required?api_key={UUID}"), &beside, &importing, Err(Reason::ConflictingCredentials));
+        check("/required?api_key=", &beside, &importing, Ok("Foreign"));
         check("/public?access_token=abc", &[], &rules, Ok("None"));
         check("/required?token_type=a&key=b&q=access_token", &[], &rules, Err(Reason::MissingCredential));
         check("/optional?q=api_key", &[], &rules, Ok("None"));
@@ -580,6 +606,9 @@ mod tests {
         check("/query?api_key=abc", &[], &rules, refused);
         check("/query?ACCESS_TOKEN=abc", &[], &rules, refused);
         check("/query?api_key=x&access_token=abc", &[], &rules, Ok("Opaque"));
+        for both in [format!("api_key={JWT}&access_token=abc"), format!("access_token=abc&api_key={JWT}")] {
+            check(&format!("/query?{both}"), &[], &rules, Err(Reason::ConflictingCredentials));
+        }
         for malformed in [
             "access_token=a&access_token=a",
             "access_token=a&access%5ftoken=b",
@@ -638,6 +667,7 @@ mod tests {
             assert_eq!(ask(principal, target, &[], &rules), shown, "{target}");
         }
         assert_eq!(ask(principal, "/public", &[], &rules), Ok("None".into()));
+        assert_eq!(ask(principal, "/required?access_token=abc", &[], &rules), Err(Reason::ConflictingCredentials));
         assert_eq!(ask(principal, "/required", &[("x-api-key", "abc")], &rules), Ok("Opaque".into()));
         assert_eq!(ask(principal, "/required", &[("x-api-key", "a b")], &rules), Err(Reason::MalformedCredential));
         for other in

@@ -17,6 +17,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -106,6 +107,16 @@ impl Door {
             }
             Err(_elapsed) => outside(Verdict::Failed(Fault::new(Reason::Deadline, "the deadline passed"))),
         }
+    }
+
+    /// Denies what is too long to be read.
+    ///
+    /// # Errors
+    /// None: a caller must not be able to bring about a fault.
+    pub fn refuse_unread(&self) -> Result<Bytes, Status> {
+        let issue = Particulars::Field { field: "message", issue: Cow::Borrowed("the request is too long to be judged") };
+        let denial = Denial::with(Reason::MalformedMessage, issue);
+        self.conclude(Verdict::Denied(denial), &self.rules.load(), &Circumstances::unknown(self.clock.now()))
     }
 
     async fn judge(&self, message: Bytes, rules: &Rules, started: Timestamp) -> Result<Bytes, Status> {

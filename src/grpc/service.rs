@@ -1,6 +1,8 @@
 //! gRPC framing round [`Door::check`]: the message reaches the door as the bytes that came, and leaves as the bytes that it made.
 
 use std::future::Future;
+use std::future::Ready;
+use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +11,8 @@ use bytes::Buf as _;
 use bytes::BufMut as _;
 use bytes::Bytes;
 use http::HeaderMap;
-use http::HeaderValue;
 use http::header::CONTENT_TYPE;
-use tonic::Code;
+use http_body_util::Full;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
@@ -34,9 +35,13 @@ use crate::grpc::Door;
 pub const SERVICE: &str = "envoy.service.auth.v3.Authorization";
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 const GRPC_STATUS: &str = "grpc-status";
+/// OUT_OF_RANGE, which tonic says of a message over its limit, and which nothing else here says.
+const TOO_LONG: &str = "11";
+/// An uncompressed message without a byte.
+const EMPTY_MESSAGE: &[u8] = &[0; 5];
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
-/// A larger message is refused before it is read; Envoy's own bound on headers is 60 KiB.
+/// A larger message is denied without being read; Envoy's own bound on headers is 60 KiB.
 pub const MESSAGE_MAX: usize = 256 * 1024;
 /// Whoever sends slower than this has no deadline worth keeping.
 const MESSAGE_TIME_MAX: Duration = Duration::from_secs(15);
@@ -90,17 +95,28 @@ impl Services {
         B::Error: Into<tonic::codegen::StdError> + Send,
     {
         let call = Call { door: Arc::clone(&self.door), time_left: time_left(request.headers()) };
-        let mut grpc = Grpc::new(RawCodec).max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX);
+        let mut grpc = Grpc::new(RawCodec).max_decoding_message_size(MESSAGE_MAX);
         match tokio::time::timeout(MESSAGE_TIME_MAX, grpc.unary(call, request)).await {
-            Ok(mut response) => {
-                // A message over the limit is a resource spent, and not an index out of range.
-                if response.headers().get(GRPC_STATUS).is_some_and(|code| code == "11") {
-                    response.headers_mut().insert(GRPC_STATUS, HeaderValue::from(Code::ResourceExhausted as i32));
-                }
-                response
+            // Whoever sends a long body can make the message too long, so that is no fault.
+            Ok(response) if response.headers().get(GRPC_STATUS).is_some_and(|code| *code == TOO_LONG) => {
+                let refuse = Refuse(Arc::clone(&self.door));
+                Grpc::new(RawCodec).unary(refuse, http::Request::new(Full::new(Bytes::from_static(EMPTY_MESSAGE)))).await
             }
+            Ok(response) => response,
             Err(_elapsed) => Status::deadline_exceeded("the message did not arrive in time").into_http(),
         }
+    }
+}
+
+/// Answers a message that was too long to be read.
+struct Refuse(Arc<Door>);
+
+impl UnaryService<Bytes> for Refuse {
+    type Response = Bytes;
+    type Future = Ready<Result<Response<Bytes>, Status>>;
+
+    fn call(&mut self, _empty: Request<Bytes>) -> Self::Future {
+        ready(self.0.refuse_unread().map(Response::new))
     }
 }
 
@@ -183,6 +199,8 @@ fn time_left(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]

@@ -239,7 +239,7 @@ pub(crate) fn rules(fault_answer: FaultAnswer) -> Rules {
         mesh: None,
         tiers: BTreeMap::new(),
         default_tier: None,
-        identity_headers: vec![IdentityHeader { name: "x-user-id".into(), value: vec![IdentityPart::Of(IdentityValue::User)] }],
+        identity_headers: vec![IdentityHeader::new("x-user-id".into(), vec![IdentityPart::Of(IdentityValue::User)])],
         assertion: None,
         api_versions: None,
         guard: GuardLimits { per_address: limit, per_key_prefix: limit },

@@ -138,7 +138,10 @@ impl Explainer {
         let (reason, sets, removes) = match &ended {
             Ok(grant) => {
                 let prepared = grant.prepared();
-                let sets = prepared.set().iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+                // A signed assertion is a credential to whatever stands behind the gate.
+                let is_assertion = |name: &str| rules.assertion.as_ref().is_some_and(|assertion| *assertion.header == *name);
+                let shown = |name: &str, value: &str| if is_assertion(name) { "(signed)".to_owned() } else { value.to_owned() };
+                let sets = prepared.set().iter().map(|(name, value)| (name.to_string(), shown(name, value))).collect();
                 (grant.reason(), sets, prepared.remove().iter().map(ToString::to_string).collect())
             }
             Err(Exit::Denied(denial)) => (denial.reason, Vec::new(), Vec::new()),

@@ -187,7 +187,33 @@ pub enum TierState {
 pub struct IdentityHeader {
     /// Lower case.
     pub name: Arc<str>,
+    /// See [`look_alike`].
+    pub look_alike: Option<Arc<str>>,
     pub value: Vec<IdentityPart>,
+}
+
+impl IdentityHeader {
+    pub fn new(name: Arc<str>, value: Vec<IdentityPart>) -> Self {
+        Self { look_alike: look_alike(&name), name, value }
+    }
+}
+
+/// The other spelling of a header's name that many servers take for the same one: CGI and what descends from it read `x_user_id` as
+/// `x-user-id`. None for a name of one word.
+pub fn look_alike(name: &str) -> Option<Arc<str>> {
+    match (name.contains('-'), name.contains('_')) {
+        (true, _) => Some(name.replace('-', "_").into()),
+        (false, true) => Some(name.replace('_', "-").into()),
+        (false, false) => None,
+    }
+}
+
+/// Whether such a server would take one name for the other, which is another.
+pub fn looks_like(name: &[u8], other: &str) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == other.len()
+        && !name.eq_ignore_ascii_case(other.as_bytes())
+        && name.iter().zip(other.as_bytes()).all(|(left, right)| fold(*left) == fold(*right))
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,6 +245,8 @@ pub enum IdentityValue {
 pub struct Assertion {
     /// Lower case.
     pub header: Arc<str>,
+    /// See [`look_alike`].
+    pub look_alike: Option<Arc<str>>,
     /// `Bearer ` or nothing, put before the token.
     pub prefix: Arc<str>,
     pub issuer: Arc<str>,

@@ -19,6 +19,17 @@ fn spellings(name: &str) -> Vec<String> {
     vec![name.to_owned(), name.to_uppercase(), capitals.join("-")]
 }
 
+/// Other names that servers of the CGI kind read as the real one.
+fn look_alikes(name: &str) -> Vec<String> {
+    if !name.contains('-') {
+        return Vec::new();
+    }
+    let mixed = [name.replacen('-', "_", 1), name.replace("-id", "_id")];
+    let mut all = vec![name.replace('-', "_"), name.replace('-', "_").to_uppercase()];
+    all.extend(mixed.into_iter().filter(|spelling| spelling != name));
+    all
+}
+
 fn start(listener: Listener) -> Scenario {
     // The forgeries are many, and none of these tests is about limits.
     let generous = "pro: { requests_per_minute: 6000000, burst: 1000000 }";
@@ -89,6 +100,25 @@ fn forged_identity_headers_never_reach_the_upstream() {
 
 // battery: H2
 #[test]
+fn without_a_defence_of_envoys_no_look_alike_reaches_the_upstream() {
+    let scenario = start(Listener::Careless);
+    let authorization = format!("Bearer {}", scenario.key("alice", "pro", &[]));
+    let cases = [("/public/ping", None), ("/optional", None), ("/optional", Some(&authorization)), ("/required", Some(&authorization))];
+    for (target, credential) in cases {
+        for name in IDENTITY_HEADERS {
+            for spelling in look_alikes(name) {
+                let mut headers = vec![(spelling.as_str(), "mallory")];
+                headers.extend(credential.map(|value| ("authorization", value.as_str())));
+                let reply = scenario.client().get(target, &headers);
+                assert_eq!(reply.status, 200, "{target} {spelling}: {}", reply.text());
+                assert!(!reply.text().contains("mallory"), "{target} {spelling}: {}", reply.text());
+            }
+        }
+    }
+}
+
+// battery: H2
+#[test]
 fn the_underscore_variant_is_refused() {
     let scenario = start(Listener::Shipped);
     for name in IDENTITY_HEADERS.iter().filter(|name| name.contains('-')) {
@@ -140,6 +170,26 @@ fn with_tollgate_away_under_failure_mode_allow_nothing_forged_passes() {
             assert_eq!(scenario.client().get(target, &[(&name.replace('-', "_"), "mallory")]).status, 400, "{target} {name}");
         }
     }
+}
+
+/// Envoy can be told to show Tollgate the body, and then a caller decides how long the message is.
+#[test]
+fn under_failure_mode_allow_a_long_body_does_not_open_the_gate() {
+    let scenario = Plan::of("quickstart")
+        .envoy_with("failure_mode_allow: false", "failure_mode_allow: true")
+        .envoy_with(
+            "encode_raw_headers: true",
+            "encode_raw_headers: true\n                      with_request_body: { max_request_bytes: 4194304 }",
+        )
+        .envoy_with("per_connection_buffer_limit_bytes: 32768", "per_connection_buffer_limit_bytes: 8388608")
+        .start();
+    for length in [300_000, 3_000_000] {
+        let head = format!("POST /api/v1/knowledge HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+        let reply = scenario.client().raw(&[head.as_bytes(), &vec![b'x'; length]].concat());
+        assert_eq!(reply.status, 400, "{length}: {}", reply.text());
+    }
+    assert_eq!(scenario.upstream.count(), 0);
+    assert_eq!(scenario.envoy.statistic("http.public.ext_authz.tollgate.failure_mode_allowed"), 0);
 }
 
 /// Nothing that a caller can send brings about a fault, which fail-open would turn into an allow.

@@ -100,7 +100,7 @@ impl House {
         let tier = Tier { name: "free".into(), policies: vec![policy("free", Per::Owner, 60, 10)], state: TierState::Active };
         rules.tiers = BTreeMap::from([(Arc::from("free"), tier)]);
         rules.default_tier = Some("free".into());
-        rules.identity_headers = vec![IdentityHeader { name: "x-user-id".into(), value: vec![IdentityPart::Of(IdentityValue::User)] }];
+        rules.identity_headers = vec![IdentityHeader::new("x-user-id".into(), vec![IdentityPart::Of(IdentityValue::User)])];
         let mut file_key = key_record(FILE_ID, &key_text(Environment::Live, FILE_ID, 'f'));
         file_key.user = Subject::parse("robot").unwrap();
         rules.file_keys = BTreeMap::from([(Arc::from(FILE_ID), Arc::new(file_key))]);

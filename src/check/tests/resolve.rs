@@ -371,7 +371,7 @@ fn a_token_that_names_a_key_is_no_better_than_the_key() {
     let facts = |change: fn(&mut KeyRecord)| {
         let mut record = key_record(ID, "");
         change(&mut record);
-        FoundFacts { key: KeyFact::FromStore(Ok(Some(Arc::new(record)))), user: UserFact::NotAsked }
+        stored(record, alice())
     };
     type Change = fn(&mut KeyRecord);
     let table: [(&str, Change, Option<Reason>); 8] = [
@@ -387,6 +387,22 @@ fn a_token_that_names_a_key_is_no_better_than_the_key() {
     for (name, change, refused) in table {
         assert_eq!(token_after(&facts(change), names_key).err(), refused, "{name}");
     }
+    let owned_by = |change: fn(&mut UserRecord)| {
+        let mut owner = alice();
+        change(&mut owner);
+        stored(key_record(ID, ""), owner)
+    };
+    let disabled = owned_by(|owner| owner.state = UserState::Disabled);
+    assert_eq!(token_after(&disabled, names_key).err(), Some(Reason::Disabled), "the key's owner");
+    let moved = owned_by(|owner| owner.valid_from = Some(seconds_from_now(1)));
+    assert_eq!(token_after(&moved, names_key).err(), Some(Reason::Revoked), "issued before the owner's tokens became valid");
+    let narrowed = owned_by(|owner| owner.rights = Rights::Only(scopes("billing:write")));
+    assert_eq!(token_after(&narrowed, names_key).unwrap().scopes, scopes(""));
+    let ownerless = FoundFacts { user: UserFact::FromStore(Ok(None)), ..owned_by(|_| {}) };
+    assert_eq!(token_after(&ownerless, names_key).err(), Some(Reason::UnknownUser));
+    let in_file = FoundFacts { key: KeyFact::InFile(Arc::new(key_record(ID, ""))), user: UserFact::NotAsked };
+    assert_eq!(token_after(&in_file, names_key).err(), None, "the file alone rules");
+
     let absent = FoundFacts { key: KeyFact::FromStore(Ok(None)), user: UserFact::NotAsked };
     assert_eq!(token_after(&absent, names_key).err(), Some(Reason::UnknownKey));
     let unreachable = FoundFacts { key: KeyFact::FromStore(Err(down())), user: UserFact::NotAsked };

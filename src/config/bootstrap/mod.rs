@@ -21,6 +21,7 @@ use crate::config::outside::read_file;
 use crate::config::yaml;
 use crate::config::yaml::Node;
 use crate::model::rules::Rules;
+use crate::model::rules::look_alike;
 
 /// Envoy's own default for `max_requests`.
 const DEFAULT_MAX_REQUESTS: u64 = 1024;
@@ -168,7 +169,9 @@ impl Judge<'_> {
         let Some(literals) = literals_of(pattern) else { return };
         let credentials = self.rules.places.iter().map(|place| Arc::clone(&place.header));
         let version = self.rules.api_versions.iter().map(|versions| Arc::clone(&versions.header));
-        let names: BTreeSet<Arc<str>> = self.identity_names().into_iter().chain(credentials).chain(version).collect();
+        let identity = self.identity_names();
+        let look_alikes = identity.iter().filter_map(|name| look_alike(name));
+        let names: BTreeSet<Arc<str>> = identity.iter().cloned().chain(look_alikes).chain(credentials).chain(version).collect();
         for name in names.iter().filter(|name| !literals.contains(&***name)) {
             let wrong = format!("decoder_header_mutation_rules forbid Tollgate to set or remove `{name}`");
             self.say(filter, "decoder_header_mutation_rules", wrong).hint(format!("add `{name}` to allow_expression"));
@@ -309,8 +312,9 @@ fn patterns(list: &Node) -> impl Iterator<Item = (Pattern, &str)> {
 
 /// The names that an alternation of plain names (`-` may be `[-_]`) stands for; none when it is anything more.
 fn literals_of(pattern: &str) -> Option<BTreeSet<String>> {
-    let plain = pattern.replace("[-_]", "-");
-    let plain = plain.strip_prefix('(').and_then(|inside| inside.strip_suffix(')')).unwrap_or(&plain);
+    let spelled =
+        |separator| pattern.strip_prefix('(').and_then(|inside| inside.strip_suffix(')')).unwrap_or(pattern).replace("[-_]", separator);
+    let plain = format!("{}|{}", spelled("-"), spelled("_"));
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'|');
     plain.bytes().all(is_plain).then(|| plain.split('|').map(str::to_owned).collect())
 }

@@ -43,6 +43,8 @@ fn each_weakening_is_found_and_nothing_else_with_it() {
         ("http2_protocol_options: {}", "http_protocol_options: {}", "HTTP/2"),
         ("max_requests: 65536", "max_requests: 1000", "circuit_breakers"),
         ("user|x[-_]user[-_]id|", "user|", "decoder_header_mutation_rules"),
+        // Tollgate removes x_user_id too, and a removal that is refused is an error.
+        ("user|x[-_]user[-_]id|", "user|x-user-id|", "decoder_header_mutation_rules"),
         ("encode_raw_headers: true", "allowed_headers: { patterns: [{ exact: authorization }, { prefix: x- }] }", "allowed_headers"),
         ("encode_raw_headers: true", "disallowed_headers: { patterns: [{ exact: authorization }] }", "disallowed_headers"),
         ("direct_response: { status: 200, body: { inline_string: \"ok\\n\" } }", "route: { cluster: upstream }", "typed_per_filter_config"),

@@ -16,6 +16,7 @@ use crate::model::rules::IdentityHeader;
 use crate::model::rules::IdentityPart;
 use crate::model::rules::IdentityValue;
 use crate::model::rules::Place;
+use crate::model::rules::look_alike;
 
 /// Headers that belong to one connection, or to the message's own framing.
 const HOP_BY_HOP: [&str; 11] = [
@@ -99,8 +100,10 @@ pub(super) fn assertion(desk: &mut Desk<'_>, spot: &Spot, file: Option<&Assertio
     if !(Duration::from_secs(10)..=Duration::from_secs(3_600)).contains(&lifetime) {
         desk.error_expecting(&spot.key("lifetime"), "this lifetime is out of bounds", "`10s` to `1h`");
     }
+    let header = header?;
     Some(Assertion {
-        header: header?,
+        look_alike: look_alike(&header),
+        header,
         prefix: match file.prefix {
             Some(AssertionPrefix::Bearer) => Arc::from("Bearer "),
             Some(AssertionPrefix::None) | None => Arc::from(""),
@@ -155,7 +158,7 @@ pub(super) fn identity_headers(
         if headers.iter().any(|header| header.name == name) {
             desk.error(&spot, format!("the header `{name}` stands here twice (names are compared without regard to case)"));
         }
-        headers.push(IdentityHeader { name, value });
+        headers.push(IdentityHeader::new(name, value));
     }
     headers.sort_by(|left, right| left.name.cmp(&right.name));
     headers

@@ -95,6 +95,7 @@ pub fn peppers() -> Peppers {
 fn assertion() -> Assertion {
     Assertion {
         header: "authorization".into(),
+        look_alike: None,
         prefix: "Bearer ".into(),
         issuer: "https://gate.example.com".into(),
         audience: vec!["internal".into()],
