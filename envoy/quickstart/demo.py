@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -225,8 +226,11 @@ def make_token(secret):
     return signed + "." + part(hmac.digest(secret.encode(), signed.encode(), hashlib.sha256))
 
 
-def write_environment(values):
-    write_private("demo.env", "".join(f"{name}='{value}'\n" for name, value in values.items()))
+def write_environment(tollgate, values):
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in values.items()]
+    # For `tollgate …` in that terminal: the program that runs here, with its config.
+    lines.append(f'export PATH={shlex.quote(str(tollgate.parent))}:"$PATH"\n')
+    write_private("demo.env", "".join(lines))
 
 
 # --- what to try -------------------------------------------------------------------------------------------------------------
@@ -242,10 +246,12 @@ TRIES = [
      'curl -i -H "x-api-key: $READONLY_KEY" -d "{}" "$BASE_URL/api/v1/conversations/7/messages"'),
     ("What the route table does not list: 404, and the upstream never hears of it.",
      'curl -i "$BASE_URL/api/v1/secrets"'),
-    ("Twelve at once on the free tier, which has a burst of ten: the last ones are 429, with Retry-After.",
+    ("Twelve in a row on the free tier, which has a burst of ten: the last ones are 429, with Retry-After.",
      'for i in $(seq 12); do curl -s -o /dev/null -w "%{http_code} " -H "x-api-key: $FREE_KEY" "$BASE_URL/api/v1/products"; done; echo'),
     ("What everybody used, exactly: as JSON through Envoy, and for Prometheus.",
      'curl -s -H "Authorization: Bearer $ADMIN_KEY" "$BASE_URL/stats"; echo; curl -s "$OPS_URL/metrics/usage" | grep -v "^#"'),
+    ("The same from the command line, and a dry run of one request.",
+     'tollgate usage; tollgate explain GET /api/v1/customers -H "x-api-key: $READONLY_KEY"'),
 ]
 
 
@@ -260,9 +266,9 @@ def explain_what_to_try():
         say(paint("2", f"  # {number}. {about}"))
         say("  " + paint("1", command))
     say()
-    say("The rules are in target/demo/tollgate.yaml: change a route there and it is in force a moment later.")
+    say("The rules are in target/demo/tollgate.yaml: change a route there and it is in force within three seconds.")
     say(f"Logs: target/demo/envoy.log (access log), target/demo/tollgate.log (decisions). Metrics: {OPS_URL}/metrics")
-    say("Ctrl-C stops everything.")
+    say("Ctrl-C stops everything; Tollgate drains for five seconds.")
 
 
 # --- the whole ---------------------------------------------------------------------------------------------------------------
@@ -296,7 +302,8 @@ def main():
         children.append(Child("envoy", [envoy, "-c", "envoy.yaml", "--disable-hot-restart", "--log-level", "warn", "--file-flush-interval-msec", "200"]))
         children[-1].wait_until(lambda: answers(ENVOY_PORT, "/healthz"))
         step("making users, keys and a token")
-        write_environment({
+        write_environment(pathlib.Path(tollgate), {
+            "TOLLGATE_CONFIG": str(DEMO / "tollgate.yaml"),
             "BASE_URL": BASE_URL,
             "OPS_URL": OPS_URL,
             "ADMIN_KEY": make_key(tollgate, "admin", None, "enterprise", ADMIN_SCOPES),

@@ -147,7 +147,7 @@ async fn walk<'r>(
     let admission = take_limits(&questions, gate, rules, seen, now).await?;
     let usage = meter::meter(&prepared, &seen.label, now);
     let counted = meter::count(&usage, &*gate.ledger);
-    let counted = seen.pass(Room::Meter, counted, |_| "counted".to_owned())?;
+    let counted = seen.pass(Room::Meter, counted, |_| "a real request is counted here".to_owned())?;
     Ok(decide(prepared, admission, counted))
 }
 

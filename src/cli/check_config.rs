@@ -21,13 +21,13 @@ use crate::model::rules::Rules;
 
 /// Judge a config: every mistake and warning with its file, line and column.
 #[derive(Clone, Debug, clap::Args)]
-#[command(group(clap::ArgGroup::new("which").required(true).args(["file", "config"])))]
+#[command(after_help = EXAMPLES)]
 pub struct CheckConfig {
-    /// The config file.
+    /// The config file; instead of --config.
     pub file: Option<PathBuf>,
     /// The config file, as the other commands take it.
-    #[arg(long)]
-    pub config: Option<PathBuf>,
+    #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml")]
+    pub config: PathBuf,
     /// The bootstrap of the Envoy in front: what in it would open the gate or lose an identity is a mistake too.
     #[arg(long, value_name = "BOOTSTRAP")]
     pub envoy: Option<PathBuf>,
@@ -35,6 +35,12 @@ pub struct CheckConfig {
     #[arg(long)]
     pub json: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  tollgate check-config                          ./tollgate.yaml
+  tollgate check-config /etc/tollgate.yaml
+  tollgate check-config --envoy envoy.yaml       both, and whether they fit each other";
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -62,9 +68,12 @@ impl CheckConfig {
     /// # Errors
     /// When `out` cannot be written to.
     pub fn run(&self, out: &mut dyn Write) -> std::io::Result<Exit> {
-        let Some(path) = self.file.as_deref().or(self.config.as_deref()) else { return Ok(Exit::Usage) };
+        let path = self.file.as_deref().unwrap_or(&self.config);
+        // Where the mistakes are; the bootstrap is judged once the config is good.
+        let mut judged = path;
         let loaded = match (config::load(path), &self.envoy) {
             (Ok(loaded), Some(envoy)) => {
+                judged = envoy;
                 let complaints = config::bootstrap::judge(envoy, &loaded.rules);
                 if complaints.is_empty() { Ok(loaded) } else { Err(complaints) }
             }
@@ -72,8 +81,13 @@ impl CheckConfig {
         };
         match (&loaded, self.json) {
             (_, true) => write_json(&loaded, out)?,
-            (Ok(loaded), false) => write_good(path, loaded, out)?,
-            (Err(complaints), false) => write_bad(path, complaints, out)?,
+            (Ok(loaded), false) => {
+                write_good(path, loaded, out)?;
+                if let Some(envoy) = &self.envoy {
+                    writeln!(out, "{}: good, and fits these rules", envoy.display())?;
+                }
+            }
+            (Err(complaints), false) => write_bad(judged, complaints, out)?,
         }
         Ok(if loaded.is_ok() { Exit::Good } else { Exit::Failed })
     }
@@ -202,7 +216,7 @@ mod tests {
         let path = folder.path().join("tollgate.yaml");
         std::fs::write(&path, text).unwrap();
         let mut out = Vec::new();
-        let exit = CheckConfig { file: Some(path), config: None, envoy: None, json }.run(&mut out).unwrap();
+        let exit = CheckConfig { file: Some(path), config: PathBuf::new(), envoy: None, json }.run(&mut out).unwrap();
         let said = String::from_utf8(out).unwrap();
         (exit, said.replace(&format!("{}/", folder.path().display()), ""))
     }

@@ -47,8 +47,8 @@ pub struct Explain {
 const EXAMPLES: &str = "\
 Examples:
   tollgate explain GET /api/v1/conversations -H \"x-api-key: $KEY\"
-  tollgate explain POST https://api.example.com/api/v1/knowledge -H \"authorization: Bearer $JWT\" --json
-  tollgate explain GET /api/v1/customers -H \"x-api-key: $KEY\" --at 1893456000    will the key have expired by then?";
+  tollgate explain POST https://api.example.com/api/v1/knowledge -H \"authorization: Bearer $JWT\"
+  tollgate explain GET /api/v1/customers -H \"x-api-key: $KEY\" --at 1893456000    expired by then?";
 
 impl Explain {
     pub(in crate::cli) fn reach(&self) -> &Reach {
@@ -81,7 +81,7 @@ impl Explain {
         for header in &self.headers {
             match header.split_once(':') {
                 Some((name, value)) => headers.push((name.trim().to_owned(), value.trim().to_owned())),
-                None => return Err(CliError::said(format!("{header:?} is no header; write 'name: value'"))),
+                None => return Err(CliError::said("a header has a colon; write -H 'name: value'")),
             }
         }
         let (host, path) = split_url(&self.url);
@@ -119,7 +119,8 @@ fn show(explanation: &Explanation, out: &mut dyn Write) -> io::Result<()> {
     let width = explanation.steps.iter().map(|step| step.room.len()).max().unwrap_or_default();
     for step in &explanation.steps {
         let mark = if step.passed { "pass" } else { "STOP" };
-        writeln!(out, "  {mark}  {:width$}  {}", step.room, step.outcome)?;
+        let line = format!("  {mark}  {:width$}  {}", step.room, step.outcome);
+        writeln!(out, "{}", line.trim_end())?;
     }
     writeln!(out)?;
     writeln!(out, "{}  {} ({})", explanation.decision.to_uppercase(), explanation.reason, explanation.status)?;

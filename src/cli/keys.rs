@@ -140,6 +140,7 @@ struct One {
 struct Edit {
     /// The key's id: the 12 characters after `_sk_`.
     id: String,
+    /// For people.
     #[arg(long, short)]
     name: Option<String>,
     /// All that it may do from now on; several times, or with commas; an empty text for nothing.

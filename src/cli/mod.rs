@@ -71,7 +71,7 @@ pub struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  tollgate check-config tollgate.yaml       every mistake at once, with its line
+  tollgate check-config tollgate.yaml       every mistake at once, with line and column
   tollgate serve --config tollgate.yaml     answer Envoy's checks
   tollgate keys create --user alice         a new key; its text is shown once
   tollgate usage --user alice               what was counted
@@ -134,6 +134,7 @@ fn reach(reach: &Reach, complaints: &mut dyn Write) -> std::io::Result<Option<Ta
             for mistake in &mistakes {
                 writeln!(complaints, "{mistake}")?;
             }
+            writeln!(complaints, "name a good config with --config, or a running process by its control socket with --socket")?;
             return Ok(None);
         }
     };

@@ -25,8 +25,9 @@ const WORKERS_MAX: usize = 4;
 
 /// Answer Envoy's checks until SIGTERM.
 ///
-/// SIGHUP reads the config again (so does changing the file). SIGTERM or SIGINT ends in order: health turns to NOT_SERVING, running
-/// checks are finished, usage is flushed, exit 0. A second signal ends at once with exit 1; nothing that was counted is lost by it.
+/// SIGHUP reads the config again at once; a changed file is noticed within three seconds. SIGTERM or SIGINT ends in order: health
+/// turns to NOT_SERVING, checks are answered for `lifecycle.drain_delay` (5s) more, running ones are finished, usage is flushed, exit 0.
+/// A second signal ends at once with exit 1; nothing that was counted is lost by it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Serve {

@@ -66,7 +66,7 @@ pub(in crate::issuer) fn key_id(path: Result<Path<String>, PathRejection>) -> Re
 }
 
 pub(in crate::issuer) fn no_such_key() -> Problem {
-    Problem::new(Code::NotFound, "there is no key of this id")
+    Problem::new(Code::NotFound, "there is no key of this id (the 12 characters after `_sk_`)")
 }
 
 fn decode(text: &str) -> Option<String> {
