@@ -328,11 +328,12 @@ fn organization_of(record: &KeyRecord, owner: &UserRecord) -> Result<Option<Arc<
     }
 }
 
-/// The first tier that is named, if it exists, else the default one.
+/// The first tier that is named, if it exists, else the default one. Where there is none either, a name that means nothing hides no
+/// limits that stand behind it.
 fn tier_of<const N: usize>(named: [Option<&Arc<str>>; N], rules: &Rules) -> Result<Option<Arc<str>>, Exit> {
-    let named = named.into_iter().flatten().next().and_then(|name| rules.tiers.get(name));
+    let mut existing = named.into_iter().flatten().map(|name| rules.tiers.get(name));
     let default = || rules.default_tier.as_ref().and_then(|name| rules.tiers.get(name));
-    match named.or_else(default) {
+    match existing.next().flatten().or_else(default).or_else(|| existing.flatten().next()) {
         None => Ok(None),
         Some(tier) => match tier.state {
             TierState::Active => Ok(Some(Arc::clone(&tier.name))),

@@ -289,6 +289,7 @@ fn the_first_tier_named_counts_and_one_that_does_not_exist_is_the_default() {
         (Some("gone"), Some("enterprise"), Some("free"), Some("free")),
         (None, None, None, None),
         (Some("gone"), None, Some("gone-too"), None),
+        (Some("gone"), Some("enterprise"), None, Some("enterprise")),
     ];
     for (of_key, of_user, default, expected) in table {
         let tier = |name: Option<&str>| name.map(Arc::from);
@@ -321,6 +322,8 @@ fn a_token_of_an_unmanaged_issuer_speaks_for_itself_but_for_reserved_scopes() {
     let tested = token_after(&FoundFacts::NONE, |claims, _| claims.environment = Some(Environment::Test)).unwrap();
     assert_eq!(tested.environment, Environment::Test);
     assert_eq!(token_after(&FoundFacts::NONE, |claims, _| claims.tier = Some("closed".into())).err(), Some(Reason::Disabled));
+    let nonsense = token_after(&FoundFacts::NONE, |claims, rules| (claims.tier, rules.default_tier) = (Some("nonsense".into()), None));
+    assert_eq!(nonsense.unwrap().tier.as_deref(), Some("pro"), "the issuer's tier still limits");
     assert_eq!(token_after(&FoundFacts::NONE, |claims, _| claims.issuer = 9).err(), Some(Reason::UntrustedIssuer));
 }
 
