@@ -13,6 +13,8 @@ use crate::model::key::UserRecord;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use crate::model::usage::Outcome;
+use crate::model::usage::Span;
+use crate::model::usage::UsageQuery;
 use crate::stats::StatRow;
 use crate::stats::StatsSource;
 use crate::stats::StatsUnavailable;
@@ -23,9 +25,7 @@ use crate::store::Family;
 use crate::store::Records;
 use crate::store::codec;
 use crate::store::embedded::Embedded;
-use crate::usage::Span;
 use crate::usage::Usage;
-use crate::usage::UsageQuery;
 
 /// Records read at a time.
 const PAGE: usize = 1000;

@@ -4,18 +4,14 @@ use std::sync::Arc;
 
 use crate::issuer::LastUse;
 use crate::issuer::LastUsed;
-use crate::issuer::usage::Asked;
-use crate::issuer::usage::Count;
-use crate::issuer::usage::Counts;
-use crate::issuer::usage::Period;
 use crate::issuer::usage::UsageError;
 use crate::issuer::usage::UsageRead;
 use crate::model::key::KeyId;
+use crate::model::usage::UsagePage;
+use crate::model::usage::UsageQuery;
 use crate::store::Answer;
 use crate::usage::HistoryError;
-use crate::usage::Span;
 use crate::usage::Usage;
-use crate::usage::UsageQuery;
 
 /// The counts as the resource API asks for them.
 #[derive(Debug)]
@@ -34,32 +30,13 @@ impl LastUsed for UsageOf {
 }
 
 impl UsageRead for UsageOf {
-    fn read<'a>(&'a self, asked: &'a Asked) -> Answer<'a, Result<Counts, UsageError>> {
-        let (usage, query) = (Arc::clone(&self.0), query_of(asked));
+    fn read<'a>(&'a self, query: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>> {
+        let (usage, query) = (Arc::clone(&self.0), query.clone());
         Answer::Pending(Box::pin(async move {
             let page = tokio::task::spawn_blocking(move || usage.query(&query)).await;
-            let page = page.map_err(|error| UsageError::Unavailable(error.to_string()))?.map_err(refused)?;
-            let count = |row: crate::usage::UsageRow| Count {
-                start: row.start,
-                user: row.user,
-                key: row.key,
-                route: row.route,
-                outcome: row.outcome,
-                count: row.count,
-            };
-            Ok(Counts { rows: page.rows.into_iter().map(count).collect(), next: page.next })
+            page.map_err(|error| UsageError::Unavailable(error.to_string()))?.map_err(refused)
         }))
     }
-}
-
-fn query_of(asked: &Asked) -> UsageQuery {
-    let Asked { period, from, to, users, key, route, outcome, limit, after } = asked.clone();
-    let span = match period {
-        Period::Hour => Span::Hour,
-        Period::Day => Span::Day,
-        Period::Month => Span::Month,
-    };
-    UsageQuery { span, from, to, users, key, route, outcome, limit, after }
 }
 
 fn refused(error: HistoryError) -> UsageError {

@@ -22,9 +22,6 @@ use crate::issuer::IssuerState;
 use crate::issuer::NeverUsed;
 use crate::issuer::control::Control;
 use crate::issuer::router;
-use crate::issuer::usage::Asked;
-use crate::issuer::usage::Count;
-use crate::issuer::usage::Counts;
 use crate::issuer::usage::UsageError;
 use crate::issuer::usage::UsageRead;
 use crate::model::caller::Namespace;
@@ -42,6 +39,9 @@ use crate::model::rules::Rules;
 use crate::model::rules::Source;
 use crate::model::time::Timestamp;
 use crate::model::usage::Outcome;
+use crate::model::usage::UsagePage;
+use crate::model::usage::UsageQuery;
+use crate::model::usage::UsageRow;
 use crate::secrets::Peppers;
 use crate::store::Answer;
 use crate::store::embedded::Embedded;
@@ -60,8 +60,8 @@ enum Line {
 struct Fixed;
 
 impl UsageRead for Fixed {
-    fn read<'a>(&'a self, asked: &'a Asked) -> Answer<'a, Result<Counts, UsageError>> {
-        let row = |route: &str, count| Count {
+    fn read<'a>(&'a self, asked: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>> {
+        let row = |route: &str, count| UsageRow {
             start: START,
             user: "alice".into(),
             key: None,
@@ -70,8 +70,8 @@ impl UsageRead for Fixed {
             count,
         };
         Answer::ready(Ok(match asked.after {
-            None => Counts { rows: vec![row("list", 5), row("read", 1200)], next: Some("c/1".to_owned()) },
-            Some(_) => Counts { rows: vec![row("send", 7)], next: None },
+            None => UsagePage { rows: vec![row("list", 5), row("read", 1200)], next: Some("c/1".to_owned()) },
+            Some(_) => UsagePage { rows: vec![row("send", 7)], next: None },
         }))
     }
 }

@@ -25,57 +25,14 @@ use crate::model::caller::UserId;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use crate::model::usage::Outcome;
+use crate::model::usage::ROWS_MAX;
+use crate::model::usage::Span;
+use crate::model::usage::UsagePage;
+use crate::model::usage::UsageQuery;
 use crate::store::Answer;
 
-/// Rows of one page.
-const ROWS_MAX: usize = 10_000;
+/// Rows of one page, unless it asks for more.
 const ROWS_DEFAULT: usize = 1000;
-
-/// The length of a counted period, in UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Period {
-    Hour,
-    Day,
-    Month,
-}
-
-/// Which counts are asked for. Absent filters let everything pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
-    pub period: Period,
-    /// The period that this instant lies in is the first.
-    pub from: Timestamp,
-    /// Periods that begin at or after this instant are not shown.
-    pub to: Timestamp,
-    /// Rendered user ids: the one asked for, or those of an organisation.
-    pub users: Option<BTreeSet<Arc<str>>>,
-    /// A key's id; the empty text: counts without a key.
-    pub key: Option<Arc<str>>,
-    pub route: Option<Arc<str>>,
-    pub outcome: Option<Outcome>,
-    pub limit: usize,
-    /// The `next` of the page before.
-    pub after: Option<String>,
-}
-
-/// One line's count in one period.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Count {
-    pub start: Timestamp,
-    pub user: Arc<str>,
-    pub key: Option<Arc<str>>,
-    pub route: Arc<str>,
-    pub outcome: Outcome,
-    pub count: u64,
-}
-
-/// A page of counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub rows: Vec<Count>,
-    /// None: this was the last page.
-    pub next: Option<String>,
-}
 
 /// Why there are no counts to show.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,7 +45,7 @@ pub enum UsageError {
 
 /// The counts, flushed or not.
 pub trait UsageRead: Send + Sync + std::fmt::Debug + 'static {
-    fn read<'a>(&'a self, asked: &'a Asked) -> Answer<'a, Result<Counts, UsageError>>;
+    fn read<'a>(&'a self, asked: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>>;
 }
 
 /// Knows of no counts: for a store that is looked at without its ledger.
@@ -96,7 +53,7 @@ pub trait UsageRead: Send + Sync + std::fmt::Debug + 'static {
 pub struct NoUsage;
 
 impl UsageRead for NoUsage {
-    fn read<'a>(&'a self, _asked: &'a Asked) -> Answer<'a, Result<Counts, UsageError>> {
+    fn read<'a>(&'a self, _asked: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>> {
         Answer::ready(Err(UsageError::Unavailable("this process has no ledger".to_owned())))
     }
 }
@@ -135,11 +92,11 @@ pub(in crate::issuer) async fn query(State(state): State<IssuerState>, RawQuery(
     Ok(Json(PageView { data, next: counts.next }).into_response())
 }
 
-async fn read(state: &IssuerState, query: Option<&str>) -> Result<Asked, Problem> {
+async fn read(state: &IssuerState, query: Option<&str>) -> Result<UsageQuery, Problem> {
     const WHEN: &str = "must be a day such as 2027-01-31 or a time such as 2027-01-31T00:00:00Z";
     let now = state.clock.now();
     let mut parameters = Parameters::read(query)?;
-    let period = parameters.parsed("period", read_period, "must be one of: hour, day, month")?.unwrap_or(Period::Day);
+    let span = parameters.parsed("period", read_period, "must be one of: hour, day, month")?.unwrap_or(Span::Day);
     let from = parameters.parsed("from", read_when, WHEN)?;
     let to = parameters.parsed("to", read_when, WHEN)?.unwrap_or_else(|| now.plus(Duration::from_secs(1)));
     let user = parameters.text("user");
@@ -157,9 +114,9 @@ async fn read(state: &IssuerState, query: Option<&str>) -> Result<Asked, Problem
     let outcomes = Outcome::ALL.map(Outcome::as_str).join(", ");
     let known = |text: &str| Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == text);
     let read_limit = |text: &str| text.parse().ok().filter(|limit| (1..=ROWS_MAX).contains(limit));
-    let asked = Asked {
-        period,
-        from: from.unwrap_or_else(|| to.minus(default_reach(period))),
+    let asked = UsageQuery {
+        span,
+        from: from.unwrap_or_else(|| to.minus(default_reach(span))),
         to,
         users,
         key: parameters.text("key").map(Arc::from),
@@ -185,11 +142,11 @@ fn render(rules: &Rules, source: &str, subject: &crate::model::caller::Subject) 
     }
 }
 
-fn read_period(text: &str) -> Option<Period> {
+fn read_period(text: &str) -> Option<Span> {
     match text {
-        "hour" => Some(Period::Hour),
-        "day" => Some(Period::Day),
-        "month" => Some(Period::Month),
+        "hour" => Some(Span::Hour),
+        "day" => Some(Span::Day),
+        "month" => Some(Span::Month),
         _ => None,
     }
 }
@@ -199,11 +156,11 @@ fn read_when(text: &str) -> Option<Timestamp> {
 }
 
 /// How far back an answer reaches when nothing is said.
-const fn default_reach(period: Period) -> Duration {
-    let days = match period {
-        Period::Hour => 1,
-        Period::Day => 30,
-        Period::Month => 365,
+const fn default_reach(span: Span) -> Duration {
+    let days = match span {
+        Span::Hour => 1,
+        Span::Day => 30,
+        Span::Month => 365,
     };
     Duration::from_secs(days * 86_400)
 }

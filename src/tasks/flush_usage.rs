@@ -183,9 +183,9 @@ mod tests {
     use crate::model::usage::Line;
     use crate::model::usage::Outcome;
     use crate::model::usage::RouteText;
+    use crate::model::usage::Span;
+    use crate::model::usage::UsageQuery;
     use crate::usage::LedgerOptions;
-    use crate::usage::Span;
-    use crate::usage::UsageQuery;
 
     const NOON: Timestamp = Timestamp::from_unix_seconds(1_768_478_400);
     const SECOND: Duration = Duration::from_secs(1);

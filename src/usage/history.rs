@@ -24,9 +24,9 @@ use redb::WriteTransaction;
 
 use crate::model::key::KeyId;
 use crate::model::time::Timestamp;
+use crate::model::usage::Span;
 use crate::usage::live::Stated;
 use crate::usage::live::UserTotal;
-use crate::usage::query::Span;
 use crate::usage::rows;
 use crate::usage::rows::HourValue;
 use crate::usage::rows::RowKey;

@@ -1,14 +1,15 @@
 //! Reading counts: the history's rows, with what the ledger has on top of them, so that every answer is exact.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use redb::ReadTransaction;
 
-use crate::model::time::Timestamp;
-use crate::model::usage::Outcome;
+use crate::model::usage::ROWS_MAX;
+use crate::model::usage::Span;
+use crate::model::usage::UsagePage;
+use crate::model::usage::UsageQuery;
+use crate::model::usage::UsageRow;
 use crate::usage::history;
 use crate::usage::history::History;
 use crate::usage::history::HistoryError;
@@ -19,65 +20,7 @@ use crate::usage::rows;
 use crate::usage::rows::HourValue;
 use crate::usage::rows::RowKey;
 
-/// The longest page.
-const ROWS_MAX: usize = 10_000;
-
-/// A length of period, in UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Span {
-    /// Kept 35 days.
-    Hour,
-    /// Kept 400 days.
-    Day,
-    /// Kept always.
-    Month,
-}
-
-/// Which counts are asked for. Empty filters let everything pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UsageQuery {
-    pub span: Span,
-    /// The period that this instant lies in is the first.
-    pub from: Timestamp,
-    /// Periods that begin at or after this instant are not shown.
-    pub to: Timestamp,
-    /// Only these users: one, or those of an organisation.
-    pub users: Option<BTreeSet<Arc<str>>>,
-    /// Only this key; the empty text: only counts without a key.
-    pub key: Option<Arc<str>>,
-    pub route: Option<Arc<str>>,
-    pub outcome: Option<Outcome>,
-    /// Rows a page, at most 10,000.
-    pub limit: usize,
-    /// The `next` of the page before.
-    pub after: Option<String>,
-}
-
-/// One line's count in one period.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UsageRow {
-    pub start: Timestamp,
-    pub user: Arc<str>,
-    pub key: Option<Arc<str>>,
-    pub route: Arc<str>,
-    pub outcome: Outcome,
-    pub count: u64,
-}
-
-/// Rows by period, user, route, key and outcome.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UsagePage {
-    pub rows: Vec<UsageRow>,
-    /// None: this was the last page.
-    pub next: Option<String>,
-}
-
 impl UsageQuery {
-    /// Everything between two instants.
-    pub fn between(span: Span, from: Timestamp, to: Timestamp) -> Self {
-        Self { span, from, to, users: None, key: None, route: None, outcome: None, limit: ROWS_MAX, after: None }
-    }
-
     fn matches(&self, row: &RowKey) -> bool {
         self.users.as_ref().is_none_or(|users| users.contains(&row.user))
             && self.key.as_ref().is_none_or(|key| *key == row.key)

@@ -8,8 +8,8 @@ use jiff::tz::TimeZone;
 use crate::model::time::Hour;
 use crate::model::time::Timestamp;
 use crate::model::usage::Outcome;
+use crate::model::usage::Span;
 use crate::usage::live::Stated;
-use crate::usage::query::Span;
 
 /// How many tellers of one row are remembered one by one. More than one only comes of damage, or of a clock that leapt.
 const TELLERS_MAX: usize = 64;

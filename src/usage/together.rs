@@ -11,6 +11,8 @@ use std::time::Duration;
 use crate::model::key::KeyId;
 use crate::model::time::Hour;
 use crate::model::time::Timestamp;
+use crate::model::usage::UsagePage;
+use crate::model::usage::UsageQuery;
 use crate::usage::error::LedgerError;
 use crate::usage::history::History;
 use crate::usage::history::HistoryError;
@@ -18,8 +20,6 @@ use crate::usage::history::LastUse;
 use crate::usage::ledger::Ledger;
 use crate::usage::ledger::LedgerOptions;
 use crate::usage::live::Position;
-use crate::usage::query::UsagePage;
-use crate::usage::query::UsageQuery;
 
 /// Counters in one transaction of the history.
 const BATCH: usize = 1000;

@@ -31,14 +31,14 @@ use tollgate::model::time::Timestamp;
 use tollgate::model::usage::Line;
 use tollgate::model::usage::Outcome;
 use tollgate::model::usage::RouteText;
+use tollgate::model::usage::Span;
+use tollgate::model::usage::UsageQuery;
 use tollgate::store::Take;
 use tollgate::usage::LedgerError;
 use tollgate::usage::LedgerOptions;
 use tollgate::usage::LocalBuckets;
-use tollgate::usage::Span;
 use tollgate::usage::Thoroughness;
 use tollgate::usage::Usage;
-use tollgate::usage::UsageQuery;
 
 const FOLDER: &str = "TOLLGATE_TEST_FOLDER";
 const ROUND: &str = "TOLLGATE_TEST_ROUND";

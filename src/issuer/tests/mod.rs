@@ -33,8 +33,6 @@ use crate::issuer::IssuerState;
 use crate::issuer::LastUse;
 use crate::issuer::LastUsed;
 use crate::issuer::router;
-use crate::issuer::usage::Asked;
-use crate::issuer::usage::Counts;
 use crate::issuer::usage::UsageError;
 use crate::issuer::usage::UsageRead;
 use crate::model::caller::Caller;
@@ -55,6 +53,8 @@ use crate::model::rules::Source;
 use crate::model::rules::Tier;
 use crate::model::rules::TierState;
 use crate::model::time::Timestamp;
+use crate::model::usage::UsagePage;
+use crate::model::usage::UsageQuery;
 use crate::secrets::Pepper;
 use crate::secrets::Peppers;
 use crate::store::Answer;
@@ -88,14 +88,14 @@ impl LastUsed for Uses {
 /// Remembers what it was asked, and says what it was given.
 #[derive(Debug, Default)]
 struct Counted {
-    asked: Mutex<Option<Asked>>,
-    says: Mutex<Option<Result<Counts, UsageError>>>,
+    asked: Mutex<Option<UsageQuery>>,
+    says: Mutex<Option<Result<UsagePage, UsageError>>>,
 }
 
 impl UsageRead for Counted {
-    fn read<'a>(&'a self, asked: &'a Asked) -> Answer<'a, Result<Counts, UsageError>> {
+    fn read<'a>(&'a self, asked: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>> {
         *self.asked.lock().unwrap() = Some(asked.clone());
-        Answer::ready(self.says.lock().unwrap().clone().unwrap_or_else(|| Ok(Counts::default())))
+        Answer::ready(self.says.lock().unwrap().clone().unwrap_or_else(|| Ok(UsagePage::default())))
     }
 }
 

@@ -1,21 +1,22 @@
 use super::*;
-use crate::issuer::usage::Count;
-use crate::issuer::usage::Period;
 use crate::model::usage::Outcome;
+use crate::model::usage::Span;
+use crate::model::usage::UsagePage;
+use crate::model::usage::UsageRow;
 
 #[tokio::test]
 async fn counts_are_asked_for_by_filter_and_shown() {
     let issuer = Issuer::new();
     let row =
-        Count { start: START, user: "alice".into(), key: Some("k1".into()), route: "list".into(), outcome: Outcome::Allowed, count: 7 };
-    *issuer.counts.says.lock().unwrap() = Some(Ok(Counts { rows: vec![row], next: Some("cursor".to_owned()) }));
+        UsageRow { start: START, user: "alice".into(), key: Some("k1".into()), route: "list".into(), outcome: Outcome::Allowed, count: 7 };
+    *issuer.counts.says.lock().unwrap() = Some(Ok(UsagePage { rows: vec![row], next: Some("cursor".to_owned()) }));
     let path = "/v1/usage?user=alice&key=k1&route=list&outcome=allowed&period=hour&from=2027-01-15&to=2027-01-16T00:00:00Z&limit=5&after=x";
     let shown = issuer.ok("GET", path, Value::Null).await;
     let expected =
         json!({"start": "2027-01-15T08:00:00Z", "user": "alice", "key": "k1", "route": "list", "outcome": "allowed", "count": 7});
     assert_eq!(shown, json!({"data": [expected], "next": "cursor"}));
     let asked = issuer.counts.asked.lock().unwrap().clone().unwrap();
-    assert_eq!(asked.period, Period::Hour);
+    assert_eq!(asked.span, Span::Hour);
     assert_eq!(asked.users, Some(BTreeSet::from(["alice".into()])));
     assert_eq!((asked.from, asked.to), (Timestamp::from_unix_seconds(1_799_971_200), Timestamp::from_unix_seconds(1_800_057_600)));
     assert_eq!((asked.outcome, asked.limit, asked.after.as_deref()), (Some(Outcome::Allowed), 5, Some("x")));
