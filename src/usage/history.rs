@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::path::Path;
@@ -320,10 +322,16 @@ impl History {
 
 const CONTRADICTION: &str = "its pages contradict each other";
 
+/// Counts by user are nobody's business but the process's own user's.
+fn create_database(path: &Path) -> Result<Database, DatabaseError> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    Database::builder().create_file(file.map_err(redb::StorageError::Io)?)
+}
+
 fn open_database(path: &Path, is_there: bool) -> Result<Database, HistoryError> {
     let damaged = |why: String| HistoryError::Damaged { path: path.to_path_buf(), why };
     // The engine checks what it reads, but a page that lies may still lead it into a panic.
-    let opened = catch_unwind(AssertUnwindSafe(|| if is_there { Database::open(path) } else { Database::create(path) }));
+    let opened = catch_unwind(AssertUnwindSafe(|| if is_there { Database::open(path) } else { create_database(path) }));
     match opened {
         Ok(Ok(database)) => Ok(database),
         Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => Err(HistoryError::Locked { path: path.to_path_buf() }),

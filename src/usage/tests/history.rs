@@ -364,6 +364,14 @@ fn the_last_use_of_a_key_is_known_without_a_write_for_each() {
 
 // battery: X9 X10
 #[test]
+fn a_history_is_for_its_own_user_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (folder, _usage) = opened();
+    let facts = std::fs::metadata(folder.path().join("usage.redb")).unwrap();
+    assert_eq!(facts.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
 fn a_history_in_use_or_damaged_is_never_begun_anew() {
     let (folder, usage) = opened();
     let path = folder.path().join("usage.redb");
