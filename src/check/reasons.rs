@@ -223,5 +223,7 @@ mod tests {
         assert_eq!(table.lines().count(), Reason::ALL.len() + 2);
         assert!(table.contains("| rate_limited | denial | RATE_LIMITED | 429 | 8 | The rate limit is used up |"));
         assert!(table.lines().all(|line| line.matches('|').count() == 7));
+        let reference = include_str!("../../envoy/reasons.md");
+        assert_eq!(reference, table, "write it anew: tollgate schema --reasons > envoy/reasons.md");
     }
 }
