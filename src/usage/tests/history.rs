@@ -367,7 +367,7 @@ fn the_last_use_of_a_key_is_known_without_a_write_for_each() {
 fn a_history_is_for_its_own_user_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let (folder, _usage) = opened();
-    let facts = std::fs::metadata(folder.path().join("usage.redb")).unwrap();
+    let facts = fs::metadata(folder.path().join("usage.redb")).unwrap();
     assert_eq!(facts.permissions().mode() & 0o777, 0o600);
 }
 
