@@ -33,7 +33,9 @@ impl Measured {
                 metrics.store_operations.with_label_values(&[operation, result]);
             }
         }
-        metrics.store_operations.with_label_values(&["commit", "refused"]);
+        for result in ["refused", "unconfirmed"] {
+            metrics.store_operations.with_label_values(&["commit", result]);
+        }
         Self { inner, metrics, clock }
     }
 
@@ -67,6 +69,7 @@ impl Records for Measured {
     fn commit(&self, preconditions: Vec<Precondition>, writes: Vec<Write>, now: Timestamp) -> Answer<'_, Result<Committed, StoreError>> {
         self.measure("commit", self.inner.commit(preconditions, writes, now), |committed| match committed {
             Committed::Done => "success",
+            Committed::Unconfirmed => "unconfirmed",
             Committed::Refused(_) => "refused",
         })
     }

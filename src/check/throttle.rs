@@ -71,6 +71,8 @@ impl Admission {
 pub struct Questions<'r> {
     shared: Vec<Question<'r>>,
     own: Vec<Question<'r>>,
+    /// The caller's owner: the organisation, the user where there is none.
+    root: String,
     cost: u32,
 }
 
@@ -96,7 +98,8 @@ pub struct Entered(Vec<PolicyLevel>);
 /// holds `tollgate:unlimited` (configured principals that are exempt hold it too).
 pub fn questions<'r>(permit: &Permit<'r>, client: Option<IpAddr>, rules: &'r Rules) -> Questions<'r> {
     let (route, caller) = (permit.route(), permit.caller());
-    let mut questions = Questions { shared: Vec::new(), own: Vec::new(), cost: route.cost };
+    let root = owner_of(Per::Owner, route, caller, client).unwrap_or_default();
+    let mut questions = Questions { shared: Vec::new(), own: Vec::new(), root, cost: route.cost };
     if permit.reason() == Reason::Preflight || caller.is_some_and(|caller| caller.scopes.covers(UNLIMITED)) {
         return questions;
     }
@@ -129,8 +132,22 @@ impl<'r> Questions<'r> {
         self.takes(&self.own)
     }
 
-    fn takes<'q>(&self, asked: &'q [Question<'r>]) -> Vec<Take<'q>> {
-        asked.iter().map(|question| Take { policy: &question.policy, owner: &question.owner, cost: self.cost }).collect()
+    fn takes<'q>(&'q self, asked: &'q [Question<'r>]) -> Vec<Take<'q>> {
+        let take = |question: &'q Question<'r>| Take {
+            policy: &question.policy,
+            owner: &question.owner,
+            root: self.root_of(question),
+            cost: self.cost,
+        };
+        asked.iter().map(take).collect()
+    }
+
+    /// Those of the route and of the address have nothing to do with the caller.
+    fn root_of<'q>(&'q self, question: &'q Question<'r>) -> &'q str {
+        match question.policy.per {
+            Per::Route | Per::Address => &question.owner,
+            Per::Owner | Per::User | Per::Organization | Per::Key => &self.root,
+        }
     }
 
     fn add(&mut self, question: Question<'r>) {

@@ -100,7 +100,7 @@ async fn import_one(state: &IssuerState, mut entry: Fields, rules: &Rules, now: 
         writes.push(Write::Put { key: place, bytes: encode_key(&record), expires: None });
         writes.push(Write::Put { key: digest, bytes: encode_digest_owner(&id), expires: None });
         match state.records.commit(preconditions, writes, now).await? {
-            Committed::Done => {
+            Committed::Done | Committed::Unconfirmed => {
                 tracing::info!(key = %id, user = record.user.as_str(), "key imported");
                 return Ok(id);
             }

@@ -163,7 +163,7 @@ async fn create_one(state: &IssuerState, headers: &HeaderMap, body: Body) -> Res
         preconditions.push(Precondition::Absent(place.clone()));
         let mut writes = owner.writes;
         writes.push(Write::Put { key: place, bytes: encode_key(&record), expires: None });
-        if state.records.commit(preconditions, writes, now).await? == Committed::Done {
+        if state.records.commit(preconditions, writes, now).await?.is_done() {
             tracing::info!(key = %id, user = record.user.as_str(), scopes = %record.scopes, "key created");
             let revision = revision_of(state, &id).await;
             let view = KeyView::new(&record, revision, state, now);
@@ -310,7 +310,7 @@ async fn revoke_one(state: &IssuerState, id: Result<Path<String>, PathRejection>
             record.state = KeyState::Revoked;
             let write = Write::Put { key: place.clone(), bytes: encode_key(&record), expires: None };
             // A revocation is not put off by a change at the same time: it is judged again on top of that.
-            if state.records.commit(vec![Precondition::AtVersion(place, stored.version)], vec![write], now).await? != Committed::Done {
+            if !state.records.commit(vec![Precondition::AtVersion(place, stored.version)], vec![write], now).await?.is_done() {
                 continue;
             }
             tracing::info!(key = %record.id, "key revoked");
@@ -376,7 +376,7 @@ pub(in crate::issuer) async fn replace(
     let place = RecordKey::key(record.id.as_str());
     writes.push(Write::Put { key: place.clone(), bytes: encode_key(record), expires: None });
     match state.records.commit(vec![Precondition::AtVersion(place, revision)], writes, now).await? {
-        Committed::Done => Ok(()),
+        Committed::Done | Committed::Unconfirmed => Ok(()),
         Committed::Refused(_) => Err(Problem::changed_meanwhile()),
     }
 }

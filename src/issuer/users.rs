@@ -132,7 +132,7 @@ pub(in crate::issuer) async fn create(State(state): State<IssuerState>, headers:
     let place = RecordKey::user(&record.source, record.subject.as_str());
     let write = Write::Put { key: place.clone(), bytes: encode_user(&record), expires: None };
     match state.records.commit(vec![Precondition::Absent(place)], vec![write], now).await? {
-        Committed::Done => {
+        Committed::Done | Committed::Unconfirmed => {
             tracing::info!(source = &*record.source, user = record.subject.as_str(), "user created");
             let revision = revision_of(&state, &record).await;
             Ok(answer(StatusCode::CREATED, revision, UserView::new(&record, revision)))
@@ -203,7 +203,7 @@ pub(in crate::issuer) async fn change(
     let place = RecordKey::user(&record.source, record.subject.as_str());
     let write = Write::Put { key: place.clone(), bytes: encode_user(&record), expires: None };
     match state.records.commit(vec![Precondition::AtVersion(place, revision)], vec![write], now).await? {
-        Committed::Done => {
+        Committed::Done | Committed::Unconfirmed => {
             tracing::info!(source = &*record.source, user = record.subject.as_str(), "user changed");
             let revision = revision_of(&state, &record).await;
             Ok(answer(StatusCode::OK, revision, UserView::new(&record, revision)))
@@ -227,7 +227,7 @@ pub(in crate::issuer) async fn delete(
         // Always written, also when disabled before: the new revision refuses every key that is just being made for it.
         record.state = UserState::Disabled;
         let write = Write::Put { key: place.clone(), bytes: encode_user(&record), expires: None };
-        if state.records.commit(vec![Precondition::AtVersion(place.clone(), revision)], vec![write], now).await? != Committed::Done {
+        if !state.records.commit(vec![Precondition::AtVersion(place.clone(), revision)], vec![write], now).await?.is_done() {
             continue;
         }
         let (record, revision) = find(&state, &source, subject.as_str()).await?.ok_or_else(no_such_user)?;
@@ -240,7 +240,7 @@ pub(in crate::issuer) async fn delete(
             state.records.commit(Vec::new(), some.iter().flat_map(removal).collect(), now).await?;
         }
         let removed = state.records.commit(vec![Precondition::AtVersion(place.clone(), revision)], vec![Write::Remove(place)], now).await?;
-        if removed == Committed::Done {
+        if removed.is_done() {
             tracing::info!(source = &*source, user = subject.as_str(), keys = keys.len(), "user deleted");
             return Ok(StatusCode::NO_CONTENT.into_response());
         }

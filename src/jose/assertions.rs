@@ -163,7 +163,7 @@ impl Assertions {
         let (ring, version) = read(records, peppers).await?.ok_or(RingError::Contended)?;
         self.loaded.store(Arc::new(Loaded::new(ring, version, now)));
         Ok(match committed {
-            Committed::Done => Rotation::Rotated,
+            Committed::Done | Committed::Unconfirmed => Rotation::Rotated,
             Committed::Refused(_) => Rotation::Adopted,
         })
     }

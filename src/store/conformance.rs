@@ -135,7 +135,7 @@ async fn of_many_who_race_one_wins<E: Records + Facts>(subject: Subject<E>) {
         for racer in racers.collect::<Vec<_>>() {
             let (racer, outcome) = racer.await.unwrap();
             match outcome {
-                Committed::Done => winners.push(racer),
+                Committed::Done | Committed::Unconfirmed => winners.push(racer),
                 Committed::Refused(position) => assert_eq!(position, 0),
             }
         }

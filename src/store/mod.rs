@@ -1,4 +1,5 @@
-//! The shelf: what outlives a request. This file is the contract; `embedded.rs` (redb) is one engine behind it.
+//! The shelf: what outlives a request. This file is the contract; behind it are two engines, `embedded` (redb, one process) and
+//! `shared` (Redis, any number of sidecars).
 //!
 //! - Absence is `Ok(None)`; only broken things are errors.
 //! - One write primitive: [`Records::commit`]. Whatever is single-use is a precondition of it; nothing is found first and
@@ -9,6 +10,7 @@
 
 pub mod codec;
 pub mod embedded;
+pub mod shared;
 
 #[cfg(test)]
 mod conformance;
@@ -24,7 +26,11 @@ use std::task::Poll;
 
 use crate::model::key::KeyRecord;
 use crate::model::key::UserRecord;
+use crate::model::time::Hour;
 use crate::model::time::Timestamp;
+use crate::model::usage::Outcome;
+use crate::model::usage::UsagePage;
+use crate::model::usage::UsageQuery;
 
 /// An answer that is often there at once: no allocation when it is, a boxed future when it must be fetched.
 pub enum Answer<'a, T> {
@@ -80,6 +86,16 @@ pub trait Facts: Send + Sync + std::fmt::Debug + 'static {
     fn key_by_digest(&self, digest: &[u8; 32]) -> Answer<'_, Result<Option<Arc<KeyRecord>>, StoreError>>;
     /// The user record of this source (`local` or a managed issuer's name) and subject.
     fn user(&self, source: &str, subject: &str) -> Answer<'_, Result<Option<Arc<UserRecord>>, StoreError>>;
+}
+
+/// What the corridor may fall back on when [`Facts`] gives no answer: what was known last, however long ago that was confirmed.
+/// Only tiers that opt in (`grace`) are served by it.
+pub trait LastKnown: Send + Sync + std::fmt::Debug + 'static {
+    /// How long ago the last confirmation lost its force; `None`: there never was one, and nothing may be served.
+    fn lapsed_for(&self) -> Option<std::time::Duration>;
+    fn key(&self, id: &str) -> Option<Arc<KeyRecord>>;
+    fn key_by_digest(&self, digest: &[u8; 32]) -> Option<Arc<KeyRecord>>;
+    fn user(&self, source: &str, subject: &str) -> Option<Arc<UserRecord>>;
 }
 
 /// A record's place: a family (`key`, `user`, `ring`, …) and an id within it.
@@ -143,8 +159,21 @@ pub enum Write {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Committed {
     Done,
+    /// Written by the primary, and not yet confirmed by as many replicas as the config asks for: a failover right now could
+    /// undo it for a moment, until whoever committed it sees to it that it is done again.
+    Unconfirmed,
     /// This precondition (by its index) did not hold; nothing was written.
     Refused(usize),
+}
+
+impl Committed {
+    /// Whether the writes happened.
+    pub const fn is_done(&self) -> bool {
+        match self {
+            Self::Done | Self::Unconfirmed => true,
+            Self::Refused(_) => false,
+        }
+    }
 }
 
 /// A page of records in the order of their ids.
@@ -169,6 +198,9 @@ pub trait Records: Send + Sync + std::fmt::Debug + 'static {
 pub struct Take<'a> {
     pub policy: &'a crate::model::quota::Policy,
     pub owner: &'a str,
+    /// Under whom the buckets of one question lie together, so that one node of a cluster can judge all of them at once: the
+    /// organisation, the user where there is none, the route or the address.
+    pub root: &'a str,
     pub cost: u32,
 }
 
@@ -185,4 +217,44 @@ pub struct Taken {
 /// Token buckets.
 pub trait Limits: Send + Sync + std::fmt::Debug + 'static {
     fn take<'a>(&'a self, takes: &'a [Take<'a>], now: Timestamp) -> Answer<'a, Result<Taken, StoreError>>;
+}
+
+/// One line's cumulative count in one hour, as one writer tells it. It never sinks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub hour: Hour,
+    pub user: Arc<str>,
+    /// Empty: no key.
+    pub key: Arc<str>,
+    pub route: Arc<str>,
+    pub outcome: Outcome,
+    pub count: u64,
+    /// Unix second of the last use.
+    pub used: u64,
+}
+
+/// When a key was last used, and on which route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastUse {
+    pub at: Timestamp,
+    pub route: Arc<str>,
+}
+
+/// Why counts could not be told or read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CountsError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0:?} is no place to go on from: hand in the `next` of the page before")]
+    Cursor(String),
+}
+
+/// Usage that many writers share: each writer's totals are merged by maximum, so that telling twice, late or out of order changes
+/// nothing, and a store that was thrown back heals at the next telling.
+pub trait Counts: Send + Sync + std::fmt::Debug + 'static {
+    /// Takes in a writer's totals; answers by how much each of them raised its line. Hours older than 35 days are not believed.
+    fn merge<'a>(&'a self, writer: u128, told: &'a [Told], now: Timestamp) -> Answer<'a, Result<Vec<u64>, StoreError>>;
+    /// A page of exact counts over all writers.
+    fn query<'a>(&'a self, query: &'a UsageQuery) -> Answer<'a, Result<UsagePage, CountsError>>;
+    fn last_use<'a>(&'a self, key: &'a str) -> Answer<'a, Result<Option<LastUse>, StoreError>>;
 }

@@ -222,7 +222,7 @@ fn killed_at_any_instant_no_bucket_is_refilled() {
         let usage = open(folder.path(), NOON);
         let buckets = LocalBuckets::new(Arc::clone(usage.ledger()));
         for (policy, owner) in policies() {
-            let left = buckets.take_now(&[Take { policy: &policy, owner, cost: 0 }], NOON).unwrap().levels[0].remaining;
+            let left = buckets.take_now(&[Take { policy: &policy, owner, root: owner, cost: 0 }], NOON).unwrap().levels[0].remaining;
             let taken = policy.limit.depth - left;
             assert!(answered <= taken && taken <= answered + round * THREADS, "round {round}: answered {answered}, taken {taken}");
         }
@@ -244,7 +244,7 @@ fn child_takes() {
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                let takes: Vec<Take<'_>> = policies.iter().map(|(policy, owner)| Take { policy, owner, cost: 1 }).collect();
+                let takes: Vec<Take<'_>> = policies.iter().map(|(policy, owner)| Take { policy, owner, root: owner, cost: 1 }).collect();
                 while buckets.take_now(&takes, NOON).unwrap().admitted {
                     answer("taken");
                 }
@@ -330,6 +330,6 @@ fn files_of_the_first_release_are_read() {
     assert_eq!(&*usage.last_use(&KeyId::new("k1")).unwrap().unwrap().route, "first");
     let policy = Policy { name: "tier".into(), per: Per::User, limit: Limit { per_minute: 60, depth: 10 } };
     let buckets = LocalBuckets::new(Arc::clone(usage.ledger()));
-    let taken = buckets.take_now(&[Take { policy: &policy, owner: "user:alice", cost: 0 }], NOON).unwrap();
+    let taken = buckets.take_now(&[Take { policy: &policy, owner: "user:alice", root: "user:alice", cost: 0 }], NOON).unwrap();
     assert_eq!(taken.levels[0].remaining, 6);
 }

@@ -37,11 +37,11 @@ fn policy(name: &str, per_minute: u32, depth: u32) -> Policy {
 }
 
 fn take<'a>(policy: &'a Policy, owner: &'a str) -> Take<'a> {
-    Take { policy, owner, cost: 1 }
+    Take { policy, owner, root: owner, cost: 1 }
 }
 
 fn remaining(buckets: &LocalBuckets, policy: &Policy, owner: &str, now: Timestamp) -> u32 {
-    buckets.take_now(&[Take { policy, owner, cost: 0 }], now).unwrap().levels[0].remaining
+    buckets.take_now(&[Take { policy, owner, root: owner, cost: 0 }], now).unwrap().levels[0].remaining
 }
 
 /// How many of `tries` in each of eight threads are admitted at one instant.
@@ -193,7 +193,7 @@ proptest! {
                 Verdict::Refused { level, .. } | Verdict::Never { level } => (false, level),
             };
             let owner = ["x", "y", "z"][owner];
-            let taken = buckets.take_now(&[Take { policy: &policies[policy], owner, cost }], now).unwrap();
+            let taken = buckets.take_now(&[Take { policy: &policies[policy], owner, root: owner, cost }], now).unwrap();
             prop_assert_eq!(taken.admitted, admitted);
             prop_assert_eq!(taken.levels, vec![level]);
             if step % 20 == 19 {

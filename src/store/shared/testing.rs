@@ -1,0 +1,18 @@
+//! Real servers for the tests of this folder.
+
+#[path = "../../../tests/it/support/redis.rs"]
+pub(crate) mod redis_server;
+
+use std::sync::Arc;
+
+use crate::store::shared::link::Link;
+use crate::store::shared::settings::Server;
+use crate::store::shared::settings::Settings;
+use crate::store::shared::testing::redis_server::RedisServer;
+
+/// A private server and a link to it.
+pub(crate) fn linked() -> (RedisServer, Arc<Link>) {
+    let server = RedisServer::start();
+    let link = Link::new(Settings::standalone(Server::Unix(server.socket().to_owned())));
+    (server, link)
+}
