@@ -187,8 +187,8 @@ impl Door {
             Verdict::Failed(fault) => (fail(fault, rules.fault_answer, &about), Some(&*fault.internal)),
         };
         let reason = verdict.reason();
-        if circumstances.lapsed_for.is_some() {
-            self.metrics.grace_decisions.with_label_values(&[decision_label(reason.row().kind)]).inc();
+        if let (Some(_), Some(shared)) = (circumstances.lapsed_for, &self.metrics.shared) {
+            shared.grace_decisions.with_label_values(&[decision_label(reason.row().kind)]).inc();
         }
         let duration = self.clock.now().since(circumstances.started);
         self.metrics.check(reason, circumstances.route.map(|route| &*route.name), duration);
