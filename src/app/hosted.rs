@@ -37,6 +37,7 @@ pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppEr
     let gate = Gate {
         facts: store.clone(),
         limits: Arc::new(LocalBuckets::new(Arc::clone(usage.ledger()))),
+        local_share: None,
         ledger: Arc::clone(usage.ledger()) as Arc<_>,
         tokens: Arc::new(Tokens::new(1)),
         assertions,

@@ -210,6 +210,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let gate = Arc::new(Gate {
         facts: store.clone(),
         limits: Arc::new(LocalBuckets::new(Arc::clone(usage.ledger()))),
+        local_share: None,
         ledger: Arc::clone(usage.ledger()) as Arc<_>,
         tokens: Arc::clone(&tokens),
         assertions: Arc::clone(&assertions),

@@ -257,6 +257,7 @@ fn gate() -> Gate {
     Gate {
         facts: Arc::new(StubFacts(Arc::clone(&peppers))),
         limits: Arc::new(NoLimits),
+        local_share: None,
         ledger: Arc::new(StubTally::default()),
         tokens: Arc::new(Tokens::new(8)),
         assertions: Arc::new(Assertions::ephemeral(now()).unwrap()),

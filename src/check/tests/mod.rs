@@ -78,6 +78,8 @@ struct House {
     rules: Rules,
     shelf: Shelf,
     buckets: Buckets,
+    /// What stands in for the buckets when they fail.
+    share: Option<Buckets>,
     book: Book,
 }
 
@@ -113,7 +115,7 @@ impl House {
         shelf.hold_imported(IMPORTED, key_record("imported-1", ""));
         shelf.hold_user(user_record("local", "alice"));
         shelf.hold_user(user_record("kept", "kim"));
-        Self { rules, shelf, buckets: Buckets::default(), book: Book::default() }
+        Self { rules, shelf, buckets: Buckets::default(), share: None, book: Book::default() }
     }
 
     /// Walks once, with everything that was left behind.
@@ -145,6 +147,7 @@ impl House {
         let gate = Gate {
             facts: Arc::clone(&parts.0) as _,
             limits: Arc::clone(&parts.1) as _,
+            local_share: self.share.map(|share| Arc::new(share) as _),
             ledger: Arc::clone(&parts.2) as _,
             tokens: Arc::new(Tokens::new(16)),
             assertions: Arc::new(Assertions::ephemeral(NOW).unwrap()),
