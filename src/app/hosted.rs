@@ -38,6 +38,7 @@ pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppEr
         facts: store.clone(),
         last_known: None,
         limits: Arc::new(LocalBuckets::new(Arc::clone(usage.ledger()))),
+        local_share: None,
         ledger: Arc::clone(usage.ledger()) as Arc<_>,
         tokens: Arc::new(Tokens::new(1)),
         assertions,

@@ -211,6 +211,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         facts: store.clone(),
         last_known: None,
         limits: Arc::new(LocalBuckets::new(Arc::clone(usage.ledger()))),
+        local_share: None,
         ledger: Arc::clone(usage.ledger()) as Arc<_>,
         tokens: Arc::clone(&tokens),
         assertions: Arc::clone(&assertions),

@@ -18,14 +18,14 @@ use crate::usage::Usage;
 pub(super) struct UsageOf(pub(super) Arc<Usage>);
 
 impl LastUsed for UsageOf {
-    fn last_use(&self, key: &KeyId) -> Option<LastUse> {
-        match self.0.last_use(key) {
+    fn last_use<'a>(&'a self, key: &'a KeyId) -> Answer<'a, Option<LastUse>> {
+        Answer::ready(match self.0.last_use(key) {
             Ok(found) => found.map(|found| LastUse { at: found.at, route: found.route }),
             Err(error) => {
                 tracing::warn!(%error, "the last use of a key cannot be read");
                 None
             }
-        }
+        })
     }
 }
 

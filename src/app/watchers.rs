@@ -160,8 +160,8 @@ fn seconds(instant: Timestamp) -> f64 {
 pub(super) struct KeyRing(pub(super) Arc<Assertions>);
 
 impl PublishedKeys for KeyRing {
-    fn jwks_json(&self) -> String {
-        self.0.jwks_json().to_string()
+    fn jwks_json(&self) -> Option<String> {
+        self.0.jwks_json().map(|keys| keys.to_string())
     }
 }
 

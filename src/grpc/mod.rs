@@ -181,8 +181,8 @@ impl Door {
             now: circumstances.started,
         };
         let (answer, detail) = match &verdict {
-            Verdict::Granted(grant) => (Ok(encode::allow(grant, &about)), None),
-            Verdict::Answered(grant, body) => (Ok(encode::answer(grant, body.clone(), &about)), None),
+            Verdict::Granted(grant) => (Ok(encode::allow(grant, &about)), grant.admission().judged_by().note()),
+            Verdict::Answered(grant, body) => (Ok(encode::answer(grant, body.clone(), &about)), grant.admission().judged_by().note()),
             Verdict::Denied(denial) => (Ok(encode::deny(denial, &about)), denial.internal.as_deref()),
             Verdict::Failed(fault) => (fail(fault, rules.fault_answer, &about), Some(&*fault.internal)),
         };

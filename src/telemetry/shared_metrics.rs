@@ -53,9 +53,9 @@ pub struct SharedMetrics {
     pub changes_lease_age_seconds: Gauge,
     /// `result`: success, failure.
     pub changes_polls: IntCounterVec,
-    pub changes_applied: IntCounter,
     pub changes_lag: IntGauge,
-    pub changes_cache_resets: IntCounter,
+    /// `cause`: loss (the server was emptied or restored), failover, gap (more changes were missed than the log holds).
+    pub changes_cache_resets: IntCounterVec,
     pub changes_reapplied: IntCounter,
     /// Own changes that a rollback would still be healed from.
     pub outbox_entries: IntGauge,
@@ -102,11 +102,12 @@ impl SharedMetrics {
             changes_lease_age_seconds: maker
                 .seconds("changes_lease_age_seconds", "Time since what is known of keys and users was last confirmed.")?,
             changes_polls: maker.counters_at_zero("changes_polls_total", "Questions for changes.", &["result"], results)?,
-            changes_applied: maker.counter("changes_applied_total", "Changes that were taken over.")?,
             changes_lag: maker.gauge("changes_lag", "Changes that are known to be there and not taken over yet.")?,
-            changes_cache_resets: maker.counter(
+            changes_cache_resets: maker.counters_at_zero(
                 "changes_cache_resets_total",
-                "Times that all that was known was dropped: the server was thrown back or replaced.",
+                "Times that all that was known was dropped.",
+                &["cause"],
+                &[&["loss"], &["failover"], &["gap"]],
             )?,
             changes_reapplied: maker
                 .counter("changes_reapplied_total", "Own changes that the server had lost and that were made again.")?,
