@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::clock::monotonic_now;
+use crate::clock::monotonic;
 use crate::model::quota::Policy;
 use crate::model::time::Timestamp;
 use crate::store::Limits as _;
@@ -66,7 +66,7 @@ impl Fleet {
 
     /// Past everything that is remembered: the server itself.
     async fn ask_server(&self, need: u32) -> Reply {
-        let ends = monotonic_now() + Duration::from_secs(20);
+        let ends = monotonic() + Duration::from_secs(20);
         let reply = self.limiters[0].ask(&[self.take()], Units { need, ..Units::ONE }, NOW, ends).await.unwrap();
         self.admitted.fetch_add(reply.granted.into(), Ordering::Relaxed);
         reply
@@ -83,13 +83,13 @@ async fn run(sidecars: u32, policy: Policy, tuning: Tuning, demand: Demand) -> O
     let fleet = Arc::new(Fleet { limiters, policy, asked: AtomicU64::new(0), admitted: AtomicU64::new(0) });
     // The demand begins with half of the bucket at once: a full one would spill what comes in before the clients are there.
     let first: Timestamp = fleet.ask_server(fleet.policy.limit.depth / 2).await.server_now;
-    let ends = monotonic_now() + RUN;
+    let ends = monotonic() + RUN;
     let clients = (0..usize::try_from(sidecars).unwrap() * CLIENTS).map(|client| {
         let (fleet, clients) = (Arc::clone(&fleet), sidecars * u32::try_from(CLIENTS).unwrap());
         tokio::spawn(async move {
             let limiter = Arc::clone(&fleet.limiters[client / CLIENTS]);
-            let mut due = monotonic_now();
-            while monotonic_now() < ends {
+            let mut due = monotonic();
+            while monotonic() < ends {
                 let refused = fleet.ask(&limiter).await;
                 match demand {
                     Demand::Saturating => {
