@@ -254,7 +254,10 @@ mod tests {
     /// Rules with one route and one tier, whose policies these are.
     fn rules(of_tier: Vec<Policy>, of_route: Vec<Policy>) -> Rules {
         let mut rules = samples::rules(vec![Route { auth: Auth::Optional, limits: of_route, cost: 3, ..route("r", &[], "/x") }]);
-        rules.tiers = BTreeMap::from([("free".into(), Tier { name: "free".into(), policies: of_tier, state: TierState::Active })]);
+        rules.tiers = BTreeMap::from([(
+            "free".into(),
+            Tier { name: "free".into(), policies: of_tier, state: TierState::Active, grace: std::time::Duration::ZERO },
+        )]);
         rules
     }
 

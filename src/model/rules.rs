@@ -173,6 +173,8 @@ pub struct Tier {
     pub name: Arc<str>,
     pub policies: Vec<Policy>,
     pub state: TierState,
+    /// How long its callers are judged by what was known last when the shared store does not answer. Zero: not at all.
+    pub grace: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

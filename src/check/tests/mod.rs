@@ -97,7 +97,12 @@ impl House {
                 PrincipalGrant { scopes: scopes("jobs:run"), tier: None, organization: None, limits: Exemption::Limited },
             )]),
         });
-        let tier = Tier { name: "free".into(), policies: vec![policy("free", Per::Owner, 60, 10)], state: TierState::Active };
+        let tier = Tier {
+            name: "free".into(),
+            policies: vec![policy("free", Per::Owner, 60, 10)],
+            state: TierState::Active,
+            grace: Duration::ZERO,
+        };
         rules.tiers = BTreeMap::from([(Arc::from("free"), tier)]);
         rules.default_tier = Some("free".into());
         rules.identity_headers = vec![IdentityHeader::new("x-user-id".into(), vec![IdentityPart::Of(IdentityValue::User)])];

@@ -57,7 +57,7 @@ const ID: &str = "AAAAAAAAAAAA";
 const WORKER: &str = "spiffe://example.org/ns/jobs/sa/worker";
 
 fn rules() -> Rules {
-    let tier = |name: &str, state| (Arc::from(name), Tier { name: name.into(), policies: Vec::new(), state });
+    let tier = |name: &str, state| (Arc::from(name), Tier { name: name.into(), policies: Vec::new(), state, grace: Duration::ZERO });
     let mut rules = samples::rules(Vec::new());
     rules.tiers = BTreeMap::from([
         tier("free", TierState::Active),

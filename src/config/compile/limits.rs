@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::config::compile::doors;
 use crate::config::compile::names;
 use crate::config::desk::Desk;
 use crate::config::desk::Spot;
@@ -23,6 +25,8 @@ use crate::model::rules::TierState;
 const MOST_PER_MINUTE: u32 = 60_000_000;
 /// A bucket that takes longer to fill limits nothing that anybody would wait for.
 const LONGEST_REFILL_MINUTES: u32 = 366 * 24 * 60;
+/// A revocation that goes unnoticed for longer is none.
+const LONGEST_GRACE: Duration = Duration::from_secs(600);
 
 pub(super) fn tiers(desk: &mut Desk<'_>, spot: &Spot, written: &BTreeMap<String, TierFile>) -> BTreeMap<Arc<str>, Tier> {
     let mut tiers = BTreeMap::new();
@@ -53,7 +57,8 @@ pub(super) fn tiers(desk: &mut Desk<'_>, spot: &Spot, written: &BTreeMap<String,
         }
         policies.extend(more.into_iter().map(|(_, policy)| policy));
         let state = if tier.disabled == Some(true) { TierState::Disabled } else { TierState::Active };
-        tiers.insert(Arc::clone(&name), Tier { name, policies, state });
+        let grace = doors::period(desk, &spot.key("grace"), tier.grace, Duration::ZERO, Duration::ZERO..=LONGEST_GRACE);
+        tiers.insert(Arc::clone(&name), Tier { name, policies, state, grace });
     }
     tiers
 }

@@ -100,7 +100,7 @@ impl UsageRead for Counted {
 }
 
 fn rules() -> Rules {
-    let tier = |name: &str| Tier { name: Arc::from(name), policies: Vec::new(), state: TierState::Active };
+    let tier = |name: &str| Tier { name: Arc::from(name), policies: Vec::new(), state: TierState::Active, grace: Duration::ZERO };
     Rules {
         revision: "0123456789ab".into(),
         routes: Vec::new(),
