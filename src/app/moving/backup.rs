@@ -118,7 +118,6 @@ pub(super) struct Backup {
     file: BufReader<fs::File>,
     hash: Hash,
     line: u64,
-    made: String,
     has_ended: bool,
     /// The records so far: none may come twice.
     seen: HashSet<RecordKey>,
@@ -142,23 +141,9 @@ impl Backup {
         }
         let file = BufReader::new(fs::File::open(path).map_err(failed)?);
         let hash = Hash(digest::Context::new(&digest::SHA256));
-        let mut opened = Self { path: path.to_owned(), file, hash, line: 0, made: String::new(), has_ended: false, seen: HashSet::new() };
+        let mut opened = Self { path: path.to_owned(), file, hash, line: 0, has_ended: false, seen: HashSet::new() };
         opened.read_head()?;
         Ok(opened)
-    }
-
-    /// When it was made, as it says itself.
-    pub(super) fn made(&self) -> &str {
-        &self.made
-    }
-
-    /// The line that was read last.
-    pub(super) const fn line(&self) -> u64 {
-        self.line
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Begins anew.
@@ -207,7 +192,7 @@ impl Backup {
     }
 
     /// A mistake in the line that was read last.
-    pub(super) fn wrong_line(&self, why: &str) -> BackupError {
+    fn wrong_line(&self, why: &str) -> BackupError {
         BackupError::Line { path: self.path.clone(), line: self.line, why: why.to_owned() }
     }
 
@@ -222,15 +207,12 @@ impl Backup {
         if members.get("is").and_then(Json::as_text) != Some(KIND) {
             return Err(no_backup(self));
         }
-        let head = take_number(&mut members, "format").and_then(|format| Ok((format, take_text(&mut members, "made")?)));
-        let (format, made) = head.map_err(|wrong| self.wrong_member(wrong))?;
-        match format {
-            FORMAT => {}
-            newer if newer > FORMAT => return Err(BackupError::Newer { path: self.path.clone(), found: newer }),
-            _ => return Err(no_backup(self)),
+        // The other members are for people.
+        match take_number(&mut members, "format").map_err(|wrong| self.wrong_member(wrong))? {
+            FORMAT => Ok(()),
+            newer if newer > FORMAT => Err(BackupError::Newer { path: self.path.clone(), found: newer }),
+            _ => Err(no_backup(self)),
         }
-        self.made = made.chars().filter(|letter| letter.is_ascii_graphic()).take(40).collect();
-        Ok(())
     }
 
     fn members<'l>(&self, line: &'l [u8]) -> Result<Members<'l>, BackupError> {

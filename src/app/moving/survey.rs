@@ -87,9 +87,9 @@ impl Survey {
 }
 
 /// Some of them by name, the rest by number.
-pub(super) fn name_some<'k>(places: impl ExactSizeIterator<Item = &'k str>) -> String {
+pub(super) fn name_some(places: impl ExactSizeIterator<Item = String>) -> String {
     let more = places.len().saturating_sub(NAMED_MAX);
-    let named: Vec<&str> = places.take(NAMED_MAX).collect();
+    let named: Vec<String> = places.take(NAMED_MAX).collect();
     if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) }
 }
 
