@@ -36,6 +36,7 @@ pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppEr
     let rules = Arc::new(ArcSwap::from_pointee(loaded.rules));
     let gate = Gate {
         facts: store.clone(),
+        last_known: None,
         limits: Arc::new(LocalBuckets::new(Arc::clone(usage.ledger()))),
         ledger: Arc::clone(usage.ledger()) as Arc<_>,
         tokens: Arc::new(Tokens::new(1)),

@@ -210,6 +210,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let counts = Arc::new(Counts::new(Arc::clone(&usage), Arc::clone(&store), Arc::clone(&rules), Arc::clone(&clock)));
     let gate = Arc::new(Gate {
         facts: store.clone(),
+        last_known: None,
         limits: Arc::new(LocalBuckets::new(Arc::clone(usage.ledger()))),
         ledger: Arc::clone(usage.ledger()) as Arc<_>,
         tokens: Arc::clone(&tokens),

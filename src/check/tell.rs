@@ -1,6 +1,7 @@
 //! What `explain` says of each room. No credential's text is ever part of it, only public ids.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::check::pin_version::Pinned;
 use crate::check::prepare::Prepared;
@@ -31,14 +32,18 @@ pub(in crate::check) fn proof(proof: &Proof<'_>) -> String {
     }
 }
 
-pub(in crate::check) fn caller(caller: &Option<Arc<Caller>>) -> String {
-    match caller {
+pub(in crate::check) fn caller(caller: &Option<Arc<Caller>>, lapsed_for: Option<Duration>) -> String {
+    let told = match caller {
         None => "nobody".to_owned(),
         Some(caller) => {
             let organization = caller.organization.as_deref().unwrap_or("none");
             let tier = caller.tier.as_deref().unwrap_or("none");
             format!("user {}, organisation {organization}, tier {tier}, scopes [{}]", caller.user, caller.scopes)
         }
+    };
+    match lapsed_for {
+        None => told,
+        Some(lapsed_for) => format!("{told}; by what was known before the store fell silent, {} s ago", lapsed_for.as_secs()),
     }
 }
 

@@ -256,7 +256,7 @@ mod tests {
         let mut rules = samples::rules(vec![Route { auth: Auth::Optional, limits: of_route, cost: 3, ..route("r", &[], "/x") }]);
         rules.tiers = BTreeMap::from([(
             "free".into(),
-            Tier { name: "free".into(), policies: of_tier, state: TierState::Active, grace: std::time::Duration::ZERO },
+            Tier { name: "free".into(), policies: of_tier, state: TierState::Active, grace: Duration::ZERO },
         )]);
         rules
     }

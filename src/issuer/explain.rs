@@ -114,6 +114,7 @@ impl Explainer {
     pub fn over(gate: &Gate, rules: Arc<ArcSwap<Rules>>, clock: Arc<dyn Clock>) -> Self {
         let gate = Gate {
             facts: Arc::clone(&gate.facts),
+            last_known: gate.last_known.clone(),
             limits: Arc::new(Looking(Arc::clone(&gate.limits))),
             ledger: Arc::new(Uncounted),
             tokens: Arc::clone(&gate.tokens),

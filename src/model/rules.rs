@@ -177,6 +177,13 @@ pub struct Tier {
     pub grace: Duration,
 }
 
+impl Tier {
+    /// Whether its callers may still be judged by what lost its confirmation so long ago. Without a grace: never, however short ago.
+    pub fn lasts(&self, lapsed_for: Duration) -> bool {
+        !self.grace.is_zero() && lapsed_for <= self.grace
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TierState {
     Active,

@@ -76,6 +76,8 @@ pub struct Metrics {
     pub tls_reloads: IntCounterVec,
     /// `listener`.
     pub tls_certificate_expiry_timestamp: GaugeVec,
+    /// `decision`: allow, deny, fault.
+    pub grace_decisions: IntCounterVec,
     /// `cache`: tokens, assertions; `result`: hit, miss. What is refused is remembered nowhere, so there is no negative hit.
     pub cache_requests: IntCounterVec,
     /// `operation`: get, range, commit; `result`: success, refused, failure. Checks read memory and are no operations.
@@ -185,6 +187,12 @@ impl Metrics {
                 "tls_certificate_expiry_timestamp_seconds",
                 "When the certificate in force ends.",
                 &["listener"],
+            )?,
+            grace_decisions: maker.counters_at_zero(
+                "grace_decisions_total",
+                "Checks judged by what was known before the shared store fell silent.",
+                &["decision"],
+                &[&["allow"], &["deny"], &["fault"]],
             )?,
             cache_requests: maker.counters("cache_requests_total", "Cache look-ups.", &["cache", "result"])?,
             store_operations: maker.counters("store_operations_total", "Store operations.", &["operation", "result"])?,

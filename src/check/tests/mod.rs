@@ -1,12 +1,14 @@
 //! The corridor as a whole: every way through it, and what each way asks, counts and yields.
 
 mod explain;
+mod grace;
 mod matrix;
 mod resolve;
 mod ways;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use jsonwebtoken::EncodingKey;
@@ -20,6 +22,7 @@ use crate::check::decide::Exit;
 use crate::check::decide::Grant;
 use crate::check::doubles::Book;
 use crate::check::doubles::Buckets;
+use crate::check::doubles::Memory;
 use crate::check::doubles::NOW;
 use crate::check::doubles::Shelf;
 use crate::check::doubles::key_record;
@@ -77,6 +80,8 @@ const SECRET: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
 struct House {
     rules: Rules,
     shelf: Shelf,
+    /// What is left of the shelf when it falls silent.
+    memory: Option<Memory>,
     buckets: Buckets,
     book: Book,
 }
@@ -118,7 +123,7 @@ impl House {
         shelf.hold_imported(IMPORTED, key_record("imported-1", ""));
         shelf.hold_user(user_record("local", "alice"));
         shelf.hold_user(user_record("kept", "kim"));
-        Self { rules, shelf, buckets: Buckets::default(), book: Book::default() }
+        Self { rules, shelf, memory: None, buckets: Buckets::default(), book: Book::default() }
     }
 
     /// Walks once, with everything that was left behind.
@@ -149,6 +154,7 @@ impl House {
         let parts = (Arc::new(self.shelf), Arc::new(self.buckets), Arc::new(self.book));
         let gate = Gate {
             facts: Arc::clone(&parts.0) as _,
+            last_known: self.memory.map(|memory| Arc::new(memory) as _),
             limits: Arc::clone(&parts.1) as _,
             ledger: Arc::clone(&parts.2) as _,
             tokens: Arc::new(Tokens::new(16)),
