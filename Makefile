@@ -37,7 +37,7 @@ lint: ## rustfmt and clippy, without a warning.
 # --- what the tests stand on -------------------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: compiler envoys ## What the tests need: a C compiler, and Envoys of three lines.
+setup: compiler envoys redis ## What the tests need: a C compiler, Envoys of three lines, Redis and Valkey.
 
 # The crypto library is C.
 .PHONY: compiler
@@ -53,6 +53,12 @@ compiler:
 envoys:
 	@tests/tools/envoy.sh >/dev/null
 	@for version in $$(tests/tools/envoy.sh --lines | head -3); do tests/tools/envoy.sh $$version >/dev/null; done
+
+# Unpacked under target/ where the machine has none; nothing is installed and no service started.
+.PHONY: redis
+redis:
+	@tests/tools/redis.sh >/dev/null
+	@tests/tools/valkey.sh >/dev/null
 
 # --- long proofs -------------------------------------------------------------------------------------------------------------
 
