@@ -12,7 +12,9 @@
 //!
 //! This folder must not mention `check`, `grpc`, `issuer`, `config`. Unsafe code is in `map.rs` alone.
 
+mod archive;
 mod buckets;
+mod changes;
 mod creation;
 mod dictionary;
 mod digest;
@@ -23,25 +25,31 @@ mod ledger;
 mod live;
 mod map;
 mod period;
+mod publishing;
 mod query;
 mod recovery;
 mod rows;
 mod segment;
+mod shares;
 mod slot;
 mod together;
 
 #[cfg(test)]
 mod tests;
 
+pub use crate::store::LastUse;
 pub use buckets::LocalBuckets;
+pub use changes::Listed;
 pub use error::LedgerError;
 pub use history::History;
 pub use history::HistoryError;
-pub use history::LastUse;
 pub use ledger::Gauges;
 pub use ledger::Ledger;
 pub use ledger::LedgerOptions;
 pub use live::UserTotal;
+pub use publishing::Batch;
+pub use publishing::Reach;
+pub use publishing::Walk;
 pub use recovery::Recovery;
 pub use together::Flushed;
 pub use together::Thoroughness;
