@@ -18,6 +18,7 @@ mod tests;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::app::AppError;
 use crate::app::moving::backup::Backup;
@@ -35,10 +36,16 @@ use crate::clock::Clock;
 use crate::config::Loaded;
 use crate::config::boot;
 use crate::secrets::Peppers;
+use crate::store::CountsArchive;
+use crate::store::CountsError;
 use crate::store::EMBEDDED_FILE_NAME;
 use crate::store::Family;
+use crate::store::RecordKey;
 use crate::store::Records;
 use crate::store::StoreError;
+use crate::usage::Thoroughness;
+use crate::usage::Usage;
+use crate::usage::UsageError;
 
 /// A store as the operator names it: by its config.
 #[derive(Debug)]
@@ -62,7 +69,10 @@ pub struct Wishes {
 pub struct Summary {
     /// What, how much of it at the source, and how much at the target.
     pub counts: Vec<(&'static str, u64, u64)>,
+    /// Records; from `export`, lines.
     pub written: u64,
+    /// By how much hours, days and months rose at the target, all together.
+    pub raised: u64,
     /// They lay at the target already.
     pub already_there: u64,
     /// Over before they could be written.
@@ -87,18 +97,24 @@ pub enum MovingError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
+    Counts(#[from] CountsError),
+    #[error("what was counted last cannot be read: {0}")]
+    Usage(#[from] UsageError),
+    #[error(transparent)]
     Backup(#[from] BackupError),
-    #[error("{count} records cannot be read ({named}); repair or remove them, or leave them behind with --skip-unreadable; nothing was written")]
+    #[error(
+        "{count} records cannot be read ({named}); repair or remove them, or leave them behind with --skip-unreadable; nothing was written"
+    )]
     Unreadable { count: usize, named: String },
     #[error("{what}; nothing was written\n{remedy}")]
     Peppers { what: String, remedy: String },
     #[error(
-        "{target} already holds {count} records that the source has not, or has otherwise ({named}); nothing was written. \
+        "{target} already holds {what} that the source has not, or has otherwise; nothing was written. \
          Name another folder or prefix, or keep what is there and add the rest with --merge"
     )]
-    NotEmpty { target: String, count: usize, named: String },
-    #[error("{count} records did not arrive as they left ({named}); run it again, and ask whether something else writes there")]
-    Differs { count: usize, named: String },
+    NotEmpty { target: String, what: String },
+    #[error("{what} did not arrive as they left; run it again, and ask whether something else writes there")]
+    Differs { what: String },
 }
 
 /// Copies everything from one store into another.
@@ -129,16 +145,16 @@ pub async fn export(from: Named, path: &Path, wishes: Wishes, clock: &Arc<dyn Cl
         for item in &items {
             match item {
                 Item::Record(record) if survey.unreadable.contains_key(&record.place()) => continue,
-                Item::Record(_) => draft.add(item)?,
+                Item::Record(_) | Item::Count(_) | Item::Use(_) => draft.add(item)?,
             }
             written += 1;
         }
         tell(&format!("writing {}", path.display()), written);
     }
     draft.finish()?;
-    let counts = Family::ALL.map(|family| (family.as_str(), survey.count(family), survey.count(family)));
+    let counts = count_both(&survey, &survey);
     let unreadable = survey.unreadable.keys().cloned().collect();
-    Ok(Summary { counts: counts.to_vec(), written, unreadable, peppers, ..Summary::default() })
+    Ok(Summary { counts, written, unreadable, peppers, ..Summary::default() })
 }
 
 /// Writes what lies in a file into a store, once all of the file was read and proven.
@@ -165,36 +181,52 @@ async fn transfer(
     let reading = format!("reading {}", target.label());
     let found = Survey::of(&mut Origin::store(target), &mut |count| tell(&reading, count)).await?;
     let foreign = found.missing_from(source);
-    if !foreign.is_empty() && !wishes.merge {
-        let named = name_some(foreign.iter().map(|key| format!("{}/{}", key.family.as_str(), key.id)));
-        return Err(MovingError::NotEmpty { target: target.label(), count: foreign.len(), named });
+    let counts = found.counts_missing_from(source, clock.now());
+    if let (Some(what), false) = (name_both(foreign.into_iter().map(place_of).collect(), counts), wishes.merge) {
+        return Err(MovingError::NotEmpty { target: target.label(), what });
     }
     let writing = format!("writing {}", target.label());
     let poured = pour(origin, source, &found, target, clock, &mut |count| tell(&writing, count)).await?;
     let after = Survey::of(&mut Origin::store(target), &mut |count| tell(&reading, count)).await?;
-    sum_up(source, &found, &after, poured)
+    let summary = sum_up(source, &found, &after, poured)?;
+    match name_both(Vec::new(), source.counts_missing_from(&after, clock.now())) {
+        Some(what) => Err(MovingError::Differs { what }),
+        None => Ok(summary),
+    }
+}
+
+fn place_of(key: &RecordKey) -> String {
+    format!("{}/{}", key.family.as_str(), key.id)
+}
+
+/// So many records, some by name, and so many counts; none where there are none.
+fn name_both(records: Vec<String>, counts: usize) -> Option<String> {
+    let records = (!records.is_empty()).then(|| format!("{} records ({})", records.len(), name_some(records.into_iter())));
+    let counts = (counts > 0).then(|| format!("{counts} counts"));
+    let both: Vec<String> = records.into_iter().chain(counts).collect();
+    (!both.is_empty()).then(|| both.join(" and "))
 }
 
 /// Compares both sides after the last write.
 fn sum_up(source: &Survey, found: &Survey, after: &Survey, poured: Poured) -> Result<Summary, MovingError> {
-    let place = |key: &crate::store::RecordKey| format!("{}/{}", key.family.as_str(), key.id);
     let (mut different, mut lost) = (Vec::new(), Vec::new());
     for key in source.missing_from(after) {
-        if source.unreadable.contains_key(&place(key)) {
+        if source.unreadable.contains_key(&place_of(key)) {
             continue;
         }
         if found.records.contains_key(key) {
-            different.push(place(key));
+            different.push(place_of(key));
         } else {
-            lost.push(place(key));
+            lost.push(place_of(key));
         }
     }
     // What was over before it was written, or has come to its end since, is no loss.
-    if u64::try_from(lost.len()).unwrap_or(u64::MAX) > poured.over && !lost.is_empty() {
-        return Err(MovingError::Differs { count: lost.len(), named: name_some(lost.into_iter()) });
+    if let (true, Some(what)) = (u64::try_from(lost.len()).unwrap_or(u64::MAX) > poured.over, name_both(lost, 0)) {
+        return Err(MovingError::Differs { what });
     }
     Ok(Summary {
-        counts: Family::ALL.map(|family| (family.as_str(), source.count(family), after.count(family))).to_vec(),
+        counts: count_both(source, after),
+        raised: poured.raised,
         written: poured.written,
         already_there: poured.left,
         expired: poured.over,
@@ -202,6 +234,14 @@ fn sum_up(source: &Survey, found: &Survey, after: &Survey, poured: Poured) -> Re
         different,
         peppers: source.peppers.iter().cloned().collect(),
     })
+}
+
+/// What there is on both sides, by its name.
+fn count_both(source: &Survey, target: &Survey) -> Vec<(&'static str, u64, u64)> {
+    let records = Family::ALL.into_iter().map(|family| (family.as_str(), source.count(family), target.count(family)));
+    let tally = |survey: &Survey, name| survey.tallies.get(name).copied().unwrap_or_default();
+    let counts = ["hours", "days", "months", "last uses"].into_iter().map(|name| (name, tally(source, name), tally(target, name)));
+    records.chain(counts).chain([("requests", source.requests, target.requests)]).collect()
 }
 
 fn check_readable(survey: &Survey, wishes: Wishes) -> Result<(), MovingError> {
@@ -251,7 +291,9 @@ fn remedy(missing: &[&str], source: Option<&Side>, target: &Side) -> String {
             })
             .collect::<Vec<_>>()
             .join("\n"),
-        (None, _) => format!("Name them in {} under `peppers:`, as the config does that the records were made with.", target.name.display()),
+        (None, _) => {
+            format!("Name them in {} under `peppers:`, as the config does that the records were made with.", target.name.display())
+        }
     }
 }
 
@@ -267,12 +309,25 @@ struct Side {
     /// The config's file.
     name: PathBuf,
     records: Arc<dyn Records>,
+    archive: Archive,
     peppers: Arc<Peppers>,
     /// Where the peppers lie, if the config leaves that to us.
     pepper_file: Option<PathBuf>,
 }
 
+/// Where the counts lie.
+#[derive(Debug)]
+enum Archive {
+    Local(Arc<Usage>),
+}
+
 impl Side {
+    fn counts(&self) -> &dyn CountsArchive {
+        match &self.archive {
+            Archive::Local(usage) => usage.history(),
+        }
+    }
+
     /// A store that must be there already.
     fn open_source(named: Named, clock: &Arc<dyn Clock>) -> Result<Self, MovingError> {
         let boot = &named.loaded.boot;
@@ -288,8 +343,10 @@ impl Side {
             boot::Peppers::Generated => Some(Peppers::file_in(&boot.store_path)),
             boot::Peppers::Given(_) => None,
         };
-        let Opened { peppers, store, usage: _ } = open(boot, clock)?;
-        Ok(Self { name: named.config, records: store, peppers, pepper_file })
+        let Opened { peppers, store, usage } = open(boot, clock)?;
+        // What was counted last lies in the ledger still.
+        usage.flush(Thoroughness::Everything, clock.now(), Duration::ZERO)?;
+        Ok(Self { name: named.config, records: store, archive: Archive::Local(usage), peppers, pepper_file })
     }
 
     fn label(&self) -> String {

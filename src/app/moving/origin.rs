@@ -21,6 +21,7 @@ pub(super) enum Origin<'a> {
 #[derive(Debug)]
 pub(super) enum Place {
     Records { family: usize, after: Option<String> },
+    Counts { after: Option<String> },
     Over,
 }
 
@@ -57,7 +58,7 @@ async fn next_of_store(side: &Side, place: &mut Place) -> Result<Option<Vec<Item
         Place::Over => Ok(None),
         Place::Records { family: index, after } => {
             let Some(family) = Family::ALL.get(*index) else {
-                *place = Place::Over;
+                *place = Place::Counts { after: None };
                 return Ok(Some(Vec::new()));
             };
             let page = side.records.range(*family, after.as_deref(), TOGETHER).await?;
@@ -65,10 +66,17 @@ async fn next_of_store(side: &Side, place: &mut Place) -> Result<Option<Vec<Item
                 Some(next) => Place::Records { family: *index, after: Some(next) },
                 None => Place::Records { family: *index + 1, after: None },
             };
-            let record = |(key, stored): (_, crate::store::Stored)| {
-                Item::Record(Record { key, bytes: stored.bytes, expires: stored.expires })
-            };
+            let record =
+                |(key, stored): (_, crate::store::Stored)| Item::Record(Record { key, bytes: stored.bytes, expires: stored.expires });
             Ok(Some(page.records.into_iter().map(record).collect()))
+        }
+        Place::Counts { after } => {
+            let page = side.counts().export(after.take(), TOGETHER).await?;
+            *place = match page.next {
+                Some(next) => Place::Counts { after: Some(next) },
+                None => Place::Over,
+            };
+            Ok(Some(page.counts.into_iter().map(Item::Count).chain(page.uses.into_iter().map(Item::Use)).collect()))
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::app::moving::survey::Survey;
 use crate::app::moving::survey::is_over;
 use crate::clock::Clock;
 use crate::store::Committed;
+use crate::store::CountsPage;
 use crate::store::Precondition;
 use crate::store::Write;
 
@@ -28,6 +29,8 @@ pub(super) struct Poured {
     pub(super) over: u64,
     /// This release cannot read them.
     pub(super) unreadable: u64,
+    /// By how much hours, days and months rose, all together.
+    pub(super) raised: u64,
 }
 
 /// Writes all of it. `found` is what the target held before.
@@ -44,16 +47,22 @@ pub(super) async fn pour(
     while let Some(items) = origin.next().await? {
         seen += u64::try_from(items.len()).unwrap_or_default();
         let mut fresh = Vec::new();
+        let mut counts = CountsPage::default();
         for item in items {
             match item {
                 Item::Record(record) if source.unreadable.contains_key(&record.place()) => poured.unreadable += 1,
                 Item::Record(record) if is_over(&record, clock.now()) => poured.over += 1,
                 Item::Record(record) if found.records.contains_key(&record.key) => poured.left += 1,
                 Item::Record(record) => fresh.push(record),
+                Item::Count(count) => counts.counts.push(count),
+                Item::Use(one) => counts.uses.push(one),
             }
         }
         for batch in fresh.chunks(COMMIT) {
             commit(batch, target, clock, &mut poured).await?;
+        }
+        if counts != CountsPage::default() {
+            poured.raised = poured.raised.saturating_add(target.counts().restore(&counts, clock.now()).await?);
         }
         tell(seen);
     }

@@ -9,10 +9,13 @@ use aws_lc_rs::digest;
 use crate::app::moving::MovingError;
 use crate::app::moving::item::Item;
 use crate::app::moving::item::Record;
+use crate::app::moving::item::span_name;
 use crate::app::moving::origin::Origin;
 use crate::model::time::Timestamp;
+use crate::model::usage::Span;
 use crate::store::Family;
 use crate::store::RecordKey;
+use crate::store::WriterCount;
 
 /// Places that a complaint names.
 const NAMED_MAX: usize = 5;
@@ -25,10 +28,24 @@ pub(super) struct Survey {
     pub(super) unreadable: BTreeMap<String, String>,
     /// The peppers that the records were made with.
     pub(super) peppers: BTreeSet<String>,
+    /// Writers' shares of counts, and last uses, each under the fingerprint of its name.
+    counts: HashMap<Fingerprint, Counted>,
+    /// How many of them there are.
+    pub(super) tallies: BTreeMap<&'static str, u64>,
+    /// What all months add up to: every request that was ever counted.
+    pub(super) requests: u64,
 }
 
-/// Bytes and expiry of a record, in little.
+/// A number that never sinks, and of what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counted {
+    number: u64,
+    /// None: a last use.
+    period: Option<(Span, u32)>,
+}
+
+/// Bytes and expiry of a record, or the name of a count, in little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
@@ -38,6 +55,25 @@ impl Fingerprint {
         let millis = record.expires.map_or(0, |expires| expires.as_nanos() / 1_000_000);
         context.update(&millis.to_le_bytes());
         context.update(&record.bytes);
+        Self::finish(context)
+    }
+
+    fn of_count(count: &WriterCount) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(span_name(count.record.span).as_bytes());
+        context.update(&count.writer.to_le_bytes());
+        context.update(&count.record.row().write());
+        Self::finish(context)
+    }
+
+    fn of_use(key: &str) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(b"use ");
+        context.update(key.as_bytes());
+        Self::finish(context)
+    }
+
+    fn finish(context: digest::Context) -> Self {
         let mut bytes = [0; 32];
         for (to, from) in bytes.iter_mut().zip(context.finish().as_ref()) {
             *to = *from;
@@ -55,6 +91,12 @@ impl Survey {
             for item in &items {
                 match item {
                     Item::Record(record) => survey.take_in(record),
+                    Item::Count(count) => survey.take_in_count(count),
+                    Item::Use(one) => {
+                        *survey.tallies.entry("last uses").or_default() += 1;
+                        let counted = Counted { number: one.last.at.unix_seconds(), period: None };
+                        survey.counts.insert(Fingerprint::of_use(&one.key), counted);
+                    }
                 }
             }
             seen += u64::try_from(items.len()).unwrap_or_default();
@@ -71,6 +113,28 @@ impl Survey {
             }
         }
         self.records.insert(record.key.clone(), Fingerprint::of(record));
+    }
+
+    fn take_in_count(&mut self, count: &WriterCount) {
+        let record = &count.record;
+        let tally = match record.span {
+            Span::Hour => "hours",
+            Span::Day => "days",
+            Span::Month => "months",
+        };
+        *self.tallies.entry(tally).or_default() += 1;
+        if record.span == Span::Month {
+            self.requests = self.requests.saturating_add(record.count);
+        }
+        let counted = Counted { number: record.count, period: Some((record.span, record.span.index(record.start))) };
+        self.counts.insert(Fingerprint::of_count(count), counted);
+    }
+
+    /// How many counts the other side has not, or has less of; those that are too old to be kept are nobody's loss.
+    pub(super) fn counts_missing_from(&self, other: &Self, now: Timestamp) -> usize {
+        let is_kept = |counted: &Counted| counted.period.is_none_or(|(span, period)| period >= span.oldest_kept(now));
+        let is_there = |print: &Fingerprint, counted: &Counted| other.counts.get(print).is_some_and(|there| there.number >= counted.number);
+        self.counts.iter().filter(|(print, counted)| is_kept(counted) && !is_there(print, counted)).count()
     }
 
     pub(super) fn count(&self, family: Family) -> u64 {

@@ -4,15 +4,21 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::clock::ManualClock;
 use crate::config;
+use crate::model::caller::UserId;
 use crate::model::key::KeyId;
 use crate::model::key::KeyState;
 use crate::model::time::Timestamp;
+use crate::model::usage::Line;
+use crate::model::usage::Outcome;
+use crate::model::usage::RouteText;
+use crate::model::usage::Tally as _;
 use crate::store::Committed;
 use crate::store::RecordKey;
 use crate::store::Stored;
@@ -29,6 +35,7 @@ const PEPPER: &str = "peppers: [{ id: p1, secret: { file: ./pepper-text } }]";
 /// A folder with configs, on a disk.
 struct Desk {
     folder: TempDir,
+    manual: Arc<ManualClock>,
     clock: Arc<dyn Clock>,
 }
 
@@ -39,7 +46,8 @@ impl Desk {
         let folder = TempDir::new_in(target).unwrap();
         std::fs::write(folder.path().join("pepper-text"), "a pepper of more than thirty-two bytes, for tests").unwrap();
         std::fs::set_permissions(folder.path().join("pepper-text"), std::fs::Permissions::from_mode(0o600)).unwrap();
-        Self { folder, clock: Arc::new(ManualClock::starting_at(START)) }
+        let manual = Arc::new(ManualClock::starting_at(START));
+        Self { folder, clock: manual.clone(), manual }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -63,9 +71,25 @@ impl Desk {
         Side::open(named, &self.clock).unwrap()
     }
 
+    /// Counts some requests of three weeks ago, of yesterday and of now, as a check does.
+    fn count(&self, named: impl Fn() -> Named, times: u32) {
+        for (user, hours) in [("micro:a:b", 500), ("bob", 30), ("alice", 1), ("alice", 0)] {
+            self.manual.set(START.minus(Duration::from_secs(hours * 3600)));
+            let side = self.open(named());
+            let Archive::Local(usage) = &side.archive;
+            for (route, key, outcome) in [("list", Some("key1"), Outcome::Allowed), ("send/{id}", None, Outcome::Limited)] {
+                let (user, key) = (UserId::from_counted(&user.into()), key.map(KeyId::new));
+                let hour = self.clock.now().hour();
+                let line = Line { hour, user: &user, key: key.as_ref(), route, route_text: RouteText::Name, outcome };
+                usage.ledger().add(&line, times).unwrap();
+            }
+        }
+    }
+
     /// Fills a store with some of everything.
-    async fn fill(&self, named: Named) {
-        let side = self.open(named);
+    async fn fill(&self, named: impl Fn() -> Named) {
+        self.count(&named, 3);
+        let side = self.open(named());
         let mut writes: Vec<Write> = (0..120).map(|number| put(RecordKey::key(&format!("key{number}")), key_of(number))).collect();
         for number in 0..30 {
             let subject = format!("user-{number}@example.com");
@@ -73,7 +97,7 @@ impl Desk {
         }
         let guest = RecordKey::user("micro", "a:b");
         let bytes = encode_user(&user_record("micro", "a:b"));
-        writes.push(Write::Put { key: guest, bytes, expires: Some(START.plus(std::time::Duration::from_millis(90_500))) });
+        writes.push(Write::Put { key: guest, bytes, expires: Some(START.plus(Duration::from_millis(90_500))) });
         for number in 0..10 {
             writes.push(put(RecordKey::digest(&[number; 32]), encode_digest_owner(&KeyId::new(&format!("key{number}")))));
         }
@@ -125,23 +149,35 @@ const RECORDS: u64 = 120 + 31 + 10 + 1;
 async fn a_store_arrives_whole_and_a_second_time_changes_nothing() {
     let desk = Desk::new();
     let (from, to) = (|| desk.embedded("a", PEPPER), || desk.embedded("b", PEPPER));
-    desk.fill(from()).await;
+    desk.fill(from).await;
     let summary = desk.migrate(from(), to(), Wishes::default()).await.unwrap();
     assert_eq!((summary.written, summary.already_there, summary.expired), (RECORDS, 0, 0));
     assert!(summary.counts.iter().all(|(_what, from, to)| from == to), "{summary:?}");
+    assert!(summary.counts.contains(&("requests", 24, 24)) && summary.counts.contains(&("last uses", 1, 1)), "{summary:?}");
+    assert_eq!(summary.raised, 3 * 24, "hours, days and months");
     assert_eq!(summary.peppers, ["p1"]);
     let dump = desk.dump(from()).await;
     assert_eq!(desk.dump(to()).await, dump);
     let again = desk.migrate(from(), to(), Wishes::default()).await.unwrap();
-    assert_eq!((again.written, again.already_there), (0, RECORDS));
+    assert_eq!((again.written, again.already_there, again.raised), (0, RECORDS, 0));
     assert_eq!(desk.dump(to()).await, dump);
+    // And on to a third, and back over the first.
+    desk.migrate(to(), desk.embedded("c", PEPPER), Wishes::default()).await.unwrap();
+    desk.count(|| desk.embedded("c", PEPPER), 2);
+    let back = desk.migrate(desk.embedded("c", PEPPER), from(), Wishes::default()).await.unwrap();
+    assert_eq!((back.written, back.raised), (0, 3 * 16), "what was counted since");
+    assert!(back.counts.contains(&("requests", 40, 40)), "{back:?}");
+    let more = desk.migrate(to(), from(), Wishes::default()).await.unwrap_err().to_string();
+    assert!(more.contains("counts that the source has not"), "{more}");
+    assert_eq!(desk.migrate(to(), from(), MERGE).await.unwrap().raised, 0);
 }
 
 #[tokio::test]
 async fn a_backup_brings_everything_back() {
     let desk = Desk::new();
-    desk.fill(desk.embedded("a", PEPPER)).await;
-    assert_eq!(desk.export(desk.embedded("a", PEPPER), "backup").await.unwrap().written, RECORDS);
+    desk.fill(|| desk.embedded("a", PEPPER)).await;
+    let exported = desk.export(desk.embedded("a", PEPPER), "backup").await.unwrap();
+    assert_eq!(exported.written, RECORDS + 8 + 6 + 6 + 1);
     let mode = std::fs::metadata(desk.path("backup")).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
     let text = std::fs::read_to_string(desk.path("backup")).unwrap();
@@ -152,7 +188,7 @@ async fn a_backup_brings_everything_back() {
         assert_eq!(summary.written, expected);
     }
     assert_eq!(desk.dump(desk.embedded("b", PEPPER)).await, desk.dump(desk.embedded("a", PEPPER)).await);
-    assert_eq!(desk.export(desk.embedded("b", PEPPER), "backup").await.unwrap().written, RECORDS, "the old file is replaced");
+    assert_eq!(desk.export(desk.embedded("b", PEPPER), "backup").await.unwrap(), exported, "the old file is replaced");
     assert_eq!(std::fs::read_to_string(desk.path("backup")).unwrap(), text);
     let left: Vec<_> = std::fs::read_dir(desk.folder.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".backup")), "{left:?}");
@@ -162,7 +198,7 @@ async fn a_backup_brings_everything_back() {
 async fn what_the_target_holds_stays() {
     let desk = Desk::new();
     let (from, to) = (|| desk.embedded("a", PEPPER), || desk.embedded("b", PEPPER));
-    desk.fill(from()).await;
+    desk.fill(from).await;
     let mut revoked = key_record("key7");
     revoked.state = KeyState::Revoked;
     let own = [put(RecordKey::key("key7"), encode_key(&revoked)), put(RecordKey::key("own"), encode_key(&key_record("own")))];
@@ -184,7 +220,7 @@ async fn what_the_target_holds_stays() {
 #[tokio::test]
 async fn a_store_in_use_and_one_that_is_not_there_are_refused() {
     let desk = Desk::new();
-    desk.fill(desk.embedded("a", PEPPER)).await;
+    desk.fill(|| desk.embedded("a", PEPPER)).await;
     let held = desk.open(desk.embedded("a", PEPPER));
     for refused in [
         desk.migrate(desk.embedded("a", PEPPER), desk.embedded("b", PEPPER), Wishes::default()).await,
@@ -234,7 +270,7 @@ async fn a_target_without_the_peppers_is_refused_and_told_how_it_comes_by_them()
 #[tokio::test]
 async fn what_cannot_be_read_stops_it_or_is_left_behind() {
     let desk = Desk::new();
-    desk.fill(desk.embedded("a", PEPPER)).await;
+    desk.fill(|| desk.embedded("a", PEPPER)).await;
     let broken = vec![put(RecordKey::key("broken"), b"\x09k{}".to_vec())];
     desk.open(desk.embedded("a", PEPPER)).records.commit(vec![], broken, START).await.unwrap();
     let said = desk.migrate(desk.embedded("a", PEPPER), desk.embedded("b", PEPPER), Wishes::default()).await.unwrap_err().to_string();
@@ -270,6 +306,12 @@ async fn a_hostile_backup_is_refused_with_its_line_and_member_and_nothing_is_wri
     let (body, _end) = whole.trim_end().rsplit_once('\n').unwrap();
     let with = |line: &str| backup_of(&[&good, line]);
     let long = format!(r#"{{"is":"key","id":"{}"}}"#, "x".repeat(5_000_000));
+    let count = |start: u64, count: u64, outcome: &str, writer: &str| {
+        format!(
+            r#"{{"is":"hour","start":{start},"user":"alice","route":"list","outcome":"{outcome}","count":{count},"writer":"{writer}"}}"#
+        )
+    };
+    let writer = "000000000000000000000000000000ff";
     let table: Vec<(String, &str)> = vec![
         (String::new(), "line 0: this is no backup"),
         ("{}\n".to_owned(), "line 1: this is no backup"),
@@ -295,6 +337,13 @@ async fn a_hostile_backup_is_refused_with_its_line_and_member_and_nothing_is_wri
         (with(&good.replace('}', r#","more":1}"#)), "line 3, `more`: this release knows no such member"),
         (with(&good.replace("\"id\":", "\"id\":\"x\",\"id\":")), "line 3: not a strict JSON object"),
         (with(r#"{"is":"grant","id":"a"}"#), "line 3, `is`: \"grant\" is nothing that this release knows"),
+        (with(&count(1_800_000_000, 5, "allowed", "0")), "line 3, `writer`: it is not 32 hexadecimal digits"),
+        (with(&count(1_800_000_001, 5, "allowed", writer)), "line 3, `start`: no hour begins then"),
+        (with(&count(999_999_999_999, 5, "allowed", writer)), "line 3, `start`: it is no Unix second"),
+        (with(&count(1_800_000_000, u64::MAX, "allowed", writer)), "line 3, `count`: nothing was counted so often"),
+        (with(&count(1_800_000_000, 5, "waved", writer)), "line 3, `outcome`: it is none of"),
+        (with(r#"{"is":"last_use","key":"","at":1,"route":"r"}"#), "line 3, `key`: a name has 1 to 4096 bytes"),
+        (with(r#"{"is":"last_use","key":"k","at":1.5,"route":"r"}"#), "line 3, `at`: it is no whole number"),
         (with(r#"{"id":"a"}"#), "line 3: it does not say what it is"),
         (with("[1]"), "line 3: not a strict JSON object"),
         (with(&"[".repeat(100_000)), "line 3: not a strict JSON object"),
