@@ -25,6 +25,12 @@ impl Clock for SystemClock {
     }
 }
 
+/// An instant of the clock that nobody sets: for how long something holds, never for when it happened.
+#[expect(clippy::disallowed_methods, reason = "the one place that may ask")]
+pub fn monotonic_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
 pub struct ManualClock(AtomicU64);

@@ -46,8 +46,14 @@ mod doubles;
 mod tests;
 
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::future::Either;
+use futures_util::future::select;
+use tokio::time::Sleep;
 
 pub use crate::check::seen::Room;
 pub use crate::check::seen::Seen;
@@ -75,6 +81,7 @@ use crate::check::throttle::Admission;
 use crate::check::throttle::Answered;
 use crate::check::throttle::Questions;
 use crate::check::throttle::enter;
+use crate::check::throttle::is_stood_in_for;
 use crate::check::throttle::questions;
 use crate::check::throttle::throttle;
 use crate::jose::Assertions;
@@ -90,6 +97,7 @@ use crate::secrets::Peppers;
 use crate::store::Facts;
 use crate::store::LastKnown;
 use crate::store::Limits;
+use crate::store::StoreError;
 use crate::store::Take;
 
 /// What the corridor asks on a request's way.
@@ -99,6 +107,8 @@ pub struct Gate {
     /// What stands in for facts that are not answered, for tiers that have a grace. None: the shelf always answers.
     pub last_known: Option<Arc<dyn LastKnown>>,
     pub limits: Arc<dyn Limits>,
+    /// What is asked instead when the limits fail and the config says `local-share`.
+    pub local_share: Option<Arc<dyn Limits>>,
     pub ledger: Arc<dyn Tally>,
     pub tokens: Arc<Tokens>,
     pub assertions: Arc<Assertions>,
@@ -290,17 +300,29 @@ async fn take_limits(
     seen: &mut Seen<'_>,
     now: Timestamp,
 ) -> Result<Admission, Exit> {
-    let answer = ask(&questions.shared(), gate, now).await;
-    let entered = seen.pass(Room::Throttle, enter(questions, answer, rules), |_| "route and address admit".to_owned())?;
-    let answer = ask(&questions.own(), gate, now).await;
+    // Both questions together wait no longer than one may.
+    let mut patience = pin!(gate.limits.patience().map(tokio::time::sleep));
+    let answer = ask(&questions.shared(), gate, rules, now, patience.as_mut()).await;
+    let entered = seen.pass(Room::Throttle, enter(questions, answer, rules), tell::entered)?;
+    let answer = ask(&questions.own(), gate, rules, now, patience.as_mut()).await;
     seen.pass(Room::Throttle, throttle(questions, entered, answer, rules), tell::admission)
 }
 
-async fn ask(takes: &[Take<'_>], gate: &Gate, now: Timestamp) -> Answered {
+async fn ask(takes: &[Take<'_>], gate: &Gate, rules: &Rules, now: Timestamp, patience: Pin<&mut Option<Sleep>>) -> Answered {
     if takes.is_empty() {
         return Answered::NotAsked;
     }
-    Answered::Asked(gate.limits.take(takes, now).await)
+    let answer = match patience.as_pin_mut() {
+        None => gate.limits.take(takes, now).await,
+        Some(patience) => match select(gate.limits.take(takes, now), patience).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(((), _)) => Err(StoreError::Unavailable("the limits did not answer in time".to_owned())),
+        },
+    };
+    match (answer, &gate.local_share) {
+        (Err(failure), Some(share)) if is_stood_in_for(rules) => Answered::StoodIn { failure, share: share.take(takes, now).await },
+        (answer, _) => Answered::Asked(answer),
+    }
 }
 
 impl From<Unproven> for Exit {

@@ -9,6 +9,8 @@ use crate::check::prove::Proof;
 use crate::check::take_credential::Credential;
 use crate::check::take_credential::Shown;
 use crate::check::throttle::Admission;
+use crate::check::throttle::Entered;
+use crate::check::throttle::JudgedBy;
 use crate::model::caller::Caller;
 
 pub(in crate::check) fn shown(shown: &Shown<'_>) -> String {
@@ -60,9 +62,21 @@ pub(in crate::check) fn prepared(prepared: &Prepared<'_>) -> String {
     format!("sets [{}], removes [{}]", set.join(" "), removed.join(" "))
 }
 
+pub(in crate::check) fn entered(entered: &Entered) -> String {
+    with_substitute("route and address admit".to_owned(), entered.judged_by())
+}
+
 pub(in crate::check) fn admission(admission: &Admission) -> String {
-    match admission.tightest() {
+    let admitted = match admission.tightest() {
         None => "nothing limits this request".to_owned(),
         Some(asked) => format!("admitted; {} requests left in {}", asked.level.remaining, asked.policy),
+    };
+    with_substitute(admitted, admission.judged_by())
+}
+
+fn with_substitute(told: String, judged_by: JudgedBy) -> String {
+    match judged_by.note() {
+        None => told,
+        Some(note) => format!("{told}; {note}"),
     }
 }

@@ -181,14 +181,14 @@ impl Door {
             now: circumstances.started,
         };
         let (answer, detail) = match &verdict {
-            Verdict::Granted(grant) => (Ok(encode::allow(grant, &about)), None),
-            Verdict::Answered(grant, body) => (Ok(encode::answer(grant, body.clone(), &about)), None),
+            Verdict::Granted(grant) => (Ok(encode::allow(grant, &about)), grant.admission().judged_by().note()),
+            Verdict::Answered(grant, body) => (Ok(encode::answer(grant, body.clone(), &about)), grant.admission().judged_by().note()),
             Verdict::Denied(denial) => (Ok(encode::deny(denial, &about)), denial.internal.as_deref()),
             Verdict::Failed(fault) => (fail(fault, rules.fault_answer, &about), Some(&*fault.internal)),
         };
         let reason = verdict.reason();
-        if circumstances.lapsed_for.is_some() {
-            self.metrics.grace_decisions.with_label_values(&[decision_label(reason.row().kind)]).inc();
+        if let (Some(_), Some(shared)) = (circumstances.lapsed_for, &self.metrics.shared) {
+            shared.grace_decisions.with_label_values(&[decision_label(reason.row().kind)]).inc();
         }
         let duration = self.clock.now().since(circumstances.started);
         self.metrics.check(reason, circumstances.route.map(|route| &*route.name), duration);

@@ -258,6 +258,7 @@ fn gate() -> Gate {
         facts: Arc::new(StubFacts(Arc::clone(&peppers))),
         last_known: None,
         limits: Arc::new(NoLimits),
+        local_share: None,
         ledger: Arc::new(StubTally::default()),
         tokens: Arc::new(Tokens::new(8)),
         assertions: Arc::new(Assertions::ephemeral(now()).unwrap()),

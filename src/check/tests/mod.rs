@@ -83,6 +83,8 @@ struct House {
     /// What is left of the shelf when it falls silent.
     memory: Option<Memory>,
     buckets: Buckets,
+    /// What stands in for the buckets when they fail.
+    share: Option<Buckets>,
     book: Book,
 }
 
@@ -123,7 +125,7 @@ impl House {
         shelf.hold_imported(IMPORTED, key_record("imported-1", ""));
         shelf.hold_user(user_record("local", "alice"));
         shelf.hold_user(user_record("kept", "kim"));
-        Self { rules, shelf, memory: None, buckets: Buckets::default(), book: Book::default() }
+        Self { rules, shelf, memory: None, buckets: Buckets::default(), share: None, book: Book::default() }
     }
 
     /// Walks once, with everything that was left behind.
@@ -156,6 +158,7 @@ impl House {
             facts: Arc::clone(&parts.0) as _,
             last_known: self.memory.map(|memory| Arc::new(memory) as _),
             limits: Arc::clone(&parts.1) as _,
+            local_share: self.share.map(|share| Arc::new(share) as _),
             ledger: Arc::clone(&parts.2) as _,
             tokens: Arc::new(Tokens::new(16)),
             assertions: Arc::new(Assertions::ephemeral(NOW).unwrap()),

@@ -80,8 +80,8 @@ struct Issuer {
 struct Uses(Mutex<BTreeMap<String, LastUse>>);
 
 impl LastUsed for Uses {
-    fn last_use(&self, key: &KeyId) -> Option<LastUse> {
-        self.0.lock().unwrap().get(key.as_str()).cloned()
+    fn last_use<'a>(&'a self, key: &'a KeyId) -> Answer<'a, Option<LastUse>> {
+        Answer::ready(self.0.lock().unwrap().get(key.as_str()).cloned())
     }
 }
 
