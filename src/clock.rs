@@ -25,9 +25,10 @@ impl Clock for SystemClock {
     }
 }
 
-/// An instant of the clock that nobody sets: for how long something holds, never for when it happened.
+/// The machine's monotonic clock, for leases and other lengths of time: no step of the wall clock moves it. Tokio's, so that tests
+/// without sockets can pause it.
 #[expect(clippy::disallowed_methods, reason = "the one place that may ask")]
-pub fn monotonic_now() -> tokio::time::Instant {
+pub fn monotonic() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 

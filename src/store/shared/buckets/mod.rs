@@ -30,7 +30,7 @@ use tokio::time::timeout_at;
 
 pub use crate::store::shared::buckets::status::BucketStatus;
 
-use crate::clock::monotonic_now;
+use crate::clock::monotonic;
 use crate::model::time::Timestamp;
 use crate::store::Answer;
 use crate::store::Limits;
@@ -117,13 +117,13 @@ impl SharedBuckets {
     /// Goes on until there is an answer, which somebody else's call may bring.
     async fn obtain(&self, set: Arc<Set>, takes: &[Take<'_>], now: Timestamp) -> Result<Taken, StoreError> {
         let within = self.link.settings().timeouts.check;
-        let ends = monotonic_now() + within;
+        let ends = monotonic() + within;
         let place = Place::join(&set);
         loop {
             let mut changed = std::pin::pin!(set.changed.notified());
             changed.as_mut().enable();
             let members = self.members.load(Ordering::Relaxed);
-            let step = set.memory().step(place.joined, takes, members, &self.tuning, monotonic_now(), now, &self.counters);
+            let step = set.memory().step(place.joined, takes, members, &self.tuning, monotonic(), now, &self.counters);
             match step {
                 Step::Answered(taken) => return Ok(taken),
                 Step::Failed(error) => return Err(self.failed(error)),
@@ -131,14 +131,14 @@ impl SharedBuckets {
                     drop(place);
                     let reply = self.ask(takes, Units::ONE, now, ends).await.map_err(|error| self.failed(error))?;
                     add(&self.counters.exact_calls, 1);
-                    set.memory().hear(&reply, &self.tuning, monotonic_now());
+                    set.memory().hear(&reply, &self.tuning, monotonic());
                     return Ok(reply.taken(takes, now));
                 }
                 Step::Fetch(units) => {
                     let fetch = Fetch { set: &set, ended: false };
-                    let asked = monotonic_now();
+                    let asked = monotonic();
                     let result = self.ask(takes, units, now, ends).await;
-                    fetch.end(|memory| memory.end_fetch(&result, units, asked, &self.tuning, monotonic_now(), &self.counters));
+                    fetch.end(|memory| memory.end_fetch(&result, units, asked, &self.tuning, monotonic(), &self.counters));
                     return result.map(|reply| reply.taken(takes, now)).map_err(|error| self.failed(error));
                 }
                 Step::Wait => {
@@ -157,7 +157,7 @@ impl SharedBuckets {
         };
         let call = question::call(&self.link.settings().prefix, takes, units, handed_in)?;
         let keys = call.keys.clone();
-        let left = ends.saturating_duration_since(monotonic_now());
+        let left = ends.saturating_duration_since(monotonic());
         match self.link.run(Lane::Checks, call, left).await {
             Ok(value) => question::read(&value, takes.len()),
             Err(error) => Err(question::failure(error, &keys)),
@@ -166,7 +166,7 @@ impl SharedBuckets {
 
     /// A look: nothing is taken, so nothing that is remembered may answer it.
     async fn look(&self, takes: &[Take<'_>], now: Timestamp) -> Result<Taken, StoreError> {
-        let ends = monotonic_now() + self.link.settings().timeouts.check;
+        let ends = monotonic() + self.link.settings().timeouts.check;
         let reply = self.ask(takes, Units::ONE, now, ends).await.map_err(|error| self.failed(error))?;
         add(&self.counters.exact_calls, 1);
         Ok(reply.taken(takes, now))
@@ -187,7 +187,7 @@ impl Limits for SharedBuckets {
             };
         }
         let set = self.set(takes);
-        let at_hand = set.memory().arrive(takes, monotonic_now(), now, &self.counters);
+        let at_hand = set.memory().arrive(takes, monotonic(), now, &self.counters);
         match at_hand {
             Some(taken) => Answer::ready(Ok(taken)),
             None => Answer::Pending(Box::pin(self.obtain(set, takes, now))),
@@ -210,7 +210,7 @@ struct Set {
 
 impl Set {
     fn new(counters: Arc<Counters>) -> Self {
-        Self { memory: Mutex::new(Memory::new(monotonic_now())), changed: Notify::new(), counters }
+        Self { memory: Mutex::new(Memory::new(monotonic())), changed: Notify::new(), counters }
     }
 
     /// Held for a few lines, never over an await.
