@@ -343,10 +343,10 @@ impl Side {
             boot::Peppers::Generated => Some(Peppers::file_in(&boot.store_path)),
             boot::Peppers::Given(_) => None,
         };
-        let Opened { peppers, store, usage } = open(boot, clock)?;
+        let Opened { peppers, engine, usage } = open(boot, clock)?;
         // What was counted last lies in the ledger still.
         usage.flush(Thoroughness::Everything, clock.now(), Duration::ZERO)?;
-        Ok(Self { name: named.config, records: store, archive: Archive::Local(usage), peppers, pepper_file })
+        Ok(Self { name: named.config, records: engine.records(), archive: Archive::Local(usage), peppers, pepper_file })
     }
 
     fn label(&self) -> String {
