@@ -21,6 +21,9 @@ use crate::store::Taken;
 use crate::store::shared::buckets::SharedBuckets;
 use crate::store::shared::buckets::TimeSource;
 use crate::store::shared::buckets::Tuning;
+use crate::store::shared::buckets::question;
+use crate::store::shared::buckets::question::Next;
+use crate::store::shared::buckets::question::Units;
 use crate::store::shared::buckets::tests::COLD;
 use crate::store::shared::buckets::tests::NOW;
 use crate::store::shared::buckets::tests::limiter;
@@ -105,6 +108,7 @@ impl Engines {
 /// Which buckets, each with a limit and a cost; how far the clock moves before.
 type Asks = Vec<(Vec<(usize, usize, usize, u32)>, i64)>;
 
+const OWNERS: [&str; 2] = ["user:a", "user:b"];
 const SECOND: i64 = 1_000_000_000;
 
 fn limits() -> impl Strategy<Value = Vec<Limit>> {
@@ -142,19 +146,75 @@ fn three_engines_are_of_one_mind() {
         let policies: Vec<Vec<Policy>> = (0..2)
             .map(|name| limits.iter().map(|limit| policy(&format!("{case}-{name}"), limit.per_minute, limit.depth)).collect())
             .collect();
+        // A bucket of this process is full from its birth on, not since ever: no clock goes back to before that here.
+        let born = NOW.minus(Duration::from_secs(1000 * 86_400));
+        for policies in &policies {
+            for owner in OWNERS {
+                engines.local.take_now(&[Take { policy: &policies[0], owner, root: "org:acme", cost: 0 }], born).unwrap();
+            }
+        }
         let (mut model, mut now) = (Model::default(), NOW);
         for (buckets, passed) in &asks {
-            now = Timestamp::from_nanos(now.as_nanos().saturating_add_signed(*passed));
+            now = Timestamp::from_nanos(now.as_nanos().saturating_add_signed(*passed)).max(born);
             let takes: Vec<Take<'_>> = buckets
                 .iter()
                 .map(|(name, owner, limit, cost)| Take {
                     policy: &policies[*name][*limit],
-                    owner: ["user:a", "user:b"][*owner],
+                    owner: OWNERS[*owner],
                     root: "org:acme",
                     cost: *cost,
                 })
                 .collect();
             engines.agree(&mut model, &takes, now)?;
+        }
+    });
+}
+
+#[test]
+fn asking_for_many_is_asking_many_times() {
+    let engines = Engines::start();
+    let case = std::sync::atomic::AtomicU64::new(0);
+    let config = ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() };
+    let units = prop::collection::vec((1..40_u32, 0..20_u32, 1..4_u64, 0..3 * SECOND as u64), 1..12);
+    proptest!(config, |(limits in limits(), costs in prop::collection::vec(0..4_u32, 3), units in units)| {
+        let case = case.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        prop_assume!(costs.iter().any(|cost| *cost > 0));
+        let policies: Vec<Policy> = limits
+            .iter()
+            .enumerate()
+            .map(|(number, limit)| policy(&format!("many-{case}-{number}"), limit.per_minute, limit.depth))
+            .collect();
+        let takes: Vec<Take<'_>> =
+            policies.iter().zip(&costs).map(|(policy, cost)| Take { policy, owner: "o", root: "r", cost: *cost }).collect();
+        let (mut model, mut now) = (Model::default(), NOW);
+        for (need, stock, members, passed) in units {
+            now = now.plus(Duration::from_nanos(passed));
+            let reserve = u64::from(stock) * members;
+            let reply = engines.runtime.block_on(async {
+                let ends = crate::clock::monotonic() + Duration::from_secs(20);
+                engines.shared.ask(&takes, Units { need, stock, reserve }, now, ends).await
+            }).unwrap();
+            let mut granted = 0;
+            while granted < need && model.take(&takes, now).admitted {
+                granted += 1;
+            }
+            let mut trial = Model(model.0.clone());
+            if granted == need && stock > 0 && (0..reserve).all(|_| trial.take(&takes, now).admitted) {
+                for _ in 0..stock {
+                    prop_assert!(model.take(&takes, now).admitted);
+                }
+                granted += stock;
+            }
+            prop_assert_eq!(reply.granted, granted);
+            let next = Model(model.0.clone()).take(&takes, now);
+            let expected = match next.retry_after {
+                _ if next.admitted => Next::Now,
+                Some(wait) => Next::After(wait),
+                None => Next::Never,
+            };
+            prop_assert_eq!(reply.next, expected);
+            let looks: Vec<Take<'_>> = takes.iter().map(|take| Take { cost: 0, ..*take }).collect();
+            prop_assert_eq!(question::levels(&takes, &reply.owed, 0, Duration::ZERO, now), model.take(&looks, now).levels);
         }
     });
 }

@@ -1,9 +1,9 @@
 //! The limiter against real servers.
 
-//mod accuracy;
+mod accuracy;
 mod differential;
-//mod faults;
-//mod remembering;
+mod faults;
+mod remembering;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
