@@ -3,6 +3,7 @@
 //! Nothing of ours replicates; Redis does. Every change is one Lua script whose keys lie in one slot, so it happens whole or not
 //! at all, on every topology.
 //!
+//! - [`buckets`]: limits: exact, leased from when hot.
 //! - [`link`]: the way to the server: connections, timeouts, the breaker, scripts.
 //!
 //! - [`records`]: the one conditional write and reading; [`facts`] and [`cache`]: what checks ask for, from memory while the lease
@@ -13,6 +14,7 @@
 //!
 //! All begin with `<prefix>:1:` (the format). `{r}` is the one tag of the records, their indexes and the change log.
 
+pub mod buckets;
 pub mod changes;
 pub mod link;
 pub mod outbox;
