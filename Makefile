@@ -15,9 +15,16 @@ CASES ?= 20000
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
+# What the demo keeps its users, keys and counts in: a folder, or with STORE=redis a Redis that two sidecars share.
+STORE ?= embedded
+
 .PHONY: demo
-demo: compiler ## Tollgate behind a real Envoy, with keys to try; stays up until Ctrl-C.
-	@python3 envoy/quickstart/demo.py
+demo: compiler ## Tollgate behind a real Envoy, with keys to try, until Ctrl-C. STORE=redis: two that share one Redis.
+	@case "$(STORE)" in \
+	    embedded) exec python3 envoy/quickstart/demo.py;; \
+	    redis) exec python3 envoy/quickstart/demo_redis.py;; \
+	    *) echo "STORE is embedded or redis, not '$(STORE)'" >&2; exit 2;; \
+	esac
 
 .PHONY: test
 test: setup lint battery ## Everything that fits into one run: lints, unit tests, acceptance tests through real Envoys.
@@ -37,7 +44,7 @@ lint: ## rustfmt and clippy, without a warning.
 # --- what the tests stand on -------------------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: compiler envoys ## What the tests need: a C compiler, and Envoys of three lines.
+setup: compiler envoys redis ## What the tests need: a C compiler, Envoys of three lines, Redis and Valkey.
 
 # The crypto library is C.
 .PHONY: compiler
@@ -53,6 +60,12 @@ compiler:
 envoys:
 	@tests/tools/envoy.sh >/dev/null
 	@for version in $$(tests/tools/envoy.sh --lines | head -3); do tests/tools/envoy.sh $$version >/dev/null; done
+
+# Unpacked under target/ where the machine has none; nothing is installed and no service started.
+.PHONY: redis
+redis:
+	@tests/tools/redis.sh >/dev/null
+	@tests/tools/valkey.sh >/dev/null
 
 # --- long proofs -------------------------------------------------------------------------------------------------------------
 

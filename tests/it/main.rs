@@ -19,6 +19,7 @@
 //! | `observe_metrics` | every metric is fed and keeps to Prometheus' rules; no label comes from a client |
 //! | `observe_secrets` | no credential's text in a log, a metric or a page, whatever becomes of the check |
 //! | `observe_usage` | users' counts by shards, and `/stats` of one's own organisation |
+//! | `redis_servers` | the private servers and the faulty proxy that the tests of the shared store stand on |
 //! | `usage` | the ledger through `kill -9`, full disks, and files of the first release |
 //! | `tidy` | the arrows between the folders of `src/` |
 //! | `support` | what the tests stand on |
@@ -51,5 +52,6 @@ mod envoy_vanishing;
 mod observe_metrics;
 mod observe_secrets;
 mod observe_usage;
+mod redis_servers;
 mod tidy;
 mod usage;
