@@ -4,6 +4,7 @@
 //! at all, on every topology.
 //!
 //! - [`link`]: the way to the server: connections, timeouts, the breaker, scripts.
+//! - [`usage`]: counts by user, hour, day and month.
 //!
 //! # Names of keys
 //!
@@ -11,6 +12,7 @@
 
 pub mod link;
 pub mod settings;
+pub mod usage;
 
 #[cfg(test)]
 pub(crate) mod testing;
