@@ -255,7 +255,14 @@ impl SharedCounts {
         }
         for batch in calls.chunks(CALLS) {
             for answer in join_all(batch.iter().map(|call| self.run(call.clone()))).await {
-                answer?;
+                match answer {
+                    Ok(_) => {}
+                    // A list that is spoilt is no reason not to count; who asks for it is told so.
+                    Err(error) if of_the_record(&error) => {
+                        tracing::warn!(%error, "a list of users was not taken in");
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
