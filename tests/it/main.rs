@@ -25,6 +25,7 @@
 //! | `redis_faults` | a shared store in trouble: what each client is answered, how long anybody waits, the way back |
 //! | `redis_topologies` | sentinels that die, lie or change their minds; a cluster whose slots move |
 //! | `redis_limits` | one bucket, and one, two or four sidecars that hammer it |
+//! | `redis_scale` | many keys and many lines of counts against few |
 //! | `redis_servers` | the private servers and the faulty proxy that the tests of the shared store stand on |
 //! | `usage` | the ledger through `kill -9`, full disks, and files of the first release |
 //! | `tidy` | the arrows between the folders of `src/` |
@@ -63,6 +64,7 @@ mod redis_faults;
 mod redis_limits;
 mod redis_restart;
 mod redis_revocation;
+mod redis_scale;
 mod redis_servers;
 mod redis_topologies;
 mod tidy;
