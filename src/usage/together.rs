@@ -13,10 +13,10 @@ use crate::model::time::Hour;
 use crate::model::time::Timestamp;
 use crate::model::usage::UsagePage;
 use crate::model::usage::UsageQuery;
+use crate::store::LastUse;
 use crate::usage::error::LedgerError;
 use crate::usage::history::History;
 use crate::usage::history::HistoryError;
-use crate::usage::history::LastUse;
 use crate::usage::ledger::Ledger;
 use crate::usage::ledger::LedgerOptions;
 use crate::usage::live::Position;
@@ -110,7 +110,7 @@ impl Usage {
     /// # Errors
     /// As [`History::query`].
     pub fn query(&self, query: &UsageQuery) -> Result<UsagePage, HistoryError> {
-        self.history.query(query, &self.ledger)
+        self.history.query(query, Some(&self.ledger))
     }
 
     /// When a key was last used, as far as was flushed (about a second).

@@ -10,7 +10,9 @@ use std::time::Duration;
 pub enum Mode {
     Standalone,
     /// The servers named are Sentinels; they know the primary of this name.
-    Sentinel { master_name: String },
+    Sentinel {
+        master_name: String,
+    },
     Cluster,
 }
 
