@@ -11,9 +11,10 @@
 pub mod hosted;
 
 mod counts;
+mod engine;
 mod measured;
 mod open;
-mod resource;
+mod shared;
 mod watchers;
 
 #[cfg(test)]
@@ -30,7 +31,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::counts::Counts;
+use crate::app::counts::Shown;
+use crate::app::engine::Engine;
 use crate::app::hosted::Shelves;
 use crate::app::hosted::resource_api;
 use crate::app::measured::Measured;
@@ -56,6 +58,7 @@ use crate::issuer::control::ControlError;
 use crate::issuer::explain::Explainer;
 use crate::jose::Assertions;
 use crate::jose::Tokens;
+use crate::jose::ring::RingError;
 use crate::listen::Drained;
 use crate::listen::Server;
 use crate::listen::address::Address;
@@ -66,11 +69,13 @@ use crate::listen::http;
 use crate::listen::tls::Protocol;
 use crate::listen::tls::TlsError;
 use crate::model::rules::Rules;
+use crate::model::time::Timestamp;
 use crate::ops::Access;
 use crate::ops::Ops;
 use crate::ops::readiness::Readiness;
 use crate::ops::router;
 use crate::ops::user_series::UserSeries;
+use crate::secrets::Peppers;
 use crate::secrets::random_bytes;
 use crate::store::Records;
 use crate::tasks::flush_usage::FlushError;
@@ -90,7 +95,6 @@ use crate::telemetry::decisions::DecisionLog;
 use crate::telemetry::decisions::QUEUE_LENGTH;
 use crate::telemetry::decisions::Writer;
 use crate::telemetry::metrics::MetricsError;
-use crate::usage::LocalBuckets;
 
 /// Checks in flight beyond this are shed: at the usual few microseconds each, a queue of this length is already late.
 const IN_FLIGHT_MAX: usize = 10_000;
@@ -132,8 +136,10 @@ pub enum AppError {
     Folder { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Store(#[from] crate::store::embedded::OpenError),
+    #[error(transparent)]
+    Outbox(#[from] crate::store::shared::outbox::OutboxError),
     #[error("the signing keys cannot be had: {0}")]
-    Ring(#[from] crate::jose::ring::RingError),
+    Ring(#[from] RingError),
     #[error("usage cannot be counted: {0}")]
     Usage(#[from] crate::usage::UsageError),
     #[error(transparent)]
@@ -184,10 +190,10 @@ pub struct Running {
 pub async fn start(start: Start) -> Result<Running, AppError> {
     let Start { loaded, watch, clock, decisions } = start;
     let boot = loaded.boot.clone();
-    let metrics = Arc::new(Metrics::new()?);
-    let Opened { peppers, store, usage } = open(&boot, &clock)?;
-    let records: Arc<dyn Records> = Arc::new(Measured::new(store.clone(), Arc::clone(&metrics), Arc::clone(&clock)));
-    let assertions = Arc::new(Assertions::load_or_create(&*records, &peppers, clock.now()).await?);
+    let Opened { peppers, engine, usage } = open(&boot, &clock)?;
+    let metrics = Arc::new(engine.metrics()?);
+    let records: Arc<dyn Records> = Arc::new(Measured::new(engine.records(), Arc::clone(&metrics), Arc::clone(&clock)));
+    let assertions = Arc::new(signing_keys(&engine, &*records, &peppers, clock.now()).await?);
     let fetcher = Fetcher::new()?;
     // Bound before anything runs: a port that is taken must not cost a half-started process.
     let (check_endpoint, check_tls) = door_of(&boot.check, Protocol::Http2)?;
@@ -206,10 +212,14 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let (rules, reload) = take_rules(loaded, watch, &reload_status);
     tell_rules(&rules.load(), &metrics);
     let tokens = Arc::new(Tokens::new(TOKENS_MAX));
-    let counts = Arc::new(Counts::new(Arc::clone(&usage), Arc::clone(&store), Arc::clone(&rules), Arc::clone(&clock)));
+    let counts = engine.counts(&usage);
+    let shown = Shown::new(counts.clone(), Arc::clone(&usage), Arc::clone(&records), Arc::clone(&rules), Arc::clone(&clock));
+    let shown = Arc::new(shown);
     let gate = Arc::new(Gate {
-        facts: store.clone(),
-        limits: Arc::new(LocalBuckets::new(Arc::clone(usage.ledger()))),
+        facts: engine.facts(),
+        last_known: engine.last_known(),
+        limits: engine.limits(&usage),
+        local_share: engine.local_share(),
         ledger: Arc::clone(usage.ledger()) as Arc<_>,
         tokens: Arc::clone(&tokens),
         assertions: Arc::clone(&assertions),
@@ -223,7 +233,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&metrics),
         decisions,
-        stats: counts.clone(),
+        stats: shown.clone(),
         in_flight_max: IN_FLIGHT_MAX,
         in_flight: AtomicUsize::new(0),
     });
@@ -235,7 +245,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let parts = PartsOf {
         reload: reload_status,
         rules: Arc::clone(&rules),
-        store: Arc::clone(&store),
+        engine: engine.clone(),
         usage: Arc::clone(&usage),
         flush: Arc::clone(flush_handle.status()),
         tokens: Arc::clone(&tokens),
@@ -244,6 +254,9 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         clock: Arc::clone(&clock),
     };
     let readiness = Arc::new(Readiness::starting(parts));
+    if let Engine::Shared(shared) = &engine {
+        shared.start(&tasks, &end);
+    }
     for (_, tls) in tls {
         tasks.spawn(tls.watch(TLS_POLL, Arc::clone(&metrics), end.clone()));
     }
@@ -284,7 +297,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     };
     let check = CheckServer::start(check_listener, check_tls, Arc::clone(&door), options).await;
     if let Some(control) = control {
-        let resource_api = resource_api(Shelves { records, peppers, usage, observer: counting }, explainer, Arc::clone(&rules), clock);
+        let resource_api = resource_api(Shelves { records, peppers, counts, observer: counting }, explainer, Arc::clone(&rules), clock);
         tasks.spawn(control.serve(resource_api, end.clone().cancelled_owned()));
     }
     let access = Access {
@@ -295,7 +308,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         access,
         readiness: Arc::clone(&readiness),
         metrics: Arc::clone(&metrics),
-        stats: counts,
+        stats: shown,
         keys: Arc::new(KeyRing(assertions)),
         series: UserSeries::default(),
     }));
@@ -303,6 +316,14 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     readiness.set_ready();
     let Boot { drain_delay, grace, .. } = boot;
     Ok(Running { check, ops, door, readiness, writer, tasks, end, flush_end, flushing, drain_delay, grace })
+}
+
+/// A store of our own that cannot be read is no store. Redis may be away for a while: until it is back, what has to be signed is a fault.
+async fn signing_keys(engine: &Engine, records: &dyn Records, peppers: &Peppers, now: Timestamp) -> Result<Assertions, RingError> {
+    match engine {
+        Engine::Embedded(_) => Assertions::load_or_create(records, peppers, now).await,
+        Engine::Shared(_) => Assertions::load_or_wait(records, peppers, now).await,
+    }
 }
 
 /// The rules in force from now on, and who changes them when the file changes.

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::app::AppError;
+use crate::app::engine::Engine;
+use crate::app::shared::Shared;
 use crate::clock::Clock;
 use crate::config::Boot;
 use crate::config::boot;
@@ -26,7 +28,7 @@ const HISTORY_FILE: &str = "usage.redb";
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) peppers: Arc<Peppers>,
-    pub(super) store: Arc<Embedded>,
+    pub(super) engine: Engine,
     pub(super) usage: Arc<Usage>,
 }
 
@@ -39,10 +41,17 @@ pub(super) fn open(boot: &Boot, clock: &Arc<dyn Clock>) -> Result<Opened, AppErr
         boot::Peppers::Generated => Peppers::load_or_create(&boot.store_path)?,
         boot::Peppers::Given(given) => peppers_of(given).ok_or(AppError::NoPeppers)?,
     });
-    let store = Arc::new(Embedded::open(&boot.store_path, Arc::clone(clock))?);
-    let now = clock.now();
-    let usage = Arc::new(Usage::open(LedgerOptions::new(&boot.ledger_path), boot.store_path.join(HISTORY_FILE), now)?);
-    Ok(Opened { peppers, store, usage })
+    // The store's lock first: a second process is told about the store, not about the ledger.
+    let embedded = match &boot.redis {
+        None => Ok(Arc::new(Embedded::open(&boot.store_path, Arc::clone(clock))?)),
+        Some(redis) => Err(redis),
+    };
+    let usage = Arc::new(Usage::open(LedgerOptions::new(&boot.ledger_path), boot.store_path.join(HISTORY_FILE), clock.now())?);
+    let engine = match embedded {
+        Ok(store) => Engine::Embedded(store),
+        Err(redis) => Engine::Shared(Shared::open(redis, &boot.store_path, &peppers, &usage, clock)?),
+    };
+    Ok(Opened { peppers, engine, usage })
 }
 
 /// A listener's place and its TLS.

@@ -166,7 +166,7 @@ async fn create_one(state: &IssuerState, headers: &HeaderMap, body: Body) -> Res
         if state.records.commit(preconditions, writes, now).await?.is_done() {
             tracing::info!(key = %id, user = record.user.as_str(), scopes = %record.scopes, "key created");
             let revision = revision_of(state, &id).await;
-            let view = KeyView::new(&record, revision, state, now);
+            let view = KeyView::new(&record, revision, state, now).await;
             return Ok(answer(StatusCode::CREATED, revision, Issued { key: &text, view }));
         }
     }
@@ -204,7 +204,7 @@ pub(in crate::issuer) async fn list(State(state): State<IssuerState>, RawQuery(q
             }
             scanned += 1;
             match decode_key(&place.id, &stored.bytes) {
-                Ok(record) if is_wanted(&record) => data.push(Row::Record(KeyView::new(&record, stored.version, &state, now))),
+                Ok(record) if is_wanted(&record) => data.push(Row::Record(KeyView::new(&record, stored.version, &state, now).await)),
                 Ok(_) => {}
                 Err(_) if is_filtered => {}
                 Err(_) => data.push(Row::Unreadable { id: place.id.clone(), state: "unreadable" }),
@@ -223,7 +223,7 @@ pub(in crate::issuer) async fn show(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let (record, revision) = load(&state, &key_id(id)?).await?;
-    Ok(answer(StatusCode::OK, revision, KeyView::new(&record, revision, &state, state.clock.now())))
+    Ok(answer(StatusCode::OK, revision, KeyView::new(&record, revision, &state, state.clock.now()).await))
 }
 
 pub(in crate::issuer) async fn change(
@@ -279,7 +279,7 @@ async fn change_one(
     replace(state, &record, revision, Vec::new(), now).await?;
     tracing::info!(key = %record.id, state = record.state_at(now), scopes = %record.scopes, "key changed");
     let revision = revision_of(state, &record.id).await;
-    Ok(answer(StatusCode::OK, revision, KeyView::new(&record, revision, state, now)))
+    Ok(answer(StatusCode::OK, revision, KeyView::new(&record, revision, state, now).await))
 }
 
 /// Revoking stays: the record remains as a tombstone, and nothing makes it active again.
@@ -316,7 +316,7 @@ async fn revoke_one(state: &IssuerState, id: Result<Path<String>, PathRejection>
             tracing::info!(key = %record.id, "key revoked");
         }
         let revision = revision_of(state, &record.id).await;
-        return Ok(answer(StatusCode::OK, revision, KeyView::new(&record, revision, state, now)));
+        return Ok(answer(StatusCode::OK, revision, KeyView::new(&record, revision, state, now).await));
     }
     Err(Problem::changed_meanwhile())
 }

@@ -91,6 +91,6 @@ async fn rotate_one(
     replace(state, &record, revision, writes, now).await?;
     tracing::info!(key = %record.id, grace_seconds = grace.as_secs(), "key rotated");
     let revision = revision_of(state, &record.id).await;
-    let view = KeyView::new(&record, revision, state, now);
+    let view = KeyView::new(&record, revision, state, now).await;
     Ok(answer(StatusCode::OK, revision, Issued { key: &text, view }))
 }

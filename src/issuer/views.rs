@@ -83,8 +83,8 @@ pub(in crate::issuer) enum Row<T> {
 
 /// How a key stands at an instant.
 impl KeyView {
-    pub(in crate::issuer) fn new(record: &KeyRecord, revision: u64, state: &IssuerState, now: Timestamp) -> Self {
-        let last_use = state.last_used.last_use(&record.id);
+    pub(in crate::issuer) async fn new(record: &KeyRecord, revision: u64, state: &IssuerState, now: Timestamp) -> Self {
+        let last_use = state.last_used.last_use(&record.id).await;
         Self {
             id: record.id.to_string(),
             name: Arc::clone(&record.name),

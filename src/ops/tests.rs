@@ -59,8 +59,8 @@ impl StatsSource for Stub {
 }
 
 impl PublishedKeys for Stub {
-    fn jwks_json(&self) -> String {
-        String::from("{\"keys\":[]}")
+    fn jwks_json(&self) -> Option<String> {
+        Some(String::from("{\"keys\":[]}"))
     }
 }
 

@@ -4,6 +4,7 @@
 //! while the old ones still open what they made. Nothing here prints a secret.
 
 mod file;
+mod seal;
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,6 +53,7 @@ struct Prepared {
     id: Arc<str>,
     secret: Zeroizing<Vec<u8>>,
     hashing: hmac::Key,
+    sealing: Option<hmac::Key>,
 }
 
 /// The layout of a wrapped text: this byte, the id's length, the id, the nonce, the text and its tag.
@@ -139,7 +141,8 @@ impl fmt::Debug for Pepper {
 impl Prepared {
     fn new(pepper: Pepper) -> Self {
         let hashing = hmac::Key::new(hmac::HMAC_SHA256, &pepper.secret);
-        Self { id: pepper.id, secret: pepper.secret, hashing }
+        let sealing = seal::sealing_key(&pepper.secret);
+        Self { id: pepper.id, secret: pepper.secret, hashing, sealing }
     }
 
     fn hash(&self, algorithm: HashAlgorithm, data: &[u8]) -> SecretHash {
@@ -209,7 +212,7 @@ mod tests {
 
     use super::*;
 
-    fn pepper(id: &str, byte: u8) -> Pepper {
+    pub(super) fn pepper(id: &str, byte: u8) -> Pepper {
         Pepper { id: Arc::from(id), secret: Zeroizing::new(vec![byte; 32]) }
     }
 

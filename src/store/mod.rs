@@ -222,6 +222,11 @@ pub struct Taken {
 /// Token buckets.
 pub trait Limits: Send + Sync + std::fmt::Debug + 'static {
     fn take<'a>(&'a self, takes: &'a [Take<'a>], now: Timestamp) -> Answer<'a, Result<Taken, StoreError>>;
+
+    /// How long one check may wait for all of its questions together; none: nobody ever waits.
+    fn patience(&self) -> Option<std::time::Duration> {
+        None
+    }
 }
 
 /// One line's cumulative count in one hour, one day or one month, as one writer tells it. It never sinks.

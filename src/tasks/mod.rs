@@ -6,6 +6,8 @@
 pub mod flush_usage;
 pub mod publish_usage;
 
+pub mod follow_changes;
+
 pub mod refresh_jwks;
 
 pub mod reload;

@@ -2,6 +2,7 @@
 //!
 //! - [`Ledger`]: counters in a mapped file. One look-up and one atomic step a request; survives `kill -9` at any instant.
 //! - [`LocalBuckets`]: token buckets in slots of the same file.
+//! - [`LocalShare`]: the same, each a fair share of the limit: what stands in for shared buckets that are out of reach.
 //! - [`History`]: the counts by hour, day and month, in a database of its own. It is told totals, never increments, so being
 //!   told twice, late or again after a crash changes nothing.
 //! - [`Usage`]: the two together: opened, reconciled, flushed and read as one.
@@ -30,6 +31,7 @@ mod query;
 mod recovery;
 mod rows;
 mod segment;
+mod share;
 mod shares;
 mod slot;
 mod together;
@@ -52,6 +54,8 @@ pub use publishing::Reach;
 pub use publishing::Run;
 pub use publishing::Walk;
 pub use recovery::Recovery;
+pub use share::LocalShare;
+pub use share::ShareStatus;
 pub use together::Flushed;
 pub use together::Thoroughness;
 pub use together::Usage;

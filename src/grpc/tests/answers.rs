@@ -39,6 +39,7 @@ fn about() -> About<'static> {
     About {
         route: None,
         caller: None,
+        lapsed_for: None,
         errors: ErrorFormat::Standard,
         revision: "0123456789ab",
         request_id: Some("req_1"),

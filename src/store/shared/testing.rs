@@ -1,6 +1,8 @@
 //! Real servers for the tests of this folder.
 
-#[path = "../../../tests/it/support/redis.rs"]
+#[path = "../../../tests/it/support/redis/mod.rs"]
+#[expect(dead_code, unused_imports, unreachable_pub, reason = "the acceptance tests stand on it too, and use other parts")]
+#[expect(clippy::disallowed_methods, reason = "a server's patience is not the product's time")]
 pub(crate) mod redis_server;
 
 use std::sync::Arc;
