@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
+use crate::clock::monotonic;
 use crate::model::time::Hour;
 use crate::model::usage::Span;
 use crate::store::WriterCount;
@@ -137,6 +138,18 @@ impl Publisher {
             && let Err(error) = self.counts.let_go(self.usage.history().writer(), run.nonce).await
         {
             tracing::debug!(%error, "the name was not given back; its time runs out by itself");
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_sweeping(&self) -> bool {
+        self.sweep.is_some()
+    }
+
+    #[cfg(test)]
+    pub(super) fn end_quarantine(&mut self) {
+        for until in self.quarantine.values_mut() {
+            *until = monotonic();
         }
     }
 
@@ -408,9 +421,4 @@ impl Publisher {
             Err(died) => Err(PublishError::History(died.to_string())),
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "paces sweeps; no count depends on it")]
-fn monotonic() -> Instant {
-    Instant::now()
 }
