@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,9 +34,6 @@ use crate::telemetry::shared_metrics::SharedMetrics;
 use crate::usage::LocalBuckets;
 use crate::usage::LocalShare;
 use crate::usage::Usage;
-
-/// Hints that wait to be followed; one is as good as many.
-const HINTS_WAITING: usize = 1;
 
 /// Everything in this process that speaks with Redis.
 #[derive(Debug)]
@@ -80,7 +76,7 @@ impl Shared {
 
     /// Follows the changes that others make, until `end`.
     pub(super) fn start(&self, tasks: &TaskTracker, end: &CancellationToken) {
-        let (_hint, hints) = mpsc::channel(HINTS_WAITING);
+        let hints = self.link.subscribe(self.records.hint_channel());
         let follow = FollowChanges { records: Arc::clone(&self.records), hints, poll_every: follow_changes::POLL_EVERY };
         tasks.spawn(follow_changes::run(follow, end.clone()));
     }
