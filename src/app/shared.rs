@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -50,8 +49,6 @@ use crate::usage::LocalBuckets;
 use crate::usage::LocalShare;
 use crate::usage::Usage;
 
-/// Hints that wait to be followed; one is as good as many.
-const HINTS_WAITING: usize = 1;
 /// How soon the log says what is the matter with a server.
 const LOOK_AT_FINDINGS_EVERY: Duration = Duration::from_secs(1);
 
@@ -121,9 +118,7 @@ impl Shared {
     pub(super) fn follow(&self, tasks: &TaskTracker, end: &CancellationToken) {
         self.link.start();
         tasks.spawn(tell_findings(Arc::clone(&self.link), end.clone()));
-        let (hint, hints) = mpsc::channel(HINTS_WAITING);
-        let heard = self.link.subscribe(self.records.hint_channel());
-        tasks.spawn(pass_hints(heard, hint, end.clone()));
+        let hints = self.link.subscribe(self.records.hint_channel());
         let follow = FollowChanges { records: Arc::clone(&self.records), hints, poll_every: follow_changes::POLL_EVERY };
         tasks.spawn(follow_changes::run(follow, end.clone()));
     }
@@ -229,14 +224,6 @@ impl Shared {
         catch_up(&metrics.usage_writer_conflicts, publishing.conflicts());
         catch_up(&metrics.usage_saturated, self.counts.saturated());
         metrics.usage_quarantined.set(gauge(publishing.quarantined()));
-    }
-}
-
-/// One hint is as good as many, so none waits behind another.
-async fn pass_hints(mut heard: mpsc::Receiver<Vec<u8>>, hint: mpsc::Sender<()>, end: CancellationToken) {
-    while let Some(Some(_)) = end.run_until_cancelled(heard.recv()).await {
-        // Full: the news is about to be looked for anyway.
-        let _ = hint.try_send(());
     }
 }
 
