@@ -51,6 +51,7 @@ pub use ledger::LedgerOptions;
 pub use live::UserTotal;
 pub use publishing::Batch;
 pub use publishing::Reach;
+pub use publishing::Run;
 pub use publishing::Walk;
 pub use recovery::Recovery;
 pub use share::LocalShare;
