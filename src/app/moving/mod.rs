@@ -92,6 +92,8 @@ pub enum MovingError {
     Counts(#[from] CountsError),
     #[error("what was counted last cannot be read: {0}")]
     Usage(#[from] UsageError),
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     #[error(
         "{count} records cannot be read ({named}); nothing was written. Repair or remove them, or leave them behind with \
          --skip-unreadable; if it is all of a Redis's records, the config lacks the pepper that sealed them"
