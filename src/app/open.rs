@@ -22,7 +22,7 @@ use crate::usage::LedgerOptions;
 use crate::usage::Usage;
 
 /// The history's file in the store's folder.
-const HISTORY_FILE: &str = "usage.redb";
+pub(super) const HISTORY_FILE: &str = "usage.redb";
 
 /// What lies on the disk, opened.
 #[derive(Debug)]

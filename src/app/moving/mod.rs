@@ -8,10 +8,10 @@
 
 mod backup;
 mod item;
-mod origin;
+pub(in crate::app) mod origin;
 mod pour;
-mod side;
-mod survey;
+pub(in crate::app) mod side;
+pub(in crate::app) mod survey;
 
 #[cfg(test)]
 mod tests;

@@ -12,21 +12,21 @@ const TOGETHER: usize = 500;
 
 /// A way through everything that there is.
 #[derive(Debug)]
-pub(super) enum Origin<'a> {
+pub(in crate::app) enum Origin<'a> {
     Store { side: &'a Side, place: Place },
     Backup(&'a mut Backup),
 }
 
 /// How far a store was read.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(in crate::app) enum Place {
     Records { family: usize, after: Option<String> },
     Counts { after: Option<String> },
     Over,
 }
 
 impl<'a> Origin<'a> {
-    pub(super) fn store(side: &'a Side) -> Self {
+    pub(in crate::app) fn store(side: &'a Side) -> Self {
         Self::Store { side, place: Place::Records { family: 0, after: None } }
     }
 
