@@ -407,7 +407,7 @@ impl Running {
         publish_end.cancel();
         let published = match publishing {
             None => true,
-            Some(publishing) => matches!(publishing.ended.await, Ok(Ok(()))),
+            Some(publishing) => publishing.finish().await,
         };
         ops.shutdown(OPS_GRACE).await;
         drop(door);
