@@ -15,9 +15,16 @@ CASES ?= 20000
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
+# What the demo keeps its users, keys and counts in: a folder, or with STORE=redis a Redis that two sidecars share.
+STORE ?= embedded
+
 .PHONY: demo
-demo: compiler ## Tollgate behind a real Envoy, with keys to try; stays up until Ctrl-C.
-	@python3 envoy/quickstart/demo.py
+demo: compiler ## Tollgate behind a real Envoy, with keys to try, until Ctrl-C. STORE=redis: two that share one Redis.
+	@case "$(STORE)" in \
+	    embedded) exec python3 envoy/quickstart/demo.py;; \
+	    redis) exec python3 envoy/quickstart/demo_redis.py;; \
+	    *) echo "STORE is embedded or redis, not '$(STORE)'" >&2; exit 2;; \
+	esac
 
 .PHONY: test
 test: setup lint battery ## Everything that fits into one run: lints, unit tests, acceptance tests through real Envoys.

@@ -60,14 +60,6 @@ pub(super) struct Shelves {
 /// The resource API over stores that are open.
 pub(super) fn resource_api(shelves: Shelves, explainer: Arc<Explainer>, rules: Arc<ArcSwap<Rules>>, clock: Arc<dyn Clock>) -> Router {
     let Shelves { records, peppers, counts, observer } = shelves;
-    let state = IssuerState {
-        records,
-        peppers,
-        rules,
-        clock,
-        last_used: Arc::new(counts.clone()),
-        usage: Arc::new(counts),
-        observer,
-    };
+    let state = IssuerState { records, peppers, rules, clock, last_used: Arc::new(counts.clone()), usage: Arc::new(counts), observer };
     issuer::router(state).merge(explain::router(explainer))
 }

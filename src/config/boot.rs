@@ -133,6 +133,16 @@ pub enum RedisServer {
     Unix(PathBuf),
 }
 
+impl fmt::Display for RedisServer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(out, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(out, "{host}:{port}"),
+            Self::Unix(path) => write!(out, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// Who we are to a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RedisLogin {

@@ -252,7 +252,7 @@ pub(crate) fn rules(fault_answer: FaultAnswer) -> Rules {
     }
 }
 
-fn gate() -> Gate {
+pub(crate) fn gate() -> Gate {
     let peppers = Arc::new(Peppers::new(Pepper { id: "p1".into(), secret: vec![7; 32].into() }, Vec::new()));
     Gate {
         facts: Arc::new(StubFacts(Arc::clone(&peppers))),

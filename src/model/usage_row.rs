@@ -16,7 +16,7 @@ use crate::model::usage::UsageQuery;
 const DAY_SECONDS: u64 = 24 * 3600;
 
 /// A row's key, taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RowKey {
     pub period: u32,
     pub user: Arc<str>,
@@ -62,6 +62,13 @@ pub fn prefix(period: u32, user: Option<&str>) -> Vec<u8> {
         push_name(&mut bytes, user);
     }
     bytes
+}
+
+/// Period and user of a [`prefix`].
+pub fn read_prefix(bytes: &[u8]) -> Option<(u32, Arc<str>)> {
+    let (period, rest) = bytes.split_first_chunk::<4>()?;
+    let (user, rest) = take_name(rest)?;
+    rest.is_empty().then_some((u32::from_be_bytes(*period), user))
 }
 
 impl Span {
@@ -206,6 +213,7 @@ mod tests {
         #[test]
         fn any_bytes_are_a_row_or_none(bytes in proptest::collection::vec(0_u8..=255, 0..80)) {
             let _ = RowKey::read(&bytes);
+            let _ = read_prefix(&bytes);
         }
     }
 

@@ -143,6 +143,14 @@ pub const EMBEDDED_FILE_NAME: &str = "store.redb";
 pub struct Stored {
     pub version: u64,
     pub bytes: Vec<u8>,
+    /// From when on it counts as absent; none: it stays.
+    pub expires: Option<Timestamp>,
+}
+
+impl Stored {
+    pub fn is_alive(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
 }
 
 /// What must hold for a commit to happen.

@@ -4,6 +4,7 @@
 //! Tasks must not mention `check` or a door.
 
 pub mod flush_usage;
+pub mod publish_usage;
 
 pub mod follow_changes;
 

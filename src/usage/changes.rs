@@ -18,7 +18,7 @@ use crate::usage::history::HistoryError;
 use crate::usage::shares;
 
 /// Rows that are remembered at once: about 20 MB.
-const ROWS_MAX: usize = 65_536;
+pub(crate) const ROWS_MAX: usize = if cfg!(test) { 256 } else { 65_536 };
 /// Last uses that are remembered at once.
 const USES_MAX: usize = 65_536;
 

@@ -42,6 +42,8 @@ mod tests;
 pub use crate::store::LastUse;
 pub use buckets::LocalBuckets;
 pub use changes::Listed;
+#[cfg(test)]
+pub(crate) use changes::ROWS_MAX as CHANGED_ROWS_MAX;
 pub use error::LedgerError;
 pub use history::History;
 pub use history::HistoryError;
@@ -51,6 +53,7 @@ pub use ledger::LedgerOptions;
 pub use live::UserTotal;
 pub use publishing::Batch;
 pub use publishing::Reach;
+pub use publishing::Run;
 pub use publishing::Walk;
 pub use recovery::Recovery;
 pub use share::LocalShare;

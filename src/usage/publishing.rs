@@ -78,6 +78,15 @@ impl Batch {
     }
 }
 
+/// One run of a process over this history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// By which the store tells this run from any other.
+    pub nonce: u128,
+    /// Those of earlier runs, the newest first.
+    pub earlier: Vec<u128>,
+}
+
 /// Where a walk through all rows goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Walk(Vec<u8>);
@@ -94,8 +103,7 @@ impl Walk {
 }
 
 impl History {
-    /// From now on rows that rise are listed for publication.
-    pub fn list_changes(&self) {
+    pub(super) fn list_changes(&self) {
         self.changes.want();
     }
 
@@ -216,38 +224,23 @@ impl History {
         transaction.commit().map_err(|error| self.failed(error))
     }
 
-    /// Names under which earlier runs registered, the newest first.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn nonces(&self) -> Result<Vec<u128>, HistoryError> {
-        let reading = self.read()?;
-        let table = match reading.open_table(NONCE) {
-            Ok(table) => table,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(self.failed(error)),
-        };
-        let mut nonces = Vec::new();
-        for row in table.iter().map_err(|error| self.failed(error))?.rev() {
-            nonces.push(row.map_err(|error| self.failed(error))?.1.value());
-        }
-        Ok(nonces)
-    }
-
-    /// Remembers under which name this run is going to register.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn add_nonce(&self, nonce: u128) -> Result<(), HistoryError> {
+    /// Draws and keeps this run's nonce, before it is shown to anybody.
+    pub(super) fn begin_run(&self) -> Result<Run, HistoryError> {
+        let nonce = self.new_name()?;
         let transaction = self.write()?;
+        let mut earlier = Vec::new();
         {
             let mut table = transaction.open_table(NONCE).map_err(|error| self.failed(error))?;
+            for row in table.iter().map_err(|error| self.failed(error))?.rev() {
+                earlier.push(row.map_err(|error| self.failed(error))?.1.value());
+            }
             let last = table.last().map_err(|error| self.failed(error))?.map_or(0, |(number, _)| number.value());
             let number = last.saturating_add(1);
             table.insert(number, nonce).map_err(|error| self.failed(error))?;
             table.retain(|old, _| old.saturating_add(NONCES_KEPT) > number).map_err(|error| self.failed(error))?;
         }
-        transaction.commit().map_err(|error| self.failed(error))
+        transaction.commit().map_err(|error| self.failed(error))?;
+        Ok(Run { nonce, earlier })
     }
 
     /// A row's count by its writers.

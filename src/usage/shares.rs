@@ -231,7 +231,7 @@ impl History {
     }
 
     // Half of the width of the type: unlikely enough to be drawn twice by any fleet, and short where it is written often.
-    fn new_name(&self) -> Result<u128, HistoryError> {
+    pub(super) fn new_name(&self) -> Result<u128, HistoryError> {
         let mut bytes = [0; 8];
         SystemRandom::new().fill(&mut bytes).map_err(|_| self.damaged("the system gave no random bytes"))?;
         Ok(u128::from(u64::from_le_bytes(bytes).max(1)))

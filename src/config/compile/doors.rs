@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
+use zeroize::Zeroizing;
 
 use crate::config::boot::Boot;
 use crate::config::boot::Listen;
@@ -261,8 +262,8 @@ fn peppers(desk: &mut Desk<'_>, spot: &Spot, written: Option<&[PepperFile]>) -> 
     let mut complete = true;
     for (index, pepper) in written.iter().enumerate() {
         let spot = spot.index(index);
-        if !names::is_small_name(&pepper.id) {
-            desk.error_expecting(&spot.key("id"), "this is no pepper id", "1 to 32 of `a-z 0-9 -`");
+        if !names::is_plain_name(&pepper.id) {
+            desk.error_expecting(&spot.key("id"), "this is no pepper id", "1 to 64 of `a-z A-Z 0-9 _ -`");
         }
         if peppers.iter().any(|other| *other.id == pepper.id) {
             desk.error(&spot.key("id"), "two peppers have the same id");
@@ -272,12 +273,29 @@ fn peppers(desk: &mut Desk<'_>, spot: &Spot, written: Option<&[PepperFile]>) -> 
             complete = false;
             continue;
         };
+        let Some(secret) = plain_pepper(secret) else {
+            desk.error_expecting(&spot, "what follows `hex:` is not hexadecimal", "an even number of digits");
+            complete = false;
+            continue;
+        };
         if secret.len() < LEAST_PEPPER_BYTES {
             desk.error_expecting(&spot, format!("the secret has {} bytes", secret.len()), format!("at least {LEAST_PEPPER_BYTES}"));
         }
         peppers.push(PepperSecret { id: Arc::from(pepper.id.as_str()), secret: Secret::new(secret) });
     }
     complete.then_some(Peppers::Given(peppers))
+}
+
+/// The secret itself, or what the digits behind `hex:` mean: a pepper that a node made is bytes and no text.
+fn plain_pepper(secret: Zeroizing<Vec<u8>>) -> Option<Zeroizing<Vec<u8>>> {
+    let Some(digits) = secret.strip_prefix(b"hex:") else { return Some(secret) };
+    let mut plain = Zeroizing::new(Vec::with_capacity(digits.len() / 2));
+    for pair in digits.chunks(2) {
+        let [high, low] = pair else { return None };
+        let byte = char::from(*high).to_digit(16)? * 16 + char::from(*low).to_digit(16)?;
+        plain.push(u8::try_from(byte).ok()?);
+    }
+    Some(plain)
 }
 
 /// A length of time within bounds.

@@ -131,7 +131,7 @@ pub struct LedgerFile {
 pub struct PepperFile {
     /// Its name in every hash that it keyed.
     pub id: String,
-    /// At least 32 bytes.
+    /// At least 32 bytes; a text that begins with `hex:` stands for the bytes behind it.
     pub secret: SecretPlace,
 }
 

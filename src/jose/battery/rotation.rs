@@ -77,7 +77,7 @@ impl Records for Memory {
             match write {
                 Write::Put { key, bytes, .. } => {
                     let version = records.get(&key).map_or(1, |stored| stored.version + 1);
-                    records.insert(key, Stored { version, bytes });
+                    records.insert(key, Stored { version, bytes, expires: None });
                 }
                 Write::Remove(key) => drop(records.remove(&key)),
             }

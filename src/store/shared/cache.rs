@@ -92,6 +92,8 @@ struct Course {
     cursor: Option<u64>,
     /// Reads from before this head come too late.
     floor: u64,
+    /// The highest head that any answer told.
+    top: u64,
     /// Sequences behind the cursor that we applied ourselves when we committed them.
     own: BTreeSet<u64>,
     tombstones: Tombstones,
@@ -176,7 +178,13 @@ impl Cache {
             users: Part::new(sizes.users, absent),
             digests: Part::new(sizes.digests, absent),
             era: AtomicU64::new(0),
-            course: Mutex::new(Course { cursor: None, floor: 0, own: BTreeSet::new(), tombstones: Tombstones::new(TOMBSTONES_MAX) }),
+            course: Mutex::new(Course {
+                cursor: None,
+                floor: 0,
+                top: 0,
+                own: BTreeSet::new(),
+                tombstones: Tombstones::new(TOMBSTONES_MAX),
+            }),
         }
     }
 
@@ -208,10 +216,11 @@ impl Cache {
 
     /// What a key that was read is to whoever asked, tombstones considered; and keeps it, if it is not outdated already.
     pub(super) fn take_in_key(&self, id: &str, read: Option<Taken<KeyRecord>>, moment: Moment) -> Option<Arc<KeyRecord>> {
-        let course = self.course();
+        let mut course = self.course();
+        let admitted = course.admits(moment, self.era());
         let mark = course.tombstones.over(&RecordKey::key(id));
         let held = read.and_then(|read| Some(held(bury_key(read.record, mark)?, read.expires, read.size)));
-        self.keys.keep(Arc::from(id), held, course.admits(moment, self.era()))
+        self.keys.keep(Arc::from(id), held, admitted)
     }
 
     /// As [`Self::take_in_key`].
@@ -222,18 +231,25 @@ impl Cache {
         read: Option<Taken<UserRecord>>,
         moment: Moment,
     ) -> Option<Arc<UserRecord>> {
-        let course = self.course();
+        let mut course = self.course();
+        let admitted = course.admits(moment, self.era());
         let mark = course.tombstones.over(&RecordKey::user(source, subject));
         let held = read.and_then(|read| Some(held(bury_user(read.record, mark)?, read.expires, read.size)));
         let place = UserPlace { source: Arc::from(source), subject: Arc::from(subject) };
-        self.users.keep(place, held, course.admits(moment, self.era()))
+        self.users.keep(place, held, admitted)
     }
 
     /// As [`Self::take_in_key`]. A digest that was removed and turns up again leads to a key, and the key's own tombstone decides.
     pub(super) fn take_in_digest(&self, digest: &[u8; 32], read: Option<Taken<Arc<str>>>, moment: Moment) -> Option<Arc<str>> {
-        let course = self.course();
+        let mut course = self.course();
+        let admitted = course.admits(moment, self.era());
         let held = read.map(|read| Held { record: read.record, expires: read.expires, weight: ENTRY_WEIGHT + read.size as u64 });
-        self.digests.keep(*digest, held, course.admits(moment, self.era()))
+        self.digests.keep(*digest, held, admitted)
+    }
+
+    /// The highest head that any answer told since everything was dropped last: a store whose head lies behind it lost something.
+    pub(super) fn top(&self) -> u64 {
+        self.course().top
     }
 
     /// Begins to follow the log here. What was not applied is not held either.
@@ -275,7 +291,7 @@ impl Cache {
         self.clear();
         course.own.clear();
         course.cursor = Some(cursor);
-        course.floor = cursor;
+        (course.floor, course.top) = (cursor, cursor);
         match why {
             Dropped::Missed => course.tombstones.missed_some(),
             Dropped::Lost => {}
@@ -288,6 +304,7 @@ impl Cache {
         let mut course = self.course();
         if era == self.era() {
             course.floor = course.floor.max(head);
+            course.top = course.top.max(head);
             let first = (head + 1).saturating_sub(changes.len() as u64);
             if course.cursor.is_some_and(|cursor| cursor < first) {
                 course.own.extend(first..=head);
@@ -338,7 +355,10 @@ impl Cache {
 }
 
 impl Course {
-    fn admits(&self, moment: Moment, era: u64) -> bool {
+    fn admits(&mut self, moment: Moment, era: u64) -> bool {
+        if moment.era == era {
+            self.top = self.top.max(moment.head);
+        }
         self.cursor.is_some() && moment.era == era && moment.head >= self.floor
     }
 }

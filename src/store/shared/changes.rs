@@ -257,6 +257,7 @@ impl SharedRecords {
     pub(crate) async fn poll(&self) -> Result<Step, StoreError> {
         let follower = self.follower();
         let seen = follower.seen();
+        let top = self.cache().top();
         let sent = monotonic();
         let answer = self.ask(seen.as_ref()).await;
         let polled = match answer {
@@ -269,13 +270,13 @@ impl SharedRecords {
         follower.polls.fetch_add(1, Ordering::Relaxed);
         follower.head.store(polled.head, Ordering::Relaxed);
         follower.count_members(polled.members);
-        let step = self.follow(seen, polled, sent);
+        let step = self.follow(seen, top, polled, sent);
         Ok(step)
     }
 
-    fn follow(&self, seen: Option<Seen>, polled: Polled, sent: Instant) -> Step {
+    fn follow(&self, seen: Option<Seen>, top: u64, polled: Polled, sent: Instant) -> Step {
         let follower = self.follower();
-        let verdict = judge(seen.as_ref(), &polled);
+        let verdict = judge(seen.as_ref(), top, &polled);
         let mut cursor = polled.head;
         let mut nonce = polled.nonce_at_head;
         let mut changes = Vec::new();
@@ -355,7 +356,8 @@ impl SharedRecords {
     }
 }
 
-fn judge(seen: Option<&Seen>, polled: &Polled) -> Verdict {
+/// `top`: the highest head that any answer told before the poll was sent.
+fn judge(seen: Option<&Seen>, top: u64, polled: &Polled) -> Verdict {
     let Some(seen) = seen else { return Verdict::First };
     if polled.birth != seen.birth {
         return Verdict::Rollback("it is another store, or was emptied");
@@ -363,7 +365,7 @@ fn judge(seen: Option<&Seen>, polled: &Polled) -> Verdict {
     if polled.beats <= seen.beats {
         return Verdict::Rollback("it is in an older state");
     }
-    if polled.head < seen.cursor {
+    if polled.head < seen.cursor.max(top) {
         return Verdict::Rollback("its change log is shorter than it was");
     }
     // The log still has the entry at our cursor.
@@ -453,12 +455,14 @@ mod tests {
             ),
         ];
         for (what, polled, expected) in table {
-            let verdict = judge(Some(&seen()), &polled);
+            let verdict = judge(Some(&seen()), 0, &polled);
             assert!(expected(verdict), "{what}: {verdict:?}");
         }
-        assert_eq!(judge(None, &polled()), Verdict::First);
+        assert_eq!(judge(None, 0, &polled()), Verdict::First);
+        assert_eq!(judge(Some(&seen()), 7, &polled()), Verdict::Continues);
+        assert!(rollback(judge(Some(&seen()), 8, &polled())), "a commit or a read told of more");
         let begun = Seen { cursor: 0, nonce: None, ..seen() };
-        assert_eq!(judge(Some(&begun), &of(|polled| polled.nonce_at_cursor = None)), Verdict::Continues);
+        assert_eq!(judge(Some(&begun), 0, &of(|polled| polled.nonce_at_cursor = None)), Verdict::Continues);
     }
 
     // battery: X7 X12

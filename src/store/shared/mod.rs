@@ -5,6 +5,7 @@
 //!
 //! - [`buckets`]: limits: exact, leased from when hot.
 //! - [`link`]: the way to the server: connections, timeouts, the breaker, scripts.
+//! - [`usage`]: counts by user, hour, day and month.
 //!
 //! - [`records`]: the one conditional write and reading; [`facts`] and [`cache`]: what checks ask for, from memory while the lease
 //!   holds; [`changes`]: the followed change log, the lease, noticing a loss; [`tombstones`]: what stays closed whatever the store
@@ -21,6 +22,7 @@ pub mod outbox;
 pub mod records;
 pub mod seal;
 pub mod settings;
+pub mod usage;
 
 mod cache;
 mod entry;

@@ -263,10 +263,10 @@ impl SharedRecords {
             return Laid::Broken("its version or its expiry is no number".to_owned());
         };
         if depth == Depth::Version {
-            return Laid::There { stored: Stored { version, bytes: Vec::new() }, expires };
+            return Laid::There { stored: Stored { version, bytes: Vec::new(), expires }, expires };
         }
         match self.seal.open(&seal::context(key, version, expires), &sealed) {
-            Ok(bytes) => Laid::There { stored: Stored { version, bytes }, expires },
+            Ok(bytes) => Laid::There { stored: Stored { version, bytes, expires }, expires },
             Err(error) => Laid::Broken(error.to_string()),
         }
     }
@@ -295,7 +295,7 @@ impl SharedRecords {
                     Laid::There { stored, .. } => stored,
                     Laid::Broken(why) => {
                         let _noted: Result<(), _> = self.told(&key, Err(corrupt(&key, why)));
-                        Stored { version: 0, bytes: Vec::new() }
+                        Stored { version: 0, bytes: Vec::new(), expires: None }
                     }
                 };
                 if page.records.len() == limit {

@@ -19,3 +19,4 @@ pub mod redis;
 pub mod scenario;
 pub mod tollgate;
 pub mod upstream;
+pub mod usage_checker;

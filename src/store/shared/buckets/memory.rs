@@ -238,3 +238,108 @@ impl Rate {
         self.current.saturating_add(u32::try_from(before).unwrap_or(u32::MAX))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::clock::monotonic;
+    use crate::store::shared::buckets::tests::NOW;
+    use crate::store::shared::buckets::tests::policy;
+    use crate::store::shared::buckets::tests::take;
+
+    /// A memory that saw so many requests in each of two seconds, at the end of the second one.
+    fn used_to(per_second: u32, began: Instant) -> (Memory, Instant) {
+        let mut memory = Memory::new(began);
+        for number in 0..per_second * 2 {
+            memory.rate.note(began + SECOND * number / per_second.max(1));
+        }
+        (memory, began + 2 * SECOND - Duration::from_millis(1))
+    }
+
+    #[test]
+    fn a_lease_is_what_its_time_needs_and_at_most_half_of_a_members_part() {
+        // (requests a second, depth, cost, members): stock and reserve.
+        let table = [
+            // A thousandth of the second before still counts.
+            ((1000, 10_000, 1, 1), (101, 101)),
+            ((1000, 10_000, 1, 4), (101, 404)),
+            ((1000, 100, 1, 1), (50, 50)),
+            ((1000, 100, 1, 4), (12, 48)),
+            ((1000, 100, 7, 1), (7, 7)),
+            ((1000, 100, 7, 0), (7, 7)),
+            ((25, 100, 1, 1), (3, 3)),
+            ((1000, 1, 1, 1), (0, 0)),
+            ((1000, 100, 1, 100), (0, 0)),
+            ((1000, 100, 101, 1), (0, 0)),
+        ];
+        for ((rate, depth, cost, members), (stock, reserve)) in table {
+            let (memory, now) = used_to(rate, monotonic());
+            let policy = policy("p", 60, depth);
+            let units = memory.units(&[take(&policy, "user:a", cost)], members, &Tuning::default(), now);
+            assert_eq!(units, Units { need: 1, stock, reserve }, "{rate} {depth} {cost} {members}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_asked_often_is_fetched_for_everybody() {
+        let (counters, tuning, policy) = (Counters::default(), Tuning::default(), policy("p", 60, 100));
+        let one = [take(&policy, "user:a", 1)];
+        let twice = [one[0], one[0]];
+        for (rate, takes, alone) in [(20, &one[..], true), (22, &one[..], false), (1000, &twice[..], true)] {
+            let (mut memory, now) = used_to(rate, monotonic());
+            let joined = memory.join();
+            let step = memory.step(joined, takes, 1, &tuning, now, NOW, &counters);
+            assert_eq!(matches!(step, Step::Ask), alone, "{rate}: {step:?}");
+            if !alone {
+                assert!(matches!(step, Step::Fetch(_)));
+                let other = memory.join();
+                assert!(matches!(memory.step(other, takes, 1, &tuning, now, NOW, &counters), Step::Wait));
+                memory.give_up_fetch();
+                assert!(matches!(memory.step(other, takes, 1, &tuning, now, NOW, &counters), Step::Fetch(Units { need: 2, .. })));
+            }
+        }
+    }
+
+    #[test]
+    fn a_failed_fetch_fails_those_who_waited_for_it_and_nobody_after() {
+        let (counters, tuning, policy) = (Counters::default(), Tuning::default(), policy("p", 60, 100));
+        let takes = [take(&policy, "user:a", 1)];
+        let (mut memory, now) = used_to(100, monotonic());
+        let early = memory.join();
+        let Step::Fetch(units) = memory.step(early, &takes, 1, &tuning, now, NOW, &counters) else { panic!("hot") };
+        let error = StoreError::Unavailable("gone".to_owned());
+        memory.end_fetch(&Err(error.clone()), units, now, &tuning, now, &counters);
+        let late = memory.join();
+        assert!(matches!(memory.step(early, &takes, 1, &tuning, now, NOW, &counters), Step::Failed(said) if said == error));
+        assert!(matches!(memory.step(late, &takes, 1, &tuning, now, NOW, &counters), Step::Fetch(_)));
+    }
+
+    #[test]
+    fn an_answer_that_was_overtaken_changes_nothing() {
+        let (counters, policy) = (Counters::default(), policy("p", 60, 10));
+        let takes = [take(&policy, "user:a", 1)];
+        let tuning = Tuning::default();
+        let now = monotonic();
+        let reply = |millis: u64, next| Reply { granted: 0, server_now: NOW.plus(Duration::from_millis(millis)), next, owed: vec![0] };
+        // (first, then): whether the second is believed.
+        for (first, second, believed) in [(500, 501, true), (500, 499, false), (5000, 499, true), (500, 500, true)] {
+            let mut memory = Memory::new(now);
+            memory.hear(&reply(first, Next::After(SECOND)), &tuning, now);
+            memory.hear(&reply(second, Next::Now), &tuning, now);
+            assert_eq!(memory.at_hand(&takes, now, NOW, &counters).is_none(), believed, "{first} {second}");
+        }
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_second() {
+        let began = monotonic();
+        let (memory, now) = used_to(100, began);
+        let rate = |later: Duration| memory.rate.per_second(now + later);
+        assert!((100..=101).contains(&rate(Duration::ZERO)));
+        let (mut memory, now) = used_to(100, began);
+        memory.rate.note(now + 10 * SECOND);
+        assert_eq!(memory.rate.per_second(now + 10 * SECOND), 1, "long ago does not count");
+    }
+}

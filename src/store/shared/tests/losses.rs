@@ -133,7 +133,7 @@ async fn what_was_seen_closed_stays_closed_when_an_older_state_comes_back() {
         assert_eq!(sidecar.state("removed").await, None);
         assert_eq!(sidecar.state("enabled").await, Some(KeyState::Disabled), "as it lies there");
         assert_eq!(sidecar.state("kept").await, Some(KeyState::Active));
-        assert_eq!(sidecar.records.user("local", "u").await.unwrap().unwrap().state, UserState::Disabled);
+        assert_eq!(Facts::user(&*sidecar.records, "local", "u").await.unwrap().unwrap().state, UserState::Disabled);
         // From memory too, and as what was known last.
         assert_eq!(sidecar.state("revoked").await, Some(KeyState::Revoked));
         assert_eq!(LastKnown::key(&*sidecar.records, "revoked").unwrap().state, KeyState::Revoked);
@@ -311,10 +311,10 @@ async fn a_user_that_is_made_anew_is_no_ghost() {
     for _round in 0..3 {
         issuer.commit(vec![put.clone()]).await;
         gate.poll().await;
-        assert!(gate.records.user("local", "u").await.unwrap().is_some());
+        assert!(Facts::user(&*gate.records, "local", "u").await.unwrap().is_some());
         issuer.commit(vec![Write::Remove(key.clone())]).await;
         gate.poll().await;
-        assert!(gate.records.user("local", "u").await.unwrap().is_none());
+        assert!(Facts::user(&*gate.records, "local", "u").await.unwrap().is_none());
     }
     issuer.commit(vec![put]).await;
     let stored = issuer.records.get(&key).await.unwrap().unwrap();
