@@ -1,17 +1,76 @@
 //! The way to the server: one call is one script on keys of one slot, within a time that its caller names.
+//!
+//! Each primary has a connection for each lane, and each connection a task that opens it, watches it and leaves it when it fails.
+//! Callers never connect and never knock: three failures in a row shut the door, and while it is shut they hear so at once.
+//!
+//! - [`wire`]: one such connection. [`breaker`]: when it is left, and how long the pauses are. [`node`]: all of one primary's.
+//! - [`connect`], [`dial`]: from nothing to a connection that is logged in. [`findings`]: what is checked of a server before it is used.
+//! - [`sentinel`], [`cluster`], [`slots`], [`panel`]: which server is the primary, or the owner of a slot.
+//! - [`hints`]: messages, best effort. [`state`]: what metrics and readiness read.
+//!
+//! # What an error means
+//!
+//! A call that is refused or cannot be sent did not run, and may be made again. One that timed out or whose connection broke may have
+//! run; only its caller knows whether running twice would hurt, so it is never repeated here.
 
+mod breaker;
+mod cluster;
+mod connect;
+mod dial;
+mod findings;
+mod hints;
+mod node;
+mod panel;
 pub mod script;
+mod sentinel;
+mod slots;
+mod state;
+mod wire;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use tokio::sync::Mutex;
+use redis::Value;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::store::StoreError;
+use crate::store::shared::link::cluster::Circle;
+pub use crate::store::shared::link::findings::Finding;
+pub use crate::store::shared::link::findings::Severity;
+use crate::store::shared::link::node::Node;
+use crate::store::shared::link::node::Purpose;
+use crate::store::shared::link::node::Target;
 use crate::store::shared::link::script::Script;
+use crate::store::shared::link::sentinel::Watch;
+use crate::store::shared::link::slots::redirection;
+use crate::store::shared::link::slots::slot_of;
+pub use crate::store::shared::link::state::ErrorCount;
+pub use crate::store::shared::link::state::LaneCalls;
+pub use crate::store::shared::link::state::LinkState;
+use crate::store::shared::link::state::Notes;
+pub use crate::store::shared::link::state::ServerState;
+use crate::store::shared::link::wire::Channel;
+use crate::store::shared::link::wire::Request;
+use crate::store::shared::link::wire::Wire;
+use crate::store::shared::settings::Mode;
 use crate::store::shared::settings::Server;
 use crate::store::shared::settings::Settings;
+
+/// Redirections that one call follows.
+const HOPS_MAX: usize = 5;
+/// A slot whose keys are on their way is asked again after this.
+const UNDER_WAY: Duration = Duration::from_millis(10);
+/// Replicas are waited for in slices, so that commits on one connection do not wait for one another's patience.
+const WAIT_SLICE: Duration = Duration::from_millis(25);
 
 /// Which of the connections: none waits for what another carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,90 +115,304 @@ impl From<LinkError> for StoreError {
     }
 }
 
+/// How a key's server is found.
+#[derive(Clone, Debug)]
+enum Way {
+    One(Arc<Node>),
+    Circle(Arc<Circle>),
+}
+
+impl Way {
+    /// Returns when this server is not the one to speak to any more.
+    async fn left(&self, server: &Server) {
+        match self {
+            Self::One(node) => node.target.left(server).await,
+            Self::Circle(_) => std::future::pending().await,
+        }
+    }
+}
+
 /// The connections to the server. Cheap to share; reconnects by itself.
 #[derive(Debug)]
 pub struct Link {
-    settings: Settings,
-    connection: Mutex<Option<MultiplexedConnection>>,
+    settings: Arc<Settings>,
+    notes: Arc<Notes>,
+    way: Way,
+    ended: CancellationToken,
 }
 
 impl Link {
     /// Nothing is connected before the first call.
     pub fn new(settings: Settings) -> Arc<Self> {
-        Arc::new(Self { settings, connection: Mutex::new(None) })
+        let settings = Arc::new(settings);
+        let notes = Arc::new(Notes::new());
+        let ended = CancellationToken::new();
+        let one = |target| Way::One(Node::new(&settings, &notes, target, &ended));
+        let way = match &settings.mode {
+            Mode::Standalone => one(Target::Named(settings.servers.clone().into())),
+            Mode::Sentinel { master_name } => one(Target::Watched(Watch::new(&settings, &notes, master_name, &ended))),
+            Mode::Cluster => Way::Circle(Circle::new(&settings, &notes, &ended)),
+        };
+        Arc::new(Self { settings, notes, way, ended })
     }
 
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
+    /// Begins to connect, which every call does too. Needs a runtime around it.
+    pub fn start(&self) {
+        match &self.way {
+            Way::One(node) => node.start(),
+            Way::Circle(circle) => circle.start(),
+        }
+    }
+
     /// Runs a script; its answer as the server gave it.
     ///
     /// # Errors
     /// [`LinkError`] says whether it may have run.
-    pub async fn run(&self, lane: Lane, call: Call, within: Duration) -> Result<redis::Value, LinkError> {
-        let _ = lane;
-        tokio::time::timeout(within, self.attempt(&call)).await.map_err(|_elapsed| LinkError::TimedOut(within))?
+    pub async fn run(&self, lane: Lane, call: Call, within: Duration) -> Result<Value, LinkError> {
+        let name = call.script.name;
+        let sent = AtomicBool::new(false);
+        let outcome = bounded(within, &sent, self.deliver(lane.into(), Work::Script(&call), &sent)).await;
+        self.notes.settled(lane, name, &outcome);
+        outcome.map(|delivered| delivered.value)
     }
 
     /// Runs a script and waits until this many replicas have it; the answer, and how many have.
     ///
     /// # Errors
     /// As [`Self::run`]; replicas that are late are no error.
-    pub async fn run_replicated(&self, call: Call, replicas: u8, patience: Duration) -> Result<(redis::Value, u8), LinkError> {
-        let value = self.run(Lane::Bulk, call, self.settings.timeouts.background).await?;
-        let _ = patience;
-        Ok((value, replicas))
-    }
-
-    async fn attempt(&self, call: &Call) -> Result<redis::Value, LinkError> {
-        let mut connection = self.connection().await?;
-        let answer = call.script.command(call, false).query_async(&mut connection).await;
-        let answer = match answer {
-            Err(error) if error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript) => {
-                call.script.command(call, true).query_async(&mut connection).await
-            }
-            other => other,
-        };
-        answer.map_err(|error| match error.code() {
-            Some(code) => LinkError::Refused { code: code.to_owned(), why: error.detail().unwrap_or_default().to_owned() },
-            None => LinkError::Broken(error.to_string()),
-        })
-    }
-
-    async fn connection(&self) -> Result<MultiplexedConnection, LinkError> {
-        let mut held = self.connection.lock().await;
-        if let Some(connection) = &*held {
-            return Ok(connection.clone());
+    pub async fn run_replicated(&self, call: Call, replicas: u8, patience: Duration) -> Result<(Value, u8), LinkError> {
+        if replicas == 0 {
+            return self.run(Lane::Bulk, call, self.settings.timeouts.background).await.map(|value| (value, 0));
         }
-        let unreachable = |error: redis::RedisError| LinkError::Unreachable(error.to_string());
-        let address = match self.settings.servers.first() {
-            Some(Server::Tcp { host, port }) => format!("redis://{host}:{port}/{}", self.settings.database),
-            Some(Server::Unix(path)) => format!("redis+unix://{}?db={}", path.display(), self.settings.database),
-            None => return Err(LinkError::Unreachable("no server is named".to_owned())),
+        let name = call.script.name;
+        let within = self.settings.timeouts.background.saturating_add(WAIT_SLICE);
+        let sent = AtomicBool::new(false);
+        let outcome = bounded(within, &sent, self.deliver(Purpose::Commits, Work::Script(&call), &sent)).await;
+        self.notes.settled(Lane::Bulk, name, &outcome);
+        let Delivered { value, wire, channel } = outcome?;
+        let mut acknowledged = 0;
+        // The server counts the replicas that have what was written over this very connection, so no other will do.
+        let waiting = async {
+            loop {
+                let mut wait = redis::cmd("WAIT");
+                wait.arg(replicas).arg(u64::try_from(WAIT_SLICE.min(patience).as_millis()).unwrap_or(1).max(1));
+                let Ok(Value::Int(count)) = wire.ask(&channel, &Request::One(wait)).await else {
+                    return;
+                };
+                acknowledged = u8::try_from(count).unwrap_or(u8::MAX);
+                if acknowledged >= replicas {
+                    return;
+                }
+            }
         };
-        let client = redis::Client::open(address).map_err(unreachable)?;
-        let connection = client.get_multiplexed_async_connection().await.map_err(unreachable)?;
-        *held = Some(connection.clone());
-        Ok(connection)
+        // Out of patience: what has been heard so far is the answer.
+        let _ = timeout(patience, waiting).await;
+        Ok((value, acknowledged))
+    }
+
+    /// Any other command, such as PING or INFO. In a cluster its first argument is taken for its key, so a command without one goes
+    /// to any member.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn command(&self, lane: Lane, command: redis::Cmd, within: Duration) -> Result<Value, LinkError> {
+        let sent = AtomicBool::new(false);
+        let outcome = bounded(within, &sent, self.deliver(lane.into(), Work::Command(&command), &sent)).await;
+        self.notes.settled(lane, "command", &outcome);
+        outcome.map(|delivered| delivered.value)
+    }
+
+    /// The same to one primary, by its place as [`ServerState`] names it: for what each of a cluster's has to be asked for itself.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; and when no primary is there.
+    pub async fn command_at(&self, place: &str, lane: Lane, command: redis::Cmd, within: Duration) -> Result<Value, LinkError> {
+        let sent = AtomicBool::new(false);
+        let delivery = async {
+            let node = self.node_at(place).await?;
+            attempt(&node, lane.into(), Work::Command(&command), false, &sent).await
+        };
+        let outcome = bounded(within, &sent, delivery).await;
+        self.notes.settled(lane, "command", &outcome);
+        outcome.map(|delivered| delivered.value)
+    }
+
+    /// The places of all primaries, for [`Self::command_at`]; waits for a cluster's first table.
+    ///
+    /// # Errors
+    /// When no member of the cluster answers.
+    pub async fn places(&self, within: Duration) -> Result<Vec<String>, LinkError> {
+        self.start();
+        if let Way::Circle(circle) = &self.way {
+            timeout(within, circle.wait_until_known()).await.map_err(|_elapsed| LinkError::TimedOut(within))??;
+        }
+        Ok(self.nodes().0.into_iter().map(|(server, _)| server.to_string()).collect())
+    }
+
+    /// What is published under this name from now on, best effort: an empty message after each (re)connection, since something may
+    /// have been missed; what is not read in time is dropped. It ends with the receiver or the link.
+    pub fn subscribe(&self, channel: &str) -> mpsc::Receiver<Vec<u8>> {
+        hints::listen(Arc::clone(&self.settings), self.way.clone(), channel.to_owned(), self.ended.clone())
+    }
+
+    /// A number that rises with each reconnection and each change of who the servers are.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.notes.changes()
+    }
+
+    /// What was found at the servers in use; refusals first.
+    pub fn findings(&self) -> Vec<Finding> {
+        self.notes.findings()
+    }
+
+    /// How things are.
+    pub fn state(&self) -> LinkState {
+        let (nodes, is_whole) = self.nodes();
+        let breaker_open = nodes.iter().any(|(_, node)| node.is_shut());
+        let faults = nodes.into_iter().map(|(server, node)| (server, node.fault())).collect();
+        let mut state = self.notes.state(faults, is_whole);
+        state.breaker_open = breaker_open;
+        state
+    }
+
+    /// Ends every connection and task; calls fail from now on.
+    pub fn close(&self) {
+        self.ended.cancel();
+    }
+
+    fn nodes(&self) -> (Vec<(Server, Arc<Node>)>, bool) {
+        match &self.way {
+            Way::One(node) => (node.place().map(|server| (server, Arc::clone(node))).into_iter().collect(), true),
+            Way::Circle(circle) => circle.members(),
+        }
+    }
+
+    async fn node_at(&self, place: &str) -> Result<Arc<Node>, LinkError> {
+        match &self.way {
+            Way::One(node) => Ok(Arc::clone(node)),
+            Way::Circle(circle) => {
+                circle.wait_until_known().await?;
+                let found = circle.members().0.into_iter().find(|(server, _)| server.to_string() == place);
+                found.map(|(_, node)| node).ok_or_else(|| LinkError::Unreachable(format!("no primary is at {place}")))
+            }
+        }
+    }
+
+    async fn deliver(&self, purpose: Purpose, work: Work<'_>, sent: &AtomicBool) -> Result<Delivered, LinkError> {
+        let circle = match &self.way {
+            Way::One(node) => return attempt(node, purpose, work, false, sent).await,
+            Way::Circle(circle) => circle,
+        };
+        let slot = work.slot();
+        let mut node = circle.owner(slot).await?;
+        let mut is_asking = false;
+        let mut hops = 0;
+        loop {
+            let outcome = attempt(&node, purpose, work, is_asking, sent).await;
+            let Err(LinkError::Refused { code, why }) = &outcome else {
+                return outcome;
+            };
+            let to = redirection(why, &node.target.known().unwrap_or(Server::Unix(std::path::PathBuf::new())));
+            hops += 1;
+            let next = match (code.as_str(), to) {
+                _ if hops > HOPS_MAX => None,
+                ("MOVED", Some((slot, to))) => {
+                    is_asking = false;
+                    circle.moved(slot, &to)
+                }
+                ("ASK", Some((_, to))) => {
+                    is_asking = true;
+                    circle.member(&to)
+                }
+                ("TRYAGAIN", _) => {
+                    sleep(UNDER_WAY).await;
+                    Some(Arc::clone(&node))
+                }
+                _ => None,
+            };
+            let Some(next) = next else {
+                return outcome;
+            };
+            sent.store(false, Ordering::Relaxed);
+            node = next;
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::shared::testing::linked;
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
 
-    static ECHO: Script = Script::new("echo", "#!lua\nreturn {KEYS[1], ARGV[1]}");
+/// What is to be done at a server.
+#[derive(Clone, Copy, Debug)]
+enum Work<'a> {
+    Script(&'a Call),
+    Command(&'a redis::Cmd),
+}
 
-    #[tokio::test]
-    async fn a_script_runs_whether_the_server_knows_it_or_not() {
-        let (_server, link) = linked();
-        for _round in 0..2 {
-            let call = Call { script: &ECHO, keys: vec![b"k".to_vec()], args: vec![b"\x00\xff".to_vec()] };
-            let answer = link.run(Lane::Checks, call, Duration::from_secs(5)).await.unwrap();
-            let expected = vec![redis::Value::BulkString(b"k".to_vec()), redis::Value::BulkString(b"\x00\xff".to_vec())];
-            assert_eq!(answer, redis::Value::Array(expected));
+impl Work<'_> {
+    fn slot(self) -> u16 {
+        match self {
+            Self::Script(call) => slot_of(call.keys.first().map_or(&[], Vec::as_slice)),
+            Self::Command(command) => match command.args_iter().nth(1) {
+                Some(redis::Arg::Simple(key)) => slot_of(key),
+                Some(_) | None => 0,
+            },
+        }
+    }
+
+    /// `whole`: with the script's text, for a server that does not know it yet.
+    fn command(self, whole: bool) -> redis::Cmd {
+        match self {
+            Self::Script(call) => call.script.command(call, whole),
+            Self::Command(command) => command.clone(),
+        }
+    }
+}
+
+/// An answer, and over which connection it came.
+#[derive(Debug)]
+struct Delivered {
+    value: Value,
+    wire: Arc<Wire>,
+    channel: Arc<Channel>,
+}
+
+/// Bounds a delivery; what was not sent when the time is over did not run.
+async fn bounded<T>(within: Duration, sent: &AtomicBool, delivery: impl Future<Output = Result<T, LinkError>>) -> Result<T, LinkError> {
+    match timeout(within, delivery).await {
+        Ok(outcome) => outcome,
+        Err(_elapsed) if sent.load(Ordering::Relaxed) => Err(LinkError::TimedOut(within)),
+        Err(_elapsed) => Err(LinkError::Unreachable(format!("no connection within {within:?}"))),
+    }
+}
+
+/// One primary's answer. What it certainly did not run, because it is the primary no longer or does not know us any more, is put once
+/// more to whoever the next connection leads to.
+async fn attempt(node: &Node, purpose: Purpose, work: Work<'_>, is_asking: bool, sent: &AtomicBool) -> Result<Delivered, LinkError> {
+    let wire = node.wire(purpose);
+    let request = |whole| if is_asking { Request::Asking(work.command(whole)) } else { Request::One(work.command(whole)) };
+    let mut is_second = false;
+    loop {
+        let channel = wire.channel().await?;
+        sent.store(true, Ordering::Relaxed);
+        let outcome = match wire.ask(&channel, &request(false)).await {
+            Err(LinkError::Refused { code, .. }) if code == "NOSCRIPT" => wire.ask(&channel, &request(true)).await,
+            outcome => outcome,
+        };
+        match outcome {
+            Ok(value) => return Ok(Delivered { value, wire: Arc::clone(wire), channel }),
+            Err(LinkError::Refused { code, .. }) if !is_second && matches!(code.as_str(), "READONLY" | "MASTERDOWN" | "NOAUTH") => {
+                sent.store(false, Ordering::Relaxed);
+                is_second = true;
+            }
+            Err(error) => return Err(error),
         }
     }
 }

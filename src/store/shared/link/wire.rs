@@ -1,0 +1,435 @@
+//! One connection that keeps itself: a task opens it, watches it, leaves it when it fails and opens the next one. Callers never
+//! connect; they find the door open, wait a moment for it, or hear at once that it is shut.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use redis::RedisError;
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::Notify;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio::time::sleep;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::shared::link::LinkError;
+use crate::store::shared::link::breaker::Backoff;
+use crate::store::shared::link::breaker::STRIKES;
+use crate::store::shared::link::breaker::chance;
+use crate::store::shared::link::breaker::monotonic;
+use crate::store::shared::link::connect::Driver;
+use crate::store::shared::link::connect::Opened;
+use crate::store::shared::link::connect::Peer;
+use crate::store::shared::link::connect::inquire;
+use crate::store::shared::link::connect::open;
+use crate::store::shared::link::connect::refusal;
+use crate::store::shared::link::connect::shortened;
+use crate::store::shared::link::dial::Unfinished;
+use crate::store::shared::link::findings::Info;
+use crate::store::shared::link::findings::Severity;
+use crate::store::shared::link::node::Purpose;
+use crate::store::shared::link::node::Target;
+use crate::store::shared::link::state::Notes;
+use crate::store::shared::settings::Server;
+use crate::store::shared::settings::Settings;
+
+/// How often a connection is asked whether its server is still the one that it was.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Whether callers may pass.
+#[derive(Clone, Debug)]
+enum Door {
+    /// A connection is being made, and there was no failure yet: worth a moment's wait.
+    Opening,
+    Open(Arc<Channel>),
+    /// The breaker is open; only the task of the wire knocks.
+    Shut(Arc<str>),
+    Closed,
+}
+
+/// One connection in use.
+#[derive(Debug)]
+pub(super) struct Channel {
+    connection: MultiplexedConnection,
+    server: Server,
+    unfinished: Unfinished,
+    /// Failures since the last answer.
+    strikes: AtomicU32,
+    /// Rings when this connection is to be left.
+    left: Notify,
+}
+
+/// What one connection is for, and to whom.
+#[derive(Debug)]
+pub(super) struct Wire {
+    settings: Arc<Settings>,
+    notes: Arc<Notes>,
+    target: Target,
+    purpose: Purpose,
+    ended: CancellationToken,
+    door: watch::Sender<Door>,
+    /// Callers that gave up waiting for the first connection.
+    waited: AtomicU32,
+    is_started: AtomicBool,
+}
+
+impl Wire {
+    pub(super) fn new(
+        settings: &Arc<Settings>,
+        notes: &Arc<Notes>,
+        target: Target,
+        purpose: Purpose,
+        ended: &CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            settings: Arc::clone(settings),
+            notes: Arc::clone(notes),
+            target,
+            purpose,
+            ended: ended.clone(),
+            door: watch::Sender::new(Door::Opening),
+            waited: AtomicU32::new(0),
+            is_started: AtomicBool::new(false),
+        })
+    }
+
+    /// Begins to connect, unless that was begun before. Needs a runtime around it.
+    pub(super) fn start(self: &Arc<Self>) {
+        if !self.is_started.load(Ordering::Relaxed) && !self.is_started.swap(true, Ordering::Relaxed) {
+            tokio::spawn(keep(Arc::clone(self)));
+        }
+    }
+
+    /// None: callers may pass; else why not.
+    pub(super) fn fault(&self) -> Option<String> {
+        match &*self.door.borrow() {
+            Door::Open(_) => None,
+            Door::Opening => Some("no connection yet".to_owned()),
+            Door::Shut(why) => Some(why.to_string()),
+            Door::Closed => Some("the link is closed".to_owned()),
+        }
+    }
+
+    /// To whom the connection in use leads.
+    pub(super) fn server(&self) -> Option<Server> {
+        match &*self.door.borrow() {
+            Door::Open(channel) => Some(channel.server.clone()),
+            Door::Opening | Door::Shut(_) | Door::Closed => None,
+        }
+    }
+
+    pub(super) fn is_shut(&self) -> bool {
+        matches!(&*self.door.borrow(), Door::Shut(_))
+    }
+
+    /// The connection in use. Whoever is dropped while waiting for the first one counts as a failure.
+    pub(super) async fn channel(self: &Arc<Self>) -> Result<Arc<Channel>, LinkError> {
+        let passed = |door: &Door| match door {
+            Door::Open(channel) => Some(Ok(Arc::clone(channel))),
+            Door::Shut(why) => Some(Err(LinkError::Unreachable(why.to_string()))),
+            Door::Closed => Some(Err(LinkError::Unreachable("the link is closed".to_owned()))),
+            Door::Opening => None,
+        };
+        if let Some(passed) = passed(&self.door.borrow()) {
+            return passed;
+        }
+        let mut waiting = Waiting { wire: self, channel: None, since: monotonic(), is_settled: false };
+        let mut door = self.door.subscribe();
+        loop {
+            if let Some(passed) = passed(&door.borrow_and_update()) {
+                waiting.is_settled = true;
+                return passed;
+            }
+            // The sender lives as long as `self`.
+            let _ = door.changed().await;
+        }
+    }
+
+    /// Sends a request over a connection and takes its answer. Whoever is dropped while waiting counts as a failure.
+    pub(super) async fn ask(self: &Arc<Self>, channel: &Arc<Channel>, request: &Request) -> Result<Value, LinkError> {
+        let mut waiting = Waiting { wire: self, channel: Some(channel), since: monotonic(), is_settled: false };
+        let mut connection = channel.connection.clone();
+        let answer = match request {
+            Request::One(command) => connection.send_packed_command(command).await.and_then(Value::extract_error),
+            Request::Asking(command) => asking(&mut connection, command).await,
+        };
+        waiting.is_settled = true;
+        channel.unfinished.store(0, Ordering::Relaxed);
+        let answer = answer.map_err(link_error);
+        match &answer {
+            Err(LinkError::Refused { code, why }) => self.weigh(channel, code, why),
+            Err(LinkError::Broken(_)) | Err(LinkError::Unreachable(_)) | Err(LinkError::TimedOut(_)) => {}
+            Ok(_) => channel.strikes.store(0, Ordering::Relaxed),
+        }
+        answer
+    }
+
+    /// What an error of the server says about the connection.
+    fn weigh(&self, channel: &Arc<Channel>, code: &str, why: &str) {
+        match code {
+            // No longer the primary, or no longer logged in: another connection may lead to one that is.
+            "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS" => {
+                self.leave(channel, &refusal(code, why), false);
+                self.target.nudge();
+            }
+            "BUSY" | "UNKILLABLE" => self.strike(channel, &refusal(code, why)),
+            "CLUSTERDOWN" => {
+                self.strike(channel, &refusal(code, why));
+                self.target.nudge();
+            }
+            _ => channel.strikes.store(0, Ordering::Relaxed),
+        }
+    }
+
+    fn strike(&self, channel: &Arc<Channel>, why: &str) {
+        if channel.strikes.fetch_add(1, Ordering::Relaxed) + 1 >= STRIKES {
+            self.leave(channel, why, true);
+        }
+    }
+
+    /// Gives a connection up, if it is still the one in use.
+    fn leave(&self, channel: &Arc<Channel>, why: &str, shut: bool) {
+        let is_current = self.door.send_if_modified(|door| {
+            let is_current = matches!(door, Door::Open(current) if Arc::ptr_eq(current, channel));
+            if is_current {
+                *door = if shut { Door::Shut(why.into()) } else { Door::Opening };
+            }
+            is_current
+        });
+        if is_current {
+            tracing::warn!(server = %channel.server, lane = self.purpose.name(), why, "left a connection to Redis");
+            channel.left.notify_one();
+        }
+    }
+
+    /// The time within which this wire's calls are answered in normal running.
+    fn pace(&self) -> Duration {
+        match self.purpose {
+            Purpose::Checks => self.settings.timeouts.check,
+            Purpose::Changes | Purpose::Bulk | Purpose::Commits => self.settings.timeouts.background,
+        }
+    }
+
+    async fn connect(&self, attempt: usize) -> Result<(Arc<Channel>, Driver), String> {
+        let mut place = "no server".to_owned();
+        let connecting = async {
+            let server = self.target.pick(attempt).await?;
+            place = server.to_string();
+            let Opened { mut connection, driver, unfinished } = open(&server, Peer::Store, &self.settings).await?;
+            let (identity, findings) = inquire(&mut connection, &server, &self.settings).await?;
+            let refused = findings.iter().find(|finding| finding.severity == Severity::Refuse).map(|finding| finding.what.clone());
+            self.notes.met(&server, identity, findings);
+            if let Some(refused) = refused {
+                return Err(refused);
+            }
+            // A server that is up and too slow for this lane is as good as down for it.
+            let ping = redis::cmd("PING");
+            match timeout(self.pace(), connection.send_packed_command(&ping)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(shortened(&error.to_string(), 200)),
+                Err(_elapsed) => return Err(format!("it does not answer within {:?}", self.pace())),
+            }
+            unfinished.store(0, Ordering::Relaxed);
+            let channel = Channel { connection, server, unfinished, strikes: AtomicU32::new(0), left: Notify::new() };
+            Ok((Arc::new(channel), driver))
+        };
+        let outcome = timeout(self.settings.timeouts.connect, connecting).await;
+        let outcome = outcome.unwrap_or_else(|_elapsed| Err(format!("no connection within {:?}", self.settings.timeouts.connect)));
+        outcome.map_err(|why| format!("{place}: {why}"))
+    }
+
+    /// Whether the server is still there and still the primary; a silent one is struck out.
+    async fn look(&self, channel: &Arc<Channel>) {
+        let mut connection = channel.connection.clone();
+        let mut question = redis::cmd("INFO");
+        question.arg("replication");
+        for _ in 0..STRIKES {
+            match timeout(self.pace(), connection.send_packed_command(&question)).await {
+                Err(_elapsed) => self.strike(channel, &format!("it does not answer within {:?}", self.pace())),
+                Ok(Err(_broken)) => return,
+                Ok(Ok(answer)) => {
+                    channel.unfinished.store(0, Ordering::Relaxed);
+                    match answer.extract_error() {
+                        Ok(answer) => self.read(channel, answer),
+                        Err(error) => self.weigh(channel, error.code().unwrap_or_default(), error.detail().unwrap_or_default()),
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn read(&self, channel: &Arc<Channel>, answer: Value) {
+        channel.strikes.store(0, Ordering::Relaxed);
+        let Ok(text) = redis::from_redis_value::<String>(answer) else {
+            return;
+        };
+        let info = Info(&text);
+        if let Some(why) = info.inability() {
+            self.leave(channel, why, false);
+            self.target.nudge();
+        } else if let Some(replication) = info.field("master_replid") {
+            self.notes.heard_replication(&channel.server, &shortened(replication, 64));
+        }
+    }
+}
+
+/// What goes over a wire at once.
+#[derive(Clone, Debug)]
+pub(super) enum Request {
+    One(redis::Cmd),
+    /// The slot is on its way to this node, which must be told that we know.
+    Asking(redis::Cmd),
+}
+
+async fn asking(connection: &mut MultiplexedConnection, command: &redis::Cmd) -> Result<Value, RedisError> {
+    let mut both = redis::pipe();
+    both.cmd("ASKING");
+    both.add_command(command.clone());
+    let answers = connection.send_packed_commands(&both, 0, 2).await?;
+    answers.into_iter().nth(1).unwrap_or(Value::Nil).extract_error()
+}
+
+fn link_error(error: RedisError) -> LinkError {
+    match error.code() {
+        Some(code) => LinkError::Refused { code: code.to_owned(), why: shortened(error.detail().unwrap_or_default(), 400) },
+        None => LinkError::Broken(shortened(&error.to_string(), 200)),
+    }
+}
+
+/// Somebody who waits for an answer, or for the door. Dropped without one, the wait counts as a failure if it was long enough to say
+/// anything about the server.
+struct Waiting<'a> {
+    wire: &'a Arc<Wire>,
+    channel: Option<&'a Arc<Channel>>,
+    since: Instant,
+    is_settled: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.is_settled || self.since.elapsed() < self.wire.pace() / 2 {
+            return;
+        }
+        let why = "it does not answer in time";
+        match self.channel {
+            Some(channel) => self.wire.strike(channel, why),
+            None => {
+                if self.wire.waited.fetch_add(1, Ordering::Relaxed) + 1 >= STRIKES {
+                    self.wire.door.send_if_modified(|door| {
+                        let is_opening = matches!(door, Door::Opening);
+                        if is_opening {
+                            *door = Door::Shut(why.into());
+                        }
+                        is_opening
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Keeps a wire until its end is called.
+async fn keep(wire: Arc<Wire>) {
+    let ended = wire.ended.clone();
+    let mut backoff = Backoff::default();
+    let mut attempt = 0_usize;
+    let mut has_been_open = false;
+    loop {
+        let connected = tokio::select! {
+            () = ended.cancelled() => break,
+            connected = wire.connect(attempt) => connected,
+        };
+        match connected {
+            Ok((channel, mut driver)) => {
+                wire.opened(&channel, has_been_open);
+                has_been_open = true;
+                let began = monotonic();
+                let is_over = attend(&wire, &channel, &mut driver, &ended).await;
+                if is_over {
+                    break;
+                }
+                backoff.ended(began.elapsed());
+            }
+            Err(why) => {
+                attempt = attempt.wrapping_add(1);
+                wire.failed(&why);
+                backoff.failed();
+            }
+        }
+        let pause = backoff.pause(chance());
+        if !pause.is_zero() {
+            wire.shut_while_pausing();
+            tokio::select! {
+                () = ended.cancelled() => break,
+                () = wire.target.moved() => {}
+                () = sleep(pause) => {}
+            }
+        }
+    }
+    wire.door.send_replace(Door::Closed);
+}
+
+/// Stays with a connection until it ends; true: the end of all was called.
+async fn attend(wire: &Arc<Wire>, channel: &Arc<Channel>, driver: &mut Driver, ended: &CancellationToken) -> bool {
+    loop {
+        tokio::select! {
+            () = ended.cancelled() => return true,
+            () = driver.ended() => {
+                wire.leave(channel, "the connection ended", false);
+                wire.target.nudge();
+                return false;
+            }
+            () = channel.left.notified() => return false,
+            () = wire.target.left(&channel.server) => {
+                wire.leave(channel, "another server is the primary now", false);
+                return false;
+            }
+            () = sleep(LOOK_EVERY) => wire.look(channel).await,
+        }
+    }
+}
+
+impl Wire {
+    fn opened(&self, channel: &Arc<Channel>, again: bool) {
+        self.waited.store(0, Ordering::Relaxed);
+        let before = self.door.send_replace(Door::Open(Arc::clone(channel)));
+        if matches!(before, Door::Shut(_)) {
+            tracing::info!(server = %channel.server, lane = self.purpose.name(), "Redis can be reached again");
+        }
+        if again {
+            self.notes.reconnected();
+            // What was told to the server before may be lost to it; the lanes that tell and follow want to know.
+            match self.purpose {
+                Purpose::Changes | Purpose::Bulk => self.notes.rise(),
+                Purpose::Checks | Purpose::Commits => {}
+            }
+        }
+    }
+
+    fn failed(&self, why: &str) {
+        self.waited.store(0, Ordering::Relaxed);
+        let before = self.door.send_replace(Door::Shut(why.into()));
+        // Once for each new reason, not for each attempt.
+        if !matches!(&before, Door::Shut(known) if **known == *why) {
+            tracing::warn!(lane = self.purpose.name(), why, "Redis cannot be reached");
+        }
+        self.target.nudge();
+    }
+
+    /// Nobody is to wait for a door that is not going to open for a while.
+    fn shut_while_pausing(&self) {
+        self.door.send_if_modified(|door| {
+            let is_opening = matches!(door, Door::Opening);
+            if is_opening {
+                *door = Door::Shut("the connection ended again and again".into());
+            }
+            is_opening
+        });
+    }
+}
