@@ -4,7 +4,8 @@
 //!
 //! 1. Health says NOT_SERVING and `/readyz` 503, while everything is still judged, for `drain_delay`: whoever balances looks away.
 //! 2. No connection is accepted any more; those that there are get a GOAWAY and finish what is under way, for at most `grace`.
-//! 3. The background tasks end; usage is flushed a last time; the sockets' files are removed; the stores are closed.
+//! 3. The background tasks end; usage is flushed a last time, and told to a shared store; the sockets' files are removed; the stores
+//!    are closed.
 //!
 //! What is cut short in step 2 was never answered, so nobody was let through uncounted.
 
@@ -40,6 +41,7 @@ use crate::app::measured::Measured;
 use crate::app::open::Opened;
 use crate::app::open::door_of;
 use crate::app::open::open;
+use crate::app::shared::Publishing;
 use crate::app::watchers::Counting;
 use crate::app::watchers::KeyRing;
 use crate::app::watchers::PartsOf;
@@ -164,6 +166,8 @@ pub enum Ended {
     Cut,
     /// The last flush failed; the counts are in the ledger, and the next start flushes them.
     Unflushed,
+    /// Redis was not told of the last counts; they are in this sidecar's folder, and the next start on it tells them.
+    Unpublished,
 }
 
 /// A started program.
@@ -180,6 +184,10 @@ pub struct Running {
     /// Ends the flushing of usage, after everything that counts.
     flush_end: CancellationToken,
     flushing: JoinHandle<Result<(), FlushError>>,
+    /// Ends the publishing of usage, after its last flush.
+    publish_end: CancellationToken,
+    /// With a shared store only.
+    publishing: Option<Publishing>,
     drain_delay: Duration,
     grace: Duration,
 }
@@ -242,6 +250,14 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let (tasks, end, flush_end) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
     let (flush, flush_handle) = FlushUsage::new(Arc::clone(&usage), Arc::clone(&clock), boot.ledger_flush_interval);
     let flushing = tokio::spawn(flush.run(flush_end.clone()));
+    let publish_end = CancellationToken::new();
+    let publishing = match &engine {
+        Engine::Embedded(_) => None,
+        Engine::Shared(shared) => {
+            shared.follow(&tasks, &end);
+            Some(shared.publish(&usage, &clock, boot.ledger_flush_interval, publish_end.clone()))
+        }
+    };
     let tls: Vec<_> = [("check", &check_tls), ("ops", &ops_tls)].into_iter().filter_map(|(name, tls)| Some((name, tls.clone()?))).collect();
     let parts = PartsOf {
         reload: reload_status,
@@ -249,15 +265,13 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         engine: engine.clone(),
         usage: Arc::clone(&usage),
         flush: Arc::clone(flush_handle.status()),
+        publish: publishing.as_ref().map(|publishing| Arc::clone(&publishing.status)),
         tokens: Arc::clone(&tokens),
         assertions: Arc::clone(&assertions),
         tls: tls.clone(),
         clock: Arc::clone(&clock),
     };
     let readiness = Arc::new(Readiness::starting(parts));
-    if let Engine::Shared(shared) = &engine {
-        shared.start(&tasks, &end);
-    }
     for (_, tls) in tls {
         tasks.spawn(tls.watch(TLS_POLL, Arc::clone(&metrics), end.clone()));
     }
@@ -316,7 +330,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let ops = Server::start(ops_listener, ops_tls, OPS_CONNECTIONS_MAX, metrics, move |connection| http::serve(connection, pages.clone()));
     readiness.set_ready();
     let Boot { drain_delay, grace, .. } = boot;
-    Ok(Running { check, ops, door, readiness, writer, tasks, end, flush_end, flushing, drain_delay, grace })
+    Ok(Running { check, ops, door, readiness, writer, tasks, end, flush_end, flushing, publish_end, publishing, drain_delay, grace })
 }
 
 /// A store of our own that cannot be read is no store. Redis may be away for a while: until it is back, what has to be signed is a fault.
@@ -365,14 +379,18 @@ impl Running {
         &self.door
     }
 
-    /// Returns when the program cannot go on by itself: usage is not flushed any more.
+    /// Returns when the program cannot go on by itself: usage is not flushed or not published any more.
     pub async fn failed(&self) {
-        self.flush_end.cancelled().await;
+        tokio::select! {
+            () = self.flush_end.cancelled() => {}
+            () = self.publish_end.cancelled() => {}
+        }
     }
 
     /// The orderly end, in the order that the head of this file tells.
     pub async fn shutdown(self) -> Ended {
-        let Self { check, ops, door, readiness, writer, tasks, end, flush_end, flushing, drain_delay, grace } = self;
+        let Self { check, ops, door, readiness, writer, tasks, end, flush_end, flushing, publish_end, publishing, drain_delay, grace } =
+            self;
         readiness.set_draining();
         check.announce_end().await;
         tokio::time::sleep(drain_delay).await;
@@ -385,14 +403,20 @@ impl Running {
 
         flush_end.cancel();
         let flushed = flushing.await;
+        publish_end.cancel();
+        let published = match publishing {
+            None => true,
+            Some(publishing) => matches!(publishing.ended.await, Ok(Ok(()))),
+        };
         ops.shutdown(OPS_GRACE).await;
         drop(door);
         // The writer waits for a disk or a pipe, and the last line is worth waiting for, but not without end.
         let _ = tokio::time::timeout(OPS_GRACE, tokio::task::spawn_blocking(|| writer.finish())).await;
-        match (flushed, drained) {
-            (Ok(Ok(())), Drained::Cleanly) => Ended::Cleanly,
-            (Ok(Ok(())), Drained::Cut) => Ended::Cut,
-            (Ok(Err(_)) | Err(_), Drained::Cleanly | Drained::Cut) => Ended::Unflushed,
+        match (flushed, published, drained) {
+            (Ok(Err(_)) | Err(_), _, Drained::Cleanly | Drained::Cut) => Ended::Unflushed,
+            (Ok(Ok(())), false, Drained::Cleanly | Drained::Cut) => Ended::Unpublished,
+            (Ok(Ok(())), true, Drained::Cleanly) => Ended::Cleanly,
+            (Ok(Ok(())), true, Drained::Cut) => Ended::Cut,
         }
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,6 +19,7 @@ use crate::config::boot::RedisBoot;
 use crate::config::boot::RedisLogin;
 use crate::config::boot::RedisMode;
 use crate::config::boot::RedisServer;
+use crate::model::time::Timestamp;
 use crate::secrets::Peppers;
 use crate::store::shared::buckets::SharedBuckets;
 use crate::store::shared::buckets::Tuning;
@@ -29,8 +32,13 @@ use crate::store::shared::settings::Server;
 use crate::store::shared::settings::Settings;
 use crate::store::shared::settings::Timeouts;
 use crate::store::shared::settings::TlsFiles;
+use crate::store::shared::usage::SharedCounts;
 use crate::tasks::follow_changes;
 use crate::tasks::follow_changes::FollowChanges;
+use crate::tasks::publish_usage::PublishError;
+use crate::tasks::publish_usage::PublishStatus;
+use crate::tasks::publish_usage::PublishUsage;
+use crate::tasks::publish_usage::Signals;
 use crate::telemetry::shared_metrics::SharedMetrics;
 use crate::usage::LocalBuckets;
 use crate::usage::LocalShare;
@@ -46,6 +54,15 @@ pub(super) struct Shared {
     records: Arc<SharedRecords>,
     buckets: Arc<SharedBuckets>,
     share: Arc<LocalShare>,
+    counts: Arc<SharedCounts>,
+    changes: watch::Sender<u64>,
+}
+
+/// The telling of counts, under way.
+#[derive(Debug)]
+pub(super) struct Publishing {
+    pub(super) status: Arc<PublishStatus>,
+    pub(super) ended: JoinHandle<Result<(), PublishError>>,
 }
 
 impl Shared {
@@ -63,7 +80,8 @@ impl Shared {
         let members = records.follower().members();
         let buckets = SharedBuckets::new(Arc::clone(&link), Arc::clone(&members), Tuning::default());
         let share = Arc::new(LocalShare::new(LocalBuckets::new(Arc::clone(usage.ledger())), members));
-        Ok(Arc::new(Self { link, records, buckets, share }))
+        let counts = SharedCounts::new(Arc::clone(&link), Arc::clone(clock));
+        Ok(Arc::new(Self { link, records, buckets, share, counts, changes: watch::Sender::new(0) }))
     }
 
     pub(super) fn records(&self) -> &Arc<SharedRecords> {
@@ -78,11 +96,22 @@ impl Shared {
         &self.share
     }
 
+    pub(super) fn counts(&self) -> &Arc<SharedCounts> {
+        &self.counts
+    }
+
     /// Follows the changes that others make, until `end`.
-    pub(super) fn start(&self, tasks: &TaskTracker, end: &CancellationToken) {
+    pub(super) fn follow(&self, tasks: &TaskTracker, end: &CancellationToken) {
         let (_hint, hints) = mpsc::channel(HINTS_WAITING);
         let follow = FollowChanges { records: Arc::clone(&self.records), hints, poll_every: follow_changes::POLL_EVERY };
         tasks.spawn(follow_changes::run(follow, end.clone()));
+    }
+
+    /// Tells the other sidecars what this one counted, until `end` and once more then.
+    pub(super) fn publish(&self, usage: &Arc<Usage>, clock: &Arc<dyn Clock>, every: Duration, end: CancellationToken) -> Publishing {
+        let signals = Signals { link_changes: self.changes.subscribe(), resets: self.records.follower().resets() };
+        let (publish, handle) = PublishUsage::new(Arc::clone(usage), Arc::clone(&self.counts), signals, Arc::clone(clock), every);
+        Publishing { status: Arc::clone(handle.status()), ended: tokio::spawn(publish.run(end)) }
     }
 
     /// Why a key that nobody asked about lately would get no verdict now.
@@ -97,9 +126,10 @@ impl Shared {
         })
     }
 
-    pub(super) fn measure(&self, metrics: &SharedMetrics) {
+    pub(super) fn measure(&self, metrics: &SharedMetrics, publishing: &PublishStatus, now: Timestamp) {
         self.measure_records(metrics);
         self.measure_limits(metrics);
+        self.measure_usage(metrics, publishing, now);
     }
 
     fn measure_records(&self, metrics: &SharedMetrics) {
@@ -129,6 +159,17 @@ impl Shared {
         for (result, count) in [("admitted", share.admitted), ("refused", share.refused), ("failure", share.failures)] {
             catch_up(&metrics.limit_local_share.with_label_values(&[result]), count);
         }
+    }
+
+    fn measure_usage(&self, metrics: &SharedMetrics, publishing: &PublishStatus, now: Timestamp) {
+        catch_up(&metrics.usage_published_rows, publishing.published());
+        catch_up(&metrics.usage_publish_failures, publishing.failures());
+        metrics.usage_unpublished_seconds.set(publishing.oldest_unpublished_age(now).as_secs_f64());
+        metrics.usage_unpublished_rows.set(gauge(publishing.unpublished()));
+        catch_up(&metrics.usage_restatements, publishing.restatements());
+        catch_up(&metrics.usage_writer_conflicts, publishing.conflicts());
+        catch_up(&metrics.usage_saturated, self.counts.saturated());
+        metrics.usage_quarantined.set(gauge(publishing.quarantined()));
     }
 }
 

@@ -26,6 +26,7 @@ use crate::ops::PublishedKeys;
 use crate::ops::readiness::Parts;
 use crate::ops::readiness::PartsReport;
 use crate::tasks::flush_usage::FlushStatus;
+use crate::tasks::publish_usage::PublishStatus;
 use crate::tasks::refresh_jwks::FetchObserver;
 use crate::tasks::refresh_jwks::FetchOutcome;
 use crate::tasks::reload::ReloadStatus;
@@ -44,6 +45,8 @@ pub(super) struct PartsOf {
     pub(super) engine: Engine,
     pub(super) usage: Arc<Usage>,
     pub(super) flush: Arc<FlushStatus>,
+    /// With a shared store only.
+    pub(super) publish: Option<Arc<PublishStatus>>,
     pub(super) tokens: Arc<Tokens>,
     pub(super) assertions: Arc<Assertions>,
     /// Of the listeners that have one.
@@ -80,8 +83,8 @@ impl Parts for PartsOf {
         self.measure_config(metrics);
         self.measure_keys(metrics);
         self.measure_usage(metrics);
-        if let (Engine::Shared(shared), Some(metrics)) = (&self.engine, &metrics.shared) {
-            shared.measure(metrics);
+        if let (Engine::Shared(shared), Some(metrics), Some(publish)) = (&self.engine, &metrics.shared, &self.publish) {
+            shared.measure(metrics, publish, self.clock.now());
         }
         for (cache, lookups) in [("tokens", self.tokens.lookups()), ("assertions", self.assertions.lookups())] {
             catch_up(&metrics.cache_requests.with_label_values(&[cache, "hit"]), lookups.hits());

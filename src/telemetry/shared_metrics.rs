@@ -73,8 +73,10 @@ pub struct SharedMetrics {
     /// `result`: admitted, refused, failure.
     pub limit_local_share: IntCounterVec,
     pub usage_published_rows: IntCounter,
-    /// `result`: success, failure.
-    pub usage_publishings: IntCounterVec,
+    /// Rounds that did not come through.
+    pub usage_publish_failures: IntCounter,
+    /// Times that everything was told again, because the server had lost something.
+    pub usage_restatements: IntCounter,
     pub usage_unpublished_seconds: Gauge,
     pub usage_unpublished_rows: IntGauge,
     pub usage_writer_conflicts: IntCounter,
@@ -140,14 +142,16 @@ impl SharedMetrics {
                 &[&["admitted"], &["refused"], &["failure"]],
             )?,
             usage_published_rows: maker.counter("usage_published_rows_total", "Totals that were told to Redis.")?,
-            usage_publishings: maker.counters_at_zero("usage_publishings_total", "Rounds of telling totals.", &["result"], results)?,
+            usage_publish_failures: maker.counter("usage_publish_failures_total", "Rounds of telling totals that did not come through.")?,
+            usage_restatements: maker
+                .counter("usage_restatements_total", "Times that all totals were told again, because Redis had lost some.")?,
             usage_unpublished_seconds: maker
                 .seconds("usage_unpublished_seconds", "Age of the oldest count that the other sidecars may lack.")?,
             usage_unpublished_rows: maker.gauge("usage_unpublished_rows", "Totals that wait to be told.")?,
             usage_writer_conflicts: maker
                 .counter("usage_writer_conflicts_total", "Times that somebody else was found to count under our name: a copied ledger.")?,
             usage_saturated: maker.counter("usage_saturated_total", "Sums in Redis that met the greatest exact number.")?,
-            usage_quarantined: maker.gauge("usage_quarantined", "Hours of users that Redis refuses to take; their counts stay here.")?,
+            usage_quarantined: maker.gauge("usage_quarantined", "Users whose counts Redis refuses to take; they stay here.")?,
         })
     }
 }

@@ -41,6 +41,17 @@ impl Sidecar {
         assert_eq!(status, 201, "{made}");
     }
 
+    /// Everybody's counts of a user, as this sidecar tells them.
+    async fn usage_of(&self, user: &str) -> serde_json::Value {
+        let (status, usage) = self.control("GET", &format!("/v1/usage?user={user}"), serde_json::Value::Null).await;
+        assert_eq!(status, 200, "{usage}");
+        let sum = |outcome: &str| -> u64 {
+            let rows = usage["data"].as_array().unwrap().iter();
+            rows.filter(|row| row["outcome"] == outcome).map(|row| row["count"].as_u64().unwrap()).sum()
+        };
+        serde_json::json!({ "allowed": sum("allowed"), "limited": sum("limited"), "refused": sum("refused") })
+    }
+
     /// A new key's text and its path in the API.
     async fn key(&self, user: &str) -> (String, String) {
         let body = serde_json::json!({ "user": user, "name": "laptop", "scopes": ["orders:read"] });
@@ -101,6 +112,16 @@ async fn what_one_sidecar_is_told_holds_at_the_other() {
     assert!(status < 300);
     assert_eq!(one.ask(&key).await, 401, "at once where it was revoked");
     until(async || other.ask(&key).await == 401).await;
+
+    // Three allows, wherever they happened, read at either; who shows a revoked key is nobody.
+    let counted = serde_json::json!({ "allowed": 3, "limited": 0, "refused": 0 });
+    for sidecar in [&one, &other] {
+        until(async || sidecar.usage_of("bob").await == counted).await;
+    }
+    let (_, stats) = page(&one.running, "/stats").await;
+    assert!(stats.contains(r#""user":"bob","route":"orders","outcome":"allowed","count":3"#), "{stats}");
+    let (_, seen) = other.control("GET", &path, serde_json::Value::Null).await;
+    assert_eq!(seen["last_used_route"], "orders", "{seen}");
 
     // One bucket for both: four requests, wherever they arrive.
     one.user("nell", "narrow").await;
