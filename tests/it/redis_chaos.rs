@@ -17,7 +17,6 @@ use crate::support::fleet::FleetPlan;
 use crate::support::fleet::bearer;
 use crate::support::fleet::token;
 use crate::support::process::wait_until;
-use crate::support::redis::Answer;
 use crate::support::redis::Cluster;
 use crate::support::redis::FaultyProxy;
 use crate::support::redis::Flavour;
@@ -26,6 +25,8 @@ use crate::support::redis::RedisServer;
 use crate::support::redis::Sentinels;
 use crate::support::redis::ServerPlan;
 use crate::support::redis::Snapshot;
+use crate::support::usage_checker::Ask;
+use crate::support::usage_checker::Contents;
 
 const SIDECARS: usize = 3;
 /// Of each client, between its checks: enough of them, and the machine still has time for the store.
@@ -257,6 +258,7 @@ fn survive(name: &str, rounds: u64, victim: &mut dyn Victim, plan: FleetPlan) {
 
 /// The clients stand in the order of sidecars, and within one in the order of users.
 fn judge(fleet: &Fleet, users: &[String], seen: &[Seen], kills: &[u64; SIDECARS], victim: &dyn Victim) {
+    let mut told = BTreeMap::new();
     let names = |number: usize| if number == 3 { format!("shared:{}", users[3]) } else { users[number].clone() };
     for number in 0..users.len() {
         let own: Vec<&Seen> = (0..SIDECARS).map(|sidecar| &seen[sidecar * users.len() + number]).collect();
@@ -273,40 +275,27 @@ fn judge(fleet: &Fleet, users: &[String], seen: &[Seen], kills: &[u64; SIDECARS]
             (allowed..=allowed + in_flight).contains(&counted),
             "{user}: {counted} counted, {allowed} seen, at most {in_flight} in flight"
         );
+        told.insert(user.clone(), counted);
         assert!(allowed > 0, "{user} was never let through: {own:?}");
     }
-    check_sums(&victim.servers());
+    check_contents(&victim.servers(), &told);
 }
 
-/// In the store itself: the total of every line is the sum of its writers, and hours, days and months agree.
-fn check_sums(servers: &[&RedisServer]) {
-    let mut spans: BTreeMap<(String, Vec<u8>), BTreeMap<char, u64>> = BTreeMap::new();
-    let mut lines = 0;
-    for server in servers {
-        for key in server.ask(&["KEYS", "tollgate:1:u:{*}:*"]).texts() {
-            let (user, rest) = key.split_once("}:").expect("a user's tag");
-            let span = rest.chars().next().expect("a span");
-            let fields = server.ask(&["HGETALL", &key]).list();
-            for pair in fields.chunks(2) {
-                let (Answer::Bytes(line), value) = (&pair[0], pair[1].text()) else { panic!("{key}: {pair:?}") };
-                let mut parts = value.split(';');
-                let total: u64 = parts.next().and_then(|total| total.parse().ok()).unwrap_or_else(|| panic!("{key}: {value}"));
-                if span == 'h' {
-                    let writers: u64 = parts
-                        .filter(|part| !part.is_empty())
-                        .map(|part| part.rsplit_once('=').expect("a writer").1.parse::<u64>().expect("a count"))
-                        .sum();
-                    assert_eq!(total, writers, "{key}: {value}");
-                    lines += 1;
-                }
-                *spans.entry((user.to_owned(), line.clone())).or_default().entry(span).or_default() += total;
-            }
+/// In the store itself: the total of every line is the sum of its writers, and a user's hours, days and months agree with one another and
+/// with what the sidecars tell.
+fn check_contents(servers: &[&RedisServer], counted: &BTreeMap<String, u64>) {
+    let asks: Vec<_> = servers.iter().map(|server| move |words: &[&str]| server.ask(words).texts()).collect();
+    let asks: Vec<Ask<'_>> = asks.iter().map(|ask| ask as Ask<'_>).collect();
+    let contents = Contents::read(&asks, "tollgate");
+    let breaches = contents.sums();
+    assert!(breaches.is_empty(), "totals are not what their writers say:\n{}", breaches.join("\n"));
+    for (user, counted) in counted {
+        let tag = user.replace(':', "%3A");
+        for span in ['h', 'd', 'm'] {
+            let periods = contents.0.keys().filter(|(own, period)| *own == tag && period.0 == span);
+            let sum: u64 = periods.map(|(_, period)| contents.allowed(&tag, *period)).sum();
+            assert_eq!(sum, *counted, "{user}: `{span}` in the store against what is told");
         }
-    }
-    assert!(lines > 0, "there are no counts in the store");
-    for (line, sums) in spans {
-        let hours = sums.get(&'h');
-        assert!(sums.get(&'d') == hours && sums.get(&'m') == hours, "{line:?}: {sums:?}");
     }
 }
 

@@ -25,7 +25,7 @@ use crate::support::redis::RedisServer;
 use crate::support::redis::ServerPlan;
 
 /// The sidecars give the store 50 ms for everything that one check asks; the rest is a busy machine.
-const LONGEST_WAIT: Duration = Duration::from_millis(1500);
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
 /// A sidecar's lease on what it knows, and some more.
 const LAPSED: Duration = Duration::from_millis(2300);
 
@@ -108,6 +108,8 @@ enum Trust {
     Lost,
     /// It may still be read.
     Readable,
+    /// It answers so late that it depends on who waits.
+    Late,
 }
 
 /// A fault, from its beginning to its end.
@@ -144,15 +146,15 @@ fn go_through(fault: &Fault) {
         let fine = |outcome: &Outcome| match (*kind, fault.trust) {
             ("token" | "public" | "patient", _) | ("free" | "limited", Trust::Kept) => *outcome == Outcome::Allowed,
             ("unknown", Trust::Kept) => *outcome == Outcome::Denied(401),
-            ("free" | "limited", Trust::Readable) => *outcome == Outcome::Allowed || is_failure(outcome),
-            ("unknown", Trust::Readable) => *outcome == Outcome::Denied(401) || is_failure(outcome),
+            ("free" | "limited", Trust::Readable | Trust::Late) => *outcome == Outcome::Allowed || is_failure(outcome),
+            ("unknown", Trust::Readable | Trust::Late) => *outcome == Outcome::Denied(401) || is_failure(outcome),
             // It was revoked before the trouble began, and whoever saw that does not forget it.
             ("unknown", Trust::Lost) => *outcome == Outcome::Denied(401) || is_failure(outcome),
             _ => is_failure(outcome),
         };
         assert!(seen.iter().all(fine), "{name}, after the lease: {kind} got {seen:?}");
     }
-    let wrote = (fault.trust != Trust::Kept).then(|| {
+    let wrote = (!matches!(fault.trust, Trust::Kept | Trust::Late)).then(|| {
         let body = json!({ "name": "test", "user": "dave", "tier": "free", "scopes": ["orders:read"] });
         rig.fleet.sidecars[0].control("POST", "/v1/keys", &body).0
     });
@@ -184,7 +186,7 @@ fn a_store_that_is_late_or_silent_or_gone() {
         Fault { name: "late by 10 ms", trust: Trust::Kept, begin: |rig| rig.proxy.set(Mode::Delay(Duration::from_millis(10))), end: pass },
         Fault {
             name: "late by 200 ms",
-            trust: Trust::Readable,
+            trust: Trust::Late,
             begin: |rig| rig.proxy.set(Mode::Delay(Duration::from_millis(200))),
             end: pass,
         },
@@ -457,7 +459,8 @@ fn a_record_that_was_tampered_with_opens_nothing() {
         ("a value of 100 MB", |server, key| {
             server.ask(&["EVAL", "redis.call('HSET', KEYS[1], 'b', string.rep('x', 100 * 1024 * 1024))", "1", key]);
         }),
-        ("a million fields", |server, key| {
+        ("a million fields in place of its own", |server, key| {
+            server.ask(&["DEL", key]);
             let script = "for i = 1, 1000000, 4 do redis.call('HSET', KEYS[1], i, 1, i + 1, 1, i + 2, 1, i + 3, 1) end";
             server.ask(&["EVAL", script, "1", key]);
         }),
@@ -472,12 +475,19 @@ fn a_record_that_was_tampered_with_opens_nothing() {
         let key = issuer.key("victim", "free");
         let place = key_of(&server, &format!("*:rec:*{}", key.id));
         damage(&server, &place);
+        // The damage may have kept the server busy for so long that nobody trusts it for a moment.
+        wait_until("everybody else goes on", || ask(&checker, &bearer("/orders", &healthy.text)) == Outcome::Allowed);
         for target in ["/orders", "/admin"] {
             let began = Instant::now();
             let outcome = ask(&checker, &bearer(target, &key.text));
             assert!(matches!(outcome, Outcome::Denied(503) | Outcome::Fault), "{name}, {target}: {outcome:?}");
             assert!(began.elapsed() < LONGEST_WAIT, "{name}: {:?}", began.elapsed());
         }
+        wait_until("the record is known to be damaged", || {
+            let outcome = ask(&checker, &bearer("/orders", &key.text));
+            assert_ne!(outcome, Outcome::Allowed, "{name}");
+            outcome == Outcome::Denied(503)
+        });
         assert_eq!(ask(&checker, &bearer("/orders", &healthy.text)), Outcome::Allowed, "{name}");
         server.ask(&["UNLINK", &place]);
     }
@@ -555,13 +565,17 @@ fn names_that_look_like_keys_are_names() {
     let sidecar = &fleet.sidecars[0];
     let checker = Checker::connect(&sidecar.tollgate.check);
     let names =
-        ["x", "{x}", "x}", "{x", "x:h:1", "x h", "x%7D", "%7Bx%7D", "*", "x*", "?", "[x]", "x/y", "x\\", "..", "tollgate:1:u:{x}:h:1"];
+        ["x", "{x}", "x}", "{x", "x:h:1", "x,h", "x%7D", "%7Bx%7D", "*", "x*", "?", "[x]", "x/y", "x\\", "..", "tollgate:1:u:{x}:h:1"];
+    for odd in ["x h", "x\nh", "x\0", "é", " x"] {
+        assert_eq!(ask(&checker, &bearer("/orders", &token(odd, "small"))), Outcome::Denied(401), "{odd:?} is no name");
+    }
     for (index, name) in names.iter().enumerate() {
         let text = token(name, "small");
         let allowed = (0..=index % 7).filter(|_| ask(&checker, &bearer("/orders", &text)) == Outcome::Allowed).count();
         assert_eq!(allowed, index % 7 + 1, "{name:?} shares a bucket");
     }
-    let count = |name: &str| sidecar.counted(&format!("shared:{name}"));
+    let shown = |name: &str| name.replace('%', "%25").replace(':', "%3A").replace(',', "%2C");
+    let count = |name: &str| sidecar.counted(&format!("shared:{}", shown(name)));
     for (index, name) in names.iter().enumerate() {
         let expected = u64::try_from(index % 7 + 1).expect("small");
         wait_until(&format!("{name:?} is counted"), || count(name) >= expected);

@@ -38,7 +38,7 @@ fn any_number_of_sidecars_admit_what_one_would() {
             .flat_map(|sidecar| std::iter::repeat_n((sidecar.tollgate.check.clone(), bearer("/orders", &key.text)), 4 / count.min(2)));
         let began = seconds(&server);
         let load = CheckLoad::start(clients.collect(), Duration::from_micros(500));
-        std::thread::sleep(Duration::from_secs(3));
+        std::thread::sleep(Duration::from_secs(2));
         let seen = load.finish();
         let window = seconds(&server) - began;
         let admitted = seen.allowed() as f64;

@@ -17,7 +17,7 @@ use crate::support::redis::RedisServer;
 use crate::support::redis::Sentinels;
 
 /// The sidecars give the store 50 ms for everything that one check asks; the rest is a busy machine.
-const LONGEST_WAIT: Duration = Duration::from_millis(1500);
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
 const LAPSED: Duration = Duration::from_millis(2300);
 
 /// Without a sentinel to ask, the primary that is known goes on being used; and when its place was taken meanwhile, it is found.
@@ -120,7 +120,8 @@ fn slots_that_move_disturb_nobody() {
     assert!(seen.slowest < LONGEST_WAIT, "somebody waited {:?}", seen.slowest);
     assert!(failed * 100 <= seen.total(), "more than one in a hundred failed: {seen:?}");
     for sidecar in &fleet.sidecars {
-        assert!(!sidecar.said().contains("CROSSSLOT"), "a script has keys of two slots");
+        let (process, refused) = (&sidecar.tollgate.process, sidecar.tollgate.metric("tollgate_redis_errors_total", &["CROSSSLOT"]));
+        assert!(refused < 0.5 && !process.output().contains("CROSSSLOT") && !process.errors().contains("CROSSSLOT"), "keys of two slots");
     }
 }
 
