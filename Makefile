@@ -15,9 +15,16 @@ CASES ?= 20000
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
+# What the demo keeps its users, keys and counts in: a folder, or with STORE=redis a Redis that two sidecars share.
+STORE ?= embedded
+
 .PHONY: demo
-demo: compiler ## Tollgate behind a real Envoy, with keys to try; stays up until Ctrl-C.
-	@python3 envoy/quickstart/demo.py
+demo: compiler ## Tollgate behind a real Envoy, with keys to try, until Ctrl-C. STORE=redis: two that share one Redis.
+	@case "$(STORE)" in \
+	    embedded) exec python3 envoy/quickstart/demo.py;; \
+	    redis) exec python3 envoy/quickstart/demo_redis.py;; \
+	    *) echo "STORE is embedded or redis, not '$(STORE)'" >&2; exit 2;; \
+	esac
 
 .PHONY: test
 test: setup lint battery ## Everything that fits into one run: lints, unit tests, acceptance tests through real Envoys.
@@ -63,7 +70,7 @@ redis:
 # --- long proofs -------------------------------------------------------------------------------------------------------------
 
 .PHONY: prove
-prove: prove-kills prove-envoys prove-properties prove-fuzz ## The long proofs, one after the other; each can be called by its name.
+prove: prove-kills prove-envoys prove-chaos prove-failover prove-revocation prove-scale prove-properties prove-fuzz ## The long proofs, one after the other; each can be called by its name.
 
 .PHONY: prove-kills
 prove-kills: setup ## kill -9 under load, ROUNDS times (500).
@@ -76,6 +83,25 @@ prove-envoys: setup ## The acceptance tests on the oldest and the newest Envoy t
 	    tests/tools/envoy.sh $$version >/dev/null; \
 	    TOLLGATE_TEST_ENVOY=$$version cargo test --locked --test it -- envoy_; \
 	done
+
+.PHONY: prove-chaos
+prove-chaos: setup ## Counts through everything that happens to a shared store, ROUNDS times (500); SEED repeats a run.
+	TOLLGATE_TEST_ROUNDS=$(ROUNDS) $(if $(SEED),TOLLGATE_TEST_SEED=$(SEED)) \
+	    cargo test --locked --test it -- --nocapture --test-threads=1 redis_chaos
+
+FAILOVERS ?= 20
+.PHONY: prove-failover
+prove-failover: setup ## Failovers of Redis under load through Envoy, FAILOVERS times (20), with a grace and without.
+	TOLLGATE_TEST_FAILOVERS=$(FAILOVERS) cargo test --locked --test it -- --nocapture --test-threads=1 redis_restart
+
+REVOCATIONS ?= 1000
+.PHONY: prove-revocation
+prove-revocation: setup ## How long a revoked key goes on elsewhere: REVOCATIONS (1000), and a twentieth of them under each fault.
+	TOLLGATE_TEST_REVOCATIONS=$(REVOCATIONS) cargo test --locked --test it -- --nocapture --test-threads=1 redis_revocation
+
+.PHONY: prove-scale
+prove-scale: setup ## 100,000 keys and 1,000,000 lines of counts against 1,000 keys: CPU of a check, memory, start, flush.
+	TOLLGATE_TEST_SCALE=100000 cargo test --locked --release --test it -- --nocapture --test-threads=1 redis_scale
 
 .PHONY: prove-properties
 prove-properties: compiler ## The property tests with CASES cases each (20000).

@@ -25,6 +25,13 @@ impl Clock for SystemClock {
     }
 }
 
+/// The machine's monotonic clock, for leases and other lengths of time: no step of the wall clock moves it. Tokio's, so that tests
+/// without sockets can pause it.
+#[expect(clippy::disallowed_methods, reason = "the one place that may ask")]
+pub fn monotonic() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
 pub struct ManualClock(AtomicU64);

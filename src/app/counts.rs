@@ -1,4 +1,4 @@
-//! The counts behind `/stats` and `/metrics/usage`, from the ledger and its history.
+//! Everybody's counts, wherever they lie: as the resource API, `/stats` and `/metrics/usage` ask for them.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -7,13 +7,19 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
+use crate::issuer::LastUse;
+use crate::issuer::LastUsed;
+use crate::issuer::usage::UsageError;
+use crate::issuer::usage::UsageRead;
 use crate::model::caller::SourceName;
 use crate::model::caller::UserId;
+use crate::model::key::KeyId;
 use crate::model::key::UserRecord;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use crate::model::usage::Outcome;
 use crate::model::usage::Span;
+use crate::model::usage::UsagePage;
 use crate::model::usage::UsageQuery;
 use crate::stats::StatRow;
 use crate::stats::StatsSource;
@@ -21,27 +27,99 @@ use crate::stats::StatsUnavailable;
 use crate::stats::UserTotal;
 use crate::stats::Viewer;
 use crate::store::Answer;
+use crate::store::Counts;
+use crate::store::CountsError;
 use crate::store::Family;
 use crate::store::Records;
 use crate::store::codec;
-use crate::store::embedded::Embedded;
+use crate::usage::HistoryError;
 use crate::usage::Usage;
 
 /// Records read at a time.
 const PAGE: usize = 1000;
 
-/// Where the counts lie.
+/// Whose counts there are to read.
 #[derive(Clone, Debug)]
-pub(super) struct Counts {
-    usage: Arc<Usage>,
-    store: Arc<Embedded>,
+pub(super) enum CountsOf {
+    /// Those of this process, flushed or not: it is the only one.
+    ThisProcess(Arc<Usage>),
+    /// Those that all sidecars told the shared store.
+    AllSidecars(Arc<dyn Counts>),
+}
+
+impl CountsOf {
+    async fn page(&self, query: &UsageQuery) -> Result<UsagePage, UsageError> {
+        match self {
+            Self::ThisProcess(usage) => {
+                let (usage, query) = (Arc::clone(usage), query.clone());
+                let page = tokio::task::spawn_blocking(move || usage.query(&query)).await;
+                page.map_err(|error| UsageError::Unavailable(error.to_string()))?.map_err(refused)
+            }
+            Self::AllSidecars(counts) => counts.query(query).await.map_err(|error| match error {
+                CountsError::Cursor(_) => UsageError::Cursor,
+                CountsError::Store(error) => UsageError::Unavailable(error.to_string()),
+            }),
+        }
+    }
+
+    async fn last_use_of(&self, key: &KeyId) -> Result<Option<crate::store::LastUse>, String> {
+        match self {
+            Self::ThisProcess(usage) => usage.last_use(key).map_err(|error| error.to_string()),
+            Self::AllSidecars(counts) => counts.last_use(key.as_str()).await.map_err(|error| error.to_string()),
+        }
+    }
+}
+
+impl LastUsed for CountsOf {
+    fn last_use<'a>(&'a self, key: &'a KeyId) -> Answer<'a, Option<LastUse>> {
+        Answer::Pending(Box::pin(async move {
+            match self.last_use_of(key).await {
+                Ok(found) => found.map(|found| LastUse { at: found.at, route: found.route }),
+                Err(error) => {
+                    tracing::warn!(%error, "the last use of a key cannot be read");
+                    None
+                }
+            }
+        }))
+    }
+}
+
+impl UsageRead for CountsOf {
+    fn read<'a>(&'a self, query: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>> {
+        Answer::Pending(Box::pin(self.page(query)))
+    }
+}
+
+fn refused(error: HistoryError) -> UsageError {
+    match error {
+        HistoryError::Cursor(_) => UsageError::Cursor,
+        error @ (HistoryError::Locked { .. }
+        | HistoryError::Version { .. }
+        | HistoryError::Damaged { .. }
+        | HistoryError::Failed { .. }) => UsageError::Unavailable(error.to_string()),
+    }
+}
+
+/// The counts as they are shown to the operator and through Envoy.
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    counts: CountsOf,
+    /// Of this sidecar: a scraper adds up the sidecars itself.
+    own: Arc<Usage>,
+    records: Arc<dyn Records>,
     rules: Arc<ArcSwap<Rules>>,
     clock: Arc<dyn Clock>,
 }
 
-impl Counts {
-    pub(super) fn new(usage: Arc<Usage>, store: Arc<Embedded>, rules: Arc<ArcSwap<Rules>>, clock: Arc<dyn Clock>) -> Self {
-        Self { usage, store, rules, clock }
+impl Shown {
+    pub(super) fn new(
+        counts: CountsOf,
+        own: Arc<Usage>,
+        records: Arc<dyn Records>,
+        rules: Arc<ArcSwap<Rules>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { counts, own, records, rules, clock }
     }
 
     /// The users of an organisation as they are rendered: those on the shelf, and the owners of keys in the file.
@@ -59,7 +137,7 @@ impl Counts {
         }
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.range(Family::User, after.as_deref(), PAGE).await.map_err(unavailable)?;
+            let page = self.records.range(Family::User, after.as_deref(), PAGE).await.map_err(unavailable)?;
             for (key, stored) in &page.records {
                 // A record that cannot be read belongs to nobody.
                 let Ok(record) = codec::decode_user(&key.id, &stored.bytes) else { continue };
@@ -75,11 +153,37 @@ impl Counts {
             }
         }
     }
+
+    /// All counts there are, by user, route and outcome: months are kept always.
+    async fn sum_up(&self, users: Option<BTreeSet<Arc<str>>>) -> Result<Vec<StatRow>, StatsUnavailable> {
+        let end = self.clock.now().plus(std::time::Duration::from_secs(1));
+        let mut query = UsageQuery::between(Span::Month, Timestamp::default(), end);
+        query.users = users;
+        let mut sums: BTreeMap<(Arc<str>, Arc<str>, Outcome), u64> = BTreeMap::new();
+        loop {
+            let page = self.counts.page(&query).await.map_err(unavailable)?;
+            for row in page.rows {
+                let sum = sums.entry((row.user, row.route, row.outcome)).or_default();
+                *sum = sum.saturating_add(row.count);
+            }
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        let row = |((user, route, outcome), count): ((Arc<str>, Arc<str>, Outcome), u64)| StatRow {
+            user: user.to_string(),
+            route: route.to_string(),
+            outcome: outcome.as_str(),
+            count,
+        };
+        Ok(sums.into_iter().map(row).collect())
+    }
 }
 
-impl StatsSource for Counts {
+impl StatsSource for Shown {
     fn user_totals(&self) -> Answer<'_, Result<Vec<UserTotal>, StatsUnavailable>> {
-        let usage = Arc::clone(&self.usage);
+        let usage = Arc::clone(&self.own);
         Answer::Pending(Box::pin(async move {
             let totals = tokio::task::spawn_blocking(move || usage.ledger().totals()).await.map_err(unavailable)?;
             let total =
@@ -94,35 +198,9 @@ impl StatsSource for Counts {
                 Viewer::Everyone => None,
                 Viewer::Organization(organization) => Some(self.users_of(organization).await?),
             };
-            let (usage, now) = (Arc::clone(&self.usage), self.clock.now());
-            tokio::task::spawn_blocking(move || sum_up(&usage, users, now)).await.map_err(unavailable)?
+            self.sum_up(users).await
         }))
     }
-}
-
-/// All counts there are, by user, route and outcome: months are kept always.
-fn sum_up(usage: &Usage, users: Option<BTreeSet<Arc<str>>>, now: Timestamp) -> Result<Vec<StatRow>, StatsUnavailable> {
-    let mut query = UsageQuery::between(Span::Month, Timestamp::default(), now.plus(std::time::Duration::from_secs(1)));
-    query.users = users;
-    let mut sums: BTreeMap<(Arc<str>, Arc<str>, Outcome), u64> = BTreeMap::new();
-    loop {
-        let page = usage.query(&query).map_err(unavailable)?;
-        for row in page.rows {
-            let sum = sums.entry((row.user, row.route, row.outcome)).or_default();
-            *sum = sum.saturating_add(row.count);
-        }
-        query.after = page.next;
-        if query.after.is_none() {
-            break;
-        }
-    }
-    let row = |((user, route, outcome), count): ((Arc<str>, Arc<str>, Outcome), u64)| StatRow {
-        user: user.to_string(),
-        route: route.to_string(),
-        outcome: outcome.as_str(),
-        count,
-    };
-    Ok(sums.into_iter().map(row).collect())
 }
 
 /// As the user is called in counts; none when its issuer is not in the config any more.

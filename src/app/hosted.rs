@@ -6,9 +6,9 @@ use arc_swap::ArcSwap;
 use axum::Router;
 
 use crate::app::AppError;
+use crate::app::counts::CountsOf;
 use crate::app::open::Opened;
 use crate::app::open::open;
-use crate::app::resource::UsageOf;
 use crate::check::Gate;
 use crate::check::guard::Guard;
 use crate::clock::Clock;
@@ -23,20 +23,21 @@ use crate::jose::Tokens;
 use crate::model::rules::Rules;
 use crate::secrets::Peppers;
 use crate::store::Records;
-use crate::usage::LocalBuckets;
-use crate::usage::Usage;
 
 /// Opens the stores of this config and makes the API over them. Their locks see to it that no second process has them open.
 ///
 /// # Errors
 /// [`AppError`], with what to do about it.
 pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppError> {
-    let Opened { peppers, store, usage } = open(&loaded.boot, &clock)?;
-    let assertions = Arc::new(Assertions::load_or_create(&*store, &peppers, clock.now()).await?);
+    let Opened { peppers, engine, usage } = open(&loaded.boot, &clock)?;
+    let records = engine.records();
+    let assertions = Arc::new(Assertions::load_or_create(&*records, &peppers, clock.now()).await?);
     let rules = Arc::new(ArcSwap::from_pointee(loaded.rules));
     let gate = Gate {
-        facts: store.clone(),
-        limits: Arc::new(LocalBuckets::new(Arc::clone(usage.ledger()))),
+        facts: engine.facts(),
+        last_known: engine.last_known(),
+        limits: engine.limits(&usage),
+        local_share: engine.local_share(),
         ledger: Arc::clone(usage.ledger()) as Arc<_>,
         tokens: Arc::new(Tokens::new(1)),
         assertions,
@@ -44,7 +45,7 @@ pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppEr
         guard: Guard::new(),
     };
     let explainer = Arc::new(Explainer::over(&gate, Arc::clone(&rules), Arc::clone(&clock)));
-    Ok(resource_api(Shelves { records: store, peppers, usage, observer: Arc::new(()) }, explainer, rules, clock))
+    Ok(resource_api(Shelves { records, peppers, counts: engine.counts(&usage), observer: Arc::new(()) }, explainer, rules, clock))
 }
 
 /// What lies open, and who hears of changes to keys.
@@ -52,21 +53,13 @@ pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppEr
 pub(super) struct Shelves {
     pub(super) records: Arc<dyn Records>,
     pub(super) peppers: Arc<Peppers>,
-    pub(super) usage: Arc<Usage>,
+    pub(super) counts: CountsOf,
     pub(super) observer: Arc<dyn KeyObserver>,
 }
 
 /// The resource API over stores that are open.
 pub(super) fn resource_api(shelves: Shelves, explainer: Arc<Explainer>, rules: Arc<ArcSwap<Rules>>, clock: Arc<dyn Clock>) -> Router {
-    let Shelves { records, peppers, usage, observer } = shelves;
-    let state = IssuerState {
-        records,
-        peppers,
-        rules,
-        clock,
-        last_used: Arc::new(UsageOf(Arc::clone(&usage))),
-        usage: Arc::new(UsageOf(usage)),
-        observer,
-    };
+    let Shelves { records, peppers, counts, observer } = shelves;
+    let state = IssuerState { records, peppers, rules, clock, last_used: Arc::new(counts.clone()), usage: Arc::new(counts), observer };
     issuer::router(state).merge(explain::router(explainer))
 }

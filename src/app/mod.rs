@@ -4,16 +4,20 @@
 //!
 //! 1. Health says NOT_SERVING and `/readyz` 503, while everything is still judged, for `drain_delay`: whoever balances looks away.
 //! 2. No connection is accepted any more; those that there are get a GOAWAY and finish what is under way, for at most `grace`.
-//! 3. The background tasks end; usage is flushed a last time; the sockets' files are removed; the stores are closed.
+//! 3. The background tasks end; usage is flushed a last time, and told to a shared store; the sockets' files are removed; the stores
+//!    are closed.
 //!
 //! What is cut short in step 2 was never answered, so nobody was let through uncounted.
 
+pub mod examine;
 pub mod hosted;
+pub mod moving;
 
 mod counts;
+mod engine;
 mod measured;
 mod open;
-mod resource;
+mod shared;
 mod watchers;
 
 #[cfg(test)]
@@ -30,13 +34,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::counts::Counts;
+use crate::app::counts::Shown;
+use crate::app::engine::Engine;
 use crate::app::hosted::Shelves;
 use crate::app::hosted::resource_api;
 use crate::app::measured::Measured;
 use crate::app::open::Opened;
 use crate::app::open::door_of;
 use crate::app::open::open;
+use crate::app::shared::Publishing;
 use crate::app::watchers::Counting;
 use crate::app::watchers::KeyRing;
 use crate::app::watchers::PartsOf;
@@ -56,6 +62,7 @@ use crate::issuer::control::ControlError;
 use crate::issuer::explain::Explainer;
 use crate::jose::Assertions;
 use crate::jose::Tokens;
+use crate::jose::ring::RingError;
 use crate::listen::Drained;
 use crate::listen::Server;
 use crate::listen::address::Address;
@@ -66,11 +73,13 @@ use crate::listen::http;
 use crate::listen::tls::Protocol;
 use crate::listen::tls::TlsError;
 use crate::model::rules::Rules;
+use crate::model::time::Timestamp;
 use crate::ops::Access;
 use crate::ops::Ops;
 use crate::ops::readiness::Readiness;
 use crate::ops::router;
 use crate::ops::user_series::UserSeries;
+use crate::secrets::Peppers;
 use crate::secrets::random_bytes;
 use crate::store::Records;
 use crate::tasks::flush_usage::FlushError;
@@ -90,7 +99,6 @@ use crate::telemetry::decisions::DecisionLog;
 use crate::telemetry::decisions::QUEUE_LENGTH;
 use crate::telemetry::decisions::Writer;
 use crate::telemetry::metrics::MetricsError;
-use crate::usage::LocalBuckets;
 
 /// Checks in flight beyond this are shed: at the usual few microseconds each, a queue of this length is already late.
 const IN_FLIGHT_MAX: usize = 10_000;
@@ -132,8 +140,10 @@ pub enum AppError {
     Folder { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Store(#[from] crate::store::embedded::OpenError),
+    #[error(transparent)]
+    Outbox(#[from] crate::store::shared::outbox::OutboxError),
     #[error("the signing keys cannot be had: {0}")]
-    Ring(#[from] crate::jose::ring::RingError),
+    Ring(#[from] RingError),
     #[error("usage cannot be counted: {0}")]
     Usage(#[from] crate::usage::UsageError),
     #[error(transparent)]
@@ -157,6 +167,8 @@ pub enum Ended {
     Cut,
     /// The last flush failed; the counts are in the ledger, and the next start flushes them.
     Unflushed,
+    /// Redis was not told of the last counts; they are in this sidecar's folder, and the next start on it tells them.
+    Unpublished,
 }
 
 /// A started program.
@@ -173,6 +185,10 @@ pub struct Running {
     /// Ends the flushing of usage, after everything that counts.
     flush_end: CancellationToken,
     flushing: JoinHandle<Result<(), FlushError>>,
+    /// Ends the publishing of usage, after its last flush.
+    publish_end: CancellationToken,
+    /// With a shared store only.
+    publishing: Option<Publishing>,
     drain_delay: Duration,
     grace: Duration,
 }
@@ -184,10 +200,10 @@ pub struct Running {
 pub async fn start(start: Start) -> Result<Running, AppError> {
     let Start { loaded, watch, clock, decisions } = start;
     let boot = loaded.boot.clone();
-    let metrics = Arc::new(Metrics::new()?);
-    let Opened { peppers, store, usage } = open(&boot, &clock)?;
-    let records: Arc<dyn Records> = Arc::new(Measured::new(store.clone(), Arc::clone(&metrics), Arc::clone(&clock)));
-    let assertions = Arc::new(Assertions::load_or_create(&*records, &peppers, clock.now()).await?);
+    let Opened { peppers, engine, usage } = open(&boot, &clock)?;
+    let metrics = Arc::new(engine.metrics()?);
+    let records: Arc<dyn Records> = Arc::new(Measured::new(engine.records(), Arc::clone(&metrics), Arc::clone(&clock)));
+    let assertions = Arc::new(signing_keys(&engine, &*records, &peppers, clock.now()).await?);
     let fetcher = Fetcher::new()?;
     // Bound before anything runs: a port that is taken must not cost a half-started process.
     let (check_endpoint, check_tls) = door_of(&boot.check, Protocol::Http2)?;
@@ -206,10 +222,14 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let (rules, reload) = take_rules(loaded, watch, &reload_status);
     tell_rules(&rules.load(), &metrics);
     let tokens = Arc::new(Tokens::new(TOKENS_MAX));
-    let counts = Arc::new(Counts::new(Arc::clone(&usage), Arc::clone(&store), Arc::clone(&rules), Arc::clone(&clock)));
+    let counts = engine.counts(&usage);
+    let shown = Shown::new(counts.clone(), Arc::clone(&usage), Arc::clone(&records), Arc::clone(&rules), Arc::clone(&clock));
+    let shown = Arc::new(shown);
     let gate = Arc::new(Gate {
-        facts: store.clone(),
-        limits: Arc::new(LocalBuckets::new(Arc::clone(usage.ledger()))),
+        facts: engine.facts(),
+        last_known: engine.last_known(),
+        limits: engine.limits(&usage),
+        local_share: engine.local_share(),
         ledger: Arc::clone(usage.ledger()) as Arc<_>,
         tokens: Arc::clone(&tokens),
         assertions: Arc::clone(&assertions),
@@ -223,21 +243,31 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&metrics),
         decisions,
-        stats: counts.clone(),
+        stats: shown.clone(),
         in_flight_max: IN_FLIGHT_MAX,
         in_flight: AtomicUsize::new(0),
     });
 
+    let publisher = match &engine {
+        Engine::Embedded(_) => None,
+        Engine::Shared(shared) => Some(shared.publisher(&usage, &clock, boot.ledger_flush_interval)?),
+    };
     let (tasks, end, flush_end) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
     let (flush, flush_handle) = FlushUsage::new(Arc::clone(&usage), Arc::clone(&clock), boot.ledger_flush_interval);
     let flushing = tokio::spawn(flush.run(flush_end.clone()));
+    let publish_end = CancellationToken::new();
+    let publishing = publisher.map(|publisher| publisher.start(publish_end.clone()));
+    if let Engine::Shared(shared) = &engine {
+        shared.follow(&tasks, &end);
+    }
     let tls: Vec<_> = [("check", &check_tls), ("ops", &ops_tls)].into_iter().filter_map(|(name, tls)| Some((name, tls.clone()?))).collect();
     let parts = PartsOf {
         reload: reload_status,
         rules: Arc::clone(&rules),
-        store: Arc::clone(&store),
+        engine: engine.clone(),
         usage: Arc::clone(&usage),
         flush: Arc::clone(flush_handle.status()),
+        publish: publishing.as_ref().map(|publishing| Arc::clone(&publishing.status)),
         tokens: Arc::clone(&tokens),
         assertions: Arc::clone(&assertions),
         tls: tls.clone(),
@@ -284,7 +314,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     };
     let check = CheckServer::start(check_listener, check_tls, Arc::clone(&door), options).await;
     if let Some(control) = control {
-        let resource_api = resource_api(Shelves { records, peppers, usage, observer: counting }, explainer, Arc::clone(&rules), clock);
+        let resource_api = resource_api(Shelves { records, peppers, counts, observer: counting }, explainer, Arc::clone(&rules), clock);
         tasks.spawn(control.serve(resource_api, end.clone().cancelled_owned()));
     }
     let access = Access {
@@ -295,14 +325,22 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         access,
         readiness: Arc::clone(&readiness),
         metrics: Arc::clone(&metrics),
-        stats: counts,
+        stats: shown,
         keys: Arc::new(KeyRing(assertions)),
         series: UserSeries::default(),
     }));
     let ops = Server::start(ops_listener, ops_tls, OPS_CONNECTIONS_MAX, metrics, move |connection| http::serve(connection, pages.clone()));
     readiness.set_ready();
     let Boot { drain_delay, grace, .. } = boot;
-    Ok(Running { check, ops, door, readiness, writer, tasks, end, flush_end, flushing, drain_delay, grace })
+    Ok(Running { check, ops, door, readiness, writer, tasks, end, flush_end, flushing, publish_end, publishing, drain_delay, grace })
+}
+
+/// A store of our own that cannot be read is no store. Redis may be away for a while: until it is back, what has to be signed is a fault.
+async fn signing_keys(engine: &Engine, records: &dyn Records, peppers: &Peppers, now: Timestamp) -> Result<Assertions, RingError> {
+    match engine {
+        Engine::Embedded(_) => Assertions::load_or_create(records, peppers, now).await,
+        Engine::Shared(_) => Assertions::load_or_wait(records, peppers, now).await,
+    }
 }
 
 /// The rules in force from now on, and who changes them when the file changes.
@@ -343,14 +381,18 @@ impl Running {
         &self.door
     }
 
-    /// Returns when the program cannot go on by itself: usage is not flushed any more.
+    /// Returns when the program cannot go on by itself: usage is not flushed or not published any more.
     pub async fn failed(&self) {
-        self.flush_end.cancelled().await;
+        tokio::select! {
+            () = self.flush_end.cancelled() => {}
+            () = self.publish_end.cancelled() => {}
+        }
     }
 
     /// The orderly end, in the order that the head of this file tells.
     pub async fn shutdown(self) -> Ended {
-        let Self { check, ops, door, readiness, writer, tasks, end, flush_end, flushing, drain_delay, grace } = self;
+        let Self { check, ops, door, readiness, writer, tasks, end, flush_end, flushing, publish_end, publishing, drain_delay, grace } =
+            self;
         readiness.set_draining();
         check.announce_end().await;
         tokio::time::sleep(drain_delay).await;
@@ -363,14 +405,20 @@ impl Running {
 
         flush_end.cancel();
         let flushed = flushing.await;
+        publish_end.cancel();
+        let published = match publishing {
+            None => true,
+            Some(publishing) => publishing.finish().await,
+        };
         ops.shutdown(OPS_GRACE).await;
         drop(door);
         // The writer waits for a disk or a pipe, and the last line is worth waiting for, but not without end.
         let _ = tokio::time::timeout(OPS_GRACE, tokio::task::spawn_blocking(|| writer.finish())).await;
-        match (flushed, drained) {
-            (Ok(Ok(())), Drained::Cleanly) => Ended::Cleanly,
-            (Ok(Ok(())), Drained::Cut) => Ended::Cut,
-            (Ok(Err(_)) | Err(_), Drained::Cleanly | Drained::Cut) => Ended::Unflushed,
+        match (flushed, published, drained) {
+            (Ok(Err(_)) | Err(_), _, Drained::Cleanly | Drained::Cut) => Ended::Unflushed,
+            (Ok(Ok(())), false, Drained::Cleanly | Drained::Cut) => Ended::Unpublished,
+            (Ok(Ok(())), true, Drained::Cleanly) => Ended::Cleanly,
+            (Ok(Ok(())), true, Drained::Cut) => Ended::Cut,
         }
     }
 }

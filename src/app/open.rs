@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::app::AppError;
+use crate::app::engine::Engine;
+use crate::app::shared::Shared;
 use crate::clock::Clock;
 use crate::config::Boot;
 use crate::config::boot;
@@ -20,13 +22,13 @@ use crate::usage::LedgerOptions;
 use crate::usage::Usage;
 
 /// The history's file in the store's folder.
-const HISTORY_FILE: &str = "usage.redb";
+pub(super) const HISTORY_FILE: &str = "usage.redb";
 
 /// What lies on the disk, opened.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) peppers: Arc<Peppers>,
-    pub(super) store: Arc<Embedded>,
+    pub(super) engine: Engine,
     pub(super) usage: Arc<Usage>,
 }
 
@@ -35,14 +37,26 @@ pub(super) fn open(boot: &Boot, clock: &Arc<dyn Clock>) -> Result<Opened, AppErr
     for folder in [&boot.store_path, &boot.ledger_path] {
         make_folder(folder)?;
     }
-    let peppers = Arc::new(match &boot.peppers {
+    let peppers = load_peppers(boot)?;
+    // The store's lock first: a second process is told about the store, not about the ledger.
+    let embedded = match &boot.redis {
+        None => Ok(Arc::new(Embedded::open(&boot.store_path, Arc::clone(clock))?)),
+        Some(redis) => Err(redis),
+    };
+    let usage = Arc::new(Usage::open(LedgerOptions::new(&boot.ledger_path), boot.store_path.join(HISTORY_FILE), clock.now())?);
+    let engine = match embedded {
+        Ok(store) => Engine::Embedded(store),
+        Err(redis) => Engine::Shared(Shared::open(redis, &boot.store_path, &peppers, &usage, clock)?),
+    };
+    Ok(Opened { peppers, engine, usage })
+}
+
+/// The peppers that the config gives, or those of the store's folder.
+pub(super) fn load_peppers(boot: &Boot) -> Result<Arc<Peppers>, AppError> {
+    Ok(Arc::new(match &boot.peppers {
         boot::Peppers::Generated => Peppers::load_or_create(&boot.store_path)?,
         boot::Peppers::Given(given) => peppers_of(given).ok_or(AppError::NoPeppers)?,
-    });
-    let store = Arc::new(Embedded::open(&boot.store_path, Arc::clone(clock))?);
-    let now = clock.now();
-    let usage = Arc::new(Usage::open(LedgerOptions::new(&boot.ledger_path), boot.store_path.join(HISTORY_FILE), now)?);
-    Ok(Opened { peppers, store, usage })
+    }))
 }
 
 /// A listener's place and its TLS.

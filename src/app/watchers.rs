@@ -1,5 +1,6 @@
 //! What the parts tell the operator: readiness, metrics, the published keys.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -7,6 +8,7 @@ use std::sync::PoisonError;
 use arc_swap::ArcSwap;
 use prometheus::IntCounter;
 
+use crate::app::engine::Engine;
 use crate::clock::Clock;
 use crate::issuer::events::KeyEvent;
 use crate::issuer::events::KeyEventResult;
@@ -23,8 +25,8 @@ use crate::model::time::Timestamp;
 use crate::ops::PublishedKeys;
 use crate::ops::readiness::Parts;
 use crate::ops::readiness::PartsReport;
-use crate::store::embedded::Embedded;
 use crate::tasks::flush_usage::FlushStatus;
+use crate::tasks::publish_usage::PublishStatus;
 use crate::tasks::refresh_jwks::FetchObserver;
 use crate::tasks::refresh_jwks::FetchOutcome;
 use crate::tasks::reload::ReloadStatus;
@@ -40,9 +42,11 @@ const CORRUPT_SHOWN: usize = 20;
 pub(super) struct PartsOf {
     pub(super) reload: Arc<ReloadStatus>,
     pub(super) rules: Arc<ArcSwap<Rules>>,
-    pub(super) store: Arc<Embedded>,
+    pub(super) engine: Engine,
     pub(super) usage: Arc<Usage>,
     pub(super) flush: Arc<FlushStatus>,
+    /// With a shared store only.
+    pub(super) publish: Option<Arc<PublishStatus>>,
     pub(super) tokens: Arc<Tokens>,
     pub(super) assertions: Arc<Assertions>,
     /// Of the listeners that have one.
@@ -53,7 +57,7 @@ pub(super) struct PartsOf {
 impl Parts for PartsOf {
     fn report(&self) -> PartsReport {
         let reload = self.reload.report();
-        let corrupt = self.store.counts().corrupt;
+        let (corrupt, corrupt_records) = self.engine.corrupt(CORRUPT_SHOWN);
         let ledger = self.usage.ledger().gauges();
         let rules = self.rules.load();
         let missing = fetched_issuers(&rules).filter(|(_, url)| !self.tokens.has_keys(url));
@@ -66,7 +70,9 @@ impl Parts for PartsOf {
                 1 => Some(String::from("1 record cannot be read; what needs it is answered with 503")),
                 many => Some(format!("{many} records cannot be read; what needs them is answered with 503")),
             },
-            corrupt_records: self.store.corrupt_places(CORRUPT_SHOWN),
+            corrupt_records,
+            shared_store_error: self.engine.trouble(),
+            signing_keys_missing: rules.assertion.is_some() && !self.assertions.has_ring(),
             ledger_error: (ledger.growth_failures > 0 && ledger.slots_used >= ledger.slots)
                 .then(|| String::from("the ledger is full and cannot grow; make room on its disk")),
             key_sets_missing: missing.map(|(name, _)| name.to_string()).collect(),
@@ -77,6 +83,9 @@ impl Parts for PartsOf {
         self.measure_config(metrics);
         self.measure_keys(metrics);
         self.measure_usage(metrics);
+        if let (Engine::Shared(shared), Some(metrics), Some(publish)) = (&self.engine, &metrics.shared, &self.publish) {
+            shared.measure(metrics, publish, self.clock.now());
+        }
         for (cache, lookups) in [("tokens", self.tokens.lookups()), ("assertions", self.assertions.lookups())] {
             catch_up(&metrics.cache_requests.with_label_values(&[cache, "hit"]), lookups.hits());
             catch_up(&metrics.cache_requests.with_label_values(&[cache, "miss"]), lookups.misses());
@@ -98,12 +107,18 @@ impl PartsOf {
     }
 
     fn measure_keys(&self, metrics: &Metrics) {
-        let store = self.store.counts();
-        for (kind, count) in [("key", store.keys), ("user", store.users), ("corrupt", store.corrupt)] {
+        let now = self.clock.now();
+        let (counts, mut states) = match &self.engine {
+            Engine::Embedded(store) => {
+                let counts = store.counts();
+                (vec![("key", counts.keys), ("user", counts.users), ("corrupt", counts.corrupt)], store.key_states(now))
+            }
+            // What lies in Redis is nowhere counted, so its keys are not among the numbers.
+            Engine::Shared(shared) => (vec![("corrupt", shared.records().counts().corrupt)], BTreeMap::new()),
+        };
+        for (kind, count) in counts {
             metrics.store_records.with_label_values(&[kind]).set(gauge(count as u64));
         }
-        let now = self.clock.now();
-        let mut states = self.store.key_states(now);
         for key in self.rules.load().file_keys.values() {
             *states.entry(key.state_at(now)).or_default() += 1;
         }
@@ -140,13 +155,13 @@ pub(super) fn fetched_issuers(rules: &Rules) -> impl Iterator<Item = (Arc<str>, 
 }
 
 /// Brings a counter to what its owner has counted. Scrapes take turns, or two at once would both add.
-fn catch_up(counter: &IntCounter, counted: u64) {
+pub(super) fn catch_up(counter: &IntCounter, counted: u64) {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     counter.inc_by(counted.saturating_sub(counter.get()));
 }
 
-fn gauge(count: u64) -> i64 {
+pub(super) fn gauge(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
@@ -160,8 +175,8 @@ fn seconds(instant: Timestamp) -> f64 {
 pub(super) struct KeyRing(pub(super) Arc<Assertions>);
 
 impl PublishedKeys for KeyRing {
-    fn jwks_json(&self) -> String {
-        self.0.jwks_json().to_string()
+    fn jwks_json(&self) -> Option<String> {
+        self.0.jwks_json().map(|keys| keys.to_string())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use zeroize::Zeroizing;
@@ -33,6 +34,7 @@ use crate::secrets::Pepper;
 use crate::secrets::Peppers;
 use crate::store::Answer;
 use crate::store::Facts;
+use crate::store::LastKnown;
 use crate::store::Limits;
 use crate::store::StoreError;
 use crate::store::Take;
@@ -193,6 +195,31 @@ impl Facts for Shelf {
     fn user(&self, source: &str, subject: &str) -> Answer<'_, Result<Option<Arc<UserRecord>>, StoreError>> {
         let found = self.users.get(&(source.to_owned(), subject.to_owned())).cloned();
         self.answer(format!("user {source} {subject}"), found, self.user_failure.as_ref())
+    }
+}
+
+/// What is remembered of a shelf. Whoever is not remembered is not known to be absent.
+#[derive(Debug)]
+pub(in crate::check) struct Memory {
+    pub(in crate::check) of: Shelf,
+    pub(in crate::check) lapsed_for: Option<Duration>,
+}
+
+impl LastKnown for Memory {
+    fn lapsed_for(&self) -> Option<Duration> {
+        self.lapsed_for
+    }
+
+    fn key(&self, id: &str) -> Option<Arc<KeyRecord>> {
+        self.of.keys.get(id).cloned()
+    }
+
+    fn key_by_digest(&self, digest: &[u8; 32]) -> Option<Arc<KeyRecord>> {
+        self.of.imported.get(digest).cloned()
+    }
+
+    fn user(&self, source: &str, subject: &str) -> Option<Arc<UserRecord>> {
+        self.of.users.get(&(source.to_owned(), subject.to_owned())).cloned()
     }
 }
 

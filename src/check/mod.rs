@@ -27,6 +27,8 @@ pub mod decide;
 
 pub mod reasons;
 
+mod remembered;
+
 mod seen;
 
 mod tell;
@@ -44,7 +46,14 @@ mod doubles;
 mod tests;
 
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::Either;
+use futures_util::future::select;
+use tokio::time::Sleep;
 
 pub use crate::check::seen::Room;
 pub use crate::check::seen::Seen;
@@ -61,6 +70,7 @@ use crate::check::prepare::prepare;
 use crate::check::prove::Proof;
 use crate::check::prove::Unproven;
 use crate::check::prove::prove;
+use crate::check::remembered::Remembered;
 use crate::check::resolve::FoundFacts;
 use crate::check::resolve::KeyFact;
 use crate::check::resolve::UserFact;
@@ -71,12 +81,12 @@ use crate::check::throttle::Admission;
 use crate::check::throttle::Answered;
 use crate::check::throttle::Questions;
 use crate::check::throttle::enter;
+use crate::check::throttle::is_stood_in_for;
 use crate::check::throttle::questions;
 use crate::check::throttle::throttle;
 use crate::jose::Assertions;
 use crate::jose::Tokens;
 use crate::model::caller::Caller;
-use crate::model::claims::VerifiedClaims;
 use crate::model::request::Request;
 use crate::model::rules::Managed;
 use crate::model::rules::Rules;
@@ -85,14 +95,20 @@ use crate::model::time::Timestamp;
 use crate::model::usage::Tally;
 use crate::secrets::Peppers;
 use crate::store::Facts;
+use crate::store::LastKnown;
 use crate::store::Limits;
+use crate::store::StoreError;
 use crate::store::Take;
 
 /// What the corridor asks on a request's way.
 #[derive(Debug)]
 pub struct Gate {
     pub facts: Arc<dyn Facts>,
+    /// What stands in for facts that are not answered, for tiers that have a grace. None: the shelf always answers.
+    pub last_known: Option<Arc<dyn LastKnown>>,
     pub limits: Arc<dyn Limits>,
+    /// What is asked instead when the limits fail and the config says `local-share`.
+    pub local_share: Option<Arc<dyn Limits>>,
     pub ledger: Arc<dyn Tally>,
     pub tokens: Arc<Tokens>,
     pub assertions: Arc<Assertions>,
@@ -162,30 +178,74 @@ async fn identify<'r>(
     let proof = seen.pass(Room::Prove, prove(shown, rules, &gate.tokens, now), tell::proof)?;
     let facts = find_facts(&proof, gate, rules).await;
     let resolved = resolve(&proof, shown.paired_key, &facts, rules, &gate.peppers, now);
-    seen.pass(Room::Resolve, resolved, tell::caller)
+    let caller = seen.pass(Room::Resolve, resolved, |caller| tell::caller(caller, facts.lapsed_for))?;
+    seen.lapsed_for = facts.lapsed_for;
+    Ok(caller)
 }
 
-/// The facts behind a proof, or the failure to get them: the file's keys first, then the shelf's; a user only where one rules.
+/// The facts behind a proof, or the failure to get them. Where the shelf is silent and some tier has a grace left, what was known last
+/// stands in for what it did not say; whether this caller may live by that is [`resolve`]'s to say.
 async fn find_facts(proof: &Proof<'_>, gate: &Gate, rules: &Rules) -> FoundFacts {
-    match proof {
-        Proof::Nobody | Proof::Principal(_) => FoundFacts::NONE,
-        Proof::OwnKey(own) => with_owner(find_key(own.id, gate, rules).await, gate, rules).await,
-        Proof::ForeignKey(text) => with_owner(find_imported_key(text, gate).await, gate, rules).await,
-        Proof::Token(claims) => find_token_facts(claims, gate, rules).await,
+    let key = find_key(proof, &*gate.facts, gate, rules).await;
+    let user = find_user(proof, &key, &*gate.facts, rules).await;
+    let found = FoundFacts { key, user, lapsed_for: None };
+    match &gate.last_known {
+        Some(last_known) if found.lack_an_answer() => match last_known.lapsed_for() {
+            Some(lapsed_for) if has_grace(rules, lapsed_for) => remember(proof, found, last_known, lapsed_for, gate, rules).await,
+            Some(_) | None => found,
+        },
+        Some(_) | None => found,
     }
 }
 
-async fn find_key(id: &str, gate: &Gate, rules: &Rules) -> KeyFact {
+/// Whether there are callers who may live by what was confirmed so long ago.
+fn has_grace(rules: &Rules, lapsed_for: Duration) -> bool {
+    rules.tiers.values().any(|tier| tier.lasts(lapsed_for))
+}
+
+/// What the shelf did say stays; the rest comes from memory.
+async fn remember(
+    proof: &Proof<'_>,
+    found: FoundFacts,
+    last_known: &Arc<dyn LastKnown>,
+    lapsed_for: Duration,
+    gate: &Gate,
+    rules: &Rules,
+) -> FoundFacts {
+    let remembered = Remembered(Arc::clone(last_known));
+    let key = if found.key.lacks_an_answer() { find_key(proof, &remembered, gate, rules).await } else { found.key };
+    let user = match found.user {
+        UserFact::FromStore(Ok(user)) => UserFact::FromStore(Ok(user)),
+        UserFact::NotAsked | UserFact::FromStore(Err(_)) => find_user(proof, &key, &remembered, rules).await,
+    };
+    FoundFacts { key, user, lapsed_for: Some(lapsed_for) }
+}
+
+/// The key behind a proof: the file's keys first, then the shelf's.
+async fn find_key(proof: &Proof<'_>, facts: &dyn Facts, gate: &Gate, rules: &Rules) -> KeyFact {
+    match proof {
+        Proof::Nobody | Proof::Principal(_) => KeyFact::NotAsked,
+        Proof::OwnKey(own) => find_key_of_id(own.id, facts, rules).await,
+        Proof::ForeignKey(text) => find_imported_key(text, facts, gate).await,
+        Proof::Token(claims) => match (rules.issuers.get(claims.issuer).map(|issuer| issuer.token_id), &claims.token_id) {
+            (Some(TokenId::NamesKey), Some(id)) if names_a_key(id) => find_key_of_id(id, facts, rules).await,
+            (Some(TokenId::NamesKey), Some(_)) => KeyFact::FromStore(Ok(None)),
+            (Some(TokenId::NamesKey), None) | (Some(TokenId::Ignored) | None, _) => KeyFact::NotAsked,
+        },
+    }
+}
+
+async fn find_key_of_id(id: &str, facts: &dyn Facts, rules: &Rules) -> KeyFact {
     match rules.file_keys.get(id) {
         Some(record) => KeyFact::InFile(Arc::clone(record)),
-        None => KeyFact::FromStore(gate.facts.key(id).await),
+        None => KeyFact::FromStore(facts.key(id).await),
     }
 }
 
-async fn find_imported_key(text: &str, gate: &Gate) -> KeyFact {
+async fn find_imported_key(text: &str, facts: &dyn Facts, gate: &Gate) -> KeyFact {
     let mut found = Ok(None);
     for digest in gate.peppers.imported_digests(text.as_bytes()) {
-        found = gate.facts.key_by_digest(&digest).await;
+        found = facts.key_by_digest(&digest).await;
         if !matches!(found, Ok(None)) {
             break;
         }
@@ -193,25 +253,22 @@ async fn find_imported_key(text: &str, gate: &Gate) -> KeyFact {
     KeyFact::FromStore(found)
 }
 
-async fn with_owner(key: KeyFact, gate: &Gate, rules: &Rules) -> FoundFacts {
-    let user = match &key {
-        KeyFact::FromStore(Ok(Some(record))) => UserFact::FromStore(gate.facts.user(rules.local.name.as_str(), record.user.as_str()).await),
+/// The user behind a proof, where one rules: a managed issuer's subject, or a stored key's owner.
+async fn find_user(proof: &Proof<'_>, key: &KeyFact, facts: &dyn Facts, rules: &Rules) -> UserFact {
+    match proof {
+        Proof::Nobody | Proof::Principal(_) => return UserFact::NotAsked,
+        Proof::OwnKey(_) | Proof::ForeignKey(_) => {}
+        Proof::Token(claims) => match rules.issuers.get(claims.issuer) {
+            Some(issuer) if issuer.managed == Managed::Yes => {
+                return UserFact::FromStore(facts.user(issuer.source.name.as_str(), claims.subject.as_str()).await);
+            }
+            Some(_) | None => {}
+        },
+    }
+    match key {
+        KeyFact::FromStore(Ok(Some(record))) => UserFact::FromStore(facts.user(rules.local.name.as_str(), record.user.as_str()).await),
         KeyFact::NotAsked | KeyFact::InFile(_) | KeyFact::FromStore(Ok(None) | Err(_)) => UserFact::NotAsked,
-    };
-    FoundFacts { key, user }
-}
-
-async fn find_token_facts(claims: &VerifiedClaims, gate: &Gate, rules: &Rules) -> FoundFacts {
-    let mut facts = FoundFacts::NONE;
-    let Some(issuer) = rules.issuers.get(claims.issuer) else { return facts };
-    if let (TokenId::NamesKey, Some(id)) = (issuer.token_id, &claims.token_id) {
-        let key = if names_a_key(id) { find_key(id, gate, rules).await } else { KeyFact::FromStore(Ok(None)) };
-        facts = if issuer.managed == Managed::No { with_owner(key, gate, rules).await } else { FoundFacts { key, ..facts } };
     }
-    if issuer.managed == Managed::Yes {
-        facts.user = UserFact::FromStore(gate.facts.user(issuer.source.name.as_str(), claims.subject.as_str()).await);
-    }
-    facts
 }
 
 /// A text outside the grammar of key ids never reaches the shelf.
@@ -243,17 +300,29 @@ async fn take_limits(
     seen: &mut Seen<'_>,
     now: Timestamp,
 ) -> Result<Admission, Exit> {
-    let answer = ask(&questions.shared(), gate, now).await;
-    let entered = seen.pass(Room::Throttle, enter(questions, answer, rules), |_| "route and address admit".to_owned())?;
-    let answer = ask(&questions.own(), gate, now).await;
+    // Both questions together wait no longer than one may.
+    let mut patience = pin!(gate.limits.patience().map(tokio::time::sleep));
+    let answer = ask(&questions.shared(), gate, rules, now, patience.as_mut()).await;
+    let entered = seen.pass(Room::Throttle, enter(questions, answer, rules), tell::entered)?;
+    let answer = ask(&questions.own(), gate, rules, now, patience.as_mut()).await;
     seen.pass(Room::Throttle, throttle(questions, entered, answer, rules), tell::admission)
 }
 
-async fn ask(takes: &[Take<'_>], gate: &Gate, now: Timestamp) -> Answered {
+async fn ask(takes: &[Take<'_>], gate: &Gate, rules: &Rules, now: Timestamp, patience: Pin<&mut Option<Sleep>>) -> Answered {
     if takes.is_empty() {
         return Answered::NotAsked;
     }
-    Answered::Asked(gate.limits.take(takes, now).await)
+    let answer = match patience.as_pin_mut() {
+        None => gate.limits.take(takes, now).await,
+        Some(patience) => match select(gate.limits.take(takes, now), patience).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(((), _)) => Err(StoreError::Unavailable("the limits did not answer in time".to_owned())),
+        },
+    };
+    match (answer, &gate.local_share) {
+        (Err(failure), Some(share)) if is_stood_in_for(rules) => Answered::StoodIn { failure, share: share.take(takes, now).await },
+        (answer, _) => Answered::Asked(answer),
+    }
 }
 
 impl From<Unproven> for Exit {

@@ -8,10 +8,13 @@ use std::sync::Arc;
 
 use crate::check::authorise::Permit;
 use crate::check::decide::Denial;
+use crate::check::decide::Exit;
+use crate::check::decide::Fault;
 use crate::check::pin_version::Pinned;
 use crate::check::reasons::Reason;
 use crate::check::take_credential::Shown;
 use crate::jose::Assertions;
+use crate::jose::assertions::AssertionError;
 use crate::model::caller::Caller;
 use crate::model::request::Headers;
 use crate::model::route::Auth;
@@ -89,7 +92,8 @@ impl<'r> Prepared<'r> {
 }
 
 /// # Errors
-/// [`Reason::UnusableIdentity`] when a value cannot stand in a header, [`Reason::Internal`] when the assertion cannot be signed.
+/// [`Reason::UnusableIdentity`] when a value cannot stand in a header, [`Reason::Internal`] when the assertion cannot be signed; a
+/// fault while the keys that sign are still out of reach.
 pub fn prepare<'r>(
     permit: Permit<'r>,
     pinned: Pinned,
@@ -98,15 +102,18 @@ pub fn prepare<'r>(
     rules: &'r Rules,
     assertions: &Assertions,
     now: Timestamp,
-) -> Result<Prepared<'r>, Denial> {
+) -> Result<Prepared<'r>, Exit> {
     let signed = match (&rules.assertion, permit.caller()) {
         (Some(assertion), Some(caller)) => match assertions.sign_for(assertion, caller, now) {
             Ok(token) => Some(token),
-            Err(error) => return Err(Denial::new(Reason::Internal).because(error.to_string())),
+            Err(error @ AssertionError::NoRing) => return Err(Fault::new(Reason::StoreUnavailable, error.to_string()).into()),
+            Err(error @ (AssertionError::NoLifeLeft | AssertionError::Unsigned)) => {
+                return Err(Denial::new(Reason::Internal).because(error.to_string()).into());
+            }
         },
         (Some(_), None) | (None, _) => None,
     };
-    compose(permit, pinned, shown, headers, rules, signed.as_deref())
+    Ok(compose(permit, pinned, shown, headers, rules, signed.as_deref())?)
 }
 
 fn compose<'r>(

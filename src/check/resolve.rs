@@ -5,6 +5,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::check::decide::Denial;
 use crate::check::decide::Exit;
@@ -56,18 +57,62 @@ pub enum UserFact {
 pub struct FoundFacts {
     pub key: KeyFact,
     pub user: UserFact,
+    /// Set: some of it is from memory, and so long ago the memory's confirmation lost its force.
+    pub lapsed_for: Option<Duration>,
 }
 
 impl FoundFacts {
-    pub const NONE: Self = Self { key: KeyFact::NotAsked, user: UserFact::NotAsked };
+    pub const NONE: Self = Self { key: KeyFact::NotAsked, user: UserFact::NotAsked, lapsed_for: None };
+
+    /// Whether the shelf was asked for something and was silent.
+    pub fn lack_an_answer(&self) -> bool {
+        self.key.lacks_an_answer() || matches!(self.user, UserFact::FromStore(Err(StoreError::Unavailable(_))))
+    }
+}
+
+impl KeyFact {
+    /// As [`FoundFacts::lack_an_answer`]. A record that cannot be read was an answer.
+    pub fn lacks_an_answer(&self) -> bool {
+        matches!(self, Self::FromStore(Err(StoreError::Unavailable(_))))
+    }
 }
 
 /// `paired` is the key that came beside another credential; it must belong to the same key record.
 ///
 /// # Errors
 /// A denial with one public text for whatever is wrong with the credential; a denial of 503 for a record that cannot be read; a
-/// fault when the shelf gave no answer.
+/// fault when the shelf gave no answer, or gave none in time for what is left of the tier's grace.
 pub fn resolve(
+    proof: &Proof<'_>,
+    paired: Option<&str>,
+    facts: &FoundFacts,
+    rules: &Rules,
+    peppers: &Peppers,
+    now: Timestamp,
+) -> Result<Option<Arc<Caller>>, Exit> {
+    let resolved = by_facts(proof, paired, facts, rules, peppers, now);
+    match facts.lapsed_for {
+        None => resolved,
+        Some(lapsed_for) => within_grace(resolved, lapsed_for, rules),
+    }
+}
+
+/// What memory says lets in whose tier has a grace left, and nobody else. It refuses nobody: a key that was rotated, prolonged or
+/// enabled since must not be called bad, so a refusal of the credential is no answer either.
+fn within_grace(resolved: Result<Option<Arc<Caller>>, Exit>, lapsed_for: Duration, rules: &Rules) -> Result<Option<Arc<Caller>>, Exit> {
+    let silent = |why: &str| Fault::new(Reason::StoreUnavailable, format!("the store does not answer, and {why}")).into();
+    match resolved {
+        Ok(Some(caller)) => match caller.tier.as_ref().and_then(|name| rules.tiers.get(name)) {
+            Some(tier) if tier.lasts(lapsed_for) => Ok(Some(caller)),
+            Some(_) | None => Err(silent("the caller's tier has no grace left")),
+        },
+        Ok(None) => Err(silent("nobody was recognised")),
+        Err(Exit::Denied(denial)) if denial.reason.row().http == 401 => Err(silent("what is remembered does not let this credential in")),
+        Err(exit @ (Exit::Denied(_) | Exit::Failed(_))) => Err(exit),
+    }
+}
+
+fn by_facts(
     proof: &Proof<'_>,
     paired: Option<&str>,
     facts: &FoundFacts,

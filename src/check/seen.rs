@@ -1,6 +1,7 @@
 //! What became known on a request's way, for the log, the metrics, the counts of refusals, and `explain`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::check::decide::Exit;
 use crate::check::meter::Label;
@@ -14,6 +15,8 @@ pub struct Seen<'r> {
     /// Under which name the request is counted.
     pub label: Label<'r>,
     pub caller: Option<Arc<Caller>>,
+    /// The caller lives by its tier's grace: the shelf is silent, and so long ago what was known last was no longer confirmed.
+    pub lapsed_for: Option<Duration>,
     /// None: nobody asked for an explanation, and none is written.
     pub steps: Option<Vec<Step>>,
 }

@@ -1,6 +1,7 @@
 //! What `explain` says of each room. No credential's text is ever part of it, only public ids.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::check::pin_version::Pinned;
 use crate::check::prepare::Prepared;
@@ -8,6 +9,8 @@ use crate::check::prove::Proof;
 use crate::check::take_credential::Credential;
 use crate::check::take_credential::Shown;
 use crate::check::throttle::Admission;
+use crate::check::throttle::Entered;
+use crate::check::throttle::JudgedBy;
 use crate::model::caller::Caller;
 
 pub(in crate::check) fn shown(shown: &Shown<'_>) -> String {
@@ -31,14 +34,18 @@ pub(in crate::check) fn proof(proof: &Proof<'_>) -> String {
     }
 }
 
-pub(in crate::check) fn caller(caller: &Option<Arc<Caller>>) -> String {
-    match caller {
+pub(in crate::check) fn caller(caller: &Option<Arc<Caller>>, lapsed_for: Option<Duration>) -> String {
+    let told = match caller {
         None => "nobody".to_owned(),
         Some(caller) => {
             let organization = caller.organization.as_deref().unwrap_or("none");
             let tier = caller.tier.as_deref().unwrap_or("none");
             format!("user {}, organisation {organization}, tier {tier}, scopes [{}]", caller.user, caller.scopes)
         }
+    };
+    match lapsed_for {
+        None => told,
+        Some(lapsed_for) => format!("{told}; by what was known before the store fell silent, {} s ago", lapsed_for.as_secs()),
     }
 }
 
@@ -55,9 +62,21 @@ pub(in crate::check) fn prepared(prepared: &Prepared<'_>) -> String {
     format!("sets [{}], removes [{}]", set.join(" "), removed.join(" "))
 }
 
+pub(in crate::check) fn entered(entered: &Entered) -> String {
+    with_substitute("route and address admit".to_owned(), entered.judged_by())
+}
+
 pub(in crate::check) fn admission(admission: &Admission) -> String {
-    match admission.tightest() {
+    let admitted = match admission.tightest() {
         None => "nothing limits this request".to_owned(),
         Some(asked) => format!("admitted; {} requests left in {}", asked.level.remaining, asked.policy),
+    };
+    with_substitute(admitted, admission.judged_by())
+}
+
+fn with_substitute(told: String, judged_by: JudgedBy) -> String {
+    match judged_by.note() {
+        None => told,
+        Some(note) => format!("{told}; {note}"),
     }
 }

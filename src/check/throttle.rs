@@ -32,6 +32,29 @@ use crate::store::Taken;
 pub struct Admission {
     levels: Vec<PolicyLevel>,
     retry_after: Option<Duration>,
+    judged_by: JudgedBy,
+}
+
+/// Who judged a request's buckets; of two questions the weaker answer counts, so the order matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum JudgedBy {
+    /// The buckets themselves.
+    Limits,
+    /// They failed, and this sidecar counted its share of them.
+    LocalShare,
+    /// They failed, and the config says `pass`.
+    Nobody,
+}
+
+impl JudgedBy {
+    /// For the log, where something stood in for the limits.
+    pub const fn note(self) -> Option<&'static str> {
+        match self {
+            Self::Limits => None,
+            Self::LocalShare => Some("the limits failed; judged by this sidecar's share of them"),
+            Self::Nobody => Some("the limits failed; passed without them, as the config says"),
+        }
+    }
 }
 
 /// One bucket after the question.
@@ -59,10 +82,15 @@ impl Admission {
         self.retry_after
     }
 
+    /// Who judged.
+    pub fn judged_by(&self) -> JudgedBy {
+        self.judged_by
+    }
+
     /// For the tests of doors, which can make no verdict themselves.
     #[cfg(test)]
     pub(in crate::check) fn for_test(levels: Vec<PolicyLevel>, retry_after: Option<Duration>) -> Self {
-        Self { levels, retry_after }
+        Self { levels, retry_after, judged_by: JudgedBy::Limits }
     }
 }
 
@@ -88,11 +116,26 @@ pub enum Answered {
     /// There was nothing to ask.
     NotAsked,
     Asked(Result<Taken, StoreError>),
+    /// The limits failed, and this sidecar's share of them was asked instead.
+    StoodIn {
+        failure: StoreError,
+        share: Result<Taken, StoreError>,
+    },
 }
 
 /// The buckets of the route and the address admitted. Only [`enter`] makes one.
 #[derive(Debug)]
-pub struct Entered(Vec<PolicyLevel>);
+pub struct Entered {
+    levels: Vec<PolicyLevel>,
+    judged_by: JudgedBy,
+}
+
+impl Entered {
+    /// Who judged.
+    pub fn judged_by(&self) -> JudgedBy {
+        self.judged_by
+    }
+}
 
 /// Which buckets this request must pass: the tier's, the key's own, and the route's. None for a preflight, and none for whoever
 /// holds `tollgate:unlimited` (configured principals that are exempt hold it too).
@@ -158,12 +201,17 @@ impl<'r> Questions<'r> {
     }
 }
 
+/// Whether this sidecar's share is to be asked when the limits fail.
+pub fn is_stood_in_for(rules: &Rules) -> bool {
+    rules.limits_failure == LimitsFailure::LocalShare
+}
+
 /// Judges the answer to [`Questions::shared`].
 ///
 /// # Errors
 /// [`Reason::RateLimited`], or [`Reason::LimitsUnavailable`] when there was no answer and the config does not say `pass`.
 pub fn enter(questions: &Questions<'_>, answer: Answered, rules: &Rules) -> Result<Entered, Denial> {
-    judge(&questions.shared, Vec::new(), answer, rules).map(Entered)
+    judge(&questions.shared, Entered { levels: Vec::new(), judged_by: JudgedBy::Limits }, answer, rules)
 }
 
 /// Judges the answer to [`Questions::own`].
@@ -171,35 +219,47 @@ pub fn enter(questions: &Questions<'_>, answer: Answered, rules: &Rules) -> Resu
 /// # Errors
 /// As [`enter`].
 pub fn throttle(questions: &Questions<'_>, entered: Entered, answer: Answered, rules: &Rules) -> Result<Admission, Denial> {
-    judge(&questions.own, entered.0, answer, rules).map(|levels| Admission { levels, retry_after: None })
+    let Entered { levels, judged_by } = judge(&questions.own, entered, answer, rules)?;
+    Ok(Admission { levels, retry_after: None, judged_by })
 }
 
-fn judge(asked: &[Question<'_>], mut levels: Vec<PolicyLevel>, answer: Answered, rules: &Rules) -> Result<Vec<PolicyLevel>, Denial> {
-    let taken = match answer {
-        Answered::NotAsked if asked.is_empty() => return Ok(levels),
-        Answered::NotAsked => return Err(Denial::new(Reason::Internal).because("limits were not asked")),
-        Answered::Asked(Ok(taken)) => taken,
-        Answered::Asked(Err(error)) => {
-            return match rules.limits_failure {
-                LimitsFailure::Pass => Ok(levels),
-                // With one engine there is no second one to share with: its failure leaves nothing to count by.
-                LimitsFailure::LocalShare | LimitsFailure::Deny => Err(Denial::new(Reason::LimitsUnavailable).because(error.to_string())),
-            };
+fn judge(asked: &[Question<'_>], entered: Entered, answer: Answered, rules: &Rules) -> Result<Entered, Denial> {
+    let (taken, judged_by) = match (answer, rules.limits_failure) {
+        (Answered::NotAsked, _) if asked.is_empty() => return Ok(entered),
+        (Answered::NotAsked, _) => return Err(Denial::new(Reason::Internal).because("limits were not asked")),
+        (Answered::Asked(Ok(taken)), _) => (taken, entered.judged_by),
+        (Answered::StoodIn { share: Ok(taken), .. }, LimitsFailure::LocalShare) => (taken, entered.judged_by.max(JudgedBy::LocalShare)),
+        (Answered::StoodIn { failure, share: Err(error) }, LimitsFailure::LocalShare) => {
+            let why = format!("{failure}; this sidecar's share of the limits failed too: {error}");
+            return Err(Denial::new(Reason::LimitsUnavailable).because(why));
+        }
+        (Answered::Asked(Err(_)) | Answered::StoodIn { .. }, LimitsFailure::Pass) => {
+            return Ok(Entered { judged_by: JudgedBy::Nobody, ..entered });
+        }
+        // An engine that nothing stands in for leaves nothing to count by.
+        (Answered::Asked(Err(failure)), LimitsFailure::LocalShare | LimitsFailure::Deny)
+        | (Answered::StoodIn { failure, .. }, LimitsFailure::Deny) => {
+            return Err(Denial::new(Reason::LimitsUnavailable).because(failure.to_string()));
         }
     };
     if taken.levels.len() != asked.len() {
         return Err(Denial::new(Reason::Internal).because("the limiter answered another question"));
     }
+    let mut levels = entered.levels;
     levels.extend(asked.iter().zip(&taken.levels).map(|(question, level)| PolicyLevel {
         policy: Arc::clone(&question.policy.name),
         limit: question.policy.limit,
         level: *level,
     }));
     if taken.admitted {
-        return Ok(levels);
+        return Ok(Entered { levels, judged_by });
     }
-    let refused = Admission { levels, retry_after: taken.retry_after };
-    Err(Denial::with(Reason::RateLimited, Particulars::Limits(Box::new(refused))))
+    let refused = Admission { levels, retry_after: taken.retry_after, judged_by };
+    let denial = Denial::with(Reason::RateLimited, Particulars::Limits(Box::new(refused)));
+    Err(match judged_by.note() {
+        Some(note) => denial.because(note),
+        None => denial,
+    })
 }
 
 /// Whose bucket; none where the request has no such owner. Nobody in particular shares one bucket with everybody else of that
@@ -254,7 +314,10 @@ mod tests {
     /// Rules with one route and one tier, whose policies these are.
     fn rules(of_tier: Vec<Policy>, of_route: Vec<Policy>) -> Rules {
         let mut rules = samples::rules(vec![Route { auth: Auth::Optional, limits: of_route, cost: 3, ..route("r", &[], "/x") }]);
-        rules.tiers = BTreeMap::from([("free".into(), Tier { name: "free".into(), policies: of_tier, state: TierState::Active })]);
+        rules.tiers = BTreeMap::from([(
+            "free".into(),
+            Tier { name: "free".into(), policies: of_tier, state: TierState::Active, grace: Duration::ZERO },
+        )]);
         rules
     }
 
@@ -373,23 +436,90 @@ mod tests {
         });
     }
 
-    // battery: R1
+    type Ask = Box<dyn Fn() -> Answered>;
+
+    /// How the limits answered, and what their substitute said where one was asked.
+    fn answers() -> Vec<(&'static str, Ask)> {
+        let share = |share: fn() -> Result<Taken, StoreError>| move || Answered::StoodIn { failure: down(), share: share() };
+        let (admits, refuses) = (
+            || Ok(Taken { admitted: true, levels: vec![level(2, 0)], retry_after: None }),
+            || Ok(Taken { admitted: false, levels: vec![level(0, 900)], retry_after: Some(Duration::from_millis(900)) }),
+        );
+        vec![
+            ("admits", Box::new(|| taken(true, vec![level(5, 0)], None))),
+            ("refuses", Box::new(|| taken(false, vec![level(0, 900)], Some(Duration::from_millis(900))))),
+            ("down", Box::new(|| Answered::Asked(Err(down())))),
+            ("corrupt", Box::new(|| Answered::Asked(Err(corrupt())))),
+            ("share admits", Box::new(share(admits))),
+            ("share refuses", Box::new(share(refuses))),
+            ("share fails", Box::new(share(|| Err(corrupt())))),
+        ]
+    }
+
+    // battery: R1 R3
     #[test]
     fn limits_that_cannot_be_asked_let_nobody_through_unless_the_config_says_so() {
-        for (failure, passes) in [(LimitsFailure::Deny, false), (LimitsFailure::LocalShare, false), (LimitsFailure::Pass, true)] {
+        use LimitsFailure::Deny;
+        use LimitsFailure::LocalShare;
+        use LimitsFailure::Pass;
+        let (cable, rot) = ("the cable is out", "bit rot");
+        let note = |judged_by: JudgedBy| judged_by.note().unwrap_or_default();
+        let table = [
+            ("admits", Deny, Ok(JudgedBy::Limits)),
+            ("admits", LocalShare, Ok(JudgedBy::Limits)),
+            ("admits", Pass, Ok(JudgedBy::Limits)),
+            ("refuses", Deny, Err((Reason::RateLimited, ""))),
+            ("refuses", LocalShare, Err((Reason::RateLimited, ""))),
+            ("refuses", Pass, Err((Reason::RateLimited, ""))),
+            ("down", Deny, Err((Reason::LimitsUnavailable, cable))),
+            ("down", LocalShare, Err((Reason::LimitsUnavailable, cable))),
+            ("down", Pass, Ok(JudgedBy::Nobody)),
+            ("corrupt", Deny, Err((Reason::LimitsUnavailable, rot))),
+            ("corrupt", LocalShare, Err((Reason::LimitsUnavailable, rot))),
+            ("corrupt", Pass, Ok(JudgedBy::Nobody)),
+            ("share admits", Deny, Err((Reason::LimitsUnavailable, cable))),
+            ("share admits", LocalShare, Ok(JudgedBy::LocalShare)),
+            ("share admits", Pass, Ok(JudgedBy::Nobody)),
+            ("share refuses", Deny, Err((Reason::LimitsUnavailable, cable))),
+            ("share refuses", LocalShare, Err((Reason::RateLimited, note(JudgedBy::LocalShare)))),
+            ("share refuses", Pass, Ok(JudgedBy::Nobody)),
+            ("share fails", Deny, Err((Reason::LimitsUnavailable, cable))),
+            ("share fails", LocalShare, Err((Reason::LimitsUnavailable, rot))),
+            ("share fails", Pass, Ok(JudgedBy::Nobody)),
+        ];
+        let answers = answers();
+        assert_eq!(table.len(), answers.len() * 3);
+        let ended = |result: Result<JudgedBy, Denial>| {
+            result.map_err(|denial| (denial.reason, denial.internal.map(String::from).unwrap_or_default()))
+        };
+        for (name, failure, expected) in table {
+            let (_, answer) = answers.iter().find(|(other, _)| *other == name).unwrap();
             let mut rules = rules(vec![policy("own", Per::Owner)], vec![policy("route", Per::Route)]);
             rules.limits_failure = failure;
-            for error in [down(), corrupt()] {
-                with_questions(&rules, Some(caller()), Some(CLIENT), |questions| {
-                    let first = enter(questions, Answered::Asked(Err(error.clone())), &rules);
-                    assert_eq!(first.is_ok(), passes, "{failure:?}");
-                    let entered = enter(questions, taken(true, vec![level(5, 0)], None), &rules).unwrap();
-                    match throttle(questions, entered, Answered::Asked(Err(error.clone())), &rules) {
-                        Ok(admission) => assert!(passes && admission.levels().len() == 1),
-                        Err(denial) => assert!(!passes && denial.reason == Reason::LimitsUnavailable),
+            with_questions(&rules, Some(caller()), Some(CLIENT), |questions| {
+                let as_expected = |result: Result<JudgedBy, Denial>| match (ended(result), expected) {
+                    (Ok(judged_by), Ok(expected)) => assert_eq!(judged_by, expected, "{name} {failure:?}"),
+                    (Err((reason, internal)), Err((expected, why))) => {
+                        assert_eq!(reason, expected, "{name} {failure:?}");
+                        assert!(internal.contains(why) && internal.is_empty() == why.is_empty(), "{name} {failure:?}: {internal}");
                     }
-                });
-            }
+                    (ended, _) => panic!("{name} {failure:?}: {ended:?}"),
+                };
+                as_expected(enter(questions, answer(), &rules).map(|entered| entered.judged_by()));
+                let entered = enter(questions, taken(true, vec![level(5, 0)], None), &rules).unwrap();
+                let admission = throttle(questions, entered, answer(), &rules);
+                if let Ok(admission) = &admission {
+                    let shown = if admission.judged_by() == JudgedBy::Nobody { 1 } else { 2 };
+                    assert_eq!(admission.levels().len(), shown, "{name} {failure:?}");
+                }
+                as_expected(admission.map(|admission| admission.judged_by()));
+                // What the first question had to do without is told, however the second went.
+                if let Ok(entered) = enter(questions, answer(), &rules) {
+                    let judged_by = entered.judged_by();
+                    let admission = throttle(questions, entered, taken(true, vec![level(5, 0)], None), &rules).unwrap();
+                    assert_eq!(admission.judged_by(), judged_by, "{name} {failure:?}");
+                }
+            });
         }
     }
 
@@ -415,7 +545,9 @@ mod tests {
     #[test]
     fn the_tightest_bucket_admits_the_fewest_and_among_equals_makes_wait_the_longest() {
         let asked = |name: &str, per_minute, level| PolicyLevel { policy: name.into(), limit: Limit { per_minute, depth: 10 }, level };
-        let tightest = |levels: Vec<PolicyLevel>| Admission { levels, retry_after: None }.tightest().map(|asked| asked.policy.to_string());
+        let tightest = |levels: Vec<PolicyLevel>| {
+            Admission { levels, retry_after: None, judged_by: JudgedBy::Limits }.tightest().map(|asked| asked.policy.to_string())
+        };
         assert_eq!(tightest(vec![]), None);
         assert_eq!(tightest(vec![asked("a", 60, level(5, 0)), asked("b", 60, level(3, 0))]).as_deref(), Some("b"));
         assert_eq!(tightest(vec![asked("a", 60, level(0, 10)), asked("b", 60, level(0, 900))]).as_deref(), Some("b"));

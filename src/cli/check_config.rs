@@ -13,6 +13,8 @@ use crate::config::Complaint;
 use crate::config::Loaded;
 use crate::config::boot::Listen;
 use crate::config::boot::Peppers;
+use crate::config::boot::RedisBoot;
+use crate::config::boot::RedisMode;
 use crate::model::route::Auth;
 use crate::model::route::Route;
 use crate::model::route::ScopeTemplate;
@@ -131,7 +133,13 @@ fn write_doors(boot: &Boot, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "  control  {}", show(control))?;
     }
     writeln!(out, "  ops      {}", boot.ops.addr)?;
-    writeln!(out, "  store    {}", boot.store_path.display())?;
+    match &boot.redis {
+        None => writeln!(out, "  store    {}", boot.store_path.display())?,
+        Some(redis) => {
+            writeln!(out, "  store    Redis, {}", show_redis(redis))?;
+            writeln!(out, "  folder   {}", boot.store_path.display())?;
+        }
+    }
     writeln!(out, "  ledger   {}", boot.ledger_path.display())?;
     match &boot.peppers {
         Peppers::Generated => writeln!(out, "  peppers  generated in the store's folder"),
@@ -140,6 +148,17 @@ fn write_doors(boot: &Boot, out: &mut dyn Write) -> std::io::Result<()> {
             writeln!(out, "  peppers  {}", ids.join(", "))
         }
     }
+}
+
+fn show_redis(redis: &RedisBoot) -> String {
+    let mode = match &redis.mode {
+        RedisMode::Standalone => "standalone".to_owned(),
+        RedisMode::Sentinel { master_name } => format!("sentinel, primary {master_name}"),
+        RedisMode::Cluster => "cluster".to_owned(),
+    };
+    let servers: Vec<String> = redis.servers.iter().map(ToString::to_string).collect();
+    let tls = if redis.tls.is_some() { ", TLS" } else { "" };
+    format!("{mode}{tls}: {}", servers.join(", "))
 }
 
 fn show(listen: &Listen) -> String {

@@ -14,6 +14,8 @@ pub mod schema;
 
 pub mod serve;
 
+pub mod store;
+
 pub mod usage;
 
 mod table;
@@ -37,6 +39,7 @@ use crate::cli::healthcheck::Healthcheck;
 use crate::cli::keys::Keys;
 use crate::cli::schema::Schema;
 use crate::cli::serve::Serve;
+use crate::cli::store::Store;
 use crate::cli::usage::Usage;
 use crate::clock::SystemClock;
 use crate::config;
@@ -76,6 +79,7 @@ Examples:
   tollgate keys create --user alice         a new key; its text is shown once
   tollgate usage --user alice               what was counted
   tollgate explain GET /v1/things -H 'x-api-key: …'
+  tollgate store check                      is the store set up well, and readable?
   tollgate healthcheck                      is the process on this machine ready?
   tollgate schema > tollgate.schema.json    for your editor
 
@@ -90,6 +94,7 @@ enum Command {
     Explain(Explain),
     Healthcheck(Healthcheck),
     Schema(Schema),
+    Store(Store),
 }
 
 impl Arguments {
@@ -115,6 +120,7 @@ impl Arguments {
             },
             Command::Healthcheck(check) => check.run(out),
             Command::Schema(schema) => schema.run(out),
+            Command::Store(store) => wait_for(store.run(out, complaints)),
         }
     }
 }

@@ -95,7 +95,7 @@ async fn serve(start: Start) -> std::io::Result<Exit> {
     if told {
         tracing::info!("ending: health is NOT_SERVING, running checks are finished");
     } else {
-        tracing::error!("usage is not flushed any more; ending, so that a fresh start can flush what is in the ledger");
+        tracing::error!("usage is not flushed or not published any more; ending, so that a fresh start can do so from what is on the disk");
     }
     tokio::select! {
         ended = end(running) => Ok(if told { ended } else { Exit::Failed }),
@@ -115,6 +115,10 @@ async fn end(running: Running) -> Exit {
         Ended::Cut => {
             tracing::warn!("ended; checks that outlasted the grace were cut and not let through");
             Exit::Good
+        }
+        Ended::Unpublished => {
+            tracing::error!("ended; Redis lacks the last counts, which are in this sidecar's folder: the next start on it tells them");
+            Exit::Failed
         }
         Ended::Unflushed => {
             tracing::error!("ended without the last flush; the counts are in the ledger, and the next start flushes them");

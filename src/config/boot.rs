@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::config::outside;
+
 /// Doors, folders, peppers, threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Boot {
@@ -15,7 +17,10 @@ pub struct Boot {
     /// The socket of the resource API; always a unix socket.
     pub control: Option<Listen>,
     pub ops: OpsListen,
+    /// The folder on this machine: the embedded store, or what a sidecar of a shared one keeps for itself.
     pub store_path: PathBuf,
+    /// None: the store is embedded.
+    pub redis: Option<RedisBoot>,
     pub ledger_path: PathBuf,
     pub ledger_flush_interval: Duration,
     pub peppers: Peppers,
@@ -89,6 +94,116 @@ pub struct PepperSecret {
     pub secret: Secret,
 }
 
+/// The store that sidecars share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisBoot {
+    pub mode: RedisMode,
+    /// At least one.
+    pub servers: Vec<RedisServer>,
+    pub database: u16,
+    pub login: RedisLogin,
+    /// For the Sentinels themselves.
+    pub sentinel_login: RedisLogin,
+    pub tls: Option<RedisTls>,
+    pub prefix: Arc<str>,
+    pub timeouts: RedisTimeouts,
+    /// How many replicas must have a change before it is acknowledged without reserve.
+    pub replicas: u8,
+}
+
+/// How the servers are arranged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisMode {
+    Standalone,
+    /// The servers named are Sentinels.
+    Sentinel {
+        master_name: Arc<str>,
+    },
+    Cluster,
+}
+
+/// One server's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisServer {
+    /// An IPv6 address stands without its brackets.
+    Tcp {
+        host: Arc<str>,
+        port: u16,
+    },
+    Unix(PathBuf),
+}
+
+impl fmt::Display for RedisServer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(out, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(out, "{host}:{port}"),
+            Self::Unix(path) => write!(out, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Who we are to a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RedisLogin {
+    pub username: Option<Arc<str>>,
+    pub password: Option<SecretSource>,
+}
+
+/// A secret that may be asked for again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// Read anew each time, so that it may be rotated while we run.
+    File(PathBuf),
+    Fixed(Secret),
+}
+
+impl SecretSource {
+    /// The secret as it is now.
+    ///
+    /// # Errors
+    /// What is the matter with the file; never its content.
+    pub fn read(&self) -> Result<Zeroizing<Vec<u8>>, String> {
+        match self {
+            Self::File(path) => outside::read_secret(path).map_err(|trouble| format!("{}: {trouble}", path.display())),
+            Self::Fixed(secret) => Ok(Zeroizing::new(secret.expose().to_vec())),
+        }
+    }
+}
+
+/// Certificates for the way to Redis, by path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RedisTls {
+    /// None: the system's authorities.
+    pub authorities: Option<PathBuf>,
+    /// Our own certificate and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// How long Redis may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RedisTimeouts {
+    pub connect: Duration,
+    pub check: Duration,
+    pub background: Duration,
+}
+
+impl RedisBoot {
+    fn differences(&self, other: &Self) -> impl Iterator<Item = &'static str> {
+        let pairs = [
+            ("store.redis.url", self.servers != other.servers || self.database != other.database),
+            ("store.redis.mode", self.mode != other.mode),
+            ("store.redis.password", self.login != other.login),
+            ("store.redis.sentinel_password", self.sentinel_login != other.sentinel_login),
+            ("store.redis.tls", self.tls != other.tls),
+            ("store.redis.prefix", self.prefix != other.prefix),
+            ("store.redis.timeouts", self.timeouts != other.timeouts),
+            ("store.redis.replicas", self.replicas != other.replicas),
+        ];
+        pairs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name)
+    }
+}
+
 /// How the process logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -118,7 +233,7 @@ impl Boot {
             ("listen.check", self.check != other.check),
             ("listen.control", self.control != other.control),
             ("listen.ops", self.ops != other.ops),
-            ("store", self.store_path != other.store_path),
+            ("store", self.store_path != other.store_path || self.redis.is_some() != other.redis.is_some()),
             ("ledger.path", self.ledger_path != other.ledger_path),
             ("ledger.flush_interval", self.ledger_flush_interval != other.ledger_flush_interval),
             ("peppers", self.peppers != other.peppers),
@@ -129,6 +244,10 @@ impl Boot {
             ("logging.level", self.log.level != other.log.level),
             ("logging.format", self.log.format != other.log.format),
         ];
-        pairs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+        let names = pairs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name);
+        match (&self.redis, &other.redis) {
+            (Some(one), Some(other)) => names.chain(one.differences(other)).collect(),
+            (Some(_), None) | (None, Some(_)) | (None, None) => names.collect(),
+        }
     }
 }

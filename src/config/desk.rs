@@ -12,6 +12,7 @@ use crate::config::file::scalars::SecretPlace;
 use crate::config::outside::Outside;
 use crate::config::outside::Readers;
 use crate::config::outside::Trouble;
+use crate::config::outside::without_line_end;
 use crate::config::read::Step;
 use crate::config::read::find;
 use crate::config::read::is_whole;
@@ -168,7 +169,7 @@ impl<'a> Desk<'a> {
                     Trouble::Missing => "relative paths are relative to the config file's folder",
                     Trouble::Directory | Trouble::NotRegular => "name a regular file",
                     Trouble::Forbidden => "give this process's user the right to read it",
-                    Trouble::TooLarge | Trouble::Unreadable(_) => "check the file",
+                    Trouble::TooLarge | Trouble::Empty | Trouble::Unreadable(_) => "check the file",
                 };
                 self.error_hinting(spot, trouble.to_string(), hint);
                 None
@@ -208,12 +209,12 @@ impl<'a> Desk<'a> {
     }
 
     fn checked(&mut self, spot: &Spot, bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let without_line_end = bytes.strip_suffix(b"\r\n").or_else(|| bytes.strip_suffix(b"\n")).unwrap_or(bytes);
-        if without_line_end.trim_ascii().is_empty() {
+        let secret = without_line_end(bytes);
+        if secret.trim_ascii().is_empty() {
             self.error(spot, "the secret is empty");
             return None;
         }
-        Some(Zeroizing::new(without_line_end.to_vec()))
+        Some(Zeroizing::new(secret.to_vec()))
     }
 }
 

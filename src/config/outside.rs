@@ -50,6 +50,8 @@ pub enum Trouble {
     Forbidden,
     #[error("it is larger than 4 MiB")]
     TooLarge,
+    #[error("it is empty")]
+    Empty,
     #[error("it cannot be read: {0}")]
     Unreadable(String),
 }
@@ -119,6 +121,9 @@ fn named_files(file: &ConfigFile) -> Vec<&Path> {
             paths.extend(tls.client_ca.as_deref());
         }
     }
+    if let Some(tls) = file.store.redis.as_ref().and_then(|redis| redis.tls.as_ref()) {
+        paths.extend([&tls.ca, &tls.cert, &tls.key].into_iter().filter_map(Option::as_deref));
+    }
     paths.extend(secret_places(file).into_iter().filter_map(|place| place.file.as_deref()));
     paths
 }
@@ -131,9 +136,25 @@ fn secret_places(file: &ConfigFile) -> Vec<&SecretPlace> {
     let mut places: Vec<&SecretPlace> = Vec::new();
     places.extend(file.issuers.iter().filter_map(|issuer| issuer.keys.hmac_secret.as_ref()));
     places.extend(file.peppers.iter().flatten().map(|pepper| &pepper.secret));
+    if let Some(redis) = &file.store.redis {
+        places.extend([&redis.password, &redis.sentinel_password].into_iter().flatten());
+    }
     let doors = [&file.listen.check, &file.listen.control, &file.listen.ops];
     places.extend(doors.into_iter().flatten().filter_map(|door| door.0.token.as_ref()));
     places
+}
+
+/// A secret's bytes without one line end at its end; an empty one is an error.
+pub(in crate::config) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+    let contents = read_file(path)?;
+    match without_line_end(&contents.bytes) {
+        [] => Err(Trouble::Empty),
+        secret => Ok(Zeroizing::new(secret.to_vec())),
+    }
+}
+
+pub(in crate::config) fn without_line_end(bytes: &[u8]) -> &[u8] {
+    bytes.strip_suffix(b"\r\n").or_else(|| bytes.strip_suffix(b"\n")).unwrap_or(bytes)
 }
 
 /// Reads a regular file of at most 4 MiB. Opening never waits for a pipe's other end.

@@ -189,7 +189,6 @@ fn explain(file: &Arc<str>, place: Place, field: String, what: &What) -> Complai
 fn not_in_this_build(field: &str) -> Option<&'static str> {
     match field {
         "listen.issuer" => Some("this build has no issuer yet"),
-        "store.redis" => Some("this build has the embedded store only"),
         _ => None,
     }
 }

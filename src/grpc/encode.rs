@@ -3,6 +3,8 @@
 //! Envoy lets a request through when `status.code` is zero *or absent*, whatever else the message holds. So a message is only ever
 //! built by [`message`], whose code is an argument, and zero is written in one place: [`allow`], which asks for a [`Grant`].
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::HeaderValue;
 use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
@@ -47,6 +49,8 @@ const ANSWERED_HERE: i32 = 7;
 pub struct About<'a> {
     pub route: Option<&'a Route>,
     pub caller: Option<&'a Caller>,
+    /// Set: the caller lives by its tier's grace.
+    pub lapsed_for: Option<Duration>,
     /// The form of refusals before a route is known.
     pub errors: ErrorFormat,
     pub revision: &'a str,
@@ -228,6 +232,7 @@ fn metadata(row: Row, about: &About<'_>) -> Struct {
         ("key_id", caller.and_then(|caller| caller.key.as_ref()).map(|key| key.as_str())),
         ("org", caller.and_then(|caller| caller.organization.as_deref())),
         ("tier", caller.and_then(|caller| caller.tier.as_deref())),
+        ("grace", about.lapsed_for.map(|_| "true")),
     ];
     let text = |value: &str| Value { kind: Some(ValueKind::StringValue(value.to_owned())) };
     Struct { fields: known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), text(value?)))).collect() }

@@ -139,7 +139,14 @@ impl Door {
             Err(Exit::Denied(denial)) => Verdict::Denied(denial),
             Err(Exit::Failed(fault)) => Verdict::Failed(fault),
         };
-        let circumstances = Circumstances { request: Some(&request), route: seen.route, caller: seen.caller.as_deref(), client, started };
+        let circumstances = Circumstances {
+            request: Some(&request),
+            route: seen.route,
+            caller: seen.caller.as_deref(),
+            lapsed_for: seen.lapsed_for,
+            client,
+            started,
+        };
         self.conclude(verdict, rules, &circumstances)
     }
 
@@ -166,6 +173,7 @@ impl Door {
         let about = About {
             route: circumstances.route,
             caller: circumstances.caller,
+            lapsed_for: circumstances.lapsed_for,
             errors: rules.errors,
             revision: &rules.revision,
             request_id: request_id.as_deref(),
@@ -173,12 +181,15 @@ impl Door {
             now: circumstances.started,
         };
         let (answer, detail) = match &verdict {
-            Verdict::Granted(grant) => (Ok(encode::allow(grant, &about)), None),
-            Verdict::Answered(grant, body) => (Ok(encode::answer(grant, body.clone(), &about)), None),
+            Verdict::Granted(grant) => (Ok(encode::allow(grant, &about)), grant.admission().judged_by().note()),
+            Verdict::Answered(grant, body) => (Ok(encode::answer(grant, body.clone(), &about)), grant.admission().judged_by().note()),
             Verdict::Denied(denial) => (Ok(encode::deny(denial, &about)), denial.internal.as_deref()),
             Verdict::Failed(fault) => (fail(fault, rules.fault_answer, &about), Some(&*fault.internal)),
         };
         let reason = verdict.reason();
+        if let (Some(_), Some(shared)) = (circumstances.lapsed_for, &self.metrics.shared) {
+            shared.grace_decisions.with_label_values(&[decision_label(reason.row().kind)]).inc();
+        }
         let duration = self.clock.now().since(circumstances.started);
         self.metrics.check(reason, circumstances.route.map(|route| &*route.name), duration);
         if verdict.is_refusal() || self.decisions.allow_is_due(rules.log_allows) {
@@ -221,13 +232,15 @@ struct Circumstances<'a> {
     request: Option<&'a Request<'a>>,
     route: Option<&'a Route>,
     caller: Option<&'a Caller>,
+    /// See [`Seen::lapsed_for`].
+    lapsed_for: Option<Duration>,
     client: Client,
     started: Timestamp,
 }
 
 impl Circumstances<'_> {
     fn unknown(started: Timestamp) -> Self {
-        Self { request: None, route: None, caller: None, client: Client::Http, started }
+        Self { request: None, route: None, caller: None, lapsed_for: None, client: Client::Http, started }
     }
 }
 
@@ -289,6 +302,7 @@ fn describe(
         org: caller.and_then(|caller| caller.organization.as_deref()).map(clipped),
         key_id: caller.and_then(|caller| caller.key.as_ref()).map(ToString::to_string),
         tier: caller.and_then(|caller| caller.tier.as_deref()).map(clipped),
+        grace_ms: circumstances.lapsed_for.map(|lapsed_for| u64::try_from(lapsed_for.as_millis()).unwrap_or(u64::MAX)),
         method: request.map(|request| request.method.as_str()),
         host: request.map(|request| clipped(&request.host.name)),
         path: request.map(|request| clipped(request.path.as_str())),

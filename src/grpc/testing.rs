@@ -252,11 +252,13 @@ pub(crate) fn rules(fault_answer: FaultAnswer) -> Rules {
     }
 }
 
-fn gate() -> Gate {
+pub(crate) fn gate() -> Gate {
     let peppers = Arc::new(Peppers::new(Pepper { id: "p1".into(), secret: vec![7; 32].into() }, Vec::new()));
     Gate {
         facts: Arc::new(StubFacts(Arc::clone(&peppers))),
+        last_known: None,
         limits: Arc::new(NoLimits),
+        local_share: None,
         ledger: Arc::new(StubTally::default()),
         tokens: Arc::new(Tokens::new(8)),
         assertions: Arc::new(Assertions::ephemeral(now()).unwrap()),

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Json;
@@ -114,7 +115,9 @@ impl Explainer {
     pub fn over(gate: &Gate, rules: Arc<ArcSwap<Rules>>, clock: Arc<dyn Clock>) -> Self {
         let gate = Gate {
             facts: Arc::clone(&gate.facts),
+            last_known: gate.last_known.clone(),
             limits: Arc::new(Looking(Arc::clone(&gate.limits))),
+            local_share: gate.local_share.as_ref().map(|share| Arc::new(Looking(Arc::clone(share))) as Arc<dyn Limits>),
             ledger: Arc::new(Uncounted),
             tokens: Arc::clone(&gate.tokens),
             assertions: Arc::clone(&gate.assertions),
@@ -223,6 +226,10 @@ impl Limits for Looking {
             taken.admitted = taken.levels.iter().zip(takes).all(|(level, take)| level.remaining >= take.cost);
             Ok(taken)
         }))
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.0.patience()
     }
 }
 

@@ -43,6 +43,7 @@ use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use crate::secrets;
 use crate::secrets::Peppers;
+use crate::store::Answer;
 use crate::store::Records;
 
 pub use crate::issuer::control::serve_control;
@@ -62,7 +63,7 @@ pub struct IssuerState {
 
 /// Where it is known when a key was last used: the ledger's flush knows, and nothing is written per request.
 pub trait LastUsed: Send + Sync + std::fmt::Debug + 'static {
-    fn last_use(&self, key: &KeyId) -> Option<LastUse>;
+    fn last_use<'a>(&'a self, key: &'a KeyId) -> Answer<'a, Option<LastUse>>;
 }
 
 /// The last use of a key that has been flushed.
@@ -77,8 +78,8 @@ pub struct LastUse {
 pub struct NeverUsed;
 
 impl LastUsed for NeverUsed {
-    fn last_use(&self, _key: &KeyId) -> Option<LastUse> {
-        None
+    fn last_use<'a>(&'a self, _key: &'a KeyId) -> Answer<'a, Option<LastUse>> {
+        Answer::ready(None)
     }
 }
 

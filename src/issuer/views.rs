@@ -21,6 +21,7 @@ use crate::model::key::Rights;
 use crate::model::key::UserRecord;
 use crate::model::key::UserState;
 use crate::model::time::Timestamp;
+use crate::store::Committed;
 
 /// A key without its secret.
 #[derive(Serialize)]
@@ -83,8 +84,8 @@ pub(in crate::issuer) enum Row<T> {
 
 /// How a key stands at an instant.
 impl KeyView {
-    pub(in crate::issuer) fn new(record: &KeyRecord, revision: u64, state: &IssuerState, now: Timestamp) -> Self {
-        let last_use = state.last_used.last_use(&record.id);
+    pub(in crate::issuer) async fn new(record: &KeyRecord, revision: u64, state: &IssuerState, now: Timestamp) -> Self {
+        let last_use = state.last_used.last_use(&record.id).await;
         Self {
             id: record.id.to_string(),
             name: Arc::clone(&record.name),
@@ -152,6 +153,30 @@ pub(in crate::issuer) fn answer(status: StatusCode, revision: u64, body: impl Se
         response.headers_mut().insert(header::ETAG, value);
     }
     response
+}
+
+/// An answer to a change: 202 where it stands on the primary alone so far, with `"replicated": false`.
+pub(in crate::issuer) fn answer_change(outcome: &Committed, revision: u64, record: impl Serialize) -> Response {
+    match outcome {
+        Committed::Unconfirmed => answer(StatusCode::ACCEPTED, revision, Changed { record: Some(record), replicated: false }),
+        Committed::Done | Committed::Refused(_) => answer(StatusCode::OK, revision, record),
+    }
+}
+
+/// An answer to a removal, of which nothing is left to show.
+pub(in crate::issuer) fn answer_removal(outcome: &Committed) -> Response {
+    match outcome {
+        Committed::Unconfirmed => (StatusCode::ACCEPTED, Json(Changed::<()> { record: None, replicated: false })).into_response(),
+        Committed::Done | Committed::Refused(_) => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+/// What was changed, and that a failover right now could undo it for a moment.
+#[derive(Serialize)]
+struct Changed<T> {
+    #[serde(flatten)]
+    record: Option<T>,
+    replicated: bool,
 }
 
 /// Whether the caller's `if-match`, where there is one, names this revision.

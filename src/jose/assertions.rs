@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,6 +22,7 @@ use crate::store::Family;
 use crate::store::Precondition;
 use crate::store::RecordKey;
 use crate::store::Records;
+use crate::store::StoreError;
 use crate::store::Write;
 
 /// `typ` of an assertion: never to be taken for an access token.
@@ -36,7 +37,8 @@ const CONTEXT: &[u8] = b"tollgate assertion ring";
 
 /// Signs assertions and publishes the keys that verify them.
 pub struct Assertions {
-    loaded: ArcSwap<Loaded>,
+    /// None: the store was not reachable yet.
+    loaded: ArcSwapOption<Loaded>,
     /// By the SHA-256 of everything that an assertion says but its times.
     signed: Cache<[u8; 32], Arc<Signed>>,
     lookups: Lookups,
@@ -74,6 +76,8 @@ pub enum AssertionError {
     NoLifeLeft,
     #[error("the assertion could not be signed")]
     Unsigned,
+    #[error("the signing keys could not be fetched from the store yet")]
+    NoRing,
 }
 
 impl Assertions {
@@ -82,15 +86,25 @@ impl Assertions {
     /// # Errors
     /// [`RingError`]; a ring that cannot be read is never replaced.
     pub async fn load_or_create(records: &dyn Records, peppers: &Peppers, now: Timestamp) -> Result<Self, RingError> {
-        if let Some((ring, version)) = read(records, peppers).await? {
-            return Ok(Self::with(Loaded::new(ring, version, now)));
+        Ok(Self::with(Some(find_or_create(records, peppers, now).await?)))
+    }
+
+    /// The same where the store may be out of reach: then nothing is signed and nothing published until [`Self::rotate_if_due`]
+    /// has found the ring.
+    ///
+    /// # Errors
+    /// As [`Self::load_or_create`], but for a store that does not answer.
+    pub async fn load_or_wait(records: &dyn Records, peppers: &Peppers, now: Timestamp) -> Result<Self, RingError> {
+        match find_or_create(records, peppers, now).await {
+            Ok(loaded) => Ok(Self::with(Some(loaded))),
+            Err(RingError::Store(StoreError::Unavailable(_))) => Ok(Self::with(None)),
+            Err(error) => Err(error),
         }
-        let wrapped = wrap(&Ring::create(now)?, peppers)?;
-        let put = Write::Put { key: record_key(), bytes: wrapped, expires: None };
-        // Refused: another process was first, and its ring is as good.
-        records.commit(vec![Precondition::Absent(record_key())], vec![put], now).await?;
-        let (ring, version) = read(records, peppers).await?.ok_or(RingError::Contended)?;
-        Ok(Self::with(Loaded::new(ring, version, now)))
+    }
+
+    /// Whether there are keys to sign with.
+    pub fn has_ring(&self) -> bool {
+        self.loaded.load().is_some()
     }
 
     /// A ring that nobody else knows and that ends with the process: for tests and benches, never for serving.
@@ -99,7 +113,7 @@ impl Assertions {
     /// [`RingError::NoRandomness`].
     #[doc(hidden)]
     pub fn ephemeral(now: Timestamp) -> Result<Self, RingError> {
-        Ok(Self::with(Loaded::new(Ring::create(now)?, 0, now)))
+        Ok(Self::with(Some(Loaded::new(Ring::create(now)?, 0, now))))
     }
 
     /// An assertion about this caller, fresh or from the cache; without the header's prefix.
@@ -108,6 +122,7 @@ impl Assertions {
     /// [`AssertionError`].
     pub fn sign_for(&self, assertion: &Assertion, caller: &Caller, now: Timestamp) -> Result<Arc<str>, AssertionError> {
         let loaded = self.loaded.load();
+        let loaded = loaded.as_ref().ok_or(AssertionError::NoRing)?;
         let key = fingerprint(assertion, caller, &loaded.ring.current.public.id);
         if let Some(signed) = self.signed.get(&key)
             && (signed.from..signed.until).contains(&now)
@@ -133,9 +148,9 @@ impl Assertions {
         &self.lookups
     }
 
-    /// The JWK set for `/jwks`.
-    pub fn jwks_json(&self) -> Arc<str> {
-        Arc::clone(&self.loaded.load().jwks)
+    /// The JWK set for `/jwks`; none before there is a ring, since an empty set would be remembered by whoever asked.
+    pub fn jwks_json(&self) -> Option<Arc<str>> {
+        self.loaded.load().as_ref().map(|loaded| Arc::clone(&loaded.jwks))
     }
 
     /// Turns the ring if its key has signed for `rotate_every`, and takes over what another process did. Of several processes
@@ -150,32 +165,38 @@ impl Assertions {
         rotate_every: Duration,
         now: Timestamp,
     ) -> Result<Rotation, RingError> {
+        let Some(known) = self.loaded.load().as_ref().map(|loaded| loaded.version) else {
+            self.loaded.store(Some(Arc::new(find_or_create(records, peppers, now).await?)));
+            return Ok(Rotation::Adopted);
+        };
         let (ring, version) = read(records, peppers).await?.ok_or_else(|| RingError::Unreadable("it is gone from the store".to_owned()))?;
         if !ring.is_due(rotate_every, now) {
-            let other = version != self.loaded.load().version;
+            let other = version != known;
             // Taken anew also when nothing changed, so that keys whose time is over leave `/jwks`.
-            self.loaded.store(Arc::new(Loaded::new(ring, version, now)));
+            self.loaded.store(Some(Arc::new(Loaded::new(ring, version, now))));
             return Ok(if other { Rotation::Adopted } else { Rotation::NotDue });
         }
         let turned = ring.turn(now)?;
         let put = Write::Put { key: record_key(), bytes: wrap(&turned, peppers)?, expires: None };
         let committed = records.commit(vec![Precondition::AtVersion(record_key(), version)], vec![put], now).await?;
         let (ring, version) = read(records, peppers).await?.ok_or(RingError::Contended)?;
-        self.loaded.store(Arc::new(Loaded::new(ring, version, now)));
+        self.loaded.store(Some(Arc::new(Loaded::new(ring, version, now))));
         Ok(match committed {
             Committed::Done | Committed::Unconfirmed => Rotation::Rotated,
             Committed::Refused(_) => Rotation::Adopted,
         })
     }
 
-    fn with(loaded: Loaded) -> Self {
-        Self { loaded: ArcSwap::from_pointee(loaded), signed: Cache::new(CACHE_CAPACITY), lookups: Lookups::default() }
+    fn with(loaded: Option<Loaded>) -> Self {
+        Self { loaded: ArcSwapOption::new(loaded.map(Arc::new)), signed: Cache::new(CACHE_CAPACITY), lookups: Lookups::default() }
     }
 }
 
 impl std::fmt::Debug for Assertions {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Assertions").field("key", &self.loaded.load().ring.current.public.id).finish_non_exhaustive()
+        out.debug_struct("Assertions")
+            .field("key", &self.loaded.load().as_ref().map(|loaded| Arc::clone(&loaded.ring.current.public.id)))
+            .finish_non_exhaustive()
     }
 }
 
@@ -277,6 +298,17 @@ fn fingerprint(assertion: &Assertion, caller: &Caller, signing_key: &str) -> [u8
 
 fn record_key() -> RecordKey {
     RecordKey { family: Family::Ring, id: RECORD_ID.to_owned() }
+}
+
+async fn find_or_create(records: &dyn Records, peppers: &Peppers, now: Timestamp) -> Result<Loaded, RingError> {
+    if let Some((ring, version)) = read(records, peppers).await? {
+        return Ok(Loaded::new(ring, version, now));
+    }
+    let put = Write::Put { key: record_key(), bytes: wrap(&Ring::create(now)?, peppers)?, expires: None };
+    // Refused: another process was first, and its ring is as good.
+    records.commit(vec![Precondition::Absent(record_key())], vec![put], now).await?;
+    let (ring, version) = read(records, peppers).await?.ok_or(RingError::Contended)?;
+    Ok(Loaded::new(ring, version, now))
 }
 
 async fn read(records: &dyn Records, peppers: &Peppers) -> Result<Option<(Ring, u64)>, RingError> {

@@ -19,3 +19,4 @@ pub mod route_index;
 pub mod rules;
 pub mod scope;
 pub mod usage;
+pub mod usage_row;

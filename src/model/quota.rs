@@ -23,6 +23,9 @@ pub struct Limit {
 
 const NANOS_PER_MINUTE: u64 = 60_000_000_000;
 
+/// No bucket takes longer to fill: 100 days, in nanoseconds. Less than 2^53, so that engines that count in doubles stay exact.
+pub const FILL_NANOS_MAX: u64 = 100 * 24 * 60 * NANOS_PER_MINUTE;
+
 impl Limit {
     /// The depth is `burst`, or the whole minute's allowance where none is given. Zeros count as one: no limit refuses everything.
     pub fn new(per_minute: u32, burst: Option<u32>) -> Self {
@@ -34,10 +37,15 @@ impl Limit {
         NANOS_PER_MINUTE.div_ceil(if self.per_minute == 0 { 1 } else { self.per_minute as u64 })
     }
 
+    /// How long an empty bucket takes to fill, in nanoseconds.
+    pub const fn fill_nanos(self) -> u64 {
+        self.interval_nanos().saturating_mul(self.depth as u64)
+    }
+
     /// How far ahead of `now` a state may lie: an empty bucket. Cut off where the state's own type ends, so that a bucket too
     /// deep to be written down refuses early instead of forgetting what it owes.
     const fn window_nanos(self, now: Timestamp) -> u64 {
-        let full = self.interval_nanos().saturating_mul(self.depth as u64);
+        let full = self.fill_nanos();
         let room = u64::MAX - now.as_nanos();
         if full < room { full } else { room }
     }
@@ -97,7 +105,8 @@ impl Verdict {
 /// Asks one bucket for `cost` tokens. Nothing is taken unless all of them are there.
 ///
 /// A state further ahead than an empty bucket's (the clock stepped back, somebody changed the record, the limit shrank) counts
-/// as an empty bucket, so nobody is locked out for longer than a bucket takes to fill.
+/// as an empty bucket. Whoever holds it keeps what [`settled`] says where nothing was taken: then nobody is locked out for
+/// longer than a bucket takes to fill.
 pub const fn take(state: u64, limit: Limit, cost: u32, now: Timestamp) -> Verdict {
     let window = limit.window_nanos(now);
     let owed = owed_nanos(state, window, now);
@@ -110,6 +119,12 @@ pub const fn take(state: u64, limit: Limit, cost: u32, now: Timestamp) -> Verdic
         return Verdict::Refused { retry_after: Duration::from_nanos(after - window), level: level_of(owed, limit, window, now) };
     }
     Verdict::Admitted { state: now.as_nanos().saturating_add(after), level: level_of(after, limit, window, now) }
+}
+
+/// What to keep of a state from which nothing was taken: itself, or an empty bucket's where it lies further ahead than that.
+pub const fn settled(state: u64, limit: Limit, now: Timestamp) -> u64 {
+    let empty = now.as_nanos().saturating_add(limit.window_nanos(now));
+    if state < empty { state } else { empty }
 }
 
 /// What a bucket holds, without taking from it.
@@ -273,6 +288,11 @@ mod tests {
             let Verdict::Refused { retry_after, .. } = take(state, limit, 1, NOW) else { panic!("an empty bucket refuses") };
             assert_eq!(retry_after, Duration::from_secs(1));
         }
+        // Settled when it was first looked at, the bucket fills from then on.
+        let state = settled(an_hour_ahead, limit, NOW);
+        assert!(matches!(take(state, limit, 10, at(10 * SECOND - 1)), Verdict::Refused { .. }));
+        assert!(matches!(take(state, limit, 10, at(10 * SECOND)), Verdict::Admitted { .. }));
+        assert_eq!(settled(state, limit, NOW), state);
         // A clock that stepped forward fills the bucket and no more.
         assert_eq!(level(NOW.as_nanos(), limit, at(365 * 86_400 * SECOND)).remaining, 10);
     }

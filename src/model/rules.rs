@@ -173,6 +173,15 @@ pub struct Tier {
     pub name: Arc<str>,
     pub policies: Vec<Policy>,
     pub state: TierState,
+    /// How long its callers are judged by what was known last when the shared store does not answer. Zero: not at all.
+    pub grace: Duration,
+}
+
+impl Tier {
+    /// Whether its callers may still be judged by what lost its confirmation so long ago. Without a grace: never, however short ago.
+    pub fn lasts(&self, lapsed_for: Duration) -> bool {
+        !self.grace.is_zero() && lapsed_for <= self.grace
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

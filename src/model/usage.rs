@@ -66,7 +66,7 @@ pub trait Tally: Send + Sync + std::fmt::Debug + 'static {
 pub const ROWS_MAX: usize = 10_000;
 
 /// A length of period, in UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Span {
     /// Kept 35 days.
     Hour,

@@ -40,7 +40,8 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The published half of the key ring, as a JWK set.
 pub trait PublishedKeys: Send + Sync + fmt::Debug + 'static {
-    fn jwks_json(&self) -> String;
+    /// None: they are not known yet.
+    fn jwks_json(&self) -> Option<String>;
 }
 
 /// Who may read more than health.
@@ -158,7 +159,10 @@ async fn jwks(State(ops): State<Arc<Ops>>, Extension(peer): Extension<Peer>, hea
     if !ops.access.admits(peer, &headers) {
         return refused();
     }
-    ([(header::CONTENT_TYPE, "application/jwk-set+json")], ops.keys.jwks_json()).into_response()
+    match ops.keys.jwks_json() {
+        Some(keys) => ([(header::CONTENT_TYPE, "application/jwk-set+json")], keys).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the signing keys are not known yet\n").into_response(),
+    }
 }
 
 impl Access {

@@ -31,6 +31,12 @@ pub struct PartsReport {
     pub store_error: Option<String>,
     /// The first of the records that cannot be read, as `family/id`; credentials that need them get 503, all others are served.
     pub corrupt_records: Vec<String>,
+    /// None: it is embedded, or it answers and what is known is confirmed. Keys that it would have to confirm get no verdict, so it
+    /// decides about readiness.
+    pub shared_store_error: Option<String>,
+    /// The config wants callers asserted, and the keys that sign are still out of reach: whoever is to be asserted gets no verdict,
+    /// so it decides about readiness.
+    pub signing_keys_missing: bool,
     /// None: it counts. Without it nothing is let through, so it decides about readiness.
     pub ledger_error: Option<String>,
     /// Issuers whose keys were never fetched; their tokens are answered with a fault until they are.
@@ -72,10 +78,11 @@ impl Readiness {
 
     pub fn detail(&self) -> Detail {
         let parts = self.parts.report();
-        let status = match (self.stage.load(Ordering::Acquire), &parts.ledger_error) {
+        let fails = parts.ledger_error.is_some() || parts.shared_store_error.is_some() || parts.signing_keys_missing;
+        let status = match (self.stage.load(Ordering::Acquire), fails) {
             (STARTING, _) => "starting",
-            (READY, None) => "ready",
-            (READY, Some(_)) => "failing",
+            (READY, false) => "ready",
+            (READY, true) => "failing",
             (_, _) => "draining",
         };
         Detail { status, parts }

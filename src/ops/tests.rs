@@ -29,6 +29,8 @@ use crate::store::Answer;
 #[derive(Debug, Default)]
 struct Stub {
     ledger_is_full: AtomicBool,
+    redis_is_away: AtomicBool,
+    nothing_can_be_signed: AtomicBool,
 }
 
 impl Parts for Arc<Stub> {
@@ -37,6 +39,8 @@ impl Parts for Arc<Stub> {
             config_revision: String::from("0123456789ab"),
             last_reload_error: Some(String::from("/secret/place/tollgate.yaml:3:1: unknown key")),
             ledger_error: self.ledger_is_full.load(Ordering::Relaxed).then(|| String::from("the disk is full")),
+            shared_store_error: self.redis_is_away.load(Ordering::Relaxed).then(|| String::from("nobody answers")),
+            signing_keys_missing: self.nothing_can_be_signed.load(Ordering::Relaxed),
             ..PartsReport::default()
         }
     }
@@ -59,8 +63,8 @@ impl StatsSource for Stub {
 }
 
 impl PublishedKeys for Stub {
-    fn jwks_json(&self) -> String {
-        String::from("{\"keys\":[]}")
+    fn jwks_json(&self) -> Option<String> {
+        Some(String::from("{\"keys\":[]}"))
     }
 }
 
@@ -140,7 +144,7 @@ async fn without_a_token_in_the_config_no_token_opens_anything() {
 }
 
 #[tokio::test]
-async fn readiness_follows_the_stage_and_the_ledger() {
+async fn readiness_follows_the_stage_and_the_parts_without_which_nobody_is_judged() {
     let stub = Arc::new(Stub::default());
     let ops = ops(&stub, None);
     let status = async || {
@@ -152,10 +156,12 @@ async fn readiness_follows_the_stage_and_the_ledger() {
     assert_eq!(status().await, (503, String::from("starting")));
     ops.readiness.set_ready();
     assert_eq!(status().await, (200, String::from("ready")));
-    stub.ledger_is_full.store(true, Ordering::Relaxed);
-    assert_eq!(status().await, (503, String::from("failing")));
-    stub.ledger_is_full.store(false, Ordering::Relaxed);
-    assert_eq!(status().await, (200, String::from("ready")));
+    for part in [&stub.ledger_is_full, &stub.redis_is_away, &stub.nothing_can_be_signed] {
+        part.store(true, Ordering::Relaxed);
+        assert_eq!(status().await, (503, String::from("failing")));
+        part.store(false, Ordering::Relaxed);
+        assert_eq!(status().await, (200, String::from("ready")));
+    }
     ops.readiness.set_draining();
     assert_eq!(status().await, (503, String::from("draining")));
 }

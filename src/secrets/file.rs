@@ -48,13 +48,18 @@ pub enum PepperFileError {
 }
 
 impl Peppers {
+    /// Where the peppers of a folder lie.
+    pub fn file_in(folder: &Path) -> PathBuf {
+        folder.join(FILE_NAME)
+    }
+
     /// The peppers of a folder; a new folder gets a new one. Call it before the store is opened for the first time: a store
     /// without its peppers is an error, never a reason to make others.
     ///
     /// # Errors
     /// [`PepperFileError`] says which file and what to do.
     pub fn load_or_create(folder: &Path) -> Result<Self, PepperFileError> {
-        let path = folder.join(FILE_NAME);
+        let path = Self::file_in(folder);
         match fs::File::open(&path) {
             Ok(file) => load(&path, file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -4,6 +4,7 @@
 //! while the old ones still open what they made. Nothing here prints a secret.
 
 mod file;
+mod seal;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::model::key::HashAlgorithm;
 use crate::model::key::SecretHash;
+use crate::model::key::is_key_id;
 use crate::model::key::push_base62;
 
 pub use crate::secrets::file::PepperFileError;
@@ -52,6 +54,7 @@ struct Prepared {
     id: Arc<str>,
     secret: Zeroizing<Vec<u8>>,
     hashing: hmac::Key,
+    sealing: Option<hmac::Key>,
 }
 
 /// The layout of a wrapped text: this byte, the id's length, the id, the nonce, the text and its tag.
@@ -119,6 +122,21 @@ impl Peppers {
         Ok(text)
     }
 
+    /// The ids, the current one's first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.all().map(|pepper| &*pepper.id)
+    }
+
+    /// Whether both have this pepper, with the same secret.
+    pub fn share(&self, other: &Self, id: &str) -> bool {
+        let mine = self.all().find(|pepper| &*pepper.id == id);
+        let theirs = other.all().find(|pepper| &*pepper.id == id);
+        match (mine, theirs) {
+            (Some(mine), Some(theirs)) => constant_time::verify_slices_are_equal(&mine.secret, &theirs.secret).is_ok(),
+            (Some(_) | None, _) => false,
+        }
+    }
+
     fn all(&self) -> impl Iterator<Item = &Prepared> {
         std::iter::once(&self.current).chain(&self.older)
     }
@@ -139,7 +157,8 @@ impl fmt::Debug for Pepper {
 impl Prepared {
     fn new(pepper: Pepper) -> Self {
         let hashing = hmac::Key::new(hmac::HMAC_SHA256, &pepper.secret);
-        Self { id: pepper.id, secret: pepper.secret, hashing }
+        let sealing = seal::sealing_key(&pepper.secret);
+        Self { id: pepper.id, secret: pepper.secret, hashing, sealing }
     }
 
     fn hash(&self, algorithm: HashAlgorithm, data: &[u8]) -> SecretHash {
@@ -165,6 +184,13 @@ impl hkdf::KeyType for WrappingKey {
     fn len(&self) -> usize {
         32
     }
+}
+
+/// The id of the pepper that wrapped this; none where it is nothing that [`Peppers::wrap`] made.
+pub fn wrapped_by(wrapped: &[u8]) -> Option<&str> {
+    let (id, sealed) = split_head(wrapped)?;
+    let is_whole = sealed.len() >= aead::NONCE_LEN + aead::AES_256_GCM.tag_len();
+    str::from_utf8(id).ok().filter(|id| is_whole && is_key_id(id))
 }
 
 /// Random bytes from the system's generator.
@@ -209,7 +235,7 @@ mod tests {
 
     use super::*;
 
-    fn pepper(id: &str, byte: u8) -> Pepper {
+    pub(super) fn pepper(id: &str, byte: u8) -> Pepper {
         Pepper { id: Arc::from(id), secret: Zeroizing::new(vec![byte; 32]) }
     }
 
@@ -264,6 +290,18 @@ mod tests {
             assert!(peppers.unwrap(&wrapped[..at], b"ring/1").is_err(), "cut at {at}");
         }
         assert_ne!(wrapped, peppers.wrap(b"plain", b"ring/1").unwrap());
+    }
+
+    #[test]
+    fn who_wrapped_is_told_without_the_secret() {
+        let wrapped = peppers().wrap(b"plain", b"ring/1").unwrap();
+        assert_eq!(wrapped_by(&wrapped), Some("new"));
+        for bad in [&b""[..], b"\x01", b"\x01\x03new", b"\x02\x03new", &wrapped[..20]] {
+            assert_eq!(wrapped_by(bad), None, "{bad:?}");
+        }
+        let (one, other) = (peppers(), Peppers::new(pepper("old", 2), vec![pepper("new", 9)]));
+        assert_eq!(one.ids().collect::<Vec<_>>(), ["new", "old"]);
+        assert!(one.share(&other, "old") && !one.share(&other, "new") && !one.share(&other, "third"));
     }
 
     #[test]

@@ -369,12 +369,12 @@ fn read_scopes(texts: &[String]) -> Result<ScopeSet, &'static str> {
 }
 
 #[cfg(test)]
-pub(in crate::store) mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    pub(in crate::store) fn key_record(id: &str) -> KeyRecord {
+    pub(crate) fn key_record(id: &str) -> KeyRecord {
         KeyRecord {
             id: KeyId::new(id),
             name: Arc::from("ci"),
@@ -397,7 +397,7 @@ pub(in crate::store) mod tests {
         }
     }
 
-    pub(in crate::store) fn user_record(source: &str, subject: &str) -> UserRecord {
+    pub(crate) fn user_record(source: &str, subject: &str) -> UserRecord {
         UserRecord {
             source: Arc::from(source),
             subject: Subject::parse(subject).unwrap(),

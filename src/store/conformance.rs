@@ -101,7 +101,7 @@ async fn preconditions_judge_all_or_nothing<E: Records + Facts>(subject: Subject
     for (preconditions, expected) in table {
         let what = format!("{preconditions:?}");
         assert_eq!(subject.commit(preconditions, vec![put(&there, b"2"), put(&gone, b"2")]).await, expected, "{what}");
-        assert_eq!(subject.stored(&there).await.unwrap(), Stored { version, bytes: b"1".to_vec() }, "{what}");
+        assert_eq!(subject.stored(&there).await.unwrap(), Stored { version, bytes: b"1".to_vec(), expires: None }, "{what}");
         assert_eq!(subject.stored(&gone).await, None, "{what}");
     }
     let all =
@@ -182,7 +182,9 @@ async fn what_expires_is_absent<E: Records + Facts>(subject: Subject<E>) {
     };
     subject.commit(vec![], writes(b"1")).await;
     subject.clock.advance(Duration::from_secs(59));
-    assert!(subject.stored(&key).await.is_some());
+    assert_eq!(subject.stored(&key).await.unwrap().expires, expires);
+    let page = subject.store.range(Family::Ring, None, 10).await.unwrap();
+    assert_eq!(page.records.iter().map(|(_key, stored)| stored.expires).collect::<Vec<_>>(), [expires], "a page tells it too");
     assert!(subject.store.user("local", "guest").await.unwrap().is_some());
     subject.clock.advance(Duration::from_secs(1));
     assert_eq!(subject.stored(&key).await, None);

@@ -16,8 +16,12 @@ pub mod shared;
 mod conformance;
 
 #[cfg(test)]
+pub(crate) mod counts_conformance;
+
+#[cfg(test)]
 pub(crate) mod testing;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,11 +30,12 @@ use std::task::Poll;
 
 use crate::model::key::KeyRecord;
 use crate::model::key::UserRecord;
-use crate::model::time::Hour;
 use crate::model::time::Timestamp;
 use crate::model::usage::Outcome;
+use crate::model::usage::Span;
 use crate::model::usage::UsagePage;
 use crate::model::usage::UsageQuery;
+use crate::model::usage_row::RowKey;
 
 /// An answer that is often there at once: no allocation when it is, a boxed future when it must be fetched.
 pub enum Answer<'a, T> {
@@ -138,6 +143,14 @@ pub const EMBEDDED_FILE_NAME: &str = "store.redb";
 pub struct Stored {
     pub version: u64,
     pub bytes: Vec<u8>,
+    /// From when on it counts as absent; none: it stays.
+    pub expires: Option<Timestamp>,
+}
+
+impl Stored {
+    pub fn is_alive(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
 }
 
 /// What must hold for a commit to happen.
@@ -217,20 +230,53 @@ pub struct Taken {
 /// Token buckets.
 pub trait Limits: Send + Sync + std::fmt::Debug + 'static {
     fn take<'a>(&'a self, takes: &'a [Take<'a>], now: Timestamp) -> Answer<'a, Result<Taken, StoreError>>;
+
+    /// How long one check may wait for all of its questions together; none: nobody ever waits.
+    fn patience(&self) -> Option<std::time::Duration> {
+        None
+    }
 }
 
-/// One line's cumulative count in one hour, as one writer tells it. It never sinks.
+/// One line's cumulative count in one hour, one day or one month, as one writer tells it. It never sinks.
+///
+/// A writer tells each of the three by itself: nothing is derived from what it told of another, so that each of them heals by
+/// being told again, also when the hours that a month was made of are long gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    pub hour: Hour,
+pub struct CountRecord {
+    pub span: Span,
+    /// When the period begins; any instant in it is as good.
+    pub start: Timestamp,
     pub user: Arc<str>,
     /// Empty: no key.
     pub key: Arc<str>,
     pub route: Arc<str>,
     pub outcome: Outcome,
     pub count: u64,
-    /// Unix second of the last use.
-    pub used: u64,
+}
+
+impl CountRecord {
+    /// The row that it belongs to.
+    pub fn row(&self) -> RowKey {
+        RowKey {
+            period: self.span.index(self.start),
+            user: Arc::clone(&self.user),
+            key: Arc::clone(&self.key),
+            route: Arc::clone(&self.route),
+            outcome: self.outcome,
+        }
+    }
+
+    pub fn of(span: Span, row: RowKey, count: u64) -> Self {
+        let RowKey { period, user, key, route, outcome } = row;
+        Self { span, start: span.start(period), user, key, route, outcome, count }
+    }
+}
+
+/// A key's last use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyUse {
+    pub key: Arc<str>,
+    pub last: LastUse,
 }
 
 /// When a key was last used, and on which route.
@@ -252,9 +298,54 @@ pub enum CountsError {
 /// Usage that many writers share: each writer's totals are merged by maximum, so that telling twice, late or out of order changes
 /// nothing, and a store that was thrown back heals at the next telling.
 pub trait Counts: Send + Sync + std::fmt::Debug + 'static {
-    /// Takes in a writer's totals; answers by how much each of them raised its line. Hours older than 35 days are not believed.
-    fn merge<'a>(&'a self, writer: u128, told: &'a [Told], now: Timestamp) -> Answer<'a, Result<Vec<u64>, StoreError>>;
+    /// Takes in a writer's totals; answers by how much each of them raised its line. Hours older than 35 days and days older than
+    /// 400 are not believed: what was told of them before is gone.
+    fn merge<'a>(&'a self, writer: u128, told: &'a [CountRecord], now: Timestamp) -> Answer<'a, Result<Vec<u64>, StoreError>>;
+    /// Takes in last uses; the latest of each key stays.
+    fn note_uses<'a>(&'a self, uses: &'a [KeyUse]) -> Answer<'a, Result<(), StoreError>>;
     /// A page of exact counts over all writers.
     fn query<'a>(&'a self, query: &'a UsageQuery) -> Answer<'a, Result<UsagePage, CountsError>>;
     fn last_use<'a>(&'a self, key: &'a str) -> Answer<'a, Result<Option<LastUse>, StoreError>>;
+}
+
+/// One writer's share of a count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriterCount {
+    pub writer: u128,
+    pub record: CountRecord,
+}
+
+/// A piece of everything that was counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CountsPage {
+    pub counts: Vec<WriterCount>,
+    pub uses: Vec<KeyUse>,
+    /// Hand it in as `after` for the next piece; none: this was the last.
+    pub next: Option<String>,
+}
+
+/// Everything that was counted, writer by writer, to be carried from one engine to another or to a file and back.
+///
+/// Every share keeps its writer's name. So restoring twice, or into a store that has some of it, changes nothing that is right
+/// already; and a writer that goes on telling is merged with its own restored share, not added to it.
+pub trait CountsArchive: Counts {
+    /// Hours, days and months that are kept, and last uses: about `limit` of them, what follows `after`.
+    fn export(&self, after: Option<String>, limit: usize) -> Answer<'_, Result<CountsPage, CountsError>>;
+
+    /// Takes in a piece; answers by how many counts the store rose.
+    fn restore<'a>(&'a self, page: &'a CountsPage, now: Timestamp) -> Answer<'a, Result<u64, StoreError>> {
+        Answer::Pending(Box::pin(async move {
+            let mut by_writer: BTreeMap<u128, Vec<CountRecord>> = BTreeMap::new();
+            for count in &page.counts {
+                by_writer.entry(count.writer).or_default().push(count.record.clone());
+            }
+            let mut raised = 0_u64;
+            for (writer, records) in by_writer {
+                let added = self.merge(writer, &records, now).await?;
+                raised = added.into_iter().fold(raised, u64::saturating_add);
+            }
+            self.note_uses(&page.uses).await?;
+            Ok(raised)
+        }))
+    }
 }

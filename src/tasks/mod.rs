@@ -4,6 +4,9 @@
 //! Tasks must not mention `check` or a door.
 
 pub mod flush_usage;
+pub mod publish_usage;
+
+pub mod follow_changes;
 
 pub mod refresh_jwks;
 

@@ -18,6 +18,9 @@ pub const ROTATE_EVERY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How often the ring on the shelf is looked at.
 pub const LOOK_EVERY: Duration = Duration::from_secs(60);
 
+/// How often it is looked for while there is none: checks that need an assertion are faults until then.
+const SEEK_EVERY: Duration = Duration::from_secs(1);
+
 /// Everything that the task needs.
 #[derive(Debug)]
 pub struct RotateKeys {
@@ -44,9 +47,10 @@ impl RotationObserver for () {
 pub async fn run(task: RotateKeys, shutdown: CancellationToken) {
     loop {
         look(&task).await;
+        let pause = if task.assertions.has_ring() { task.look_every } else { task.look_every.min(SEEK_EVERY) };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(task.look_every) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

@@ -44,6 +44,9 @@ pub struct Decision {
     pub key_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
+    /// Judged by what was known before the shared store fell silent, so long ago.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]

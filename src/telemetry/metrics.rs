@@ -31,6 +31,7 @@ use prometheus::core::Collector;
 
 use crate::check::reasons::Kind;
 use crate::check::reasons::Reason;
+use crate::telemetry::shared_metrics::SharedMetrics;
 
 /// From 10 µs to 500 ms: the floor is a cached check, the ceiling is above every sensible ext_authz timeout.
 const CHECK_BUCKETS: [f64; 15] =
@@ -45,6 +46,13 @@ const FETCH_OUTCOMES: [&str; 3] = ["changed", "unchanged", "failed"];
 #[derive(Debug, thiserror::Error)]
 #[error("a metric cannot be registered: {0}")]
 pub struct MetricsError(#[from] prometheus::Error);
+
+/// Whose metrics there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Engine {
+    Embedded,
+    Shared,
+}
 
 /// Every metric of the process.
 #[derive(Debug)]
@@ -76,6 +84,8 @@ pub struct Metrics {
     pub tls_reloads: IntCounterVec,
     /// `listener`.
     pub tls_certificate_expiry_timestamp: GaugeVec,
+    /// None: the store is embedded, and what it has no notion of is not shown.
+    pub shared: Option<SharedMetrics>,
     /// `cache`: tokens, assertions; `result`: hit, miss. What is refused is remembered nowhere, so there is no negative hit.
     pub cache_requests: IntCounterVec,
     /// `operation`: get, range, commit; `result`: success, refused, failure. Checks read memory and are no operations.
@@ -116,11 +126,23 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All metrics, at zero.
+    /// All metrics of a process with an embedded store, at zero.
     ///
     /// # Errors
     /// [`MetricsError`] when two metrics share a name: a mistake in this file.
     pub fn new() -> Result<Self, MetricsError> {
+        Self::of(Engine::Embedded)
+    }
+
+    /// All metrics of a sidecar of a shared store, at zero.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_shared_store() -> Result<Self, MetricsError> {
+        Self::of(Engine::Shared)
+    }
+
+    fn of(engine: Engine) -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let maker = Maker { registry: &registry, families: RefCell::default() };
 
@@ -186,6 +208,10 @@ impl Metrics {
                 "When the certificate in force ends.",
                 &["listener"],
             )?,
+            shared: match engine {
+                Engine::Embedded => None,
+                Engine::Shared => Some(SharedMetrics::new(&maker)?),
+            },
             cache_requests: maker.counters("cache_requests_total", "Cache look-ups.", &["cache", "result"])?,
             store_operations: maker.counters("store_operations_total", "Store operations.", &["operation", "result"])?,
             store_operation_duration: maker.histograms(
@@ -336,7 +362,7 @@ pub const fn decision_label(kind: Kind) -> &'static str {
     }
 }
 
-struct Maker<'r> {
+pub(super) struct Maker<'r> {
     registry: &'r Registry,
     families: RefCell<Vec<String>>,
 }
@@ -348,7 +374,7 @@ impl Maker<'_> {
         Ok(collector)
     }
 
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    pub(super) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
         self.register(IntCounter::with_opts(options(name, help))?)
     }
 
@@ -356,7 +382,13 @@ impl Maker<'_> {
         self.register(IntCounterVec::new(options(name, help), labels)?)
     }
 
-    fn counters_at_zero(&self, name: &str, help: &str, labels: &[&str], known: &[&[&str]]) -> Result<IntCounterVec, prometheus::Error> {
+    pub(super) fn counters_at_zero(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        known: &[&[&str]],
+    ) -> Result<IntCounterVec, prometheus::Error> {
         let counters = self.counters(name, help, labels)?;
         for values in known {
             counters.get_metric_with_label_values(values)?;
@@ -364,7 +396,7 @@ impl Maker<'_> {
         Ok(counters)
     }
 
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         self.register(IntGauge::with_opts(options(name, help))?)
     }
 
@@ -372,7 +404,7 @@ impl Maker<'_> {
         self.register(IntGaugeVec::new(options(name, help), labels)?)
     }
 
-    fn seconds(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+    pub(super) fn seconds(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
         self.register(Gauge::with_opts(options(name, help))?)
     }
 

@@ -3,5 +3,6 @@
 pub mod decisions;
 pub mod logging;
 pub mod metrics;
+pub mod shared_metrics;
 
 pub use metrics::Metrics;

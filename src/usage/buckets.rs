@@ -73,14 +73,16 @@ impl LocalBuckets {
                 rest(&mut spins);
                 continue;
             }
-            let (new_state, admitted, level, retry_after) = match quota::take(state, take.policy.limit, take.cost, now) {
-                Verdict::Admitted { state, level } => (state & !HELD, true, level, None),
-                Verdict::Refused { retry_after, level } => (state, false, level, Some(retry_after)),
-                Verdict::Never { level } => (state, false, level, None),
-            };
-            if admitted && slot.value().compare_exchange_weak(state, new_state, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            let verdict = quota::take(state, take.policy.limit, take.cost, now);
+            let new_state = kept(state, verdict, take, now);
+            if new_state != state && slot.value().compare_exchange_weak(state, new_state, Ordering::AcqRel, Ordering::Relaxed).is_err() {
                 continue;
             }
+            let (admitted, level, retry_after) = match verdict {
+                Verdict::Admitted { level, .. } => (true, level, None),
+                Verdict::Refused { retry_after, level } => (false, level, Some(retry_after)),
+                Verdict::Never { level } => (false, level, None),
+            };
             return Ok(Some(Taken { admitted, levels: vec![level], retry_after }));
         }
     }
@@ -179,8 +181,9 @@ impl<'a> Held<'a> {
         let bucket = self.buckets.iter_mut().find(|bucket| bucket.place == place);
         let state = bucket.as_ref().map_or(0, |bucket| bucket.now_at);
         let verdict = quota::take(state, take.policy.limit, take.cost, now);
-        if let (Some(bucket), Verdict::Admitted { state, .. }) = (bucket, verdict) {
-            bucket.now_at = state & !HELD;
+        if let Some(bucket) = bucket {
+            bucket.now_at = kept(bucket.now_at, verdict, take, now);
+            bucket.found = quota::settled(bucket.found, take.policy.limit, now) & !HELD;
         }
         (verdict, level_of(verdict))
     }
@@ -205,6 +208,15 @@ impl Drop for Held<'_> {
             bucket.slot.value().store(bucket.found, Ordering::Release);
         }
     }
+}
+
+/// What a bucket's state becomes. A look (cost 0) takes nothing, and leaves no trace that a clock set back could trip over.
+fn kept(state: u64, verdict: Verdict, take: &Take<'_>, now: Timestamp) -> u64 {
+    let after = match verdict {
+        Verdict::Admitted { state, .. } if take.cost > 0 => state,
+        Verdict::Admitted { .. } | Verdict::Refused { .. } | Verdict::Never { .. } => quota::settled(state, take.policy.limit, now),
+    };
+    after & !HELD
 }
 
 fn level_of(verdict: Verdict) -> Level {

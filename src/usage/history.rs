@@ -14,7 +14,6 @@ use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use redb::Database;
 use redb::DatabaseError;
@@ -27,27 +26,30 @@ use redb::WriteTransaction;
 use crate::model::key::KeyId;
 use crate::model::time::Timestamp;
 use crate::model::usage::Span;
+use crate::model::usage_row;
+use crate::store::LastUse;
+use crate::usage::changes::Changes;
+use crate::usage::changes::NewChanges;
 use crate::usage::live::Stated;
 use crate::usage::live::UserTotal;
 use crate::usage::rows;
 use crate::usage::rows::HourValue;
-use crate::usage::rows::RowKey;
+use crate::usage::shares;
+use crate::usage::shares::Eras;
+use crate::usage::shares::SHARE;
 
 /// The database's format. The first release wrote 1.
 const FORMAT: u64 = 1;
 
-/// How long hours and days are kept; months always are.
-pub(super) const HOURS_KEPT: Duration = Duration::from_secs(35 * 24 * 3600);
-const DAYS_KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Rows that one transaction removes at the most.
 const PRUNE_ROWS_MAX: usize = 20_000;
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const HOUR: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("hour");
 pub(super) const DAY: TableDefinition<'_, &[u8], u64> = TableDefinition::new("day");
 pub(super) const MONTH: TableDefinition<'_, &[u8], u64> = TableDefinition::new("month");
 const TOTAL: TableDefinition<'_, &str, u64> = TableDefinition::new("total");
-const LAST_USE: TableDefinition<'_, &str, (u64, &str)> = TableDefinition::new("last_use");
+pub(super) const LAST_USE: TableDefinition<'_, &str, (u64, &str)> = TableDefinition::new("last_use");
 
 /// Why the history did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -64,13 +66,6 @@ pub enum HistoryError {
     Cursor(String),
 }
 
-/// When a key was last used, to the flush interval (a second), and on which route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastUse {
-    pub at: Timestamp,
-    pub route: Arc<str>,
-}
-
 /// Hours, days and months of counts.
 pub struct History {
     path: PathBuf,
@@ -78,6 +73,9 @@ pub struct History {
     database: RwLock<Option<Database>>,
     /// The engine refuses everything after an I/O error until it is opened again.
     is_stuck: AtomicBool,
+    /// Under which names this history's counts are published.
+    pub(super) eras: Eras,
+    pub(super) changes: Changes,
 }
 
 impl std::fmt::Debug for History {
@@ -99,8 +97,14 @@ impl History {
             return Err(damaged("it is empty".to_owned()));
         }
         let database = open_database(path, is_there)?;
-        let history = Self { path: owned(), database: RwLock::new(Some(database)), is_stuck: AtomicBool::new(false) };
-        match catch_unwind(AssertUnwindSafe(|| history.prepare(is_there))) {
+        let history = Self {
+            path: owned(),
+            database: RwLock::new(Some(database)),
+            is_stuck: AtomicBool::new(false),
+            eras: Eras::default(),
+            changes: Changes::default(),
+        };
+        match catch_unwind(AssertUnwindSafe(|| history.prepare(is_there).and_then(|()| history.load_eras()))) {
             Ok(Ok(())) => Ok(history),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(damaged(CONTRADICTION.to_owned())),
@@ -124,15 +128,28 @@ impl History {
     /// again, late or out of order changes nothing.
     pub(super) fn merge(&self, writer: u128, batch: &[Stated], now: Timestamp) -> Result<Vec<u64>, HistoryError> {
         let transaction = self.write()?;
-        let added = self.merge_into(&transaction, writer, batch, now)?;
-        transaction.commit().map_err(|error| self.failed(error))?;
+        let mut changes = self.changes.begin();
+        let added = self.merge_into(&transaction, writer, batch, now, &mut changes)?;
+        self.commit_noting(transaction, changes)?;
         Ok(added)
     }
 
-    fn merge_into(&self, transaction: &WriteTransaction, writer: u128, batch: &[Stated], now: Timestamp) -> Result<Vec<u64>, HistoryError> {
+    /// Nobody sees the new counts without their being noted for publication.
+    pub(super) fn commit_noting(&self, transaction: WriteTransaction, changes: NewChanges) -> Result<(), HistoryError> {
+        self.changes.note(changes, || transaction.commit().map_err(|error| self.failed(error)))
+    }
+
+    fn merge_into(
+        &self,
+        transaction: &WriteTransaction,
+        writer: u128,
+        batch: &[Stated],
+        now: Timestamp,
+        changes: &mut NewChanges,
+    ) -> Result<Vec<u64>, HistoryError> {
         let failed = |error: redb::StorageError| self.failed(error);
         let mut hours = transaction.open_table(HOUR).map_err(|error| self.failed(error))?;
-        let oldest = now.minus(HOURS_KEPT).hour();
+        let oldest = Span::Hour.oldest_kept(now);
         let mut added = Vec::with_capacity(batch.len());
         let mut days: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
         let mut months: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
@@ -140,49 +157,72 @@ impl History {
         let mut uses: HashMap<&str, (u64, &str)> = HashMap::new();
         for stated in batch {
             // What was told of an hour that is no longer kept cannot be known, so it is not believed either.
-            if stated.hour < oldest {
+            if stated.hour.0 < oldest {
                 added.push(0);
                 continue;
             }
-            let key = RowKey::of(stated, Span::Hour).write();
+            let key = rows::row_of(stated, Span::Hour).write();
             let mut value = match hours.get(key.as_slice()).map_err(failed)? {
                 Some(row) => HourValue::read(row.value()).ok_or_else(|| self.damaged("an hour's row cannot be read"))?,
                 None => HourValue::default(),
             };
+            let before = value.total;
             let more = value.tell(writer, stated.birth, stated.count);
             added.push(more);
             if more == 0 {
                 continue;
             }
             hours.insert(key.as_slice(), value.write().as_slice()).map_err(failed)?;
-            *days.entry(RowKey::of(stated, Span::Day).write()).or_default() += more;
-            *months.entry(RowKey::of(stated, Span::Month).write()).or_default() += more;
+            changes.row(Span::Hour, &key, before, value.total);
+            *days.entry(rows::row_of(stated, Span::Day).write()).or_default() += more;
+            *months.entry(rows::row_of(stated, Span::Month).write()).or_default() += more;
             *totals.entry(rows::total_key(&stated.user, stated.outcome)).or_default() += more;
             if !stated.key.is_empty() {
                 let latest = uses.entry(&stated.key).or_default();
                 *latest = (*latest).max((stated.used, &stated.route));
             }
         }
-        for (definition, sums) in [(DAY, days), (MONTH, months)] {
+        for (span, definition, sums) in [(Span::Day, DAY, days), (Span::Month, MONTH, months)] {
             let mut table = transaction.open_table(definition).map_err(|error| self.failed(error))?;
             for (key, more) in sums {
-                let sum = table.get(key.as_slice()).map_err(failed)?.map_or(0, |row| row.value()).saturating_add(more);
+                let before = table.get(key.as_slice()).map_err(failed)?.map_or(0, |row| row.value());
+                let sum = before.saturating_add(more);
                 table.insert(key.as_slice(), sum).map_err(failed)?;
+                changes.row(span, &key, before, sum);
             }
         }
+        self.add_to_totals(transaction, totals)?;
+        self.note_uses_in(transaction, uses, changes)?;
+        Ok(added)
+    }
+
+    pub(super) fn add_to_totals(&self, transaction: &WriteTransaction, more: BTreeMap<String, u64>) -> Result<(), HistoryError> {
         let mut table = transaction.open_table(TOTAL).map_err(|error| self.failed(error))?;
-        for (key, more) in totals {
-            let sum = table.get(key.as_str()).map_err(failed)?.map_or(0, |row| row.value()).saturating_add(more);
-            table.insert(key.as_str(), sum).map_err(failed)?;
+        for (key, more) in more {
+            let sum = table.get(key.as_str()).map_err(|error| self.failed(error))?.map_or(0, |row| row.value()).saturating_add(more);
+            table.insert(key.as_str(), sum).map_err(|error| self.failed(error))?;
         }
+        Ok(())
+    }
+
+    pub(super) fn note_uses_in<'a>(
+        &self,
+        transaction: &WriteTransaction,
+        uses: impl IntoIterator<Item = (&'a str, (u64, &'a str))>,
+        changes: &mut NewChanges,
+    ) -> Result<(), HistoryError> {
         let mut table = transaction.open_table(LAST_USE).map_err(|error| self.failed(error))?;
         for (key, (second, route)) in uses {
-            let known = table.get(key).map_err(failed)?.map_or(0, |row| row.value().0);
-            if second >= known {
-                table.insert(key, (second, route)).map_err(failed)?;
+            let later = match table.get(key).map_err(|error| self.failed(error))? {
+                Some(known) => (second, route) > known.value(),
+                None => true,
+            };
+            if later {
+                table.insert(key, (second, route)).map_err(|error| self.failed(error))?;
+                changes.key_use(key, second, route);
             }
         }
-        Ok(added)
+        Ok(())
     }
 
     /// Removes hours and days past their time, a bounded number; true when there may be more.
@@ -192,16 +232,24 @@ impl History {
         let mut left = PRUNE_ROWS_MAX;
         {
             let mut hours = transaction.open_table(HOUR).map_err(|error| self.failed(error))?;
-            let end = rows::prefix(Span::Hour.index(now.minus(HOURS_KEPT)), None);
+            let end = usage_row::prefix(Span::Hour.oldest_kept(now), None);
             for row in hours.extract_from_if(..end.as_slice(), |_, _| true).map_err(failed)?.take(left) {
                 row.map_err(failed)?;
                 left -= 1;
             }
             let mut days = transaction.open_table(DAY).map_err(|error| self.failed(error))?;
-            let end = rows::prefix(Span::Day.index(now.minus(DAYS_KEPT)), None);
+            let end = usage_row::prefix(Span::Day.oldest_kept(now), None);
             for row in days.extract_from_if(..end.as_slice(), |_, _| true).map_err(failed)?.take(left) {
                 row.map_err(failed)?;
                 left -= 1;
+            }
+            let mut shares = transaction.open_table(SHARE).map_err(|error| self.failed(error))?;
+            for span in [Span::Hour, Span::Day] {
+                let (start, end) = (shares::place(span, &[]), shares::place(span, &usage_row::prefix(span.oldest_kept(now), None)));
+                for row in shares.extract_from_if(start.as_slice()..end.as_slice(), |_, _| true).map_err(failed)?.take(left) {
+                    row.map_err(failed)?;
+                    left -= 1;
+                }
             }
         }
         if left == PRUNE_ROWS_MAX {
@@ -220,7 +268,7 @@ impl History {
 
     pub(super) fn told_in(&self, transaction: &ReadTransaction, writer: u128, stated: &Stated) -> Result<u64, HistoryError> {
         let hours = transaction.open_table(HOUR).map_err(|error| self.failed(error))?;
-        match hours.get(RowKey::of(stated, Span::Hour).write().as_slice()).map_err(|error| self.failed(error))? {
+        match hours.get(rows::row_of(stated, Span::Hour).write().as_slice()).map_err(|error| self.failed(error))? {
             Some(row) => {
                 let value = HourValue::read(row.value()).ok_or_else(|| self.damaged("an hour's row cannot be read"))?;
                 Ok(value.told(writer, stated.birth))
@@ -264,7 +312,7 @@ impl History {
         HistoryError::Damaged { path: self.path.clone(), why: why.to_owned() }
     }
 
-    fn write(&self) -> Result<WriteTransaction, HistoryError> {
+    pub(super) fn write(&self) -> Result<WriteTransaction, HistoryError> {
         self.unstick()?;
         let mut transaction = match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
             Some(database) => database.begin_write().map_err(|error| self.failed(error))?,

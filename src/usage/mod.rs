@@ -2,6 +2,7 @@
 //!
 //! - [`Ledger`]: counters in a mapped file. One look-up and one atomic step a request; survives `kill -9` at any instant.
 //! - [`LocalBuckets`]: token buckets in slots of the same file.
+//! - [`LocalShare`]: the same, each a fair share of the limit: what stands in for shared buckets that are out of reach.
 //! - [`History`]: the counts by hour, day and month, in a database of its own. It is told totals, never increments, so being
 //!   told twice, late or again after a crash changes nothing.
 //! - [`Usage`]: the two together: opened, reconciled, flushed and read as one.
@@ -12,7 +13,9 @@
 //!
 //! This folder must not mention `check`, `grpc`, `issuer`, `config`. Unsafe code is in `map.rs` alone.
 
+mod archive;
 mod buckets;
+mod changes;
 mod creation;
 mod dictionary;
 mod digest;
@@ -23,26 +26,38 @@ mod ledger;
 mod live;
 mod map;
 mod period;
+mod publishing;
 mod query;
 mod recovery;
 mod rows;
 mod segment;
+mod share;
+mod shares;
 mod slot;
 mod together;
 
 #[cfg(test)]
 mod tests;
 
+pub use crate::store::LastUse;
 pub use buckets::LocalBuckets;
+pub use changes::Listed;
+#[cfg(test)]
+pub(crate) use changes::ROWS_MAX as CHANGED_ROWS_MAX;
 pub use error::LedgerError;
 pub use history::History;
 pub use history::HistoryError;
-pub use history::LastUse;
 pub use ledger::Gauges;
 pub use ledger::Ledger;
 pub use ledger::LedgerOptions;
 pub use live::UserTotal;
+pub use publishing::Batch;
+pub use publishing::Reach;
+pub use publishing::Run;
+pub use publishing::Walk;
 pub use recovery::Recovery;
+pub use share::LocalShare;
+pub use share::ShareStatus;
 pub use together::Flushed;
 pub use together::Thoroughness;
 pub use together::Usage;

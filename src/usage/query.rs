@@ -10,6 +10,8 @@ use crate::model::usage::Span;
 use crate::model::usage::UsagePage;
 use crate::model::usage::UsageQuery;
 use crate::model::usage::UsageRow;
+use crate::model::usage_row;
+use crate::model::usage_row::RowKey;
 use crate::usage::history;
 use crate::usage::history::History;
 use crate::usage::history::HistoryError;
@@ -18,42 +20,27 @@ use crate::usage::live::Position;
 use crate::usage::live::Stated;
 use crate::usage::rows;
 use crate::usage::rows::HourValue;
-use crate::usage::rows::RowKey;
-
-impl UsageQuery {
-    fn matches(&self, row: &RowKey) -> bool {
-        self.users.as_ref().is_none_or(|users| users.contains(&row.user))
-            && self.key.as_ref().is_none_or(|key| *key == row.key)
-            && self.route.as_ref().is_none_or(|route| *route == row.route)
-            && self.outcome.is_none_or(|outcome| outcome == row.outcome)
-    }
-
-    /// The first row that is not shown any more, by its key.
-    fn end(&self) -> Vec<u8> {
-        let index = self.span.index(self.to);
-        let first_after = if self.span.start(index) < self.to { index.saturating_add(1) } else { index };
-        rows::prefix(first_after, None)
-    }
-}
 
 impl History {
-    /// A page of counts: what was flushed, and what the ledger has counted since.
+    /// A page of counts: what was flushed, and what the ledger (if there is one) has counted since.
     ///
     /// # Errors
     /// When the database fails, or `after` is no cursor of ours.
-    pub fn query(&self, query: &UsageQuery, ledger: &Ledger) -> Result<UsagePage, HistoryError> {
+    pub fn query(&self, query: &UsageQuery, ledger: Option<&Ledger>) -> Result<UsagePage, HistoryError> {
         let limit = query.limit.clamp(1, ROWS_MAX);
-        let end = query.end();
+        let end = usage_row::prefix(query.end_period(), None);
         let start = match &query.after {
-            Some(after) => Bound::Excluded(read_cursor(after).ok_or_else(|| HistoryError::Cursor(after.clone()))?),
-            None => Bound::Included(rows::prefix(query.span.index(query.from), None)),
+            Some(after) => Bound::Excluded(cursor_of(after).ok_or_else(|| HistoryError::Cursor(after.clone()))?),
+            None => Bound::Included(usage_row::prefix(query.span.index(query.from), None)),
         };
         // First the ledger, then the history: what is flushed in between is then in the history, and is not added again.
-        let live = live_counts(ledger, query);
+        let live = ledger.map(|ledger| (ledger.writer_id(), live_counts(ledger, query)));
         let transaction = self.read()?;
         let mut unflushed: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
-        for (key, stated) in live {
-            let more = stated.count.saturating_sub(self.told_in(&transaction, ledger.writer_id(), &stated)?);
+        for (key, stated, writer) in
+            live.into_iter().flat_map(|(writer, live)| live.into_iter().map(move |(key, stated)| (key, stated, writer)))
+        {
+            let more = stated.count.saturating_sub(self.told_in(&transaction, writer, &stated)?);
             let inside = match &start {
                 Bound::Excluded(start) => key > *start,
                 Bound::Included(start) => key >= *start,
@@ -87,7 +74,7 @@ impl History {
             });
             last = Some(key);
         }
-        page.next = last.filter(|_| more_follow).map(|key| write_cursor(&key));
+        page.next = last.filter(|_| more_follow).map(|key| usage_row::write_cursor(&key));
         Ok(page)
     }
 
@@ -159,9 +146,9 @@ impl History {
                     && !users.contains(&row.user)
                 {
                     from = Bound::Included(match users.range::<str, _>((Bound::Excluded(&*row.user), Bound::Unbounded)).next() {
-                        Some(user) => rows::prefix(row.period, Some(user)),
+                        Some(user) => usage_row::prefix(row.period, Some(user)),
                         None => match users.first() {
-                            Some(first) => rows::prefix(row.period.saturating_add(1), Some(first)),
+                            Some(first) => usage_row::prefix(row.period.saturating_add(1), Some(first)),
                             None => return Ok(found),
                         },
                     });
@@ -180,7 +167,7 @@ fn live_counts(ledger: &Ledger, query: &UsageQuery) -> Vec<(Vec<u8>, Stated)> {
     while let Some(from) = position {
         let (batch, next) = ledger.state(from, 4096, |_, count, kept| count > kept);
         for stated in batch {
-            let row = RowKey::of(&stated, query.span);
+            let row = rows::row_of(&stated, query.span);
             if query.matches(&row) {
                 live.push((row.write(), stated));
             }
@@ -190,19 +177,6 @@ fn live_counts(ledger: &Ledger, query: &UsageQuery) -> Vec<(Vec<u8>, Stated)> {
     live
 }
 
-fn write_cursor(key: &[u8]) -> String {
-    use std::fmt::Write;
-    key.iter().fold(String::with_capacity(key.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn read_cursor(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || text.len() > 16_384 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect();
-    bytes.filter(|bytes| RowKey::read(bytes).is_some())
+fn cursor_of(text: &str) -> Option<Vec<u8>> {
+    usage_row::read_cursor(text).filter(|bytes| RowKey::read(bytes).is_some())
 }

@@ -13,13 +13,14 @@ use crate::model::time::Hour;
 use crate::model::time::Timestamp;
 use crate::model::usage::UsagePage;
 use crate::model::usage::UsageQuery;
+use crate::store::LastUse;
 use crate::usage::error::LedgerError;
 use crate::usage::history::History;
 use crate::usage::history::HistoryError;
-use crate::usage::history::LastUse;
 use crate::usage::ledger::Ledger;
 use crate::usage::ledger::LedgerOptions;
 use crate::usage::live::Position;
+use crate::usage::publishing::Run;
 
 /// Counters in one transaction of the history.
 const BATCH: usize = 1000;
@@ -110,7 +111,7 @@ impl Usage {
     /// # Errors
     /// As [`History::query`].
     pub fn query(&self, query: &UsageQuery) -> Result<UsagePage, HistoryError> {
-        self.history.query(query, &self.ledger)
+        self.history.query(query, Some(&self.ledger))
     }
 
     /// When a key was last used, as far as was flushed (about a second).
@@ -174,6 +175,31 @@ impl Usage {
         }
         room?;
         Ok(flushed)
+    }
+
+    /// Everything counted before this instant is in the history.
+    pub fn flushed_to(&self) -> Timestamp {
+        Timestamp::from_nanos(self.flushed_to.load(Ordering::Relaxed))
+    }
+
+    /// From now on rows that rise are listed for publication. What the ledger has had until now is in the history when this
+    /// returns, so that it can be told from what is counted by this run. Answers this run's nonce, and those of earlier ones.
+    ///
+    /// # Errors
+    /// As [`Self::flush`].
+    pub fn begin_publishing(&self, now: Timestamp) -> Result<Run, UsageError> {
+        self.flush(Thoroughness::Everything, now, Duration::ZERO)?;
+        self.history.list_changes();
+        Ok(self.history.begin_run()?)
+    }
+
+    /// Publishes under a new name from now on: somebody else uses the old one. What was sent under it stays there.
+    ///
+    /// # Errors
+    /// As [`Self::flush`].
+    pub fn change_writer(&self, now: Timestamp) -> Result<u128, UsageError> {
+        self.flush(Thoroughness::Everything, now, Duration::ZERO)?;
+        Ok(self.history.begin_era(self.ledger.period.open())?)
     }
 
     /// The last flush of a process, and everything on the disk.

@@ -11,6 +11,8 @@ use std::time::Instant;
 use tollgate::config;
 use tollgate::config::boot::Listen;
 use tollgate::config::boot::Peppers;
+use tollgate::config::boot::RedisMode;
+use tollgate::config::boot::RedisServer;
 use tollgate::config::outside::Outside;
 
 fn folder(name: &str) -> PathBuf {
@@ -144,7 +146,7 @@ fn full() -> (tempfile::TempDir, PathBuf) {
         std::fs::write(&path, text).expect(name);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect(name);
     };
-    for name in ["full.yaml", "keys.yaml", "partner-jwks.json"] {
+    for name in ["full.yaml", "redis.yaml", "keys.yaml", "partner-jwks.json"] {
         std::fs::copy(self::folder("good_config").join(name), folder.path().join(name)).expect(name);
     }
     let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
@@ -158,6 +160,8 @@ fn full() -> (tempfile::TempDir, PathBuf) {
     let path = folder.path().join("full.yaml");
     // Environment variables are the process's, and tests share one: this pepper moves into a file.
     secret("pepper-1", "the pepper of last year, for the tests\n");
+    secret("redis-password", "a password for the tests\n");
+    secret("sentinel-password", "another password for the tests\n");
     let text = std::fs::read_to_string(&path).expect("the config").replace("{ env: TOLLGATE_TEST_PEPPER }", "{ file: pepper-1 }");
     std::fs::write(&path, text).expect("the config");
     (folder, path)
@@ -188,11 +192,91 @@ fn a_config_with_every_setting_is_good_without_a_warning() {
     assert!(!format!("{loaded:?}").contains("for the tests"), "secrets are never shown");
 }
 
+#[test]
+fn a_shared_store_is_read_with_every_setting_and_differs_where_it_differs() {
+    let (folder, _) = full();
+    let path = folder.path().join("redis.yaml");
+    let loaded = config::load(&path).unwrap_or_else(|complaints| panic!("{complaints:#?}"));
+    assert_eq!(loaded.warnings, []);
+    let boot = &loaded.boot;
+    let redis = boot.redis.as_ref().expect("the shared store");
+    let tcp = |host: &str, port| RedisServer::Tcp { host: host.into(), port };
+    assert_eq!(redis.mode, RedisMode::Sentinel { master_name: "main".into() });
+    assert_eq!(redis.servers, [tcp("sentinel-1.example.com", 26379), tcp("2001:db8::2", 26380)]);
+    assert_eq!((redis.database, &*redis.prefix, redis.replicas), (2, "gate.one", 2));
+    assert_eq!(redis.login.username.as_deref(), Some("gate"));
+    assert_eq!(redis.sentinel_login.username.as_deref(), Some("watcher"));
+    assert!(redis.tls.as_ref().is_some_and(|tls| tls.authorities.is_some() && tls.client.is_some()));
+    assert_eq!(redis.timeouts.check, Duration::from_millis(40));
+    assert!(boot.store_path.ends_with("gate-data") && boot.ledger_path.ends_with("gate-data/ledger"));
+    assert_eq!(boot.ledger_flush_interval, Duration::from_secs(1), "sidecars see each other's counts soon");
+    assert_eq!(loaded.rules.tiers["pro"].grace, Duration::from_secs(30));
+    assert_eq!(loaded.rules.tiers["free"].grace, Duration::ZERO);
+    assert!(!format!("{loaded:?}").contains("for the tests"), "secrets are never shown");
+
+    // A password is asked for again at each connection, so a rotated one needs no restart, and no other config.
+    let password = redis.login.password.as_ref().expect("a password");
+    assert_eq!(password.read().expect("the file").as_slice(), b"a password for the tests");
+    std::fs::write(folder.path().join("redis-password"), "a new one\r\n").expect("the file");
+    assert_eq!(password.read().expect("the file").as_slice(), b"a new one");
+    std::fs::write(folder.path().join("redis-password"), "\n").expect("the file");
+    assert!(password.read().expect_err("empty").ends_with("redis-password: it is empty"));
+    std::fs::write(folder.path().join("redis-password"), "a new one").expect("the file");
+    assert_eq!(config::load(&path).expect("a good config").boot.differences(boot), [""; 0]);
+
+    let text = std::fs::read_to_string(&path).expect("the config");
+    for (from, to, names) in [
+        ("sentinel-1.example.com", "sentinel-3.example.com", &["store.redis.url"][..]),
+        ("/2\"", "/3\"", &["store.redis.url"]),
+        ("master_name: main", "master_name: other", &["store.redis.mode"]),
+        ("username: gate", "username: fence", &["store.redis.password"]),
+        ("sentinel_username: watcher", "sentinel_username: looker", &["store.redis.sentinel_password"]),
+        ("cert: tls.crt, key: tls.key", "", &["store.redis.tls"]),
+        ("prefix: gate.one", "prefix: gate.two", &["store.redis.prefix"]),
+        ("check: 40ms", "check: 41ms", &["store.redis.timeouts"]),
+        ("replicas: 2", "replicas: 3", &["store.redis.replicas"]),
+        ("path: gate-data", "path: data", &["listen.control", "store", "ledger.path"]),
+    ] {
+        assert!(text.contains(from), "{from}");
+        std::fs::write(&path, text.replace(from, to)).expect("the config");
+        let changed = config::load(&path).unwrap_or_else(|complaints| panic!("{to}: {complaints:#?}"));
+        assert_eq!(changed.boot.differences(boot), names, "{to}");
+    }
+}
+
+#[test]
+fn a_shared_store_has_the_documented_defaults() {
+    let peppers = "peppers: [{ id: p, secret: { env: PEPPER } }]\nroutes: [{ path: /a }]\n";
+    let outside = || Outside::of([], [("PEPPER".to_owned(), vec![b'p'; 32])]);
+    let table = [
+        ("url: redis://localhost", RedisMode::Standalone, 6_379, 0),
+        ("url: rediss://localhost", RedisMode::Standalone, 6_379, 0),
+        ("{ url: redis://localhost, mode: cluster }", RedisMode::Cluster, 6_379, 1),
+        ("{ url: redis://localhost, mode: sentinel, master_name: m }", RedisMode::Sentinel { master_name: "m".into() }, 26_379, 1),
+    ];
+    for (written, mode, port, replicas) in table {
+        let written = if written.starts_with('{') { written.to_owned() } else { format!("{{ {written} }}") };
+        let text = format!("store: {{ redis: {written} }}\n{peppers}");
+        let (boot, _, warnings) = config::compile_text(&text, &outside()).unwrap_or_else(|complaints| panic!("{text}: {complaints:#?}"));
+        assert_eq!(warnings, []);
+        let redis = boot.redis.expect("the shared store");
+        assert_eq!(redis.servers, [RedisServer::Tcp { host: "localhost".into(), port }]);
+        assert_eq!((redis.mode, redis.replicas, &*redis.prefix, redis.database), (mode, replicas, "tollgate", 0));
+        assert_eq!((redis.login.username, redis.login.password), (None, None));
+        let timeouts = redis.timeouts;
+        assert_eq!([timeouts.connect, timeouts.check, timeouts.background].map(|length| length.as_millis()), [1_000, 50, 250]);
+        assert_eq!(redis.tls.is_some(), written.contains("rediss"));
+        assert_eq!(boot.store_path, Path::new("data"));
+    }
+}
+
 /// A setting that nobody wrote down here would be a setting that nobody tried.
 #[test]
 fn the_full_config_uses_every_setting_of_the_schema() {
     let schema: serde_json::Value = serde_json::from_str(&config::schema::config_schema()).expect("JSON");
-    let texts = ["full.yaml", "keys.yaml"].map(|name| std::fs::read_to_string(folder("good_config").join(name)).expect(name)).concat();
+    let texts = ["full.yaml", "redis.yaml", "keys.yaml"]
+        .map(|name| std::fs::read_to_string(folder("good_config").join(name)).expect(name))
+        .concat();
     let mut properties = BTreeSet::new();
     collect_properties(&schema, &mut properties);
     assert!(properties.len() > 90, "{}", properties.len());

@@ -19,6 +19,13 @@
 //! | `observe_metrics` | every metric is fed and keeps to Prometheus' rules; no label comes from a client |
 //! | `observe_secrets` | no credential's text in a log, a metric or a page, whatever becomes of the check |
 //! | `observe_usage` | users' counts by shards, and `/stats` of one's own organisation |
+//! | `redis_restart` | two sidecars on one shared store: rolling restart, failover of the store under load |
+//! | `redis_chaos` | counts through everything that can happen to a shared store and to the sidecars |
+//! | `redis_revocation` | how long a revoked key goes on opening the gate at another sidecar |
+//! | `redis_faults` | a shared store in trouble: what each client is answered, how long anybody waits, the way back |
+//! | `redis_topologies` | sentinels that die, lie or change their minds; a cluster whose slots move |
+//! | `redis_limits` | one bucket, and one, two or four sidecars that hammer it |
+//! | `redis_scale` | many keys and many lines of counts against few |
 //! | `redis_servers` | the private servers and the faulty proxy that the tests of the shared store stand on |
 //! | `usage` | the ledger through `kill -9`, full disks, and files of the first release |
 //! | `tidy` | the arrows between the folders of `src/` |
@@ -52,6 +59,13 @@ mod envoy_vanishing;
 mod observe_metrics;
 mod observe_secrets;
 mod observe_usage;
+mod redis_chaos;
+mod redis_faults;
+mod redis_limits;
+mod redis_restart;
+mod redis_revocation;
+mod redis_scale;
 mod redis_servers;
+mod redis_topologies;
 mod tidy;
 mod usage;

@@ -57,6 +57,40 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("user_requests_total", "counter", &["outcome", "user"]),
 ];
 
+/// What only a sidecar of a shared store has.
+const SHARED_FAMILIES: &[(&str, &str, &[&str])] = &[
+    ("changes_cache_resets_total", "counter", &["cause"]),
+    ("changes_lag", "gauge", &[]),
+    ("changes_lease_age_seconds", "gauge", &[]),
+    ("changes_lease_held", "gauge", &[]),
+    ("changes_polls_total", "counter", &["result"]),
+    ("changes_reapplied_total", "counter", &[]),
+    ("grace_decisions_total", "counter", &["decision"]),
+    ("limit_calls_total", "counter", &["kind"]),
+    ("limit_failures_total", "counter", &[]),
+    ("limit_leased_total", "counter", &[]),
+    ("limit_leased_unspent_total", "counter", &[]),
+    ("limit_local_share_total", "counter", &["result"]),
+    ("limit_remembered_refusals_total", "counter", &[]),
+    ("outbox_entries", "gauge", &[]),
+    ("redis_breaker_open", "gauge", &[]),
+    ("redis_calls_total", "counter", &["lane", "result"]),
+    ("redis_connected", "gauge", &[]),
+    ("redis_reconnects_total", "counter", &[]),
+    ("redis_errors_total", "counter", &["code"]),
+    ("redis_refused", "gauge", &[]),
+    ("redis_warnings", "gauge", &[]),
+    ("sidecars", "gauge", &[]),
+    ("usage_published_rows_total", "counter", &[]),
+    ("usage_publish_failures_total", "counter", &[]),
+    ("usage_restatements_total", "counter", &[]),
+    ("usage_quarantined", "gauge", &[]),
+    ("usage_saturated_total", "counter", &[]),
+    ("usage_unpublished_rows", "gauge", &[]),
+    ("usage_unpublished_seconds", "gauge", &[]),
+    ("usage_writer_conflicts_total", "counter", &[]),
+];
+
 /// Series of one family beyond this would grow with something that they must not grow with.
 const SERIES_MAX: usize = 120;
 
@@ -185,6 +219,31 @@ fn every_metric_is_there_fed_and_named_by_the_rules() {
     }
     check_fed(&page);
     check_labels(&page);
+}
+
+#[test]
+fn a_shared_store_has_metrics_of_its_own_from_the_start() {
+    let metrics = Metrics::with_shared_store().expect("metrics");
+    let registered: BTreeSet<String> = metrics.families().iter().cloned().collect();
+    let named = |families: &[(&str, &str, &[&str])]| -> BTreeSet<String> {
+        families.iter().map(|(name, _, _)| format!("tollgate_{name}")).filter(|name| name != "tollgate_user_requests_total").collect()
+    };
+    let (own, shared) = (named(FAMILIES), named(SHARED_FAMILIES));
+    assert_eq!(registered, own.union(&shared).cloned().collect());
+    let page = parse(&metrics.render());
+    for (name, kind, labels) in SHARED_FAMILIES {
+        let family = page.get(&format!("tollgate_{name}")).unwrap_or_else(|| panic!("{name} has no series at the start"));
+        assert_eq!(&family.kind, kind, "{name}");
+        assert!(family.samples.len() <= SERIES_MAX, "{name}: {} series", family.samples.len());
+        for (_, own, _) in &family.samples {
+            assert_eq!(own.keys().map(String::as_str).collect::<Vec<_>>(), *labels, "{name}");
+        }
+        check_rules(name_with_prefix(name).as_str(), family);
+    }
+}
+
+fn name_with_prefix(name: &str) -> String {
+    format!("tollgate_{name}")
 }
 
 /// What `promtool check metrics` complains about, and a little more.

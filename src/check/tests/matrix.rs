@@ -2,6 +2,7 @@
 //! rules, and nothing else ever ends in an allow.
 
 use crate::check::decide::Exit;
+use crate::check::doubles::Buckets;
 use crate::check::doubles::corrupt;
 use crate::check::doubles::down;
 use crate::check::doubles::key_text;
@@ -144,6 +145,8 @@ enum LimitsAre {
     /// Everybody's own bucket cannot hold one request.
     OwnTooSmall,
     Gone(LimitsFailure),
+    /// Gone, and this sidecar's share stands in where the config wants it; or it is gone too.
+    GoneWithShare(LimitsFailure, Part),
 }
 
 /// The plain rules.
@@ -159,10 +162,15 @@ fn expected(auth: Auth, shows: Shows, store: Part, limits: LimitsAre, ledger: Pa
         return Err(Reason::MissingCredential);
     }
     match limits {
-        LimitsAre::Open | LimitsAre::Gone(LimitsFailure::Pass) => {}
+        LimitsAre::Open
+        | LimitsAre::Gone(LimitsFailure::Pass)
+        | LimitsAre::GoneWithShare(LimitsFailure::Pass, _)
+        | LimitsAre::GoneWithShare(LimitsFailure::LocalShare, Part::Up) => {}
         LimitsAre::OwnTooSmall if who.is_none() => {}
         LimitsAre::RouteTooSmall | LimitsAre::OwnTooSmall => return Err(Reason::RateLimited),
-        LimitsAre::Gone(LimitsFailure::Deny | LimitsFailure::LocalShare) => return Err(Reason::LimitsUnavailable),
+        LimitsAre::Gone(LimitsFailure::Deny | LimitsFailure::LocalShare)
+        | LimitsAre::GoneWithShare(LimitsFailure::Deny, _)
+        | LimitsAre::GoneWithShare(LimitsFailure::LocalShare, Part::Down | Part::Corrupt) => return Err(Reason::LimitsUnavailable),
     }
     match ledger {
         Part::Up => Ok(who.unwrap_or("anonymous")),
@@ -180,6 +188,10 @@ fn every_combination_ends_as_the_plain_rules_say_and_no_failure_ever_ends_in_an_
         LimitsAre::Gone(LimitsFailure::Deny),
         LimitsAre::Gone(LimitsFailure::LocalShare),
         LimitsAre::Gone(LimitsFailure::Pass),
+        LimitsAre::GoneWithShare(LimitsFailure::Deny, Part::Up),
+        LimitsAre::GoneWithShare(LimitsFailure::LocalShare, Part::Up),
+        LimitsAre::GoneWithShare(LimitsFailure::LocalShare, Part::Down),
+        LimitsAre::GoneWithShare(LimitsFailure::Pass, Part::Down),
     ];
     for shows in Shows::ALL {
         let parts = shows.parts();
@@ -211,6 +223,13 @@ fn walk_one(auth: Auth, shows: Shows, parts: &[(&'static str, String)], store: P
         LimitsAre::Gone(failure) => {
             house.buckets.failure = Some(down());
             house.rules.limits_failure = failure;
+        }
+        LimitsAre::GoneWithShare(failure, share) => {
+            house.buckets.failure = Some(down());
+            house.rules.limits_failure = failure;
+            let mut stand_in = Buckets::default();
+            stand_in.failure = (share != Part::Up).then(corrupt);
+            house.share = Some(stand_in);
         }
     }
     house.book.full = ledger != Part::Up;

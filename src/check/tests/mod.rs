@@ -1,12 +1,14 @@
 //! The corridor as a whole: every way through it, and what each way asks, counts and yields.
 
 mod explain;
+mod grace;
 mod matrix;
 mod resolve;
 mod ways;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use jsonwebtoken::EncodingKey;
@@ -20,6 +22,7 @@ use crate::check::decide::Exit;
 use crate::check::decide::Grant;
 use crate::check::doubles::Book;
 use crate::check::doubles::Buckets;
+use crate::check::doubles::Memory;
 use crate::check::doubles::NOW;
 use crate::check::doubles::Shelf;
 use crate::check::doubles::key_record;
@@ -77,7 +80,11 @@ const SECRET: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
 struct House {
     rules: Rules,
     shelf: Shelf,
+    /// What is left of the shelf when it falls silent.
+    memory: Option<Memory>,
     buckets: Buckets,
+    /// What stands in for the buckets when they fail.
+    share: Option<Buckets>,
     book: Book,
 }
 
@@ -97,7 +104,12 @@ impl House {
                 PrincipalGrant { scopes: scopes("jobs:run"), tier: None, organization: None, limits: Exemption::Limited },
             )]),
         });
-        let tier = Tier { name: "free".into(), policies: vec![policy("free", Per::Owner, 60, 10)], state: TierState::Active };
+        let tier = Tier {
+            name: "free".into(),
+            policies: vec![policy("free", Per::Owner, 60, 10)],
+            state: TierState::Active,
+            grace: Duration::ZERO,
+        };
         rules.tiers = BTreeMap::from([(Arc::from("free"), tier)]);
         rules.default_tier = Some("free".into());
         rules.identity_headers = vec![IdentityHeader::new("x-user-id".into(), vec![IdentityPart::Of(IdentityValue::User)])];
@@ -113,7 +125,7 @@ impl House {
         shelf.hold_imported(IMPORTED, key_record("imported-1", ""));
         shelf.hold_user(user_record("local", "alice"));
         shelf.hold_user(user_record("kept", "kim"));
-        Self { rules, shelf, buckets: Buckets::default(), book: Book::default() }
+        Self { rules, shelf, memory: None, buckets: Buckets::default(), share: None, book: Book::default() }
     }
 
     /// Walks once, with everything that was left behind.
@@ -144,7 +156,9 @@ impl House {
         let parts = (Arc::new(self.shelf), Arc::new(self.buckets), Arc::new(self.book));
         let gate = Gate {
             facts: Arc::clone(&parts.0) as _,
+            last_known: self.memory.map(|memory| Arc::new(memory) as _),
             limits: Arc::clone(&parts.1) as _,
+            local_share: self.share.map(|share| Arc::new(share) as _),
             ledger: Arc::clone(&parts.2) as _,
             tokens: Arc::new(Tokens::new(16)),
             assertions: Arc::new(Assertions::ephemeral(NOW).unwrap()),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::check::decide::Exit;
 use crate::check::doubles::NOW;
@@ -57,7 +58,7 @@ const ID: &str = "AAAAAAAAAAAA";
 const WORKER: &str = "spiffe://example.org/ns/jobs/sa/worker";
 
 fn rules() -> Rules {
-    let tier = |name: &str, state| (Arc::from(name), Tier { name: name.into(), policies: Vec::new(), state });
+    let tier = |name: &str, state| (Arc::from(name), Tier { name: name.into(), policies: Vec::new(), state, grace: Duration::ZERO });
     let mut rules = samples::rules(Vec::new());
     rules.tiers = BTreeMap::from([
         tier("free", TierState::Active),
@@ -113,7 +114,11 @@ fn own(text: &str) -> Proof<'_> {
 
 /// What the store answered about a key and its user.
 fn stored(record: KeyRecord, user: UserRecord) -> FoundFacts {
-    FoundFacts { key: KeyFact::FromStore(Ok(Some(Arc::new(record)))), user: UserFact::FromStore(Ok(Some(Arc::new(user)))) }
+    FoundFacts {
+        key: KeyFact::FromStore(Ok(Some(Arc::new(record)))),
+        user: UserFact::FromStore(Ok(Some(Arc::new(user)))),
+        lapsed_for: None,
+    }
 }
 
 fn alice() -> UserRecord {
@@ -121,7 +126,7 @@ fn alice() -> UserRecord {
 }
 
 fn about_user(answer: Result<Option<UserRecord>, StoreError>) -> FoundFacts {
-    FoundFacts { key: KeyFact::NotAsked, user: UserFact::FromStore(answer.map(|user| user.map(Arc::new))) }
+    FoundFacts { key: KeyFact::NotAsked, user: UserFact::FromStore(answer.map(|user| user.map(Arc::new))), lapsed_for: None }
 }
 
 fn reason(result: Result<Option<Arc<Caller>>, Exit>) -> Result<Arc<Caller>, Reason> {
@@ -240,13 +245,13 @@ fn what_the_shelf_says_or_fails_to_say_of_a_key() {
         (KeyFact::FromStore(Ok(Some(record()))), UserFact::FromStore(Err(corrupt())), Reason::CorruptRecord),
     ];
     for (key, user, refused) in table {
-        let facts = FoundFacts { key, user };
+        let facts = FoundFacts { key, user, lapsed_for: None };
         for proof in [own(&text), Proof::ForeignKey(&text)] {
             assert_eq!(reason(resolve(&proof, None, &facts, &rules(), &peppers(), NOW)).err(), Some(refused), "{facts:?}");
         }
     }
     // A key of the file needs nobody.
-    let facts = FoundFacts { key: KeyFact::InFile(record()), user: UserFact::NotAsked };
+    let facts = FoundFacts { key: KeyFact::InFile(record()), user: UserFact::NotAsked, lapsed_for: None };
     assert_eq!(reason(resolve(&own(&text), None, &facts, &rules(), &peppers(), NOW)).unwrap().user.as_str(), "alice");
 }
 
@@ -403,12 +408,12 @@ fn a_token_that_names_a_key_is_no_better_than_the_key() {
     assert_eq!(token_after(&narrowed, names_key).unwrap().scopes, scopes(""));
     let ownerless = FoundFacts { user: UserFact::FromStore(Ok(None)), ..owned_by(|_| {}) };
     assert_eq!(token_after(&ownerless, names_key).err(), Some(Reason::UnknownUser));
-    let in_file = FoundFacts { key: KeyFact::InFile(Arc::new(key_record(ID, ""))), user: UserFact::NotAsked };
+    let in_file = FoundFacts { key: KeyFact::InFile(Arc::new(key_record(ID, ""))), ..FoundFacts::NONE };
     assert_eq!(token_after(&in_file, names_key).err(), None, "the file alone rules");
 
-    let absent = FoundFacts { key: KeyFact::FromStore(Ok(None)), user: UserFact::NotAsked };
+    let absent = FoundFacts { key: KeyFact::FromStore(Ok(None)), ..FoundFacts::NONE };
     assert_eq!(token_after(&absent, names_key).err(), Some(Reason::UnknownKey));
-    let unreachable = FoundFacts { key: KeyFact::FromStore(Err(down())), user: UserFact::NotAsked };
+    let unreachable = FoundFacts { key: KeyFact::FromStore(Err(down())), ..FoundFacts::NONE };
     assert_eq!(token_after(&unreachable, names_key).err(), Some(Reason::StoreUnavailable));
     let nameless = token_after(&facts(|_| {}), |claims, rules| {
         claims.token_id = None;

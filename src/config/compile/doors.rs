@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
+use zeroize::Zeroizing;
 
 use crate::config::boot::Boot;
 use crate::config::boot::Listen;
@@ -21,6 +23,7 @@ use crate::config::boot::Peppers;
 use crate::config::boot::Secret;
 use crate::config::boot::Tls;
 use crate::config::compile::names;
+use crate::config::compile::redis;
 use crate::config::desk::Desk;
 use crate::config::desk::Spot;
 use crate::config::file::ConfigFile;
@@ -38,7 +41,8 @@ const LEAST_PEPPER_BYTES: usize = 32;
 const LEAST_TOKEN_BYTES: usize = 16;
 
 pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Option<Boot> {
-    let store = file.store.embedded.as_ref().map_or_else(|| PathBuf::from("data"), |embedded| embedded.path.clone());
+    let store = store_folder(file);
+    let redis = redis::redis(desk, root, file);
     let store_path = desk.path(&store);
     let ledger_path = file.ledger.path.as_ref().map_or_else(|| store_path.join("ledger"), |path| desk.path(path));
     let listen = root.key("listen");
@@ -48,6 +52,9 @@ pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Optio
     let ops = ops(desk, &listen.key("ops"), file.listen.ops.as_ref());
     refuse_shared(desk, &listen, check.as_ref(), control.as_ref(), ops.as_ref());
     let peppers = peppers(desk, &root.key("peppers"), file.peppers.as_deref());
+    if file.store.redis.is_some() && file.peppers.is_none() {
+        desk.missing(&root.key("store").key("redis"), "`peppers` must be given: a key that one sidecar issues must open at the others");
+    }
     let life = root.key("lifecycle");
     let seconds = Duration::from_secs;
     let drain_delay = period(desk, &life.key("drain_delay"), file.lifecycle.drain_delay, seconds(5), seconds(0)..=seconds(600));
@@ -55,7 +62,9 @@ pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Optio
     let max_connection_age =
         period(desk, &life.key("max_connection_age"), file.lifecycle.max_connection_age, seconds(1_800), seconds(10)..=seconds(86_400));
     let flush = root.key("ledger").key("flush_interval");
-    let ledger_flush_interval = period(desk, &flush, file.ledger.flush_interval, seconds(10), seconds(1)..=seconds(600));
+    // Sidecars of one store shall see each other's counts soon.
+    let flush_default = if file.store.redis.is_some() { seconds(1) } else { seconds(10) };
+    let ledger_flush_interval = period(desk, &flush, file.ledger.flush_interval, flush_default, seconds(1)..=seconds(600));
     if file.lifecycle.workers.is_some_and(|workers| !(1..=256).contains(&workers)) {
         desk.error_expecting(&life.key("workers"), "this many threads make no sense", "1 to 256");
     }
@@ -64,6 +73,7 @@ pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Optio
         control: Some(control?),
         ops: ops?,
         store_path,
+        redis: redis?,
         ledger_path,
         ledger_flush_interval,
         peppers: peppers?,
@@ -85,6 +95,13 @@ pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Optio
             },
         },
     })
+}
+
+/// As it is written, relative or not.
+fn store_folder(file: &ConfigFile) -> PathBuf {
+    let embedded = file.store.embedded.as_ref().map(|embedded| &embedded.path);
+    let folder = embedded.or_else(|| file.store.redis.as_ref()?.path.as_ref());
+    folder.cloned().unwrap_or_else(|| PathBuf::from("data"))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -113,7 +130,7 @@ fn unix(desk: &mut Desk<'_>, spot: &Spot, parts: &DoorParts, path: &str, role: R
         desk.error_expecting(spot, "Prometheus and health probes come by TCP", "an address such as `127.0.0.1:9464`");
         return None;
     }
-    let full = desk.path(std::path::Path::new(path));
+    let full = desk.path(Path::new(path));
     let length = full.as_os_str().len();
     if path.is_empty() || path.contains('\0') || length > LONGEST_SOCKET_PATH_BYTES {
         let wrong = format!("a socket cannot have this path ({length} bytes)");
@@ -193,24 +210,32 @@ fn ops(desk: &mut Desk<'_>, spot: &Spot, written: Option<&DoorFile>) -> Option<O
 fn certificates(desk: &mut Desk<'_>, spot: &Spot, written: &TlsFile) -> Tls {
     let authorities = written.client_ca.as_ref().map(|path| ("client_ca", path));
     for (key, path) in std::iter::once(("cert", &written.cert)).chain(authorities) {
-        let spot = spot.key(key);
-        if let Some(contents) = desk.read(&spot, path) {
-            let certificates: Vec<_> = CertificateDer::pem_slice_iter(&contents.bytes).collect();
-            if certificates.is_empty() || certificates.iter().any(Result::is_err) {
-                desk.error_expecting(&spot, "the file holds no readable certificate", "PEM, `-----BEGIN CERTIFICATE-----`");
-            }
+        certificate(desk, &spot.key(key), path);
+    }
+    private_key(desk, &spot.key("key"), &written.key);
+    Tls { cert: desk.path(&written.cert), key: desk.path(&written.key), client_ca: written.client_ca.as_ref().map(|path| desk.path(path)) }
+}
+
+/// Complains unless the file holds certificates.
+pub(super) fn certificate(desk: &mut Desk<'_>, spot: &Spot, path: &Path) {
+    if let Some(contents) = desk.read(spot, path) {
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&contents.bytes).collect();
+        if certificates.is_empty() || certificates.iter().any(Result::is_err) {
+            desk.error_expecting(spot, "the file holds no readable certificate", "PEM, `-----BEGIN CERTIFICATE-----`");
         }
     }
-    let spot = spot.key("key");
-    if let Some(contents) = desk.read(&spot, &written.key) {
+}
+
+/// Complains unless the file holds a private key.
+pub(super) fn private_key(desk: &mut Desk<'_>, spot: &Spot, path: &Path) {
+    if let Some(contents) = desk.read(spot, path) {
         if PrivateKeyDer::from_pem_slice(&contents.bytes).is_err() {
-            desk.error_expecting(&spot, "the file holds no readable private key", "PEM, `-----BEGIN PRIVATE KEY-----`");
+            desk.error_expecting(spot, "the file holds no readable private key", "PEM, `-----BEGIN PRIVATE KEY-----`");
         }
         if contents.readable_by == Readers::Everybody {
-            desk.warn(&spot, "every user of this machine may read this key; take the right from others (chmod o-r)");
+            desk.warn(spot, "every user of this machine may read this key; take the right from others (chmod o-r)");
         }
     }
-    Tls { cert: desk.path(&written.cert), key: desk.path(&written.key), client_ca: written.client_ca.as_ref().map(|path| desk.path(path)) }
 }
 
 fn refuse_shared(desk: &mut Desk<'_>, spot: &Spot, check: Option<&Listen>, control: Option<&Listen>, ops: Option<&OpsListen>) {
@@ -237,14 +262,19 @@ fn peppers(desk: &mut Desk<'_>, spot: &Spot, written: Option<&[PepperFile]>) -> 
     let mut complete = true;
     for (index, pepper) in written.iter().enumerate() {
         let spot = spot.index(index);
-        if !names::is_small_name(&pepper.id) {
-            desk.error_expecting(&spot.key("id"), "this is no pepper id", "1 to 32 of `a-z 0-9 -`");
+        if !names::is_plain_name(&pepper.id) {
+            desk.error_expecting(&spot.key("id"), "this is no pepper id", "1 to 64 of `a-z A-Z 0-9 _ -`");
         }
         if peppers.iter().any(|other| *other.id == pepper.id) {
             desk.error(&spot.key("id"), "two peppers have the same id");
         }
         let spot = spot.key("secret");
         let Some(secret) = desk.secret(&spot, &pepper.secret) else {
+            complete = false;
+            continue;
+        };
+        let Some(secret) = plain_pepper(secret) else {
+            desk.error_expecting(&spot, "what follows `hex:` is not hexadecimal", "an even number of digits");
             complete = false;
             continue;
         };
@@ -256,11 +286,34 @@ fn peppers(desk: &mut Desk<'_>, spot: &Spot, written: Option<&[PepperFile]>) -> 
     complete.then_some(Peppers::Given(peppers))
 }
 
-fn period(desk: &mut Desk<'_>, spot: &Spot, written: Option<Period>, default: Duration, bounds: RangeInclusive<Duration>) -> Duration {
+/// The secret itself, or what the digits behind `hex:` mean: a pepper that a node made is bytes and no text.
+fn plain_pepper(secret: Zeroizing<Vec<u8>>) -> Option<Zeroizing<Vec<u8>>> {
+    let Some(digits) = secret.strip_prefix(b"hex:") else { return Some(secret) };
+    let mut plain = Zeroizing::new(Vec::with_capacity(digits.len() / 2));
+    for pair in digits.chunks(2) {
+        let [high, low] = pair else { return None };
+        let byte = char::from(*high).to_digit(16)? * 16 + char::from(*low).to_digit(16)?;
+        plain.push(u8::try_from(byte).ok()?);
+    }
+    Some(plain)
+}
+
+/// A length of time within bounds.
+pub(super) fn period(
+    desk: &mut Desk<'_>,
+    spot: &Spot,
+    written: Option<Period>,
+    default: Duration,
+    bounds: RangeInclusive<Duration>,
+) -> Duration {
     let length = written.map_or(default, |period| period.0);
     if !bounds.contains(&length) {
-        let (least, most) = (bounds.start().as_secs(), bounds.end().as_secs());
-        desk.error_expecting(spot, "this length of time is out of bounds", format!("`{least}s` to `{most}s`"));
+        let shown = |length: &Duration| match length.subsec_millis() {
+            0 => format!("`{}s`", length.as_secs()),
+            _ => format!("`{}ms`", length.as_millis()),
+        };
+        let expected = format!("{} to {}", shown(bounds.start()), shown(bounds.end()));
+        desk.error_expecting(spot, "this length of time is out of bounds", expected);
     }
     length
 }

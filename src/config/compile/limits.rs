@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::config::compile::doors;
 use crate::config::compile::names;
 use crate::config::desk::Desk;
 use crate::config::desk::Spot;
@@ -12,6 +14,7 @@ use crate::config::file::identity::PerFile;
 use crate::config::file::identity::TierFile;
 use crate::config::file::route::GuardFile;
 use crate::config::file::route::GuardLimitFile;
+use crate::model::quota::FILL_NANOS_MAX;
 use crate::model::quota::Limit;
 use crate::model::quota::Per;
 use crate::model::quota::Policy;
@@ -21,8 +24,8 @@ use crate::model::rules::TierState;
 
 /// A million requests a second; more is a slip of the pen.
 const MOST_PER_MINUTE: u32 = 60_000_000;
-/// A bucket that takes longer to fill limits nothing that anybody would wait for.
-const LONGEST_REFILL_MINUTES: u32 = 366 * 24 * 60;
+/// A revocation that goes unnoticed for longer is none.
+const LONGEST_GRACE: Duration = Duration::from_secs(600);
 
 pub(super) fn tiers(desk: &mut Desk<'_>, spot: &Spot, written: &BTreeMap<String, TierFile>) -> BTreeMap<Arc<str>, Tier> {
     let mut tiers = BTreeMap::new();
@@ -53,7 +56,8 @@ pub(super) fn tiers(desk: &mut Desk<'_>, spot: &Spot, written: &BTreeMap<String,
         }
         policies.extend(more.into_iter().map(|(_, policy)| policy));
         let state = if tier.disabled == Some(true) { TierState::Disabled } else { TierState::Active };
-        tiers.insert(Arc::clone(&name), Tier { name, policies, state });
+        let grace = doors::period(desk, &spot.key("grace"), tier.grace, Duration::ZERO, Duration::ZERO..=LONGEST_GRACE);
+        tiers.insert(Arc::clone(&name), Tier { name, policies, state, grace });
     }
     tiers
 }
@@ -122,8 +126,9 @@ pub(super) fn limit(desk: &mut Desk<'_>, spot: &Spot, rate_key: &str, per_minute
         good = false;
     }
     let limit = Limit { per_minute, depth: burst.unwrap_or(per_minute) };
-    if good && limit.depth / limit.per_minute > LONGEST_REFILL_MINUTES {
-        desk.error(&spot.key("burst"), "at this rate the bucket takes more than a year to fill");
+    // Longer than anybody would wait, and longer than a shared bucket can be counted exactly.
+    if good && limit.fill_nanos() > FILL_NANOS_MAX {
+        desk.error(&spot.key("burst"), "at this rate the bucket takes more than 100 days to fill; raise the rate or lower the burst");
         good = false;
     }
     good.then_some(limit)

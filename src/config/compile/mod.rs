@@ -7,6 +7,7 @@ mod issuers;
 mod keys;
 mod limits;
 mod names;
+mod redis;
 mod routes;
 mod scopes;
 

@@ -10,12 +10,12 @@ pub(super) fn is_dotted_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
-/// 1 to 64 of `a-z A-Z 0-9 _ -`.
+/// 1 to 64 of `a-z A-Z 0-9 _ -`: peppers among others.
 pub(super) fn is_plain_name(text: &str) -> bool {
     is_dotted_name(text) && !text.contains('.')
 }
 
-/// 1 to 32 of `a-z 0-9 -`: sources and peppers.
+/// 1 to 32 of `a-z 0-9 -`: sources.
 pub(super) fn is_small_name(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }

@@ -193,6 +193,9 @@ pub struct TierFile {
     pub limits: Vec<LimitFile>,
     /// Callers of a disabled tier are refused like any bad credential. Default: `false`.
     pub disabled: Option<bool>,
+    /// How long after the shared store fell silent the tier's callers are still judged by what was known last, `0s` to `10m`: meanwhile
+    /// a revocation may go unnoticed. Default: `0s`, they are answered with a fault at once.
+    pub grace: Option<Period>,
 }
 
 /// A token bucket.

@@ -14,6 +14,7 @@ use serde::de::MapAccess;
 use serde::de::Visitor;
 use serde::de::value::MapAccessDeserializer;
 
+use crate::config::file::redis::RedisFile;
 use crate::config::file::scalars::Period;
 use crate::config::file::scalars::SecretPlace;
 
@@ -96,12 +97,14 @@ pub struct TlsFile {
     pub client_ca: Option<PathBuf>,
 }
 
-/// The store of users and keys.
+/// The store of users and keys: one of the two. Default: `embedded`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StoreFile {
     /// One folder on this machine, no server.
     pub embedded: Option<EmbeddedFile>,
+    /// Redis or Valkey, shared by any number of sidecars.
+    pub redis: Option<RedisFile>,
 }
 
 /// The embedded store.
@@ -118,7 +121,7 @@ pub struct EmbeddedFile {
 pub struct LedgerFile {
     /// A folder on a disk, never tmpfs or a network file system. Default: `ledger` in the store's folder.
     pub path: Option<PathBuf>,
-    /// How often counts go from the ledger into the history. Default: `10s`.
+    /// How often counts go from the ledger into the history, and with `store.redis` on to Redis. Default: `10s`, with `store.redis` `1s`.
     pub flush_interval: Option<Period>,
 }
 
@@ -128,7 +131,7 @@ pub struct LedgerFile {
 pub struct PepperFile {
     /// Its name in every hash that it keyed.
     pub id: String,
-    /// At least 32 bytes.
+    /// At least 32 bytes; a text that begins with `hex:` stands for the bytes behind it.
     pub secret: SecretPlace,
 }
 

@@ -5,6 +5,7 @@
 
 pub mod identity;
 pub mod listen;
+pub mod redis;
 pub mod route;
 pub mod scalars;
 
@@ -55,7 +56,8 @@ pub struct ConfigFile {
     pub key_brand: Option<String>,
     /// Whether keys of other systems open anything. Default: `refused`.
     pub imported_keys: Option<ImportedKeysFile>,
-    /// Secrets that key the hashes of API keys, the current one first. Needs a restart. Default: one is made in the store's folder.
+    /// Secrets that key the hashes of API keys, the current one first. Needs a restart. Default: one is made in the store's folder;
+    /// with `store.redis` they must be given, because all sidecars share them.
     pub peppers: Option<Vec<PepperFile>>,
     /// Where credentials may stand, in order. Default: `Authorization: Bearer`, `x-api-key`, `x-authorization: Agent`.
     pub credentials: Option<Vec<PlaceFile>>,

@@ -39,6 +39,7 @@ fn about() -> About<'static> {
     About {
         route: None,
         caller: None,
+        lapsed_for: None,
         errors: ErrorFormat::Standard,
         revision: "0123456789ab",
         request_id: Some("req_1"),
@@ -332,5 +333,7 @@ fn metadata_of_a_denial_tells_what_is_known_and_no_more() {
     let metadata = metadata_of(&bytes);
     assert_eq!(metadata["decision"], "deny");
     assert_eq!(metadata["user"], "alice");
-    assert!(!metadata.contains_key("route") && !metadata.contains_key("ext_authz_duration"));
+    assert!(!metadata.contains_key("route") && !metadata.contains_key("ext_authz_duration") && !metadata.contains_key("grace"));
+    let lapsed = About { caller: Some(&caller), lapsed_for: Some(Duration::ZERO), ..about() };
+    assert_eq!(metadata_of(&encode::deny(&Denial::new(Reason::InsufficientScope), &lapsed))["grace"], "true");
 }

@@ -1,6 +1,7 @@
 //! The resource API over its router, and what its changes mean at the gate.
 
 mod keys;
+mod replicas;
 mod rotate;
 mod usage;
 mod users;
@@ -80,8 +81,8 @@ struct Issuer {
 struct Uses(Mutex<BTreeMap<String, LastUse>>);
 
 impl LastUsed for Uses {
-    fn last_use(&self, key: &KeyId) -> Option<LastUse> {
-        self.0.lock().unwrap().get(key.as_str()).cloned()
+    fn last_use<'a>(&'a self, key: &'a KeyId) -> Answer<'a, Option<LastUse>> {
+        Answer::ready(self.0.lock().unwrap().get(key.as_str()).cloned())
     }
 }
 
@@ -100,7 +101,7 @@ impl UsageRead for Counted {
 }
 
 fn rules() -> Rules {
-    let tier = |name: &str| Tier { name: Arc::from(name), policies: Vec::new(), state: TierState::Active };
+    let tier = |name: &str| Tier { name: Arc::from(name), policies: Vec::new(), state: TierState::Active, grace: Duration::ZERO };
     Rules {
         revision: "0123456789ab".into(),
         routes: Vec::new(),
@@ -208,7 +209,7 @@ impl Issuer {
             Ok(Some(record)) => UserFact::FromStore(self.facts.user("local", record.user.as_str()).await),
             Ok(None) | Err(_) => UserFact::NotAsked,
         };
-        let facts = FoundFacts { key: KeyFact::FromStore(key), user };
+        let facts = FoundFacts { key: KeyFact::FromStore(key), user, lapsed_for: None };
         match resolve(&proof, None, &facts, &self.state.rules.load(), &self.state.peppers, self.clock.now()) {
             Ok(caller) => Ok(caller.unwrap()),
             Err(Exit::Denied(denial)) => Err(denial.reason),

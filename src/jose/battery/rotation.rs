@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -75,7 +77,7 @@ impl Records for Memory {
             match write {
                 Write::Put { key, bytes, .. } => {
                     let version = records.get(&key).map_or(1, |stored| stored.version + 1);
-                    records.insert(key, Stored { version, bytes });
+                    records.insert(key, Stored { version, bytes, expires: None });
                 }
                 Write::Remove(key) => drop(records.remove(&key)),
             }
@@ -125,7 +127,7 @@ fn caller() -> Caller {
 }
 
 fn ids(assertions: &Assertions) -> Vec<String> {
-    let json = assertions.jwks_json();
+    let json = assertions.jwks_json().unwrap();
     let members = read_object(json.as_bytes()).unwrap();
     let keys = members.get("keys").and_then(Json::as_list).unwrap().to_vec();
     keys.iter().map(|key| key.as_object().unwrap().get("kid").and_then(Json::as_text).unwrap().to_owned()).collect()
@@ -148,7 +150,7 @@ fn is_good(text: &str, jwks: &str, now: Timestamp) -> bool {
 async fn an_assertion_says_who_calls_and_verifies() {
     let assertions = Assertions::load_or_create(&Memory::default(), &peppers(), NOW).await.unwrap();
     let text = assertions.sign_for(&assertion(), &caller(), NOW).unwrap();
-    assert!(is_good(&text, &assertions.jwks_json(), NOW));
+    assert!(is_good(&text, &assertions.jwks_json().unwrap(), NOW));
 
     let compact = Compact::read(&text).unwrap();
     assert_eq!(compact.header.token_type.as_deref(), Some("tollgate+jwt"));
@@ -222,7 +224,7 @@ async fn the_ring_is_made_once_and_found_again() {
 async fn tokens_from_before_and_after_a_turn_both_verify() {
     let shelf = Memory::default();
     let assertions = Assertions::load_or_create(&shelf, &peppers(), NOW).await.unwrap();
-    let before_jwks = assertions.jwks_json();
+    let before_jwks = assertions.jwks_json().unwrap();
     let [old, next] = <[String; 2]>::try_from(ids(&assertions)).unwrap();
     let early = NOW.plus(MONTH).minus(Duration::from_secs(1));
     assert_eq!(assertions.rotate_if_due(&shelf, &peppers(), MONTH, early).await, Ok(Rotation::NotDue));
@@ -234,13 +236,13 @@ async fn tokens_from_before_and_after_a_turn_both_verify() {
     let after = assertions.sign_for(&assertion(), &caller(), now).unwrap();
     assert_eq!(Compact::read(&after).unwrap().header.key_id, Some(next.clone()), "what was announced signs");
     assert!(is_good(&after, &before_jwks, now), "also for whoever cached the set before");
-    assert!(is_good(&before, &assertions.jwks_json(), now));
+    assert!(is_good(&before, &assertions.jwks_json().unwrap(), now));
     assert!(ids(&assertions).contains(&old));
 
     let day_later = now.plus(Duration::from_secs(24 * 60 * 60));
     assert_eq!(assertions.rotate_if_due(&shelf, &peppers(), MONTH, day_later).await, Ok(Rotation::NotDue));
     assert!(!ids(&assertions).contains(&old), "then it goes");
-    assert!(!assertions.jwks_json().contains("\"d\""));
+    assert!(!assertions.jwks_json().unwrap().contains("\"d\""));
 }
 
 #[tokio::test]
@@ -285,4 +287,53 @@ impl Records for Late {
             self.shelf.commit(preconditions, writes, now).await
         }))
     }
+}
+
+/// A shelf that does not answer, until it does.
+#[derive(Debug, Default)]
+struct Silent {
+    shelf: Memory,
+    is_there: AtomicBool,
+}
+
+impl Silent {
+    fn ask<T>(&self, answer: impl FnOnce(&Memory) -> Answer<'_, Result<T, StoreError>>) -> Answer<'_, Result<T, StoreError>> {
+        match self.is_there.load(Ordering::Relaxed) {
+            true => answer(&self.shelf),
+            false => Answer::ready(Err(StoreError::Unavailable("not yet".to_owned()))),
+        }
+    }
+}
+
+impl Records for Silent {
+    fn get(&self, key: &RecordKey) -> Answer<'_, Result<Option<Stored>, StoreError>> {
+        self.ask(|shelf| shelf.get(key))
+    }
+
+    fn range(&self, family: Family, after: Option<&str>, limit: usize) -> Answer<'_, Result<Page, StoreError>> {
+        self.ask(|shelf| shelf.range(family, after, limit))
+    }
+
+    fn commit(&self, preconditions: Vec<Precondition>, writes: Vec<Write>, now: Timestamp) -> Answer<'_, Result<Committed, StoreError>> {
+        self.ask(|shelf| shelf.commit(preconditions, writes, now))
+    }
+}
+
+#[tokio::test]
+async fn a_ring_that_is_out_of_reach_signs_nothing_and_comes_by_itself() {
+    let (silent, peppers) = (Silent::default(), peppers());
+    assert!(matches!(Assertions::load_or_create(&silent, &peppers, NOW).await, Err(RingError::Store(_))));
+    let assertions = Assertions::load_or_wait(&silent, &peppers, NOW).await.unwrap();
+    let sign = || assertions.sign_for(&assertion(), &caller(), NOW);
+    assert!(assertions.rotate_if_due(&silent, &peppers, MONTH, NOW).await.is_err());
+    assert_eq!((assertions.has_ring(), assertions.jwks_json(), sign()), (false, None, Err(AssertionError::NoRing)));
+
+    silent.is_there.store(true, Ordering::Relaxed);
+    assert_eq!(assertions.rotate_if_due(&silent, &peppers, MONTH, NOW).await, Ok(Rotation::Adopted));
+    assert!(assertions.has_ring() && is_good(&sign().unwrap(), &assertions.jwks_json().unwrap(), NOW));
+    let another = Assertions::load_or_wait(&silent, &peppers, NOW).await.unwrap();
+    assert_eq!(another.jwks_json(), assertions.jwks_json(), "made once");
+    // A ring that is there and cannot be read is no matter of waiting.
+    let stranger = Peppers::new(pepper("z"), Vec::new());
+    assert!(matches!(Assertions::load_or_wait(&silent, &stranger, NOW).await, Err(RingError::Wrapping(_))));
 }

@@ -121,7 +121,7 @@ impl Shelf {
         })?;
         match laid {
             None => Ok(None),
-            Some(Some(laid)) => Ok(Some(laid).filter(|laid| laid.is_alive(self.clock.now())).map(|laid| laid.stored)),
+            Some(Some(stored)) => Ok(Some(stored).filter(|stored| stored.is_alive(self.clock.now()))),
             Some(None) => Err(StoreError::Corrupt {
                 key: format!("{}/{}", key.family.as_str(), key.id),
                 why: "its checksum does not hold".to_owned(),
@@ -146,9 +146,9 @@ impl Shelf {
                 let (place, laid) = row?;
                 let Some(key) = record_key(place.value()) else { continue };
                 let stored = match take_up(place.value(), laid.value()) {
-                    Some(laid) if !laid.is_alive(now) => continue,
-                    Some(laid) => laid.stored,
-                    None => Stored { version: 0, bytes: Vec::new() },
+                    Some(stored) if !stored.is_alive(now) => continue,
+                    Some(stored) => stored,
+                    None => Stored { version: 0, bytes: Vec::new(), expires: None },
                 };
                 if page.records.len() == limit {
                     page.next = page.records.last().map(|(key, _stored)| key.id.clone());
@@ -320,13 +320,13 @@ impl<'t> Tables<'t> {
         let place = place(key);
         let laid = self.records.get(place.as_slice())?;
         Ok(laid.and_then(|laid| match take_up(&place, laid.value()) {
-            Some(laid) => laid.is_alive(now).then_some(laid.stored.version),
+            Some(stored) => stored.is_alive(now).then_some(stored.version),
             None => Some(0),
         }))
     }
 
     fn forget_expiry(&mut self, place: &[u8]) -> Result<(), redb::Error> {
-        let expires = self.records.get(place)?.and_then(|laid| take_up(place, laid.value())).and_then(|laid| laid.expires);
+        let expires = self.records.get(place)?.and_then(|laid| take_up(place, laid.value())).and_then(|stored| stored.expires);
         if let Some(expires) = expires {
             self.expiries.remove((expires.as_nanos(), place))?;
         }
@@ -366,7 +366,7 @@ fn load(database: &Database, image: &Image) -> Result<(), redb::Error> {
             continue;
         };
         match take_up(place.value(), laid.value()) {
-            Some(laid) => image.put(&key, &laid.stored.bytes, laid.expires),
+            Some(stored) => image.put(&key, &stored.bytes, stored.expires),
             None => image.put(&key, &[], None),
         }
         present.insert(key);

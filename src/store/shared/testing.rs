@@ -5,6 +5,10 @@
 #[expect(clippy::disallowed_methods, reason = "a server's patience is not the product's time")]
 pub(crate) mod redis_server;
 
+#[path = "../../../tests/it/support/usage_checker.rs"]
+#[expect(unreachable_pub, reason = "the acceptance tests stand on it too")]
+pub(crate) mod usage_checker;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! Tests of the folder as a whole, and what they share.
 
+mod archive;
 mod buckets;
 mod counting;
 mod damage;

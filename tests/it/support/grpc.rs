@@ -43,6 +43,24 @@ impl Checker {
         Self { runtime, channel: channel.expect("the check listener takes connections") }
     }
 
+    /// Connects with the first check, and again whenever the connection broke.
+    pub fn connect_lazily(at: &CheckAt) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let channel = runtime.block_on(async {
+            match at {
+                CheckAt::Tcp(address) => Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy(),
+                CheckAt::Unix(path) => {
+                    let path = path.clone();
+                    Endpoint::from_static("http://socket").connect_with_connector_lazy(tower::service_fn(move |_| {
+                        let path = path.clone();
+                        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+                    }))
+                }
+            }
+        });
+        Self { runtime, channel }
+    }
+
     /// Over TLS, to a server that shows this certificate for `localhost`.
     pub fn connect_tls(address: SocketAddr, certificate: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crate::support::http1::Connection;
 
@@ -16,6 +17,8 @@ pub struct Tally {
     pub samples: Vec<String>,
     /// Connections that broke.
     pub broken: u64,
+    /// When the first and the last answer came that was not 200.
+    pub failing: Option<(Instant, Instant)>,
 }
 
 impl Tally {
@@ -40,6 +43,15 @@ impl Tally {
         }
         self.samples.extend(other.samples);
         self.broken += other.broken;
+        if let Some((first, last)) = other.failing {
+            self.failed_at(first);
+            self.failed_at(last);
+        }
+    }
+
+    fn failed_at(&mut self, now: Instant) {
+        let (first, last) = self.failing.unwrap_or((now, now));
+        self.failing = Some((first.min(now), last.max(now)));
     }
 }
 
@@ -91,6 +103,9 @@ fn repeat(port: u16, message: &[u8], stop: &AtomicBool) -> Tally {
         match answer {
             Ok((open, reply)) => {
                 *tally.statuses.entry(reply.status).or_default() += 1;
+                if reply.status != 200 {
+                    tally.failed_at(Instant::now());
+                }
                 if reply.status != 200 && tally.samples.len() < 3 {
                     tally.samples.push(format!("{} {}", reply.status, reply.text()));
                 }
@@ -100,6 +115,7 @@ fn repeat(port: u16, message: &[u8], stop: &AtomicBool) -> Tally {
             }
             Err(error) => {
                 tally.broken += 1;
+                tally.failed_at(Instant::now());
                 if tally.samples.len() < 3 {
                     tally.samples.push(error.to_string());
                 }

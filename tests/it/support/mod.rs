@@ -1,6 +1,9 @@
 //! What the acceptance tests stand on: processes that end with their owner, and clients that can send what a decent client never would.
 
+pub mod chance;
+pub mod check_load;
 pub mod envoy;
+pub mod fleet;
 pub mod folder;
 pub mod frames;
 pub mod grpc;
@@ -11,8 +14,10 @@ pub mod load;
 pub mod node;
 pub mod ports;
 pub mod process;
-#[expect(dead_code, unused_imports, reason = "the library's own tests stand on it too, and use other parts")]
+#[expect(dead_code, reason = "the library's own tests stand on it too, and use other parts")]
 pub mod redis;
 pub mod scenario;
 pub mod tollgate;
 pub mod upstream;
+#[expect(dead_code, reason = "the library's own tests stand on it too, and use other parts")]
+pub mod usage_checker;

@@ -72,6 +72,15 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
+    /// The processor's time that it has used so far.
+    pub fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a running process");
+        // The name stands in brackets and may hold anything; user and system time are the 12th and 13th word after it.
+        let words: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+        let ticks: u64 = words[11].parse::<u64>().expect("a number") + words[12].parse::<u64>().expect("a number");
+        Duration::from_millis(ticks * 10)
+    }
+
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.standard_output).unwrap_or_default()).into_owned()
     }

@@ -48,6 +48,23 @@ impl Tollgate {
 
     /// The same, with so many descriptors at the most.
     pub fn start_with(folder: &Path, file: &str, check: CheckAt, ops_port: u16, descriptors: Option<u32>) -> Self {
+        let ready = || {
+            check.accepts()
+                && TcpStream::connect(("127.0.0.1", ops_port)).is_ok()
+                && Client::new(ops_port).get("/readyz", &[]).status == 200
+        };
+        let process = Process::start("tollgate", Self::command(file, descriptors), folder).ready(ready);
+        Self { process, check, ops_port, folder: folder.to_path_buf(), file: file.to_owned() }
+    }
+
+    /// Starts it and waits until it takes checks, whatever it thinks of itself.
+    pub fn start_unready(folder: &Path, file: &str, check: CheckAt, ops_port: u16) -> Self {
+        let listens = || check.accepts() && TcpStream::connect(("127.0.0.1", ops_port)).is_ok();
+        let process = Process::start("tollgate", Self::command(file, None), folder).ready(listens);
+        Self { process, check, ops_port, folder: folder.to_path_buf(), file: file.to_owned() }
+    }
+
+    fn command(file: &str, descriptors: Option<u32>) -> Command {
         let mut command = match descriptors {
             None => program(),
             Some(most) => {
@@ -57,18 +74,17 @@ impl Tollgate {
             }
         };
         command.args(["serve", "--config", file]);
-        let ready = || {
-            check.accepts()
-                && TcpStream::connect(("127.0.0.1", ops_port)).is_ok()
-                && Client::new(ops_port).get("/readyz", &[]).status == 200
-        };
-        let process = Process::start("tollgate", command, folder).ready(ready);
-        Self { process, check, ops_port, folder: folder.to_path_buf(), file: file.to_owned() }
+        command
     }
 
     /// Starts it again after its end, on what it left.
     pub fn restart(&mut self) {
         *self = Self::start(&self.folder, &self.file, self.check.clone(), self.ops_port);
+    }
+
+    /// The same without waiting for more than that it takes checks.
+    pub fn restart_unready(&mut self) {
+        *self = Self::start_unready(&self.folder, &self.file, self.check.clone(), self.ops_port);
     }
 
     pub fn ops(&self, target: &str) -> Reply {

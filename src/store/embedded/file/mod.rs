@@ -217,17 +217,6 @@ pub(super) const fn family_byte(family: Family) -> u8 {
 }
 
 /// A record as it lies in the file.
-pub(super) struct Laid {
-    pub stored: Stored,
-    pub expires: Option<Timestamp>,
-}
-
-impl Laid {
-    pub(super) fn is_alive(&self, now: Timestamp) -> bool {
-        self.expires.is_none_or(|expires| now < expires)
-    }
-}
-
 pub(super) fn lay(place: &[u8], version: u64, expires: Option<Timestamp>, bytes: &[u8]) -> Vec<u8> {
     let mut laid = Vec::with_capacity(HEAD_BYTES + bytes.len());
     laid.extend_from_slice(&[0; 4]);
@@ -242,7 +231,7 @@ pub(super) fn lay(place: &[u8], version: u64, expires: Option<Timestamp>, bytes:
 }
 
 /// The record; none when its checksum does not hold.
-pub(super) fn take_up(place: &[u8], laid: &[u8]) -> Option<Laid> {
+pub(super) fn take_up(place: &[u8], laid: &[u8]) -> Option<Stored> {
     let (expected, rest) = laid.split_first_chunk::<4>()?;
     if u32::from_le_bytes(*expected) != checksum(place, rest) {
         return None;
@@ -253,7 +242,7 @@ pub(super) fn take_up(place: &[u8], laid: &[u8]) -> Option<Laid> {
         0 => None,
         nanos => Some(Timestamp::from_nanos(nanos)),
     };
-    Some(Laid { stored: Stored { version: u64::from_le_bytes(*version), bytes: bytes.to_vec() }, expires })
+    Some(Stored { version: u64::from_le_bytes(*version), bytes: bytes.to_vec(), expires })
 }
 
 fn checksum(place: &[u8], rest: &[u8]) -> u32 {

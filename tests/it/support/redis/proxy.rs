@@ -65,6 +65,7 @@ struct Inner {
     accepted: u64,
     scripts: u64,
     cut: u64,
+    loses_messages: bool,
     is_over: bool,
 }
 
@@ -142,6 +143,11 @@ impl FaultyProxy {
         if is_refusing {
             self.cut();
         }
+    }
+
+    /// Whether what is published reaches nobody from now on.
+    pub fn lose_messages(&self, lose: bool) {
+        self.state.lock().loses_messages = lose;
     }
 
     /// New connections go to another server; those that are there stay.
@@ -344,6 +350,9 @@ fn carry_back(server: &mut Stream, state: &State, ledger: &Ledger, answers: &mps
                 }
             }
             drop(counts);
+            if is_message(&answer) && state.lock().loses_messages {
+                continue;
+            }
             let due = if let Mode::Delay(delay) = mode { came + delay } else { came };
             let _ = answers.send((due, answer));
             // Only now may an answer of our own follow.
@@ -351,6 +360,13 @@ fn carry_back(server: &mut Stream, state: &State, ledger: &Ledger, answers: &mps
         }
     }
     Ok(())
+}
+
+/// Something published, in either version of the protocol.
+fn is_message(answer: &[u8]) -> bool {
+    let mut lines = answer.split(|byte| *byte == b'\n');
+    let is_list = lines.next().is_some_and(|head| head.starts_with(b"*") || head.starts_with(b">"));
+    is_list && lines.nth(1).is_some_and(|kind| matches!(kind, b"message\r" | b"pmessage\r" | b"smessage\r"))
 }
 
 fn read_more(from: &mut Stream, into: &mut Vec<u8>) -> io::Result<bool> {

@@ -1,5 +1,7 @@
 //! The whole program in one process: started from a file, asked over its sockets, ended in order.
 
+mod shared;
+
 use std::path::Path;
 
 use envoy_types::pb::envoy::service::auth::v3::AttributeContext;
@@ -223,6 +225,8 @@ async fn readiness_detail_tells_every_part_and_corrupt_records_by_name() {
         "restart_needed": [],
         "store_error": "1 record cannot be read; what needs it is answered with 503",
         "corrupt_records": ["key/0123456789Ab"],
+        "shared_store_error": null,
+        "signing_keys_missing": false,
         "ledger_error": null,
         "key_sets_missing": ["away"],
     });

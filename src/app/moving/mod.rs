@@ -1,0 +1,297 @@
+//! Moving everything that a store holds: into another store, into a file, and back.
+//!
+//! - Bytes are moved as they are and keep their expiry; versions are each store's own.
+//! - What the target holds already is never overwritten, so moving twice changes nothing, and nothing that was revoked there meanwhile
+//!   comes back to life.
+//! - Both sides are read and compared before the first write and after the last one.
+//! - The peppers, without which no key is worth anything, lie in no store. A target that lacks one is refused.
+
+mod backup;
+mod item;
+pub(in crate::app) mod origin;
+mod pour;
+pub(in crate::app) mod side;
+pub(in crate::app) mod survey;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::app::AppError;
+use crate::app::moving::backup::Backup;
+use crate::app::moving::backup::BackupError;
+use crate::app::moving::backup::Draft;
+use crate::app::moving::item::Item;
+use crate::app::moving::origin::Origin;
+use crate::app::moving::pour::Poured;
+use crate::app::moving::pour::pour;
+use crate::app::moving::side::Side;
+use crate::app::moving::survey::Survey;
+use crate::app::moving::survey::name_some;
+use crate::clock::Clock;
+use crate::config::Loaded;
+use crate::store::CountsError;
+use crate::store::Family;
+use crate::store::RecordKey;
+use crate::store::StoreError;
+use crate::usage::UsageError;
+
+/// A store as the operator names it: by its config.
+#[derive(Debug)]
+pub struct Named {
+    /// The config's file.
+    pub config: PathBuf,
+    pub loaded: Loaded,
+}
+
+/// What the operator decided beforehand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// The target may hold other things; they stay.
+    pub merge: bool,
+    /// What cannot be read is left behind.
+    pub skip_unreadable: bool,
+}
+
+/// What was moved, and what lies on both sides now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// What, how much of it at the source, and how much at the target.
+    pub counts: Vec<(&'static str, u64, u64)>,
+    /// Records; from `export`, lines.
+    pub written: u64,
+    /// By how much hours, days and months rose at the target, all together.
+    pub raised: u64,
+    /// They lay at the target already.
+    pub already_there: u64,
+    /// Over before they could be written.
+    pub expired: u64,
+    pub unreadable: Vec<String>,
+    /// They lie at the target with other contents, which were left alone.
+    pub different: Vec<String>,
+    /// The peppers that the records need.
+    pub peppers: Vec<String>,
+}
+
+/// Told how far it has come: what is being done, and how many items are through.
+pub type Tell<'t> = dyn FnMut(&str, u64) + 't;
+
+/// Why nothing, or not everything, was moved.
+#[derive(Debug, thiserror::Error)]
+pub enum MovingError {
+    #[error(transparent)]
+    Open(#[from] AppError),
+    #[error("there is no store in {}", folder.display())]
+    NoStore { folder: PathBuf },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Counts(#[from] CountsError),
+    #[error("what was counted last cannot be read: {0}")]
+    Usage(#[from] UsageError),
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    #[error(
+        "{count} records cannot be read ({named}); nothing was written. Repair or remove them, or leave them behind with \
+         --skip-unreadable; if it is all of a Redis's records, the config lacks the pepper that sealed them"
+    )]
+    Unreadable { count: usize, named: String },
+    #[error("{what}; nothing was written\n{remedy}")]
+    Peppers { what: String, remedy: String },
+    #[error(
+        "{target} already holds {what} that the source has not, or has otherwise; nothing was written. \
+         Name another folder or prefix, or keep what is there and add the rest with --merge"
+    )]
+    NotEmpty { target: String, what: String },
+    #[error("{what} did not arrive as they left; run it again, and ask whether something else writes there")]
+    Differs { what: String },
+}
+
+/// Copies everything from one store into another.
+///
+/// # Errors
+/// [`MovingError`]; what was written until then stays, and a second run goes on from there.
+pub async fn migrate(from: Named, to: Named, wishes: Wishes, clock: &Arc<dyn Clock>, tell: &mut Tell<'_>) -> Result<Summary, MovingError> {
+    let source = Side::open_source(from, clock)?;
+    let survey = Survey::of(&mut Origin::store(&source), &mut |count| tell(&format!("reading {}", source.label()), count)).await?;
+    let target = Side::open(to, clock)?;
+    check_peppers(&survey, Some(&source), &target)?;
+    transfer(&mut Origin::store(&source), &survey, &target, wishes, clock, tell).await
+}
+
+/// Writes everything that a store holds into a file of mode 0600, which gets its name when it is complete.
+///
+/// # Errors
+/// [`MovingError`]; there is no file then, or the old one.
+pub async fn export(from: Named, path: &Path, wishes: Wishes, clock: &Arc<dyn Clock>, tell: &mut Tell<'_>) -> Result<Summary, MovingError> {
+    let source = Side::open_source(from, clock)?;
+    let survey = Survey::of(&mut Origin::store(&source), &mut |count| tell(&format!("reading {}", source.label()), count)).await?;
+    check_readable(&survey, wishes)?;
+    let peppers: Vec<String> = survey.peppers.iter().cloned().collect();
+    let mut draft = Draft::begin(path, &when(clock), &peppers)?;
+    let mut origin = Origin::store(&source);
+    let mut written = 0;
+    while let Some(items) = origin.next().await? {
+        for item in &items {
+            match item {
+                Item::Record(record) if survey.unreadable.contains_key(&record.place()) => continue,
+                Item::Record(_) | Item::Count(_) | Item::Use(_) => draft.add(item)?,
+            }
+            written += 1;
+        }
+        tell(&format!("writing {}", path.display()), written);
+    }
+    draft.finish()?;
+    let counts = count_both(&survey, &survey);
+    let unreadable = survey.unreadable.keys().cloned().collect();
+    Ok(Summary { counts, written, unreadable, peppers, ..Summary::default() })
+}
+
+/// Writes what lies in a file into a store, once all of the file was read and proven.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn import(to: Named, path: &Path, wishes: Wishes, clock: &Arc<dyn Clock>, tell: &mut Tell<'_>) -> Result<Summary, MovingError> {
+    let mut backup = Backup::open(path)?;
+    let survey = Survey::of(&mut Origin::backup(&mut backup)?, &mut |count| tell(&format!("proving {}", path.display()), count)).await?;
+    let target = Side::open(to, clock)?;
+    check_peppers(&survey, None, &target)?;
+    transfer(&mut Origin::backup(&mut backup)?, &survey, &target, wishes, clock, tell).await
+}
+
+async fn transfer(
+    origin: &mut Origin<'_>,
+    source: &Survey,
+    target: &Side,
+    wishes: Wishes,
+    clock: &Arc<dyn Clock>,
+    tell: &mut Tell<'_>,
+) -> Result<Summary, MovingError> {
+    check_readable(source, wishes)?;
+    let reading = format!("reading {}", target.label());
+    let found = Survey::of(&mut Origin::store(target), &mut |count| tell(&reading, count)).await?;
+    let foreign = found.missing_from(source);
+    let counts = found.counts_missing_from(source, clock.now());
+    if let (Some(what), false) = (name_both(foreign.into_iter().map(place_of).collect(), counts), wishes.merge) {
+        return Err(MovingError::NotEmpty { target: target.label(), what });
+    }
+    let writing = format!("writing {}", target.label());
+    let poured = pour(origin, source, &found, target, clock, &mut |count| tell(&writing, count)).await?;
+    let after = Survey::of(&mut Origin::store(target), &mut |count| tell(&reading, count)).await?;
+    let summary = sum_up(source, &found, &after, poured)?;
+    match name_both(Vec::new(), source.counts_missing_from(&after, clock.now())) {
+        Some(what) => Err(MovingError::Differs { what }),
+        None => Ok(summary),
+    }
+}
+
+fn place_of(key: &RecordKey) -> String {
+    format!("{}/{}", key.family.as_str(), key.id)
+}
+
+/// So many records, some by name, and so many counts; none where there are none.
+fn name_both(records: Vec<String>, counts: usize) -> Option<String> {
+    let records = (!records.is_empty()).then(|| format!("{} records ({})", records.len(), name_some(records.into_iter())));
+    let counts = (counts > 0).then(|| format!("{counts} counts"));
+    let both: Vec<String> = records.into_iter().chain(counts).collect();
+    (!both.is_empty()).then(|| both.join(" and "))
+}
+
+/// Compares both sides after the last write.
+fn sum_up(source: &Survey, found: &Survey, after: &Survey, poured: Poured) -> Result<Summary, MovingError> {
+    let (mut different, mut lost) = (Vec::new(), Vec::new());
+    for key in source.missing_from(after) {
+        if source.unreadable.contains_key(&place_of(key)) {
+            continue;
+        }
+        if found.records.contains_key(key) {
+            different.push(place_of(key));
+        } else {
+            lost.push(place_of(key));
+        }
+    }
+    // What was over before it was written, or has come to its end since, is no loss.
+    if let (true, Some(what)) = (u64::try_from(lost.len()).unwrap_or(u64::MAX) > poured.over, name_both(lost, 0)) {
+        return Err(MovingError::Differs { what });
+    }
+    Ok(Summary {
+        counts: count_both(source, after),
+        raised: poured.raised,
+        written: poured.written,
+        already_there: poured.left,
+        expired: poured.over,
+        unreadable: source.unreadable.keys().cloned().collect(),
+        different,
+        peppers: source.peppers.iter().cloned().collect(),
+    })
+}
+
+/// What there is on both sides, by its name.
+fn count_both(source: &Survey, target: &Survey) -> Vec<(&'static str, u64, u64)> {
+    let records = Family::ALL.into_iter().map(|family| (family.as_str(), source.count(family), target.count(family)));
+    let tally = |survey: &Survey, name| survey.tallies.get(name).copied().unwrap_or_default();
+    let counts = ["hours", "days", "months", "last uses"].into_iter().map(|name| (name, tally(source, name), tally(target, name)));
+    records.chain(counts).chain([("requests", source.requests, target.requests)]).collect()
+}
+
+fn check_readable(survey: &Survey, wishes: Wishes) -> Result<(), MovingError> {
+    if survey.unreadable.is_empty() || wishes.skip_unreadable {
+        return Ok(());
+    }
+    let named = name_some(survey.unreadable.iter().map(|(place, why)| format!("{place}: {why}")));
+    Err(MovingError::Unreadable { count: survey.unreadable.len(), named })
+}
+
+/// Every pepper that the records were made with must be the target's too, or no key would open anything there.
+fn check_peppers(survey: &Survey, source: Option<&Side>, target: &Side) -> Result<(), MovingError> {
+    let has = |id: &str| target.peppers.ids().any(|known| known == id);
+    let missing: Vec<&str> = survey.peppers.iter().map(String::as_str).filter(|id| !has(id)).collect();
+    if !missing.is_empty() {
+        let what = format!(
+            "the records were made with the peppers {}, and {} has only {}: no key would be accepted there",
+            missing.join(", "),
+            target.name.display(),
+            target.peppers.ids().collect::<Vec<_>>().join(", ")
+        );
+        return Err(MovingError::Peppers { what, remedy: remedy(&missing, source, target) });
+    }
+    let other = source.and_then(|source| survey.peppers.iter().find(|id| !source.peppers.share(&target.peppers, id)));
+    match other {
+        Some(id) => Err(MovingError::Peppers {
+            what: format!("the pepper {id} of {} is another one than the source's", target.name.display()),
+            remedy: "Both must be given the same secret for it.".to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// How the target comes by the peppers, in commands.
+fn remedy(missing: &[&str], source: Option<&Side>, target: &Side) -> String {
+    let made = source.and_then(|source| source.pepper_file.as_ref());
+    match (made, &target.pepper_file) {
+        (Some(from), Some(to)) => format!("Give it the same file: cp -p {} {}", from.display(), to.display()),
+        (Some(from), None) => missing
+            .iter()
+            .flat_map(|id| {
+                let file = format!("pepper-{id}");
+                [
+                    format!("Make a file of it: (umask 077; awk '$1 == \"{id}\" {{ print \"hex:\" $2 }}' {} > {file})", from.display()),
+                    format!("and name it in {} under `peppers:`: - {{ id: {id}, secret: {{ file: ./{file} }} }}", target.name.display()),
+                ]
+            })
+            .collect::<Vec<_>>()
+            .join("\n"),
+        (None, _) => {
+            format!("Name them in {} under `peppers:`, as the config does that the records were made with.", target.name.display())
+        }
+    }
+}
+
+/// Now, as people write it.
+fn when(clock: &Arc<dyn Clock>) -> String {
+    let seconds = i64::try_from(clock.now().unix_seconds()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).map_or_else(|_error| seconds.to_string(), |time| time.to_string())
+}

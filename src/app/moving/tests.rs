@@ -1,0 +1,455 @@
+//! Moving on real stores, there and back.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::app::moving::side::Shelf;
+use crate::clock::ManualClock;
+use crate::config;
+use crate::model::caller::UserId;
+use crate::model::key::KeyId;
+use crate::model::key::KeyState;
+use crate::model::time::Timestamp;
+use crate::model::usage::Line;
+use crate::model::usage::Outcome;
+use crate::model::usage::RouteText;
+use crate::store::Committed;
+use crate::store::RecordKey;
+use crate::store::Stored;
+use crate::store::Write;
+use crate::store::codec::encode_digest_owner;
+use crate::store::codec::encode_key;
+use crate::store::codec::encode_user;
+use crate::store::codec::tests::key_record;
+use crate::store::codec::tests::user_record;
+use crate::store::shared::testing::redis_server::RedisServer;
+
+const START: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
+const PEPPER: &str = "peppers: [{ id: p1, secret: { file: ./pepper-text } }]";
+
+/// A folder with configs, on a disk.
+struct Desk {
+    folder: TempDir,
+    manual: Arc<ManualClock>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+        std::fs::create_dir_all(&target).unwrap();
+        let folder = TempDir::new_in(target).unwrap();
+        std::fs::write(folder.path().join("pepper-text"), "a pepper of more than thirty-two bytes, for tests").unwrap();
+        std::fs::write(folder.path().join("other-text"), "another pepper of more than thirty-two bytes, for tests").unwrap();
+        std::fs::set_permissions(folder.path().join("pepper-text"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        let manual = Arc::new(ManualClock::starting_at(START));
+        Self { folder, clock: manual.clone(), manual }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// An embedded store in a folder of this name.
+    fn embedded(&self, name: &str, peppers: &str) -> Named {
+        self.config(name, &format!("store: {{ embedded: {{ path: ./{name} }} }}\n{peppers}\n"))
+    }
+
+    /// A store in this Redis, under a prefix of this name.
+    fn redis(&self, name: &str, server: &RedisServer) -> Named {
+        let socket = server.socket().display();
+        self.config(name, &format!("store: {{ redis: {{ url: \"unix:{socket}\", prefix: {name}, path: ./{name} }} }}\n{PEPPER}\n"))
+    }
+
+    fn config(&self, name: &str, store: &str) -> Named {
+        let path = self.path(&format!("{name}.yaml"));
+        let text = format!("listen: {{ check: unix:./{name}/check.sock }}\n{store}\nroutes: [{{ path: /a, auth: public }}]\n");
+        std::fs::write(&path, text).unwrap();
+        let loaded = config::load(&path).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+        Named { config: path, loaded }
+    }
+
+    fn open(&self, named: Named) -> Side {
+        Side::open(named, &self.clock).unwrap()
+    }
+
+    /// Counts some requests of three weeks ago, of yesterday and of now, as a check does.
+    fn count(&self, named: impl Fn() -> Named, times: u32) {
+        for (user, hours) in [("micro:a:b", 500), ("bob", 30), ("alice", 1), ("alice", 0)] {
+            self.manual.set(START.minus(Duration::from_secs(hours * 3600)));
+            let side = self.open(named());
+            let Shelf::Embedded { usage, .. } = &side.shelf else { panic!("only a sidecar of its own counts here") };
+            for (route, key, outcome) in [("list", Some("key1"), Outcome::Allowed), ("send/{id}", None, Outcome::Limited)] {
+                let (user, key) = (UserId::from_counted(&user.into()), key.map(KeyId::new));
+                let hour = self.clock.now().hour();
+                let line = Line { hour, user: &user, key: key.as_ref(), route, route_text: RouteText::Name, outcome };
+                usage.ledger().add(&line, times).unwrap();
+            }
+        }
+    }
+
+    /// Fills a store with some of everything.
+    async fn fill(&self, named: impl Fn() -> Named) {
+        self.count(&named, 3);
+        let side = self.open(named());
+        let mut writes: Vec<Write> = (0..120).map(|number| put(RecordKey::key(&format!("key{number}")), key_of(number))).collect();
+        for number in 0..30 {
+            let subject = format!("user-{number}@example.com");
+            writes.push(put(RecordKey::user("local", &subject), encode_user(&user_record("local", &subject))));
+        }
+        let guest = RecordKey::user("micro", "a:b");
+        let bytes = encode_user(&user_record("micro", "a:b"));
+        writes.push(Write::Put { key: guest, bytes, expires: Some(START.plus(Duration::from_millis(90_500))) });
+        for number in 0..10 {
+            writes.push(put(RecordKey::digest(&[number; 32]), encode_digest_owner(&KeyId::new(&format!("key{number}")))));
+        }
+        let ring = side.peppers.wrap(b"a ring", b"somewhere").unwrap();
+        writes.push(put(RecordKey { family: Family::Ring, id: "assertions".to_owned() }, ring));
+        for writes in writes.chunks(40) {
+            assert_eq!(side.records().commit(vec![], writes.to_vec(), START).await.unwrap(), Committed::Done);
+        }
+    }
+
+    /// Everything that a store shows, without versions.
+    async fn dump(&self, named: Named) -> Vec<String> {
+        let side = self.open(named);
+        let mut dump = Vec::new();
+        let mut origin = Origin::store(&side);
+        while let Some(items) = origin.next().await.unwrap() {
+            dump.extend(items.iter().map(|item| format!("{item:?}")));
+        }
+        dump.sort_unstable();
+        dump
+    }
+
+    async fn migrate(&self, from: Named, to: Named, wishes: Wishes) -> Result<Summary, MovingError> {
+        migrate(from, to, wishes, &self.clock, &mut |_what, _count| {}).await
+    }
+
+    async fn export(&self, from: Named, file: &str) -> Result<Summary, MovingError> {
+        export(from, &self.path(file), Wishes::default(), &self.clock, &mut |_what, _count| {}).await
+    }
+
+    async fn import(&self, to: Named, file: &str, wishes: Wishes) -> Result<Summary, MovingError> {
+        import(to, &self.path(file), wishes, &self.clock, &mut |_what, _count| {}).await
+    }
+}
+
+fn key_of(number: usize) -> Vec<u8> {
+    encode_key(&key_record(&format!("key{number}")))
+}
+
+fn put(key: RecordKey, bytes: Vec<u8>) -> Write {
+    Write::Put { key, bytes, expires: None }
+}
+
+const MERGE: Wishes = Wishes { merge: true, skip_unreadable: false };
+/// Records that [`Desk::fill`] makes.
+const RECORDS: u64 = 120 + 31 + 10 + 1;
+
+#[tokio::test]
+async fn a_store_arrives_whole_and_a_second_time_changes_nothing() {
+    let desk = Desk::new();
+    let (from, to) = (|| desk.embedded("a", PEPPER), || desk.embedded("b", PEPPER));
+    desk.fill(from).await;
+    let summary = desk.migrate(from(), to(), Wishes::default()).await.unwrap();
+    assert_eq!((summary.written, summary.already_there, summary.expired), (RECORDS, 0, 0));
+    assert!(summary.counts.iter().all(|(_what, from, to)| from == to), "{summary:?}");
+    assert!(summary.counts.contains(&("requests", 24, 24)) && summary.counts.contains(&("last uses", 1, 1)), "{summary:?}");
+    assert_eq!(summary.raised, 3 * 24, "hours, days and months");
+    assert_eq!(summary.peppers, ["p1"]);
+    let dump = desk.dump(from()).await;
+    assert_eq!(desk.dump(to()).await, dump);
+    let again = desk.migrate(from(), to(), Wishes::default()).await.unwrap();
+    assert_eq!((again.written, again.already_there, again.raised), (0, RECORDS, 0));
+    assert_eq!(desk.dump(to()).await, dump);
+    // And on to a third, and back over the first.
+    desk.migrate(to(), desk.embedded("c", PEPPER), Wishes::default()).await.unwrap();
+    desk.count(|| desk.embedded("c", PEPPER), 2);
+    let back = desk.migrate(desk.embedded("c", PEPPER), from(), Wishes::default()).await.unwrap();
+    assert_eq!((back.written, back.raised), (0, 3 * 16), "what was counted since");
+    assert!(back.counts.contains(&("requests", 40, 40)), "{back:?}");
+    let more = desk.migrate(to(), from(), Wishes::default()).await.unwrap_err().to_string();
+    assert!(more.contains("counts that the source has not"), "{more}");
+    assert_eq!(desk.migrate(to(), from(), MERGE).await.unwrap().raised, 0);
+}
+
+#[tokio::test]
+async fn a_backup_brings_everything_back() {
+    let desk = Desk::new();
+    desk.fill(|| desk.embedded("a", PEPPER)).await;
+    let exported = desk.export(desk.embedded("a", PEPPER), "backup").await.unwrap();
+    assert_eq!(exported.written, RECORDS + 8 + 6 + 6 + 1);
+    let mode = std::fs::metadata(desk.path("backup")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    let text = std::fs::read_to_string(desk.path("backup")).unwrap();
+    assert!(!text.contains("a pepper of more than"), "the pepper itself stays out");
+    assert!(text.lines().next().unwrap().contains("\"peppers\":[\"p1\"]"), "its id does not");
+    for expected in [RECORDS, 0] {
+        let summary = desk.import(desk.embedded("b", PEPPER), "backup", Wishes::default()).await.unwrap();
+        assert_eq!(summary.written, expected);
+    }
+    assert_eq!(desk.dump(desk.embedded("b", PEPPER)).await, desk.dump(desk.embedded("a", PEPPER)).await);
+    assert_eq!(desk.export(desk.embedded("b", PEPPER), "backup").await.unwrap(), exported, "the old file is replaced");
+    assert_eq!(std::fs::read_to_string(desk.path("backup")).unwrap(), text);
+    let left: Vec<_> = std::fs::read_dir(desk.folder.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".backup")), "{left:?}");
+}
+
+#[tokio::test]
+async fn it_goes_into_redis_and_back_and_nothing_is_another() {
+    let desk = Desk::new();
+    let server = RedisServer::start();
+    let (one, shared, other) = (|| desk.embedded("a", PEPPER), || desk.redis("shared", &server), || desk.embedded("b", PEPPER));
+    desk.fill(one).await;
+    let dump = desk.dump(one()).await;
+    for written in [RECORDS, 0] {
+        let summary = desk.migrate(one(), shared(), Wishes::default()).await.unwrap();
+        assert_eq!((summary.written, summary.raised), (written, if written > 0 { 3 * 24 } else { 0 }));
+        assert!(summary.counts.iter().all(|(_what, from, to)| from == to), "{summary:?}");
+        assert_eq!(desk.dump(shared()).await, dump);
+    }
+    assert!(!desk.path("shared/ledger").exists(), "a sidecar may be running there");
+    desk.migrate(shared(), other(), Wishes::default()).await.unwrap();
+    assert_eq!(desk.dump(other()).await, dump);
+    // And by files: what two stores that hold the same say of it differs in its order alone.
+    let mut files = Vec::new();
+    for (named, file) in [(one(), "one-backup"), (shared(), "shared-backup")] {
+        desk.export(named, file).await.unwrap();
+        let text = std::fs::read_to_string(desk.path(file)).unwrap();
+        let mut lines: Vec<String> = text.lines().filter(|line| !line.contains("sha256")).map(str::to_owned).collect();
+        lines.sort_unstable();
+        files.push(lines);
+    }
+    assert_eq!(files[0], files[1]);
+    let again = || desk.redis("again", &server);
+    for written in [RECORDS, 0] {
+        assert_eq!(desk.import(again(), "shared-backup", Wishes::default()).await.unwrap().written, written);
+    }
+    assert_eq!(desk.dump(again()).await, dump);
+    assert_eq!(desk.dump(shared()).await, dump, "another prefix is another store");
+}
+
+#[tokio::test]
+async fn counts_that_are_told_again_after_the_move_are_not_added() {
+    let desk = Desk::new();
+    let server = RedisServer::start();
+    let (one, shared) = (|| desk.embedded("a", PEPPER), || desk.redis("shared", &server));
+    desk.fill(one).await;
+    desk.migrate(one(), shared(), Wishes::default()).await.unwrap();
+    // The node goes on counting in its folder for a while, and moves a second time.
+    desk.count(one, 2);
+    let summary = desk.migrate(one(), shared(), Wishes::default()).await.unwrap();
+    assert_eq!((summary.written, summary.raised), (0, 3 * 16));
+    assert!(summary.counts.contains(&("requests", 40, 40)), "{summary:?}");
+    let back = desk.migrate(shared(), one(), Wishes::default()).await.unwrap();
+    assert_eq!((back.written, back.raised), (0, 0), "everything is where it came from");
+}
+
+// battery: R1
+#[tokio::test]
+async fn what_is_broken_in_redis_is_named_and_stops_it() {
+    let desk = Desk::new();
+    let server = RedisServer::start();
+    let shared = || desk.redis("shared", &server);
+    desk.fill(|| desk.embedded("a", PEPPER)).await;
+    desk.migrate(desk.embedded("a", PEPPER), shared(), Wishes::default()).await.unwrap();
+    server.tell("DEL shared:1:{r}:rec:key/key7");
+    server.tell("SET shared:1:{r}:rec:key/key7 gotcha");
+    let said = desk.export(shared(), "backup").await.unwrap_err().to_string();
+    assert!(said.contains("1 records cannot be read") && said.contains("key/key7"), "{said}");
+    let other = desk.config(
+        "other",
+        &format!(
+            "store: {{ redis: {{ url: \"unix:{}\", prefix: shared, path: ./other }} }}\npeppers: [{{ id: p1, secret: {{ file: ./other-text }} }}]\n",
+            server.socket().display()
+        ),
+    );
+    let said = desk.export(other, "backup").await.unwrap_err().to_string();
+    assert!(said.contains(&format!("{RECORDS} records cannot be read")) && said.contains("pepper"), "{said}");
+    assert!(!desk.path("backup").exists());
+    drop(server);
+    let gone = desk.config("gone", &format!("store: {{ redis: {{ url: \"unix:/nowhere/redis.sock\", path: ./gone }} }}\n{PEPPER}\n"));
+    let said = desk.migrate(desk.embedded("a", PEPPER), gone, Wishes::default()).await.unwrap_err().to_string();
+    assert!(said.contains("the store cannot be reached"), "{said}");
+}
+
+#[tokio::test]
+async fn what_the_target_holds_stays() {
+    let desk = Desk::new();
+    let server = RedisServer::start();
+    desk.fill(|| desk.embedded("a", PEPPER)).await;
+    what_it_holds_stays(&desk, || desk.embedded("b", PEPPER)).await;
+    what_it_holds_stays(&desk, || desk.redis("shared", &server)).await;
+}
+
+async fn what_it_holds_stays(desk: &Desk, to: impl Fn() -> Named) {
+    let from = || desk.embedded("a", PEPPER);
+    let mut revoked = key_record("key7");
+    revoked.state = KeyState::Revoked;
+    let own = [put(RecordKey::key("key7"), encode_key(&revoked)), put(RecordKey::key("own"), encode_key(&key_record("own")))];
+    desk.open(to()).records().commit(vec![], own.to_vec(), START).await.unwrap();
+    let before = desk.dump(to()).await;
+    let refused = desk.migrate(from(), to(), Wishes::default()).await.unwrap_err().to_string();
+    assert!(refused.contains("2 records") && refused.contains("key/key7, key/own") && refused.contains("--merge"), "{refused}");
+    assert_eq!(desk.dump(to()).await, before);
+    for expected in [RECORDS - 1, 0] {
+        let summary = desk.migrate(from(), to(), MERGE).await.unwrap();
+        assert_eq!((summary.written, summary.different), (expected, vec!["key/key7".to_owned()]));
+    }
+    let side = desk.open(to());
+    let stored: Stored = side.records().get(&RecordKey::key("key7")).await.unwrap().unwrap();
+    assert_eq!(stored.bytes, encode_key(&revoked), "a revocation is not undone");
+}
+
+// battery: X9
+#[tokio::test]
+async fn a_store_in_use_and_one_that_is_not_there_are_refused() {
+    let desk = Desk::new();
+    desk.fill(|| desk.embedded("a", PEPPER)).await;
+    let held = desk.open(desk.embedded("a", PEPPER));
+    for refused in [
+        desk.migrate(desk.embedded("a", PEPPER), desk.embedded("b", PEPPER), Wishes::default()).await,
+        desk.export(desk.embedded("a", PEPPER), "backup").await,
+    ] {
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("is in use by process"), "{refused}");
+    }
+    drop(held);
+    let absent = desk.migrate(desk.embedded("nowhere", PEPPER), desk.embedded("b", PEPPER), Wishes::default()).await;
+    assert!(absent.unwrap_err().to_string().contains("there is no store in"));
+    assert!(!desk.path("nowhere").exists() && !desk.path("b").exists() && !desk.path("backup").exists());
+}
+
+#[tokio::test]
+async fn a_target_without_the_peppers_is_refused_and_told_how_it_comes_by_them() {
+    let desk = Desk::new();
+    // The records of this store name the pepper that the store's folder has.
+    let made = || desk.embedded("made", "");
+    let id = desk.open(made()).peppers.ids().next().unwrap().to_owned();
+    let mut record = key_record("key1");
+    for secret in &mut record.secrets {
+        secret.hash.pepper = Arc::from(id.as_str());
+    }
+    let key = vec![put(RecordKey::key("key1"), encode_key(&record))];
+    desk.open(made()).records().commit(vec![], key, START).await.unwrap();
+    let refused = |outcome: Result<Summary, MovingError>| outcome.unwrap_err().to_string();
+    let said = refused(desk.migrate(made(), desk.embedded("b", PEPPER), Wishes::default()).await);
+    assert!(said.contains(&id) && said.contains("hex:") && said.contains("peppers:"), "{said}");
+    let said = refused(desk.migrate(made(), desk.embedded("c", ""), Wishes::default()).await);
+    assert!(said.contains("cp -p"), "{said}");
+    // As it is told.
+    let file = std::fs::read_to_string(desk.path("made/pepper")).unwrap();
+    let digits = file.split_whitespace().nth(1).unwrap();
+    std::fs::write(desk.path("pepper-hex"), format!("hex:{digits}\n")).unwrap();
+    let given = format!("peppers: [{{ id: {id}, secret: {{ file: ./pepper-hex }} }}]");
+    assert_eq!(desk.migrate(made(), desk.embedded("b", &given), Wishes::default()).await.unwrap().written, 1);
+    desk.export(made(), "backup").await.unwrap();
+    let said = refused(desk.import(desk.embedded("d", PEPPER), "backup", Wishes::default()).await);
+    assert!(said.contains(&id), "{said}");
+    // The same id for another secret.
+    let false_one = format!("peppers: [{{ id: {id}, secret: {{ file: ./pepper-text }} }}]");
+    let said = refused(desk.migrate(made(), desk.embedded("e", &false_one), Wishes::default()).await);
+    assert!(said.contains("another one"), "{said}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_stops_it_or_is_left_behind() {
+    let desk = Desk::new();
+    desk.fill(|| desk.embedded("a", PEPPER)).await;
+    let broken = vec![put(RecordKey::key("broken"), b"\x09k{}".to_vec())];
+    desk.open(desk.embedded("a", PEPPER)).records().commit(vec![], broken, START).await.unwrap();
+    let said = desk.migrate(desk.embedded("a", PEPPER), desk.embedded("b", PEPPER), Wishes::default()).await.unwrap_err().to_string();
+    assert!(said.contains("key/broken") && said.contains("--skip-unreadable"), "{said}");
+    assert!(desk.export(desk.embedded("a", PEPPER), "backup").await.is_err());
+    assert!(!desk.path("backup").exists());
+    let skip = Wishes { merge: false, skip_unreadable: true };
+    let summary = desk.migrate(desk.embedded("a", PEPPER), desk.embedded("b", PEPPER), skip).await.unwrap();
+    assert_eq!((summary.written, summary.unreadable), (RECORDS, vec!["key/broken".to_owned()]));
+}
+
+/// A backup with these lines between its first and its last, whose checksum holds.
+fn backup_of(lines: &[&str]) -> String {
+    let head = r#"{"is":"tollgate backup","format":1,"made":"2027-01-15T08:00:00Z","release":"0.1.0","peppers":["p1"]}"#;
+    let body: String = std::iter::once(&head).chain(lines).map(|line| format!("{line}\n")).collect();
+    let checksum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body.as_bytes());
+    let digits: String = checksum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{body}{{\"is\":\"end\",\"lines\":{},\"sha256\":\"{digits}\"}}\n", lines.len() + 1)
+}
+
+fn line_of(record: &item::Record) -> String {
+    item::write_item(&Item::Record(record.clone())).to_string()
+}
+
+#[tokio::test]
+async fn a_hostile_backup_is_refused_with_its_line_and_member_and_nothing_is_written() {
+    let desk = Desk::new();
+    let good = line_of(&item::Record { key: RecordKey::key("key1"), bytes: key_of(1), expires: None });
+    let swapped = line_of(&item::Record { key: RecordKey::key("key2"), bytes: key_of(1), expires: None });
+    let digest = line_of(&item::Record { key: RecordKey { family: Family::Digest, id: "x".to_owned() }, bytes: vec![1], expires: None });
+    let ring = line_of(&item::Record { key: RecordKey { family: Family::Ring, id: "a".to_owned() }, bytes: vec![1], expires: None });
+    let whole = backup_of(&[&good]);
+    let (body, _end) = whole.trim_end().rsplit_once('\n').unwrap();
+    let with = |line: &str| backup_of(&[&good, line]);
+    let long = format!(r#"{{"is":"key","id":"{}"}}"#, "x".repeat(5_000_000));
+    let count = |start: u64, count: u64, outcome: &str, writer: &str| {
+        format!(
+            r#"{{"is":"hour","start":{start},"user":"alice","route":"list","outcome":"{outcome}","count":{count},"writer":"{writer}"}}"#
+        )
+    };
+    let writer = "000000000000000000000000000000ff";
+    let table: Vec<(String, &str)> = vec![
+        (String::new(), "line 0: this is no backup"),
+        ("{}\n".to_owned(), "line 1: this is no backup"),
+        ("key1,alice\n".to_owned(), "line 1: this is no backup"),
+        (whole.replace("\"format\":1", "\"format\":2"), "format 2, and this release reads up to 1"),
+        (whole.replace("\"format\":1", "\"format\":\"1\""), "line 1, `format`: it is no whole number"),
+        (format!("{body}\n"), "was cut off"),
+        (whole.trim_end().to_owned(), "was cut off"),
+        (whole.get(..whole.len() / 2).unwrap().to_owned(), "was cut off"),
+        (whole.replace("2027", "2028"), "was changed"),
+        (format!("{whole}{good}\n"), "line 4: nothing may follow"),
+        (whole.replace("\"lines\":2", "\"lines\":3"), "line 3: it ends a file of 3 lines, and there are 2"),
+        (with(&good), "line 3: this record stands in the file twice"),
+        (with(&swapped), "line 3, `bytes`: it is another key's record"),
+        (with(&digest), "line 3, `bytes`: its id is no digest"),
+        (with(&ring), "line 3, `bytes`: it is no wrapped key ring"),
+        (with(r#"{"is":"key","id":"a","bytes":"%%"}"#), "line 3, `bytes`: it is not base64"),
+        (with(r#"{"is":"key","id":"","bytes":""}"#), "line 3, `id`: it is no record's id"),
+        (with("{\"is\":\"key\",\"id\":\"a\\u001b[2J\",\"bytes\":\"\"}"), "line 3, `id`: it is no record's id"),
+        (with(r#"{"is":"key","id":5,"bytes":""}"#), "line 3, `id`: it is no text"),
+        (with(r#"{"is":"key","id":"a"}"#), "line 3, `bytes`: it is missing"),
+        (with(&good.replace('}', r#","expires_ns":-1}"#)), "line 3, `expires_ns`: it is no whole number"),
+        (with(&good.replace('}', r#","more":1}"#)), "line 3, `more`: this release knows no such member"),
+        (with(&good.replace("\"id\":", "\"id\":\"x\",\"id\":")), "line 3: not a strict JSON object"),
+        (with(r#"{"is":"grant","id":"a"}"#), "line 3, `is`: \"grant\" is nothing that this release knows"),
+        (with(&count(1_800_000_000, 5, "allowed", "0")), "line 3, `writer`: it is not 32 hexadecimal digits"),
+        (with(&count(1_800_000_001, 5, "allowed", writer)), "line 3, `start`: no hour begins then"),
+        (with(&count(999_999_999_999, 5, "allowed", writer)), "line 3, `start`: it is no Unix second"),
+        (with(&count(1_800_000_000, u64::MAX, "allowed", writer)), "line 3, `count`: nothing was counted so often"),
+        (with(&count(1_800_000_000, 5, "waved", writer)), "line 3, `outcome`: it is none of"),
+        (with(r#"{"is":"last_use","key":"","at":1,"route":"r"}"#), "line 3, `key`: a name has 1 to 4096 bytes"),
+        (with(r#"{"is":"last_use","key":"k","at":1.5,"route":"r"}"#), "line 3, `at`: it is no whole number"),
+        (with(r#"{"id":"a"}"#), "line 3: it does not say what it is"),
+        (with("[1]"), "line 3: not a strict JSON object"),
+        (with(&"[".repeat(100_000)), "line 3: not a strict JSON object"),
+        (with(&long), "line 3: it is longer than any line"),
+    ];
+    for (text, expected) in table {
+        std::fs::write(desk.path("backup"), &text).unwrap();
+        let said = desk.import(desk.embedded("b", PEPPER), "backup", Wishes::default()).await.unwrap_err().to_string();
+        assert!(said.contains(expected), "expected {expected}, got {}", said.get(..400.min(said.len())).unwrap());
+        assert!(!desk.path("b").exists(), "{expected}: the store was opened before the file was proven");
+    }
+    std::fs::write(desk.path("backup"), [b"\xff\xfe".as_slice(), whole.as_bytes()].concat()).unwrap();
+    assert!(desk.import(desk.embedded("b", PEPPER), "backup", Wishes::default()).await.is_err());
+    assert!(desk.import(desk.embedded("b", PEPPER), ".", Wishes::default()).await.unwrap_err().to_string().contains("it is not a file"));
+    std::fs::write(desk.path("backup"), &whole).unwrap();
+    assert_eq!(desk.import(desk.embedded("b", PEPPER), "backup", Wishes::default()).await.unwrap().written, 1, "and the good one is good");
+}

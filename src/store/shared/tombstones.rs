@@ -1,0 +1,208 @@
+//! What was seen revoked, disabled or removed stays so in this process, also when the store is thrown back to before.
+//!
+//! A tombstone names the version that closed the record. A change that replaced exactly that version was made by somebody who knew
+//! of it, and lifts the tombstone; a record that merely turns up again in an older state does not.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::key::KeyRecord;
+use crate::model::key::KeyState;
+use crate::model::key::UserRecord;
+use crate::model::key::UserState;
+use crate::store::RecordKey;
+use crate::store::shared::entry::Change;
+use crate::store::shared::entry::Mark;
+
+/// How long they are kept: longer than any token lives, and as long as the outboxes repeat lost changes.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Debug)]
+pub(super) struct Tombstones {
+    stones: HashMap<RecordKey, Stone>,
+    /// In the order in which they were set; one that was lifted or set again leaves its old line behind.
+    order: VecDeque<(Instant, RecordKey)>,
+    most: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stone {
+    mark: Mark,
+    version: Option<u64>,
+    since: Instant,
+}
+
+impl Tombstones {
+    pub(super) fn new(most: usize) -> Self {
+        Self { stones: HashMap::new(), order: VecDeque::new(), most }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.stones.len()
+    }
+
+    /// Takes note of a change, in the order of the log.
+    pub(super) fn note(&mut self, change: &Change, now: Instant) {
+        match change.mark {
+            Mark::Open => {
+                if self.stones.get(&change.key).is_some_and(|stone| stone.version == change.replaced) {
+                    self.stones.remove(&change.key);
+                }
+            }
+            Mark::Disabled | Mark::Revoked | Mark::Removed => {
+                self.stones.insert(change.key.clone(), Stone { mark: change.mark, version: change.version, since: now });
+                self.order.push_back((now, change.key.clone()));
+            }
+        }
+        self.prune(now);
+    }
+
+    /// What is known of a record, whatever the store says of it.
+    pub(super) fn over(&self, key: &RecordKey) -> Option<Mark> {
+        // Nearly always there is none, and then nothing is hashed.
+        if self.stones.is_empty() { None } else { self.stones.get(key).map(|stone| stone.mark) }
+    }
+
+    /// Changes were missed, and no loss is suspected: of what was removed it is unknown whether it was made anew since.
+    pub(super) fn missed_some(&mut self) {
+        self.stones.retain(|_key, stone| stone.mark != Mark::Removed);
+    }
+
+    fn prune(&mut self, now: Instant) {
+        while let Some((since, key)) = self.order.front() {
+            let is_outdated = self.stones.get(key).is_none_or(|stone| stone.since != *since);
+            let is_due = now.duration_since(*since) > KEPT || self.stones.len() > self.most || self.order.len() > 2 * self.most;
+            if !is_outdated && !is_due {
+                return;
+            }
+            if !is_outdated {
+                let key = key.clone();
+                self.stones.remove(&key);
+            }
+            self.order.pop_front();
+        }
+    }
+}
+
+/// The key as a tombstone over it lets it be: none where it was removed.
+pub(super) fn bury_key(record: KeyRecord, mark: Option<Mark>) -> Option<KeyRecord> {
+    let state = match mark {
+        None | Some(Mark::Open) => record.state,
+        Some(Mark::Removed) => return None,
+        Some(Mark::Revoked) => KeyState::Revoked,
+        Some(Mark::Disabled) => match record.state {
+            KeyState::Revoked => KeyState::Revoked,
+            KeyState::Active | KeyState::Disabled => KeyState::Disabled,
+        },
+    };
+    Some(KeyRecord { state, ..record })
+}
+
+/// The user as a tombstone over it lets it be.
+pub(super) fn bury_user(record: UserRecord, mark: Option<Mark>) -> Option<UserRecord> {
+    let state = match mark {
+        None | Some(Mark::Open) => record.state,
+        Some(Mark::Removed) => return None,
+        Some(Mark::Revoked | Mark::Disabled) => UserState::Disabled,
+    };
+    Some(UserRecord { state, ..record })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::monotonic;
+    use crate::store::codec::tests::key_record;
+    use crate::store::codec::tests::user_record;
+
+    fn change(id: &str, replaced: Option<u64>, version: Option<u64>, mark: Mark) -> Change {
+        Change { key: RecordKey::key(id), replaced, version, mark }
+    }
+
+    #[test]
+    fn only_who_knew_of_it_lifts_a_tombstone() {
+        let now = monotonic();
+        let key = RecordKey::key("a");
+        let table = [
+            ("seen revoked", vec![change("a", Some(1), Some(2), Mark::Revoked)], Some(Mark::Revoked)),
+            ("removed", vec![change("a", Some(1), None, Mark::Removed)], Some(Mark::Removed)),
+            ("enabled on top of it", vec![change("a", Some(1), Some(2), Mark::Disabled), change("a", Some(2), Some(3), Mark::Open)], None),
+            (
+                "changed on top of what was before it",
+                vec![change("a", Some(1), Some(2), Mark::Disabled), change("a", Some(1), Some(3), Mark::Open)],
+                Some(Mark::Disabled),
+            ),
+            ("made anew", vec![change("a", Some(1), None, Mark::Removed), change("a", None, Some(3), Mark::Open)], None),
+            (
+                "came back and was changed",
+                vec![change("a", Some(1), None, Mark::Removed), change("a", Some(1), Some(3), Mark::Open)],
+                Some(Mark::Removed),
+            ),
+            (
+                "done again, then lifted",
+                vec![
+                    change("a", Some(1), Some(2), Mark::Disabled),
+                    change("a", Some(9), Some(4), Mark::Disabled),
+                    change("a", Some(4), Some(5), Mark::Open),
+                ],
+                None,
+            ),
+            ("another's", vec![change("b", Some(1), Some(2), Mark::Revoked)], None),
+        ];
+        for (what, changes, expected) in table {
+            let mut stones = Tombstones::new(10);
+            for change in &changes {
+                stones.note(change, now);
+            }
+            assert_eq!(stones.over(&key), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn they_are_bounded_in_number_and_time() {
+        let now = monotonic();
+        let mut stones = Tombstones::new(3);
+        for number in 0..10 {
+            stones.note(&change(&number.to_string(), Some(1), None, Mark::Removed), now);
+        }
+        assert_eq!(stones.len(), 3);
+        assert_eq!(stones.over(&RecordKey::key("9")), Some(Mark::Removed));
+        assert_eq!(stones.over(&RecordKey::key("6")), None);
+        for _round in 0..1000 {
+            stones.note(&change("9", Some(1), Some(2), Mark::Disabled), now);
+            stones.note(&change("9", Some(2), Some(3), Mark::Open), now);
+        }
+        assert!(stones.order.len() <= 6, "{}", stones.order.len());
+        stones.note(&change("later", Some(1), None, Mark::Removed), now + KEPT + Duration::from_secs(1));
+        assert_eq!((stones.len(), stones.over(&RecordKey::key("later"))), (1, Some(Mark::Removed)));
+    }
+
+    #[test]
+    fn a_missed_stretch_forgets_removals_alone() {
+        let now = monotonic();
+        let mut stones = Tombstones::new(3);
+        stones.note(&change("removed", Some(1), None, Mark::Removed), now);
+        stones.note(&change("revoked", Some(1), Some(2), Mark::Revoked), now);
+        stones.missed_some();
+        assert_eq!(stones.over(&RecordKey::key("removed")), None);
+        assert_eq!(stones.over(&RecordKey::key("revoked")), Some(Mark::Revoked));
+    }
+
+    #[test]
+    fn a_tombstone_only_ever_closes() {
+        for state in [KeyState::Active, KeyState::Disabled, KeyState::Revoked] {
+            let record = KeyRecord { state, ..key_record("a") };
+            assert_eq!(bury_key(record.clone(), None), Some(record.clone()));
+            assert_eq!(bury_key(record.clone(), Some(Mark::Removed)), None);
+            assert_eq!(bury_key(record.clone(), Some(Mark::Revoked)).unwrap().state, KeyState::Revoked);
+            assert_ne!(bury_key(record, Some(Mark::Disabled)).unwrap().state, KeyState::Active);
+        }
+        let user = user_record("local", "a");
+        assert_eq!(bury_user(user.clone(), None), Some(user.clone()));
+        assert_eq!(bury_user(user.clone(), Some(Mark::Removed)), None);
+        assert_eq!(bury_user(user, Some(Mark::Disabled)).unwrap().state, UserState::Disabled);
+    }
+}
