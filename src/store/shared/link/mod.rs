@@ -3,10 +3,11 @@
 //! Each primary has a connection for each lane, and each connection a task that opens it, watches it and leaves it when it fails.
 //! Callers never connect and never knock: three failures in a row shut the door, and while it is shut they hear so at once.
 //!
-//! - [`wire`]: one such connection. [`breaker`]: when it is left, and how long the pauses are. [`node`]: all of one primary's.
+//! - [`wire`], [`keeper`]: one such connection and its task. [`breaker`]: how long the pauses are. [`node`]: all of one primary's.
+//! - [`inspect`]: what a server says about itself, for people who set it up.
 //! - [`connect`], [`dial`]: from nothing to a connection that is logged in. [`findings`]: what is checked of a server before it is used.
 //! - [`sentinel`], [`cluster`], [`slots`], [`panel`]: which server is the primary, or the owner of a slot.
-//! - [`hints`]: messages, best effort. [`state`]: what metrics and readiness read.
+//! - [`delivery`]: from a call to an answer. [`hints`]: messages, best effort. [`state`]: what metrics and readiness read.
 //!
 //! # What an error means
 //!
@@ -16,10 +17,12 @@
 mod breaker;
 mod cluster;
 mod connect;
+mod delivery;
 mod dial;
 mod findings;
 mod hints;
 mod inspect;
+mod keeper;
 mod node;
 mod panel;
 pub mod script;
@@ -33,18 +36,21 @@ mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::Value;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
-use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::StoreError;
 use crate::store::shared::link::cluster::Circle;
+use crate::store::shared::link::delivery::Delivered;
+use crate::store::shared::link::delivery::Way;
+use crate::store::shared::link::delivery::Work;
+use crate::store::shared::link::delivery::attempt;
+use crate::store::shared::link::delivery::bounded;
 pub use crate::store::shared::link::findings::Finding;
 pub use crate::store::shared::link::findings::Severity;
 pub use crate::store::shared::link::inspect::ServerFacts;
@@ -53,24 +59,16 @@ use crate::store::shared::link::node::Purpose;
 use crate::store::shared::link::node::Target;
 use crate::store::shared::link::script::Script;
 use crate::store::shared::link::sentinel::Watch;
-use crate::store::shared::link::slots::redirection;
-use crate::store::shared::link::slots::slot_of;
 pub use crate::store::shared::link::state::ErrorCount;
 pub use crate::store::shared::link::state::LaneCalls;
 pub use crate::store::shared::link::state::LinkState;
 use crate::store::shared::link::state::Notes;
 pub use crate::store::shared::link::state::ServerState;
-use crate::store::shared::link::wire::Channel;
 use crate::store::shared::link::wire::Request;
-use crate::store::shared::link::wire::Wire;
 use crate::store::shared::settings::Mode;
 use crate::store::shared::settings::Server;
 use crate::store::shared::settings::Settings;
 
-/// Redirections that one call follows.
-const HOPS_MAX: usize = 5;
-/// A slot whose keys are on their way is asked again after this.
-const UNDER_WAY: Duration = Duration::from_millis(10);
 /// Replicas are waited for in slices, so that commits on one connection do not wait for one another's patience.
 const WAIT_SLICE: Duration = Duration::from_millis(25);
 
@@ -117,23 +115,6 @@ impl From<LinkError> for StoreError {
     }
 }
 
-/// How a key's server is found.
-#[derive(Clone, Debug)]
-enum Way {
-    One(Arc<Node>),
-    Circle(Arc<Circle>),
-}
-
-impl Way {
-    /// Returns when this server is not the one to speak to any more.
-    async fn left(&self, server: &Server) {
-        match self {
-            Self::One(node) => node.target.left(server).await,
-            Self::Circle(_) => std::future::pending().await,
-        }
-    }
-}
-
 /// The connections to the server. Cheap to share; reconnects by itself.
 #[derive(Debug)]
 pub struct Link {
@@ -177,7 +158,7 @@ impl Link {
     pub async fn run(&self, lane: Lane, call: Call, within: Duration) -> Result<Value, LinkError> {
         let name = call.script.name;
         let sent = AtomicBool::new(false);
-        let outcome = bounded(within, &sent, self.deliver(lane.into(), Work::Script(&call), &sent)).await;
+        let outcome = bounded(within, &sent, self.way.deliver(lane.into(), Work::Script(&call), &sent)).await;
         self.notes.settled(lane, name, &outcome);
         outcome.map(|delivered| delivered.value)
     }
@@ -193,7 +174,7 @@ impl Link {
         let name = call.script.name;
         let within = self.settings.timeouts.background.saturating_add(WAIT_SLICE);
         let sent = AtomicBool::new(false);
-        let outcome = bounded(within, &sent, self.deliver(Purpose::Commits, Work::Script(&call), &sent)).await;
+        let outcome = bounded(within, &sent, self.way.deliver(Purpose::Commits, Work::Script(&call), &sent)).await;
         self.notes.settled(Lane::Bulk, name, &outcome);
         let Delivered { value, wire, channel } = outcome?;
         let mut acknowledged = 0;
@@ -223,7 +204,7 @@ impl Link {
     /// As [`Self::run`].
     pub async fn command(&self, lane: Lane, command: redis::Cmd, within: Duration) -> Result<Value, LinkError> {
         let sent = AtomicBool::new(false);
-        let outcome = bounded(within, &sent, self.deliver(lane.into(), Work::Command(&command), &sent)).await;
+        let outcome = bounded(within, &sent, self.way.deliver(lane.into(), Work::Command(&command), &sent)).await;
         self.notes.settled(lane, "command", &outcome);
         outcome.map(|delivered| delivered.value)
     }
@@ -303,120 +284,10 @@ impl Link {
             }
         }
     }
-
-    async fn deliver(&self, purpose: Purpose, work: Work<'_>, sent: &AtomicBool) -> Result<Delivered, LinkError> {
-        let circle = match &self.way {
-            Way::One(node) => return attempt(node, purpose, work, false, sent).await,
-            Way::Circle(circle) => circle,
-        };
-        let slot = work.slot();
-        let mut node = circle.owner(slot).await?;
-        let mut is_asking = false;
-        let mut hops = 0;
-        loop {
-            let outcome = attempt(&node, purpose, work, is_asking, sent).await;
-            let Err(LinkError::Refused { code, why }) = &outcome else {
-                return outcome;
-            };
-            let to = redirection(why, &node.target.known().unwrap_or(Server::Unix(std::path::PathBuf::new())));
-            hops += 1;
-            let next = match (code.as_str(), to) {
-                _ if hops > HOPS_MAX => None,
-                ("MOVED", Some((slot, to))) => {
-                    is_asking = false;
-                    circle.moved(slot, &to)
-                }
-                ("ASK", Some((_, to))) => {
-                    is_asking = true;
-                    circle.member(&to)
-                }
-                ("TRYAGAIN", _) => {
-                    sleep(UNDER_WAY).await;
-                    Some(Arc::clone(&node))
-                }
-                _ => None,
-            };
-            let Some(next) = next else {
-                return outcome;
-            };
-            sent.store(false, Ordering::Relaxed);
-            node = next;
-        }
-    }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// What is to be done at a server.
-#[derive(Clone, Copy, Debug)]
-enum Work<'a> {
-    Script(&'a Call),
-    Command(&'a redis::Cmd),
-}
-
-impl Work<'_> {
-    fn slot(self) -> u16 {
-        match self {
-            Self::Script(call) => slot_of(call.keys.first().map_or(&[], Vec::as_slice)),
-            Self::Command(command) => match command.args_iter().nth(1) {
-                Some(redis::Arg::Simple(key)) => slot_of(key),
-                Some(_) | None => 0,
-            },
-        }
-    }
-
-    /// `whole`: with the script's text, for a server that does not know it yet.
-    fn command(self, whole: bool) -> redis::Cmd {
-        match self {
-            Self::Script(call) => call.script.command(call, whole),
-            Self::Command(command) => command.clone(),
-        }
-    }
-}
-
-/// An answer, and over which connection it came.
-#[derive(Debug)]
-struct Delivered {
-    value: Value,
-    wire: Arc<Wire>,
-    channel: Arc<Channel>,
-}
-
-/// Bounds a delivery; what was not sent when the time is over did not run.
-async fn bounded<T>(within: Duration, sent: &AtomicBool, delivery: impl Future<Output = Result<T, LinkError>>) -> Result<T, LinkError> {
-    // Whoever asks over and over, and hears no at once, must not keep the thread from the tasks that make the connections.
-    tokio::task::coop::consume_budget().await;
-    match timeout(within, delivery).await {
-        Ok(outcome) => outcome,
-        Err(_elapsed) if sent.load(Ordering::Relaxed) => Err(LinkError::TimedOut(within)),
-        Err(_elapsed) => Err(LinkError::Unreachable(format!("no connection within {within:?}"))),
-    }
-}
-
-/// One primary's answer. What it certainly did not run, because it is the primary no longer or does not know us any more, is put once
-/// more to whoever the next connection leads to.
-async fn attempt(node: &Node, purpose: Purpose, work: Work<'_>, is_asking: bool, sent: &AtomicBool) -> Result<Delivered, LinkError> {
-    let wire = node.wire(purpose);
-    let request = |whole| if is_asking { Request::Asking(work.command(whole)) } else { Request::One(work.command(whole)) };
-    let mut is_second = false;
-    loop {
-        let channel = wire.channel().await?;
-        sent.store(true, Ordering::Relaxed);
-        let outcome = match wire.ask(&channel, &request(false)).await {
-            Err(LinkError::Refused { code, .. }) if code == "NOSCRIPT" => wire.ask(&channel, &request(true)).await,
-            outcome => outcome,
-        };
-        match outcome {
-            Ok(value) => return Ok(Delivered { value, wire: Arc::clone(wire), channel }),
-            Err(LinkError::Refused { code, .. }) if !is_second && matches!(code.as_str(), "READONLY" | "MASTERDOWN" | "NOAUTH") => {
-                sent.store(false, Ordering::Relaxed);
-                is_second = true;
-            }
-            Err(error) => return Err(error),
-        }
     }
 }

@@ -1,0 +1,195 @@
+//! The task of one wire: it opens the connection, watches it, and opens the next one.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use redis::Value;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::monotonic;
+use crate::store::shared::link::breaker::Backoff;
+use crate::store::shared::link::breaker::STRIKES;
+use crate::store::shared::link::breaker::chance;
+use crate::store::shared::link::connect::Driver;
+use crate::store::shared::link::connect::Opened;
+use crate::store::shared::link::connect::Peer;
+use crate::store::shared::link::connect::inquire;
+use crate::store::shared::link::connect::open;
+use crate::store::shared::link::connect::shortened;
+use crate::store::shared::link::findings::Info;
+use crate::store::shared::link::findings::Severity;
+use crate::store::shared::link::node::Purpose;
+use crate::store::shared::link::wire::Channel;
+use crate::store::shared::link::wire::Door;
+use crate::store::shared::link::wire::Wire;
+
+/// How often a connection is asked whether its server is still the one that it was.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Keeps a wire until its end is called.
+pub(super) async fn keep(wire: Arc<Wire>) {
+    let ended = wire.ended.clone();
+    let mut backoff = Backoff::default();
+    let mut attempt = 0_usize;
+    let mut has_been_open = false;
+    loop {
+        let connected = tokio::select! {
+            () = ended.cancelled() => break,
+            connected = wire.connect(attempt) => connected,
+        };
+        match connected {
+            Ok((channel, mut driver)) => {
+                wire.opened(&channel, has_been_open);
+                has_been_open = true;
+                let began = monotonic();
+                let is_over = attend(&wire, &channel, &mut driver, &ended).await;
+                if is_over {
+                    break;
+                }
+                backoff.ended(began.elapsed());
+            }
+            Err(why) => {
+                attempt = attempt.wrapping_add(1);
+                wire.failed(&why);
+                backoff.failed();
+            }
+        }
+        let pause = backoff.pause(chance());
+        if !pause.is_zero() {
+            wire.shut_while_pausing();
+            tokio::select! {
+                () = ended.cancelled() => break,
+                () = wire.target.moved() => {}
+                () = sleep(pause) => {}
+            }
+        }
+    }
+    wire.door.send_replace(Door::Closed);
+}
+
+/// Stays with a connection until it ends; true: the end of all was called.
+async fn attend(wire: &Arc<Wire>, channel: &Arc<Channel>, driver: &mut Driver, ended: &CancellationToken) -> bool {
+    loop {
+        tokio::select! {
+            () = ended.cancelled() => return true,
+            () = driver.ended() => {
+                wire.leave(channel, "the connection ended", false);
+                wire.target.nudge();
+                return false;
+            }
+            () = channel.left.notified() => return false,
+            () = wire.target.left(&channel.server) => {
+                wire.leave(channel, "another server is the primary now", false);
+                return false;
+            }
+            () = sleep(LOOK_EVERY) => wire.look(channel).await,
+        }
+    }
+}
+
+impl Wire {
+    async fn connect(&self, attempt: usize) -> Result<(Arc<Channel>, Driver), String> {
+        let mut place = "no server".to_owned();
+        let connecting = async {
+            let server = self.target.pick(attempt).await?;
+            place = server.to_string();
+            let Opened { mut connection, driver, unfinished } = open(&server, Peer::Store, &self.settings).await?;
+            let (identity, findings) = inquire(&mut connection, &server, &self.settings).await?;
+            let refused = findings.iter().find(|finding| finding.severity == Severity::Refuse).map(|finding| finding.what.clone());
+            self.notes.met(&server, identity, findings);
+            if let Some(refused) = refused {
+                return Err(refused);
+            }
+            // A server that is up and too slow for this lane is as good as down for it.
+            let ping = redis::cmd("PING");
+            match timeout(self.pace(), connection.send_packed_command(&ping)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(shortened(&error.to_string(), 200)),
+                Err(_elapsed) => return Err(format!("it does not answer within {:?}", self.pace())),
+            }
+            unfinished.store(0, Ordering::Relaxed);
+            let channel = Channel { connection, server, unfinished, strikes: AtomicU32::new(0), left: Notify::new() };
+            Ok((Arc::new(channel), driver))
+        };
+        let outcome = timeout(self.settings.timeouts.connect, connecting).await;
+        let outcome = outcome.unwrap_or_else(|_elapsed| Err(format!("no connection within {:?}", self.settings.timeouts.connect)));
+        outcome.map_err(|why| format!("{place}: {why}"))
+    }
+
+    /// Whether the server is still there and still the primary; a silent one is struck out.
+    async fn look(&self, channel: &Arc<Channel>) {
+        let mut connection = channel.connection.clone();
+        let mut question = redis::cmd("INFO");
+        question.arg("replication");
+        for _ in 0..STRIKES {
+            match timeout(self.pace(), connection.send_packed_command(&question)).await {
+                Err(_elapsed) => self.strike(channel, &format!("it does not answer within {:?}", self.pace())),
+                Ok(Err(_broken)) => return,
+                Ok(Ok(answer)) => {
+                    channel.unfinished.store(0, Ordering::Relaxed);
+                    match answer.extract_error() {
+                        Ok(answer) => self.read(channel, answer),
+                        Err(error) => self.weigh(channel, error.code().unwrap_or_default(), error.detail().unwrap_or_default()),
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn read(&self, channel: &Arc<Channel>, answer: Value) {
+        channel.strikes.store(0, Ordering::Relaxed);
+        let Ok(text) = redis::from_redis_value::<String>(answer) else {
+            return;
+        };
+        let info = Info(&text);
+        if let Some(why) = info.inability() {
+            self.leave(channel, why, false);
+            self.target.nudge();
+        } else if let Some(replication) = info.field("master_replid") {
+            self.notes.heard_replication(&channel.server, &shortened(replication, 64));
+        }
+    }
+
+    fn opened(&self, channel: &Arc<Channel>, again: bool) {
+        self.waited.store(0, Ordering::Relaxed);
+        let before = self.door.send_replace(Door::Open(Arc::clone(channel)));
+        if matches!(before, Door::Shut(_)) {
+            tracing::info!(server = %channel.server, lane = self.purpose.name(), "Redis can be reached again");
+        }
+        if again {
+            self.notes.reconnected();
+            // What was told to the server before may be lost to it; the lanes that tell and follow want to know.
+            match self.purpose {
+                Purpose::Changes | Purpose::Bulk => self.notes.rise(),
+                Purpose::Checks | Purpose::Commits => {}
+            }
+        }
+    }
+
+    fn failed(&self, why: &str) {
+        self.waited.store(0, Ordering::Relaxed);
+        let before = self.door.send_replace(Door::Shut(why.into()));
+        // Once for each new reason, not for each attempt.
+        if !matches!(&before, Door::Shut(known) if **known == *why) {
+            tracing::warn!(lane = self.purpose.name(), why, "Redis cannot be reached");
+        }
+        self.target.nudge();
+    }
+
+    /// Nobody is to wait for a door that is not going to open for a while.
+    fn shut_while_pausing(&self) {
+        self.door.send_if_modified(|door| {
+            let Door::Opening(why) = door else {
+                return false;
+            };
+            *door = Door::Shut(Arc::clone(why));
+            true
+        });
+    }
+}
