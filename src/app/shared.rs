@@ -1,11 +1,11 @@
 //! The shared store in one sidecar: the link to Redis, the records, the limits, and what they say about themselves.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,7 +23,10 @@ use crate::model::time::Timestamp;
 use crate::secrets::Peppers;
 use crate::store::shared::buckets::SharedBuckets;
 use crate::store::shared::buckets::Tuning;
+use crate::store::shared::link::Finding;
+use crate::store::shared::link::Lane;
 use crate::store::shared::link::Link;
+use crate::store::shared::link::Severity;
 use crate::store::shared::outbox::Outbox;
 use crate::store::shared::records::SharedRecords;
 use crate::store::shared::settings::Login;
@@ -39,13 +42,15 @@ use crate::tasks::publish_usage::PublishError;
 use crate::tasks::publish_usage::PublishStatus;
 use crate::tasks::publish_usage::PublishUsage;
 use crate::tasks::publish_usage::Signals;
+use crate::telemetry::shared_metrics::CALL_RESULTS;
 use crate::telemetry::shared_metrics::SharedMetrics;
+use crate::telemetry::shared_metrics::code_label;
 use crate::usage::LocalBuckets;
 use crate::usage::LocalShare;
 use crate::usage::Usage;
 
-/// Hints that wait to be followed; one is as good as many.
-const HINTS_WAITING: usize = 1;
+/// How soon the log says what is the matter with a server.
+const LOOK_AT_FINDINGS_EVERY: Duration = Duration::from_secs(1);
 
 /// Everything in this process that speaks with Redis.
 #[derive(Debug)]
@@ -55,14 +60,39 @@ pub(super) struct Shared {
     buckets: Arc<SharedBuckets>,
     share: Arc<LocalShare>,
     counts: Arc<SharedCounts>,
-    changes: watch::Sender<u64>,
+}
+
+/// The telling of counts, before it begins.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    publish: PublishUsage,
+    status: Arc<PublishStatus>,
+    link: Arc<Link>,
+}
+
+impl Publisher {
+    /// Tells what is counted until `end`, and once more then.
+    pub(super) fn start(self, end: CancellationToken) -> Publishing {
+        let Self { publish, status, link } = self;
+        Publishing { status, ended: tokio::spawn(publish.run(end)), link }
+    }
 }
 
 /// The telling of counts, under way.
 #[derive(Debug)]
 pub(super) struct Publishing {
     pub(super) status: Arc<PublishStatus>,
-    pub(super) ended: JoinHandle<Result<(), PublishError>>,
+    ended: JoinHandle<Result<(), PublishError>>,
+    link: Arc<Link>,
+}
+
+impl Publishing {
+    /// Waits for the end, and closes every connection; whether all that was counted has arrived.
+    pub(super) async fn finish(self) -> bool {
+        let published = matches!(self.ended.await, Ok(Ok(())));
+        self.link.close();
+        published
+    }
 }
 
 impl Shared {
@@ -81,7 +111,7 @@ impl Shared {
         let buckets = SharedBuckets::new(Arc::clone(&link), Arc::clone(&members), Tuning::default());
         let share = Arc::new(LocalShare::new(LocalBuckets::new(Arc::clone(usage.ledger())), members));
         let counts = SharedCounts::new(Arc::clone(&link), Arc::clone(clock));
-        Ok(Arc::new(Self { link, records, buckets, share, counts, changes: watch::Sender::new(0) }))
+        Ok(Arc::new(Self { link, records, buckets, share, counts }))
     }
 
     pub(super) fn records(&self) -> &Arc<SharedRecords> {
@@ -100,36 +130,75 @@ impl Shared {
         &self.counts
     }
 
-    /// Follows the changes that others make, until `end`.
+    /// Connects, and follows the changes that others make, until `end`.
     pub(super) fn follow(&self, tasks: &TaskTracker, end: &CancellationToken) {
-        let (_hint, hints) = mpsc::channel(HINTS_WAITING);
+        self.link.start();
+        tasks.spawn(tell_findings(Arc::clone(&self.link), end.clone()));
+        let hints = self.link.subscribe(self.records.hint_channel());
         let follow = FollowChanges { records: Arc::clone(&self.records), hints, poll_every: follow_changes::POLL_EVERY };
         tasks.spawn(follow_changes::run(follow, end.clone()));
     }
 
-    /// Tells the other sidecars what this one counted, until `end` and once more then.
-    pub(super) fn publish(&self, usage: &Arc<Usage>, clock: &Arc<dyn Clock>, every: Duration, end: CancellationToken) -> Publishing {
-        let signals = Signals { link_changes: self.changes.subscribe(), resets: self.records.follower().resets() };
-        let (publish, handle) = PublishUsage::new(Arc::clone(usage), Arc::clone(&self.counts), signals, Arc::clone(clock), every);
-        Publishing { status: Arc::clone(handle.status()), ended: tokio::spawn(publish.run(end)) }
+    /// Who will tell the other sidecars what this one counts; made before the first request is counted.
+    pub(super) fn publisher(&self, usage: &Arc<Usage>, clock: &Arc<dyn Clock>, every: Duration) -> Result<Publisher, AppError> {
+        let signals = Signals { link_changes: self.link.changes(), resets: self.records.follower().resets() };
+        let (publish, handle) = PublishUsage::new(Arc::clone(usage), Arc::clone(&self.counts), signals, Arc::clone(clock), every)?;
+        Ok(Publisher { publish, status: Arc::clone(handle.status()), link: Arc::clone(&self.link) })
     }
 
     /// Why a key that nobody asked about lately would get no verdict now.
     pub(super) fn trouble(&self) -> Option<String> {
         let follower = self.records.follower();
+        // Asked first, and it alone decides: with it all is well, whatever a single connection or one node of a cluster goes through.
         if follower.is_confirmed() {
             return None;
         }
-        Some(match follower.lease_age(monotonic()) {
-            None => "Redis has not answered since the start; checks of keys and managed users are faults until it does".to_owned(),
+        let state = self.link.state();
+        let refused = state.findings.into_iter().find(|finding| finding.severity == Severity::Refuse);
+        let why = match refused {
+            Some(finding) => Some(format!("{} is not used: {}", finding.server, finding.what)),
+            None => state.servers.into_iter().find_map(|server| server.fault),
+        };
+        let since = match follower.lease_age(monotonic()) {
+            None => "Redis has not answered since the start".to_owned(),
             Some(age) => format!("Redis has not confirmed for {} s what is known of keys and users", age.as_secs()),
-        })
+        };
+        Some(why.map_or_else(|| since.clone(), |why| format!("{since}: {why}")))
     }
 
     pub(super) fn measure(&self, metrics: &SharedMetrics, publishing: &PublishStatus, now: Timestamp) {
+        self.measure_link(metrics);
         self.measure_records(metrics);
         self.measure_limits(metrics);
         self.measure_usage(metrics, publishing, now);
+    }
+
+    fn measure_link(&self, metrics: &SharedMetrics) {
+        let state = self.link.state();
+        metrics.redis_connected.set(i64::from(state.connected));
+        metrics.redis_breaker_open.set(i64::from(state.breaker_open));
+        let findings = |severity: Severity| state.findings.iter().filter(|finding| finding.severity == severity).count() as u64;
+        metrics.redis_refused.set(gauge(findings(Severity::Refuse).min(1)));
+        metrics.redis_warnings.set(gauge(findings(Severity::Warn)));
+        catch_up(&metrics.redis_reconnects, state.reconnects);
+        for calls in &state.calls {
+            let lane = match calls.lane {
+                Lane::Checks => "checks",
+                Lane::Changes => "changes",
+                Lane::Bulk => "bulk",
+            };
+            let counts = [calls.answered, calls.unreachable, calls.timed_out, calls.broken, calls.refused];
+            for (result, count) in CALL_RESULTS.into_iter().zip(counts) {
+                catch_up(&metrics.redis_calls.with_label_values(&[lane, result]), count);
+            }
+        }
+        let mut errors: BTreeMap<&str, u64> = BTreeMap::new();
+        for error in &state.errors {
+            *errors.entry(code_label(&error.code)).or_default() += error.count;
+        }
+        for (code, count) in errors {
+            catch_up(&metrics.redis_errors.with_label_values(&[code]), count);
+        }
     }
 
     fn measure_records(&self, metrics: &SharedMetrics) {
@@ -143,6 +212,7 @@ impl Shared {
         for (cause, count) in [("loss", *follower.resets().borrow()), ("failover", follower.failovers()), ("gap", follower.gaps())] {
             catch_up(&metrics.changes_cache_resets.with_label_values(&[cause]), count);
         }
+        catch_up(&metrics.changes_reapplied, follower.reapplied());
         metrics.sidecars.set(i64::from(follower.members().load(std::sync::atomic::Ordering::Relaxed)));
         metrics.outbox_entries.set(gauge(self.records.counts().outbox as u64));
     }
@@ -170,6 +240,21 @@ impl Shared {
         catch_up(&metrics.usage_writer_conflicts, publishing.conflicts());
         catch_up(&metrics.usage_saturated, self.counts.saturated());
         metrics.usage_quarantined.set(gauge(publishing.quarantined()));
+    }
+}
+
+/// Says in the log what is the matter with a server, once for as long as it is so.
+async fn tell_findings(link: Arc<Link>, end: CancellationToken) {
+    let mut told: BTreeSet<Finding> = BTreeSet::new();
+    while end.run_until_cancelled(tokio::time::sleep(LOOK_AT_FINDINGS_EVERY)).await.is_some() {
+        let found: BTreeSet<Finding> = link.findings().into_iter().collect();
+        for finding in found.difference(&told) {
+            match finding.severity {
+                Severity::Refuse => tracing::error!(server = finding.server, what = finding.what, "this Redis is not used"),
+                Severity::Warn => tracing::warn!(server = finding.server, what = finding.what, "this Redis is used, with a reserve"),
+            }
+        }
+        told = found;
     }
 }
 

@@ -436,8 +436,10 @@ mod tests {
         });
     }
 
+    type Ask = Box<dyn Fn() -> Answered>;
+
     /// How the limits answered, and what their substitute said where one was asked.
-    fn answers() -> Vec<(&'static str, Box<dyn Fn() -> Answered>)> {
+    fn answers() -> Vec<(&'static str, Ask)> {
         let share = |share: fn() -> Result<Taken, StoreError>| move || Answered::StoodIn { failure: down(), share: share() };
         let (admits, refuses) = (
             || Ok(Taken { admitted: true, levels: vec![level(2, 0)], retry_after: None }),

@@ -325,7 +325,14 @@ impl Voice<'_> {
         if self.json {
             return self.write_json(key);
         }
-        Ok(writeln!(self.out, "{} {words}", show(key, "id"))?)
+        writeln!(self.out, "{} {words}", show(key, "id"))?;
+        if key.get("replicated") == Some(&Value::Bool(false)) {
+            writeln!(
+                self.complaints,
+                "No replica of Redis has it yet: a failover right now could undo it for a moment. Ask again to make sure."
+            )?;
+        }
+        Ok(())
     }
 
     fn write_json(&mut self, value: &Value) -> Result<(), CliError> {

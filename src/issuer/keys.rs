@@ -29,6 +29,7 @@ use crate::issuer::views::KeyView;
 use crate::issuer::views::PageView;
 use crate::issuer::views::Row;
 use crate::issuer::views::answer;
+use crate::issuer::views::answer_change;
 use crate::issuer::views::check_revision;
 use crate::issuer::views::show_time;
 use crate::model::caller::Environment;
@@ -276,10 +277,10 @@ async fn change_one(
         return Err(fields.complaint("not_before", "must lie before the expiry"));
     }
     fields.finish()?;
-    replace(state, &record, revision, Vec::new(), now).await?;
+    let outcome = replace(state, &record, revision, Vec::new(), now).await?;
     tracing::info!(key = %record.id, state = record.state_at(now), scopes = %record.scopes, "key changed");
     let revision = revision_of(state, &record.id).await;
-    Ok(answer(StatusCode::OK, revision, KeyView::new(&record, revision, state, now).await))
+    Ok(answer_change(&outcome, revision, KeyView::new(&record, revision, state, now).await))
 }
 
 /// Revoking stays: the record remains as a tombstone, and nothing makes it active again.
@@ -306,17 +307,20 @@ async fn revoke_one(state: &IssuerState, id: Result<Path<String>, PathRejection>
             return remove_unreadable(state, &id, now).await;
         };
         check_revision(headers, stored.version)?;
-        if record.state != KeyState::Revoked {
-            record.state = KeyState::Revoked;
-            let write = Write::Put { key: place.clone(), bytes: encode_key(&record), expires: None };
-            // A revocation is not put off by a change at the same time: it is judged again on top of that.
-            if !state.records.commit(vec![Precondition::AtVersion(place, stored.version)], vec![write], now).await?.is_done() {
-                continue;
-            }
+        let is_news = record.state != KeyState::Revoked;
+        record.state = KeyState::Revoked;
+        let write = Write::Put { key: place.clone(), bytes: encode_key(&record), expires: None };
+        // A revocation is not put off by a change at the same time: it is judged again on top of that. One that stands already is
+        // written once more, so that whoever was told that no replica has it learns by asking again that one has.
+        let outcome = state.records.commit(vec![Precondition::AtVersion(place, stored.version)], vec![write], now).await?;
+        if !outcome.is_done() {
+            continue;
+        }
+        if is_news {
             tracing::info!(key = %record.id, "key revoked");
         }
         let revision = revision_of(state, &record.id).await;
-        return Ok(answer(StatusCode::OK, revision, KeyView::new(&record, revision, state, now).await));
+        return Ok(answer_change(&outcome, revision, KeyView::new(&record, revision, state, now).await));
     }
     Err(Problem::changed_meanwhile())
 }
@@ -365,18 +369,18 @@ pub(in crate::issuer) async fn load(state: &IssuerState, id: &str) -> Result<(Ke
     }
 }
 
-/// Puts a changed record in the place of the revision that was read.
+/// Puts a changed record in the place of the revision that was read; whether replicas have it.
 pub(in crate::issuer) async fn replace(
     state: &IssuerState,
     record: &KeyRecord,
     revision: u64,
     mut writes: Vec<Write>,
     now: Timestamp,
-) -> Result<(), Problem> {
+) -> Result<Committed, Problem> {
     let place = RecordKey::key(record.id.as_str());
     writes.push(Write::Put { key: place.clone(), bytes: encode_key(record), expires: None });
     match state.records.commit(vec![Precondition::AtVersion(place, revision)], writes, now).await? {
-        Committed::Done | Committed::Unconfirmed => Ok(()),
+        outcome @ (Committed::Done | Committed::Unconfirmed) => Ok(outcome),
         Committed::Refused(_) => Err(Problem::changed_meanwhile()),
     }
 }
@@ -408,7 +412,7 @@ fn mint(rules: &Rules, environment: Environment) -> Result<(KeyId, Zeroizing<Str
 
 /// A key whose record cannot be read opens nothing; without its record it is unknown, which opens nothing either.
 async fn remove_unreadable(state: &IssuerState, id: &str, now: Timestamp) -> Result<Response, Problem> {
-    state.records.commit(Vec::new(), vec![Write::Remove(RecordKey::key(id))], now).await?;
+    let outcome = state.records.commit(Vec::new(), vec![Write::Remove(RecordKey::key(id))], now).await?;
     tracing::warn!(key = id, "a key whose record could not be read was removed");
-    Ok(answer(StatusCode::OK, 0, Row::<()>::Unreadable { id: id.to_owned(), state: "removed" }))
+    Ok(answer_change(&outcome, 0, Row::<()>::Unreadable { id: id.to_owned(), state: "removed" }))
 }

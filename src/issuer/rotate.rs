@@ -5,7 +5,6 @@ use axum::extract::Path;
 use axum::extract::State;
 use axum::extract::rejection::PathRejection;
 use axum::http::HeaderMap;
-use axum::http::StatusCode;
 use axum::response::Response;
 use zeroize::Zeroizing;
 
@@ -24,7 +23,7 @@ use crate::issuer::parameters::key_id;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::views::KeyView;
-use crate::issuer::views::answer;
+use crate::issuer::views::answer_change;
 use crate::issuer::views::check_revision;
 use crate::model::key::HashAlgorithm;
 use crate::model::key::KeySecret;
@@ -88,9 +87,9 @@ async fn rotate_one(
     }
     record.secrets = secrets;
     record.display = own_display(&rules, record.environment, &record.id);
-    replace(state, &record, revision, writes, now).await?;
+    let outcome = replace(state, &record, revision, writes, now).await?;
     tracing::info!(key = %record.id, grace_seconds = grace.as_secs(), "key rotated");
     let revision = revision_of(state, &record.id).await;
     let view = KeyView::new(&record, revision, state, now).await;
-    Ok(answer(StatusCode::OK, revision, Issued { key: &text, view }))
+    Ok(answer_change(&outcome, revision, Issued { key: &text, view }))
 }

@@ -27,6 +27,8 @@ use crate::issuer::views::PageView;
 use crate::issuer::views::Row;
 use crate::issuer::views::UserView;
 use crate::issuer::views::answer;
+use crate::issuer::views::answer_change;
+use crate::issuer::views::answer_removal;
 use crate::issuer::views::check_revision;
 use crate::model::caller::Subject;
 use crate::model::key::HashAlgorithm;
@@ -203,10 +205,10 @@ pub(in crate::issuer) async fn change(
     let place = RecordKey::user(&record.source, record.subject.as_str());
     let write = Write::Put { key: place.clone(), bytes: encode_user(&record), expires: None };
     match state.records.commit(vec![Precondition::AtVersion(place, revision)], vec![write], now).await? {
-        Committed::Done | Committed::Unconfirmed => {
+        outcome @ (Committed::Done | Committed::Unconfirmed) => {
             tracing::info!(source = &*record.source, user = record.subject.as_str(), "user changed");
             let revision = revision_of(&state, &record).await;
-            Ok(answer(StatusCode::OK, revision, UserView::new(&record, revision)))
+            Ok(answer_change(&outcome, revision, UserView::new(&record, revision)))
         }
         Committed::Refused(_) => Err(Problem::changed_meanwhile()),
     }
@@ -242,7 +244,8 @@ pub(in crate::issuer) async fn delete(
         let removed = state.records.commit(vec![Precondition::AtVersion(place.clone(), revision)], vec![Write::Remove(place)], now).await?;
         if removed.is_done() {
             tracing::info!(source = &*source, user = subject.as_str(), keys = keys.len(), "user deleted");
-            return Ok(StatusCode::NO_CONTENT.into_response());
+            // A replica that has the last write has those before it.
+            return Ok(answer_removal(&removed));
         }
     }
     Err(Problem::changed_meanwhile())

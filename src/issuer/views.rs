@@ -21,6 +21,7 @@ use crate::model::key::Rights;
 use crate::model::key::UserRecord;
 use crate::model::key::UserState;
 use crate::model::time::Timestamp;
+use crate::store::Committed;
 
 /// A key without its secret.
 #[derive(Serialize)]
@@ -152,6 +153,30 @@ pub(in crate::issuer) fn answer(status: StatusCode, revision: u64, body: impl Se
         response.headers_mut().insert(header::ETAG, value);
     }
     response
+}
+
+/// An answer to a change: 202 where it stands on the primary alone so far, with `"replicated": false`.
+pub(in crate::issuer) fn answer_change(outcome: &Committed, revision: u64, record: impl Serialize) -> Response {
+    match outcome {
+        Committed::Unconfirmed => answer(StatusCode::ACCEPTED, revision, Changed { record: Some(record), replicated: false }),
+        Committed::Done | Committed::Refused(_) => answer(StatusCode::OK, revision, record),
+    }
+}
+
+/// An answer to a removal, of which nothing is left to show.
+pub(in crate::issuer) fn answer_removal(outcome: &Committed) -> Response {
+    match outcome {
+        Committed::Unconfirmed => (StatusCode::ACCEPTED, Json(Changed::<()> { record: None, replicated: false })).into_response(),
+        Committed::Done | Committed::Refused(_) => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+/// What was changed, and that a failover right now could undo it for a moment.
+#[derive(Serialize)]
+struct Changed<T> {
+    #[serde(flatten)]
+    record: Option<T>,
+    replicated: bool,
 }
 
 /// Whether the caller's `if-match`, where there is one, names this revision.

@@ -26,8 +26,8 @@ const HEAL_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct FollowChanges {
     pub records: Arc<SharedRecords>,
-    /// Says that there may be news. Losing hints costs nothing but time.
-    pub hints: mpsc::Receiver<()>,
+    /// Whatever comes says that there may be news. Losing hints costs nothing but time.
+    pub hints: mpsc::Receiver<Vec<u8>>,
     /// [`POLL_EVERY`], unless a test wants to see what hints alone do.
     pub poll_every: Duration,
 }
@@ -47,7 +47,11 @@ pub async fn run(mut task: FollowChanges, shutdown: CancellationToken) {
             biased;
             () = shutdown.cancelled() => break,
             _ = polls.tick() => {}
-            hint = task.hints.recv(), if may_hint => may_hint = hint.is_some(),
+            hint = task.hints.recv(), if may_hint => {
+                may_hint = hint.is_some();
+                // One poll answers all that came by now.
+                while task.hints.try_recv().is_ok() {}
+            }
             _ = tidying.tick() => {
                 beside.tidy(&records);
                 continue;

@@ -8,6 +8,9 @@ use prometheus::IntGauge;
 use crate::telemetry::metrics::Maker;
 use crate::telemetry::metrics::MetricsError;
 
+/// Who waits for a call: a check, the following of changes, or nobody in particular.
+pub const LANES: [&str; 3] = ["checks", "changes", "bulk"];
+
 /// How a call to Redis can end.
 pub const CALL_RESULTS: [&str; 5] = ["success", "unreachable", "timed_out", "broken", "refused"];
 
@@ -42,11 +45,11 @@ pub struct SharedMetrics {
     /// Servers that the start-up checks refuse, and what they warn of.
     pub redis_refused: IntGauge,
     pub redis_warnings: IntGauge,
-    /// `result`: see [`CALL_RESULTS`].
+    /// `lane`: checks, changes, bulk; `result`: see [`CALL_RESULTS`].
     pub redis_calls: IntCounterVec,
     /// `code`: see [`ERROR_CODES`].
     pub redis_errors: IntCounterVec,
-    pub redis_connects: IntCounter,
+    pub redis_reconnects: IntCounter,
     pub sidecars: IntGauge,
     /// 1: what checks are answered from memory is confirmed.
     pub changes_lease_held: IntGauge,
@@ -59,8 +62,6 @@ pub struct SharedMetrics {
     pub changes_reapplied: IntCounter,
     /// Own changes that a rollback would still be healed from.
     pub outbox_entries: IntGauge,
-    /// Looks at records that cannot be read or whose seal is broken.
-    pub corrupt_reads: IntCounter,
     /// `decision`: allow, deny, fault.
     pub grace_decisions: IntCounterVec,
     /// `kind`: exact, lease.
@@ -87,18 +88,18 @@ pub struct SharedMetrics {
 impl SharedMetrics {
     pub(super) fn new(maker: &Maker<'_>) -> Result<Self, MetricsError> {
         let results: &[&[&str]] = &[&["success"], &["failure"]];
-        let calls = CALL_RESULTS.map(|result| [result]);
-        let calls: Vec<&[&str]> = calls.iter().map(<[&str; 1]>::as_slice).collect();
+        let calls: Vec<[&str; 2]> = LANES.iter().flat_map(|lane| CALL_RESULTS.map(|result| [*lane, result])).collect();
+        let calls: Vec<&[&str]> = calls.iter().map(<[&str; 2]>::as_slice).collect();
         let codes = ERROR_CODES.map(|code| [code]);
         let codes: Vec<&[&str]> = codes.iter().map(<[&str; 1]>::as_slice).collect();
         Ok(Self {
-            redis_connected: maker.gauge("redis_connected", "1 while a connection to Redis stands.")?,
+            redis_connected: maker.gauge("redis_connected", "1 while every primary of Redis can be asked.")?,
             redis_breaker_open: maker.gauge("redis_breaker_open", "1 while checks do not even ask Redis, because it kept failing.")?,
             redis_refused: maker.gauge("redis_refused", "1 while the server is not used, because its settings would break a promise.")?,
             redis_warnings: maker.gauge("redis_warnings", "Settings of the server that weaken a promise.")?,
-            redis_calls: maker.counters_at_zero("redis_calls_total", "Calls to Redis.", &["result"], &calls)?,
+            redis_calls: maker.counters_at_zero("redis_calls_total", "Calls to Redis.", &["lane", "result"], &calls)?,
             redis_errors: maker.counters_at_zero("redis_errors_total", "Refusals of Redis by their code.", &["code"], &codes)?,
-            redis_connects: maker.counter("redis_connects_total", "Connections to Redis that were opened.")?,
+            redis_reconnects: maker.counter("redis_reconnects_total", "Connections to Redis that were made in place of earlier ones.")?,
             sidecars: maker.gauge("sidecars", "Sidecars that share the store now.")?,
             changes_lease_held: maker.gauge("changes_lease_held", "1 while what is known of keys and users is confirmed.")?,
             changes_lease_age_seconds: maker
@@ -114,7 +115,6 @@ impl SharedMetrics {
             changes_reapplied: maker
                 .counter("changes_reapplied_total", "Own changes that the server had lost and that were made again.")?,
             outbox_entries: maker.gauge("outbox_entries", "Own changes that are kept to be made again if the server loses them.")?,
-            corrupt_reads: maker.counter("corrupt_reads_total", "Looks at records that cannot be read or were tampered with.")?,
             grace_decisions: maker.counters_at_zero(
                 "grace_decisions_total",
                 "Checks judged by what was known before the shared store fell silent.",

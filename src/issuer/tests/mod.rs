@@ -1,6 +1,7 @@
 //! The resource API over its router, and what its changes mean at the gate.
 
 mod keys;
+mod replicas;
 mod rotate;
 mod usage;
 mod users;

@@ -98,6 +98,7 @@ pub struct Follower {
     failed_polls: AtomicU64,
     failovers: AtomicU64,
     gaps: AtomicU64,
+    reapplied: AtomicU64,
     head: AtomicU64,
     lag: AtomicU64,
     /// This process among the members.
@@ -140,6 +141,7 @@ impl Follower {
             failed_polls: AtomicU64::new(0),
             failovers: AtomicU64::new(0),
             gaps: AtomicU64::new(0),
+            reapplied: AtomicU64::new(0),
             head: AtomicU64::new(0),
             lag: AtomicU64::new(0),
             member: format!("{member:032x}"),
@@ -187,6 +189,15 @@ impl Follower {
     /// Times that more changes were missed than the log holds.
     pub fn gaps(&self) -> u64 {
         self.gaps.load(Ordering::Relaxed)
+    }
+
+    /// Changes of this sidecar that the store had lost and that were made again.
+    pub fn reapplied(&self) -> u64 {
+        self.reapplied.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn has_reapplied(&self, changes: u64) {
+        self.reapplied.fetch_add(changes, Ordering::Relaxed);
     }
 
     /// The log's head at the last poll.

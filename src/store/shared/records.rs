@@ -12,6 +12,7 @@ use std::time::Duration;
 use redis::Value;
 
 use crate::clock::Clock;
+use crate::clock::monotonic;
 use crate::model::time::Timestamp;
 use crate::secrets::random_bytes;
 use crate::store::Answer;
@@ -66,8 +67,10 @@ const SWEPT_TOGETHER: usize = 64;
 const EXPIRY_MARGIN: Duration = Duration::from_secs(3600);
 /// How long a commit waits for the replicas that the config asks for.
 const REPLICAS_PATIENCE: Duration = Duration::from_secs(1);
-/// How often a commit whose answer was lost is asked for again; the log tells whether it ran.
-const TRIES: usize = 3;
+/// How long a commit whose answer was lost is asked for again; the log tells whether it ran.
+const TRIED_FOR: Duration = Duration::from_secs(3);
+/// Between two tries: a connection that broke has to be made anew.
+const TRY_PAUSE: Duration = Duration::from_millis(100);
 /// Broken records that are named; more of them are counted as so many.
 const BROKEN_NAMED: usize = 1000;
 
@@ -385,9 +388,9 @@ impl SharedRecords {
     async fn attempt(&self, preconditions: &[Precondition], writes: &[Versioned], now: Timestamp) -> Result<Ran, StoreError> {
         let nonce = random_number()?;
         let (wanted, patience) = (self.link.settings().replicas, REPLICAS_PATIENCE);
-        let mut failure = StoreError::Unavailable("the commit was not tried".to_owned());
-        for number in 0..TRIES {
-            let call = self.commit_call(preconditions, writes, now, nonce, number > 0)?;
+        let (began, mut failure) = (monotonic(), None);
+        loop {
+            let call = self.commit_call(preconditions, writes, now, nonce, failure.is_some())?;
             let answer = if wanted > 0 && !writes.is_empty() {
                 self.link.run_replicated(call, wanted, patience).await
             } else {
@@ -397,12 +400,15 @@ impl SharedRecords {
             match answer {
                 Ok((value, replicas)) => return read_commit(value, replicas, writes.len()).ok_or_else(|| replies::unexpected("a commit")),
                 // It may have run: the same commit is asked for once more, and the log knows.
-                Err(error @ (LinkError::TimedOut(_) | LinkError::Broken(_))) => failure = replies::failed(error),
-                Err(error @ LinkError::Unreachable(_)) if number > 0 => failure = replies::failed(error),
+                Err(error @ (LinkError::TimedOut(_) | LinkError::Broken(_))) => failure = Some(error),
+                Err(LinkError::Unreachable(_)) if failure.is_some() => {}
                 Err(error @ (LinkError::Unreachable(_) | LinkError::Refused { .. })) => return Err(replies::failed(error)),
             }
+            if let Some(error) = failure.clone().filter(|_error| began.elapsed() >= TRIED_FOR) {
+                return Err(replies::failed(error));
+            }
+            tokio::time::sleep(TRY_PAUSE).await;
         }
-        Err(failure)
     }
 
     fn commit_call(

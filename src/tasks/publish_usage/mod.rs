@@ -27,6 +27,7 @@ use crate::store::shared::usage::Care;
 use crate::store::shared::usage::SharedCounts;
 use crate::tasks::publish_usage::publisher::Publisher;
 use crate::usage::Usage;
+use crate::usage::UsageError;
 
 /// How many may wait for a publication that they asked for.
 const INBOX: usize = 64;
@@ -157,20 +158,24 @@ pub struct PublishUsage {
 }
 
 impl PublishUsage {
-    /// The usual interval is a second.
+    /// The usual interval is a second. To be called before anybody counts: what this run counts is told from what was there
+    /// before, in case that somebody else has the same. Waits for the disk.
+    ///
+    /// # Errors
+    /// When the history cannot be written.
     pub fn new(
         usage: Arc<Usage>,
         counts: Arc<SharedCounts>,
         signals: Signals,
         clock: Arc<dyn Clock>,
         interval: Duration,
-    ) -> (Self, PublishHandle) {
+    ) -> Result<(Self, PublishHandle), UsageError> {
         let (sender, inbox) = mpsc::channel(INBOX);
         let status = Arc::new(PublishStatus::default());
         status.published_to.store(clock.now().as_nanos(), Ordering::Relaxed);
         let handle = PublishHandle { inbox: sender, status: Arc::clone(&status) };
-        let publisher = Publisher::new(usage, counts, signals, clock, Arc::clone(&status));
-        (Self { publisher, interval, inbox, status }, handle)
+        let publisher = Publisher::new(usage, counts, signals, clock, Arc::clone(&status))?;
+        Ok((Self { publisher, interval, inbox, status }, handle))
     }
 
     /// Runs until `shutdown`, then flushes and publishes once more. However it ends, `shutdown` is cancelled: a process that

@@ -25,6 +25,7 @@ use crate::usage::Reach;
 use crate::usage::Run;
 use crate::usage::Thoroughness;
 use crate::usage::Usage;
+use crate::usage::UsageError;
 use crate::usage::Walk;
 
 /// Rows read and sent at a time.
@@ -52,7 +53,7 @@ pub(super) struct Publisher {
     signals: Signals,
     clock: Arc<dyn Clock>,
     status: Arc<PublishStatus>,
-    run: Option<Run>,
+    run: Run,
     standing: Standing,
     sweep: Option<Sweep>,
     swept_at: Instant,
@@ -87,20 +88,21 @@ impl Publisher {
         signals: Signals,
         clock: Arc<dyn Clock>,
         status: Arc<PublishStatus>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, UsageError> {
+        let run = usage.begin_publishing(clock.now())?;
+        Ok(Self {
             usage,
             counts,
             signals,
             clock,
             status,
-            run: None,
+            run,
             standing: Standing::Unknown,
             sweep: None,
             swept_at: monotonic(),
-            is_sweep_due: false,
+            is_sweep_due: true,
             quarantine: HashMap::new(),
-        }
+        })
     }
 
     /// Everything that was counted is in the history.
@@ -134,8 +136,8 @@ impl Publisher {
 
     /// The next run need not wait for our name.
     pub(super) async fn let_go(&self) {
-        if let (Some(run), Standing::Held { .. }) = (&self.run, self.standing)
-            && let Err(error) = self.counts.let_go(self.usage.history().writer(), run.nonce).await
+        if let Standing::Held { .. } = self.standing
+            && let Err(error) = self.counts.let_go(self.usage.history().writer(), self.run.nonce).await
         {
             tracing::debug!(%error, "the name was not given back; its time runs out by itself");
         }
@@ -174,7 +176,7 @@ impl Publisher {
                 break;
             }
         }
-        if self.sweep.is_none() && self.quarantine.is_empty() {
+        if self.sweep.is_none() && !self.is_sweep_due && self.quarantine.is_empty() {
             self.status.published_to.fetch_max(flushed_to.as_nanos(), Ordering::Relaxed);
         }
         Ok(())
@@ -193,15 +195,7 @@ impl Publisher {
 
     /// Makes sure that nobody else tells under our name; takes another one if somebody does.
     async fn hold_name(&mut self) -> Result<(), PublishError> {
-        let run = match &self.run {
-            Some(run) => run.clone(),
-            None => {
-                let now = self.clock.now();
-                let run = self.blocking(move |usage| usage.begin_publishing(now)).await?;
-                self.sweep_what_is_open().await;
-                self.run.insert(run).clone()
-            }
-        };
+        let run = self.run.clone();
         for _ in 0..3 {
             let held = self.counts.hold(self.usage.history().writer(), run.nonce, &run.earlier).await?;
             match (held, self.standing) {

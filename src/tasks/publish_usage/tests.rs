@@ -74,7 +74,8 @@ impl Node {
         let (link_changes, resets) = (watch::Sender::new(0), watch::Sender::new(0));
         let status = Arc::new(PublishStatus::default());
         let signals = Signals { link_changes: link_changes.subscribe(), resets: resets.subscribe() };
-        let publisher = Publisher::new(Arc::clone(&usage), Arc::clone(counts), signals, Arc::clone(clock) as _, Arc::clone(&status));
+        let publisher =
+            Publisher::new(Arc::clone(&usage), Arc::clone(counts), signals, Arc::clone(clock) as _, Arc::clone(&status)).unwrap();
         Self { usage, publisher, status, clock: Arc::clone(clock), link_changes, resets }
     }
 
@@ -555,7 +556,8 @@ async fn it_is_all_there_when_a_loop_ends() {
     let rig = Rig::start();
     let node = rig.node("a");
     let signals = Signals { link_changes: node.link_changes.subscribe(), resets: node.resets.subscribe() };
-    let (task, handle) = PublishUsage::new(Arc::clone(&node.usage), Arc::clone(&rig.counts), signals, Arc::clone(&rig.clock) as _, HOUR);
+    let (task, handle) =
+        PublishUsage::new(Arc::clone(&node.usage), Arc::clone(&rig.counts), signals, Arc::clone(&rig.clock) as _, HOUR).unwrap();
     let end = CancellationToken::new();
     let running = tokio::spawn(task.run(end.clone()));
     node.count("alice", "r", 5);
@@ -582,7 +584,8 @@ async fn a_store_that_hangs_holds_up_nothing() {
     let clock = Arc::clone(&rig.clock) as Arc<dyn Clock>;
     let signals = Signals { link_changes: node.link_changes.subscribe(), resets: node.resets.subscribe() };
     let interval = Duration::from_millis(10);
-    let (publish, published) = PublishUsage::new(Arc::clone(&node.usage), Arc::clone(&rig.counts), signals, Arc::clone(&clock), interval);
+    let (publish, published) =
+        PublishUsage::new(Arc::clone(&node.usage), Arc::clone(&rig.counts), signals, Arc::clone(&clock), interval).unwrap();
     let (flush, flushed) = FlushUsage::new(Arc::clone(&node.usage), clock, interval);
     let end = CancellationToken::new();
     let running = [tokio::spawn(async move { publish.run(end).await.is_ok() })];

@@ -62,6 +62,15 @@ pub(super) enum Step {
     Wait,
 }
 
+/// What a limiter's sets have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    pub tuning: &'a Tuning,
+    /// Sidecars at present.
+    pub members: u32,
+    pub counters: &'a Counters,
+}
+
 /// A request's place among those who wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Joined(u64);
@@ -96,17 +105,8 @@ impl Memory {
     }
 
     /// What a request that waits does next.
-    pub(super) fn step(
-        &mut self,
-        joined: Joined,
-        takes: &[Take<'_>],
-        members: u32,
-        tuning: &Tuning,
-        now: Instant,
-        wall: Timestamp,
-        counters: &Counters,
-    ) -> Step {
-        if let Some(taken) = self.at_hand(takes, now, wall, counters) {
+    pub(super) fn step(&mut self, joined: Joined, takes: &[Take<'_>], terms: Terms<'_>, now: Instant, wall: Timestamp) -> Step {
+        if let Some(taken) = self.at_hand(takes, now, wall, terms.counters) {
             return Step::Answered(taken);
         }
         if let Some((number, error)) = &self.failed
@@ -117,11 +117,11 @@ impl Memory {
         if self.fetching {
             return Step::Wait;
         }
-        if self.rate.per_second(now) <= tuning.hot_above_per_second || !question::are_distinct(takes) {
+        if self.rate.per_second(now) <= terms.tuning.hot_above_per_second || !question::are_distinct(takes) {
             return Step::Ask;
         }
         self.fetching = true;
-        Step::Fetch(self.units(takes, members, tuning, now))
+        Step::Fetch(self.units(takes, terms, now))
     }
 
     /// An answer to one request.
@@ -141,15 +141,8 @@ impl Memory {
     }
 
     /// The end of a fetch that began at `asked`. The one who fetched has the first of what was granted.
-    pub(super) fn end_fetch(
-        &mut self,
-        result: &Result<Reply, StoreError>,
-        units: Units,
-        asked: Instant,
-        tuning: &Tuning,
-        now: Instant,
-        counters: &Counters,
-    ) {
+    pub(super) fn end_fetch(&mut self, result: &Result<Reply, StoreError>, units: Units, asked: Instant, terms: Terms<'_>, now: Instant) {
+        let Terms { tuning, counters, .. } = terms;
         self.fetching = false;
         self.fetches += 1;
         match result {
@@ -200,9 +193,9 @@ impl Memory {
 
     /// Enough for everybody who waits, and as much more as the lease's time needs at the present rate; near the limit none of that,
     /// so that no sidecar sits on what another needs.
-    fn units(&self, takes: &[Take<'_>], members: u32, tuning: &Tuning, now: Instant) -> Units {
-        let members = members.max(1);
-        let millis = u64::try_from(tuning.lease.as_millis()).unwrap_or(u64::MAX);
+    fn units(&self, takes: &[Take<'_>], terms: Terms<'_>, now: Instant) -> Units {
+        let members = terms.members.max(1);
+        let millis = u64::try_from(terms.tuning.lease.as_millis()).unwrap_or(u64::MAX);
         let expected = u64::from(self.rate.per_second(now)).saturating_mul(millis).div_ceil(1000);
         let share = question::depth_of(takes) / members.saturating_mul(2);
         let stock = share.min(u32::try_from(expected).unwrap_or(u32::MAX));
@@ -258,6 +251,10 @@ mod tests {
         (memory, began + 2 * SECOND - Duration::from_millis(1))
     }
 
+    fn terms<'a>(members: u32, tuning: &'a Tuning, counters: &'a Counters) -> Terms<'a> {
+        Terms { tuning, members, counters }
+    }
+
     #[test]
     fn a_lease_is_what_its_time_needs_and_at_most_half_of_a_members_part() {
         // (requests a second, depth, cost, members): stock and reserve.
@@ -274,10 +271,11 @@ mod tests {
             ((1000, 100, 1, 100), (0, 0)),
             ((1000, 100, 101, 1), (0, 0)),
         ];
+        let (counters, tuning) = (Counters::default(), Tuning::default());
         for ((rate, depth, cost, members), (stock, reserve)) in table {
             let (memory, now) = used_to(rate, monotonic());
             let policy = policy("p", 60, depth);
-            let units = memory.units(&[take(&policy, "user:a", cost)], members, &Tuning::default(), now);
+            let units = memory.units(&[take(&policy, "user:a", cost)], terms(members, &tuning, &counters), now);
             assert_eq!(units, Units { need: 1, stock, reserve }, "{rate} {depth} {cost} {members}");
         }
     }
@@ -290,14 +288,14 @@ mod tests {
         for (rate, takes, alone) in [(20, &one[..], true), (22, &one[..], false), (1000, &twice[..], true)] {
             let (mut memory, now) = used_to(rate, monotonic());
             let joined = memory.join();
-            let step = memory.step(joined, takes, 1, &tuning, now, NOW, &counters);
+            let step = memory.step(joined, takes, terms(1, &tuning, &counters), now, NOW);
             assert_eq!(matches!(step, Step::Ask), alone, "{rate}: {step:?}");
             if !alone {
                 assert!(matches!(step, Step::Fetch(_)));
                 let other = memory.join();
-                assert!(matches!(memory.step(other, takes, 1, &tuning, now, NOW, &counters), Step::Wait));
+                assert!(matches!(memory.step(other, takes, terms(1, &tuning, &counters), now, NOW), Step::Wait));
                 memory.give_up_fetch();
-                assert!(matches!(memory.step(other, takes, 1, &tuning, now, NOW, &counters), Step::Fetch(Units { need: 2, .. })));
+                assert!(matches!(memory.step(other, takes, terms(1, &tuning, &counters), now, NOW), Step::Fetch(Units { need: 2, .. })));
             }
         }
     }
@@ -308,12 +306,12 @@ mod tests {
         let takes = [take(&policy, "user:a", 1)];
         let (mut memory, now) = used_to(100, monotonic());
         let early = memory.join();
-        let Step::Fetch(units) = memory.step(early, &takes, 1, &tuning, now, NOW, &counters) else { panic!("hot") };
+        let Step::Fetch(units) = memory.step(early, &takes, terms(1, &tuning, &counters), now, NOW) else { panic!("hot") };
         let error = StoreError::Unavailable("gone".to_owned());
-        memory.end_fetch(&Err(error.clone()), units, now, &tuning, now, &counters);
+        memory.end_fetch(&Err(error.clone()), units, now, terms(1, &tuning, &counters), now);
         let late = memory.join();
-        assert!(matches!(memory.step(early, &takes, 1, &tuning, now, NOW, &counters), Step::Failed(said) if said == error));
-        assert!(matches!(memory.step(late, &takes, 1, &tuning, now, NOW, &counters), Step::Fetch(_)));
+        assert!(matches!(memory.step(early, &takes, terms(1, &tuning, &counters), now, NOW), Step::Failed(said) if said == error));
+        assert!(matches!(memory.step(late, &takes, terms(1, &tuning, &counters), now, NOW), Step::Fetch(_)));
     }
 
     #[test]

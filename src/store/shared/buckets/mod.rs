@@ -39,6 +39,7 @@ use crate::store::Take;
 use crate::store::Taken;
 use crate::store::shared::buckets::memory::Memory;
 use crate::store::shared::buckets::memory::Step;
+use crate::store::shared::buckets::memory::Terms;
 use crate::store::shared::buckets::question::Reply;
 use crate::store::shared::buckets::question::Units;
 use crate::store::shared::buckets::status::Counters;
@@ -122,8 +123,7 @@ impl SharedBuckets {
         loop {
             let mut changed = std::pin::pin!(set.changed.notified());
             changed.as_mut().enable();
-            let members = self.members.load(Ordering::Relaxed);
-            let step = set.memory().step(place.joined, takes, members, &self.tuning, monotonic(), now, &self.counters);
+            let step = set.memory().step(place.joined, takes, self.terms(), monotonic(), now);
             match step {
                 Step::Answered(taken) => return Ok(taken),
                 Step::Failed(error) => return Err(self.failed(error)),
@@ -138,7 +138,7 @@ impl SharedBuckets {
                     let fetch = Fetch { set: &set, ended: false };
                     let asked = monotonic();
                     let result = self.ask(takes, units, now, ends).await;
-                    fetch.end(|memory| memory.end_fetch(&result, units, asked, &self.tuning, monotonic(), &self.counters));
+                    fetch.end(|memory| memory.end_fetch(&result, units, asked, self.terms(), monotonic()));
                     return result.map(|reply| reply.taken(takes, now)).map_err(|error| self.failed(error));
                 }
                 Step::Wait => {
@@ -170,6 +170,10 @@ impl SharedBuckets {
         let reply = self.ask(takes, Units::ONE, now, ends).await.map_err(|error| self.failed(error))?;
         add(&self.counters.exact_calls, 1);
         Ok(reply.taken(takes, now))
+    }
+
+    fn terms(&self) -> Terms<'_> {
+        Terms { tuning: &self.tuning, members: self.members.load(Ordering::Relaxed), counters: &self.counters }
     }
 
     fn failed(&self, error: StoreError) -> StoreError {

@@ -120,7 +120,7 @@ pub(super) fn failure(error: LinkError, keys: &[Vec<u8>]) -> StoreError {
             let key = index.parse().ok().and_then(|index: usize| keys.get(index.checked_sub(1)?));
             StoreError::Corrupt { key: key.map(|key| String::from_utf8_lossy(key).into_owned()).unwrap_or_default(), why: why.to_owned() }
         }
-        other => other.into(),
+        other @ (LinkError::Unreachable(_) | LinkError::TimedOut(_) | LinkError::Broken(_) | LinkError::Refused { .. }) => other.into(),
     }
 }
 

@@ -126,6 +126,7 @@ impl SharedRecords {
             self.heal_one(&key, &mut mutations, version, &chains, cover, &mut healed).await?;
         }
         if healed != Healed::default() {
+            self.follower().has_reapplied((healed.repeated + healed.closed) as u64);
             tracing::warn!(repeated = healed.repeated, closed = healed.closed, "changes that Redis had lost were made again");
         }
         Ok(healed)

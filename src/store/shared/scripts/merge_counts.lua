@@ -64,16 +64,21 @@ for _, key in ipairs(KEYS) do
         return refuse('OVERSIZE', 'a line is too long')
       end
       if length > 0 then
-        local first = true
+        local first, total, told = true, 0, 0
         for part in string.gmatch(redis.call('HGET', key, line) .. ';', '([^;]*);') do
           if string.len(part) > 16 or not string.match(part, '^%d*$') or (first and part == '') then
             return refuse('CORRUPT', 'a line cannot be read')
           end
           if first then
             first = false
+            total = tonumber(part)
           else
             parts[#parts + 1] = part
+            told = math.min(MOST, told + (tonumber(part) or 0))
           end
+        end
+        if total ~= told then
+          return refuse('CORRUPT', 'a line is not the sum of its parts')
         end
         if #parts > writers then
           return refuse('CORRUPT', 'a line has more parts than there are writers')

@@ -93,7 +93,7 @@ async fn a_hint_makes_it_sooner() {
     issuer.change_key("a", KeyState::Revoked).await;
     let message = tokio::time::timeout(PATIENCE, futures_util::StreamExt::next(&mut hints.on_message())).await.unwrap();
     assert!(message.is_some(), "a commit publishes");
-    gate.hints.send(()).await.unwrap();
+    gate.hints.send(Vec::new()).await.unwrap();
     until("the change shows", async || gate.state("a").await == Some(KeyState::Revoked)).await;
     gate.stop().await;
 }

@@ -18,8 +18,13 @@ use crate::store::codec::tests::user_record;
 use crate::store::conformance::START;
 use crate::store::shared::cache::CacheSizes;
 use crate::store::shared::outbox::Outbox;
+use crate::store::shared::settings::Mode;
+use crate::store::shared::settings::Server;
 use crate::store::shared::settings::Settings;
+use crate::store::shared::testing::redis_server::FaultyProxy;
+use crate::store::shared::testing::redis_server::Mode as Fault;
 use crate::store::shared::testing::redis_server::RedisServer;
+use crate::store::shared::testing::redis_server::Sentinels;
 use crate::store::shared::tests::Sidecar;
 use crate::store::shared::tests::key_write;
 use crate::store::shared::tests::settings;
@@ -291,14 +296,10 @@ async fn a_server_restored_from_an_older_file_is_noticed_though_its_log_is_the_s
 #[tokio::test]
 async fn a_commit_that_no_replica_has_is_told_apart() {
     let server = RedisServer::start();
-    let mut settings = settings(&server);
-    settings.replicas = 1;
-    let issuer = Sidecar::over(settings);
-    let outcome = issuer.commit(vec![key_write("a", KeyState::Active)]).await;
-    // The plain link believes that every replica has everything; the real one waits for them.
-    assert!(matches!(outcome, Committed::Done | Committed::Unconfirmed));
-    let key = RecordKey::key("a");
-    let refused = issuer.records.commit(vec![Precondition::Absent(key)], vec![], START).await.unwrap();
+    let issuer = Sidecar::over(Settings { replicas: 1, ..settings(&server) });
+    assert_eq!(issuer.commit(vec![key_write("a", KeyState::Active)]).await, Committed::Unconfirmed);
+    assert_eq!(issuer.state("a").await, Some(KeyState::Active), "it is done all the same");
+    let refused = issuer.records.commit(vec![Precondition::Absent(RecordKey::key("a"))], vec![], START).await.unwrap();
     assert_eq!(refused, Committed::Refused(0));
 }
 
@@ -319,4 +320,105 @@ async fn a_user_that_is_made_anew_is_no_ghost() {
     issuer.commit(vec![put]).await;
     let stored = issuer.records.get(&key).await.unwrap().unwrap();
     assert_eq!(decode_user(&key.id, &stored.bytes).unwrap(), user_record("local", "u"));
+}
+
+// battery: R10
+#[tokio::test]
+async fn a_server_set_back_to_an_old_file_is_noticed_and_mended() {
+    let mut server = RedisServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let issuer = with_outbox(&settings(&server), folder.path()).following(Duration::from_millis(20));
+    let gate = Sidecar::over(settings(&server)).following(Duration::from_millis(20));
+    issuer.put_key("a", KeyState::Active).await;
+    issuer.put_key("kept", KeyState::Active).await;
+    until("the lease begins", async || gate.is_confirmed()).await;
+    assert_eq!(gate.state("a").await, Some(KeyState::Active));
+    let backup = server.snapshot();
+    issuer.change_key("a", KeyState::Revoked).await;
+    until("the revocation shows", async || gate.state("a").await == Some(KeyState::Revoked)).await;
+    server.restore(&backup);
+    let seen_since = |sidecar: &Sidecar| sidecar.records.follower().resets();
+    for sidecar in [&issuer, &gate] {
+        let mut resets = seen_since(sidecar);
+        tokio::time::timeout(super::PATIENCE, resets.wait_for(|resets| *resets == 1)).await.unwrap().unwrap();
+    }
+    let key = crate::store::RecordKey::key("a");
+    let revoked = async || {
+        let stored = issuer.records.get(&key).await.ok().flatten();
+        stored.is_some_and(|stored| crate::store::codec::decode_key("a", &stored.bytes).unwrap().state == KeyState::Revoked)
+    };
+    until("it is revoked again", revoked).await;
+    until("the gate is confirmed", async || gate.is_confirmed()).await;
+    assert_eq!(gate.state("a").await, Some(KeyState::Revoked));
+    assert_eq!(gate.state("kept").await, Some(KeyState::Active));
+    issuer.stop().await;
+    gate.stop().await;
+}
+
+// battery: R11
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_done_once() {
+    let server = RedisServer::start();
+    let proxy = FaultyProxy::unix(server.place());
+    let issuer = Sidecar::over(Settings { servers: vec![Server::Unix(proxy.socket().to_owned())], ..settings(&server) });
+    issuer.put_key("a", KeyState::Active).await;
+    for round in 0..5 {
+        let key = RecordKey::key("a");
+        let version = issuer.records.get(&key).await.unwrap().unwrap().version;
+        let once = RecordKey::key(&format!("once{round}"));
+        let preconditions = vec![Precondition::AtVersion(key.clone(), version), Precondition::Absent(once)];
+        let writes = vec![key_write("a", KeyState::Active), key_write(&format!("once{round}"), KeyState::Active)];
+        proxy.set(Fault::CutReplies { every: 1 });
+        let cut = proxy.replies_cut();
+        let committing = issuer.records.commit(preconditions, writes, START);
+        let mending = async {
+            until("an answer is lost", async || proxy.replies_cut() > cut).await;
+            proxy.set(Fault::Pass);
+        };
+        let (outcome, ()) = tokio::join!(committing, mending);
+        assert_eq!(outcome.unwrap(), Committed::Done, "round {round}");
+        assert_eq!(server.tell("HGET tollgate:1:{r}:meta head").lines().last().unwrap(), (3 + 2 * round).to_string());
+    }
+    // One that was refused stays refused, however often its answer is lost.
+    proxy.set(Fault::CutReplies { every: 1 });
+    let cut = proxy.replies_cut();
+    let committing = issuer.records.commit(vec![Precondition::Absent(RecordKey::key("a"))], vec![key_write("b", KeyState::Active)], START);
+    let mending = async {
+        until("an answer is lost", async || proxy.replies_cut() > cut).await;
+        proxy.set(Fault::Pass);
+    };
+    let (outcome, ()) = tokio::join!(committing, mending);
+    assert_eq!(outcome.unwrap(), Committed::Refused(0));
+}
+
+// battery: R11
+#[tokio::test]
+async fn a_failover_forgets_nothing_that_was_revoked() {
+    let mut sentinels = Sentinels::start();
+    let tcp = |address: &String| {
+        let (host, port) = address.rsplit_once(':').unwrap();
+        Server::Tcp { host: host.to_owned(), port: port.parse().unwrap() }
+    };
+    let servers = sentinels.addresses().iter().map(tcp).collect();
+    let mode = Mode::Sentinel { master_name: sentinels.name().to_owned() };
+    let settings = Settings { mode, servers, replicas: 1, ..super::patient() };
+    let folder = tempfile::tempdir().unwrap();
+    let issuer = with_outbox(&settings, folder.path()).following(Duration::from_millis(50));
+    let gate = Sidecar::over(settings.clone()).following(Duration::from_millis(50));
+    issuer.put_key("a", KeyState::Active).await;
+    until("the lease begins", async || gate.is_confirmed() && gate.state("a").await.is_some()).await;
+    let key = RecordKey::key("a");
+    let version = issuer.records.get(&key).await.unwrap().unwrap().version;
+    let writes = vec![key_write("a", KeyState::Revoked)];
+    let outcome = issuer.records.commit(vec![Precondition::AtVersion(key, version)], writes, START).await.unwrap();
+    assert_eq!(outcome, Committed::Done, "a replica has it");
+    sentinels.kill_primary();
+    until("the next primary is followed", async || {
+        let follower = gate.records.follower();
+        follower.failovers() + *follower.resets().borrow() > 0 && gate.is_confirmed()
+    })
+    .await;
+    assert_eq!(Facts::key(&*gate.records, "a").await.unwrap().unwrap().state, KeyState::Revoked);
+    issuer.stop().await;
+    gate.stop().await;
 }

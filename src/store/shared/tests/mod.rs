@@ -44,12 +44,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Sidecar {
     records: Arc<SharedRecords>,
     clock: Arc<ManualClock>,
-    hints: mpsc::Sender<()>,
+    hints: mpsc::Sender<Vec<u8>>,
     follower: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
 fn settings(server: &RedisServer) -> Settings {
-    let mut settings = Settings::standalone(Server::Unix(server.socket().to_owned()));
+    Settings { servers: vec![Server::Unix(server.socket().to_owned())], ..patient() }
+}
+
+/// Settings without a server.
+fn patient() -> Settings {
+    let mut settings = Settings::standalone(Server::Unix("nowhere".into()));
     // The machine that runs these may be busy.
     settings.timeouts.check = Duration::from_secs(5);
     settings.timeouts.background = Duration::from_secs(5);

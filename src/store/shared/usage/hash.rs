@@ -6,6 +6,7 @@ use std::sync::Arc;
 use redis::Value;
 
 use crate::model::usage::Outcome;
+use crate::store::shared::usage::COUNT_MAX;
 use crate::store::shared::usage::names;
 
 /// A line: its sum over all writers, and each writer's share by its position.
@@ -60,6 +61,10 @@ fn read(field: &[u8], value: &[u8]) -> Option<LineCount> {
     let mut numbers = value.split(|byte| *byte == b';');
     let sum = number(numbers.next()?)?;
     let parts = numbers.map(|part| if part.is_empty() { Some(0) } else { number(part) }).collect::<Option<Vec<u64>>>()?;
+    // Whoever changed one of them by hand did not change the other.
+    if parts.iter().fold(0_u64, |sum, part| sum.saturating_add(*part)).min(COUNT_MAX) != sum {
+        return None;
+    }
     Some(LineCount { route, key, outcome, sum, parts })
 }
 

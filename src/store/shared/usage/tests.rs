@@ -1,17 +1,31 @@
 //! Against a real server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::Clock as _;
 use crate::clock::ManualClock;
 use crate::clock::SystemClock;
 use crate::model::time::Timestamp;
+use crate::model::usage::Outcome;
+use crate::model::usage::Span;
+use crate::model::usage::UsageQuery;
+use crate::store::CountRecord;
+use crate::store::Counts as _;
+use crate::store::WriterCount;
 use crate::store::counts_conformance;
 use crate::store::shared::link::Link;
 use crate::store::shared::testing::linked;
+use crate::store::shared::testing::usage_checker::Contents;
+use crate::store::shared::usage::COUNT_MAX;
+use crate::store::shared::usage::Care;
+use crate::store::shared::usage::Mark;
 use crate::store::shared::usage::SharedCounts;
 
-/// The server's clock judges what is past its time, so these tests live in the present; in the middle of an hour and a month.
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The server's clock judges what is past its time, so these tests live in the present.
 fn now() -> Timestamp {
     SystemClock.now()
 }
@@ -29,4 +43,117 @@ async fn it_keeps_the_contract_of_counts() {
         counts_at(&link, now)
     };
     counts_conformance::run(fresh, now).await;
+}
+
+fn record(span: Span, start: Timestamp, count: u64) -> CountRecord {
+    CountRecord { span, start, user: "alice".into(), key: "k1".into(), route: "r".into(), outcome: Outcome::Allowed, count }
+}
+
+/// Whose clock is behind is told so by the server's: a period that is gone does not come back with a part of its counts.
+#[tokio::test]
+async fn a_late_sender_brings_no_period_back() {
+    let (server, link) = linked();
+    let late = now().minus(DAY * 40);
+    let counts = counts_at(&link, late);
+    let told = [record(Span::Hour, late, 5), record(Span::Day, late, 5), record(Span::Month, late, 5)];
+    assert_eq!(counts.merge(1, &told, late).await.unwrap(), [0, 5, 5]);
+    let spans: Vec<String> = server.ask(&["KEYS", "*:u:*"]).texts().iter().map(|key| key.split(':').nth(4).unwrap().to_owned()).collect();
+    assert!(spans.len() == 2 && !spans.contains(&"h".to_owned()), "{spans:?}");
+    let ttl = |key: &str| server.ask(&["TTL", key]).number();
+    let day = server.ask(&["KEYS", "*:d:*"]).texts().remove(0);
+    let month = server.ask(&["KEYS", "*:m:*"]).texts().remove(0);
+    assert!((359 * 86_400..=361 * 86_400).contains(&ttl(&day)), "{}", ttl(&day));
+    assert_eq!(ttl(&month), -1, "months are kept always");
+}
+
+#[tokio::test]
+async fn counts_stop_at_the_greatest_exact_number() {
+    let (server, link) = linked();
+    let now = now();
+    let counts = counts_at(&link, now);
+    let tell = async |writer: u128, count: u64| {
+        let count = WriterCount { writer, record: record(Span::Hour, now, count) };
+        counts.tell(&[count], Care::Usual, now).await
+    };
+    assert_eq!(tell(1, COUNT_MAX - 10).await.marks, [Mark::Has(COUNT_MAX - 10)]);
+    assert_eq!(counts.saturated(), 0);
+    assert_eq!(tell(2, 9).await.marks, [Mark::Has(9)]);
+    assert_eq!(counts.saturated(), 0);
+    for (writer, count) in [(2, 30), (1, COUNT_MAX), (3, u64::MAX)] {
+        let told = tell(writer, count).await;
+        assert!(told.marks[0].has_arrived() && told.failure.is_none(), "{told:?}");
+        let rows = counts.query(&UsageQuery::between(Span::Hour, now, now.plus(HOUR))).await.unwrap().rows;
+        assert_eq!(rows[0].count, COUNT_MAX, "{writer}");
+    }
+    assert_eq!(counts.saturated(), 3);
+    let contents = Contents::read(&[&|words: &[&str]| server.ask(words).texts()], "tollgate");
+    assert_eq!(contents.sums(), Vec::<String>::new());
+    assert_eq!(contents.of_writer("alice", ('h', now.hour().0), "B"), COUNT_MAX);
+}
+
+/// A month of a user with thousands of lines is read in pieces, and paged through like any other.
+#[tokio::test]
+async fn many_lines_are_read_in_pieces() {
+    let (_server, link) = linked();
+    let now = now();
+    let counts = counts_at(&link, now);
+    let told: Vec<CountRecord> =
+        (0..3000).map(|number| CountRecord { route: format!("/p/{number}").into(), ..record(Span::Month, now, number + 1) }).collect();
+    assert_eq!(counts.merge(1, &told, now).await.unwrap().iter().sum::<u64>(), 3000 * 3001 / 2);
+    let all = UsageQuery { limit: 700, ..UsageQuery::between(Span::Month, now, now.plus(HOUR)) };
+    let rows = counts_conformance::everything(&*counts, &all).await;
+    assert_eq!((rows.len(), rows.iter().map(|row| row.count).sum::<u64>()), (3000, 3000 * 3001 / 2));
+}
+
+/// A page ends when it has looked far enough, full or not, and goes on from there.
+#[tokio::test]
+async fn a_page_is_a_bounded_piece_of_work() {
+    let (_server, link) = linked();
+    let now = now();
+    let counts = counts_at(&link, now);
+    let users: Vec<Arc<str>> = (0..40).map(|user| Arc::from(format!("user-{user:02}"))).collect();
+    let told: Vec<CountRecord> = users.iter().map(|user| CountRecord { user: Arc::clone(user), ..record(Span::Hour, now, 1) }).collect();
+    counts.merge(1, &told, now).await.unwrap();
+    let mut query = UsageQuery::between(Span::Hour, now.minus(DAY * 35), now.plus(DAY * 365));
+    let mut pages = 0;
+    let mut rows = 0;
+    loop {
+        let page = counts.query(&query).await.unwrap();
+        rows += page.rows.len();
+        pages += 1;
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(rows, 40);
+    assert!(pages >= 1, "{pages}");
+}
+
+/// What a user costs the server in one hour, by writers and lines; the figures of the reference are those that this prints.
+#[tokio::test]
+async fn the_memory_of_a_user_and_hour_is_bounded() {
+    let (server, link) = linked();
+    let now = now();
+    let counts = counts_at(&link, now);
+    let mut table = String::from("writers  lines  bytes\n");
+    for (writers, lines, most) in [(1, 1, 200), (3, 1, 250), (20, 1, 2500), (1, 5, 400), (3, 5, 500), (20, 5, 4000), (3, 40, 2500)] {
+        let user: Arc<str> = Arc::from(format!("user-{writers:02}-{lines:02}"));
+        let mut dice = counts_conformance::Dice(0xb17e5);
+        for _ in 0..writers {
+            let writer = u128::from(dice.below(u64::MAX));
+            let told: Vec<CountRecord> = (0..lines)
+                .map(|line| {
+                    let (route, key) = (format!("/v1/orders/{line}").into(), "tgk_01hzx3k9wq".into());
+                    CountRecord { user: Arc::clone(&user), key, route, ..record(Span::Hour, now, 100 + dice.below(900)) }
+                })
+                .collect();
+            counts.merge(writer, &told, now).await.unwrap();
+        }
+        let key = format!("tollgate:1:u:{{{user}}}:h:{}", now.hour().0);
+        let bytes = server.ask(&["MEMORY", "USAGE", &key, "SAMPLES", "0"]).number();
+        table.push_str(&format!("{writers:>7} {lines:>6} {bytes:>6}\n"));
+        assert!(bytes <= most, "{writers} writers, {lines} lines: {bytes} bytes");
+    }
+    eprintln!("{table}");
 }

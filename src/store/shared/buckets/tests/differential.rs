@@ -232,7 +232,7 @@ fn a_clock_that_is_a_minute_off_locks_nobody_out_for_longer_than_the_bucket_take
         let moved = if back { NOW.minus(60 * second) } else { NOW.plus(60 * second) };
         // The bucket was empty. A clock ahead has filled it; under one that is behind it stays empty, and fills from now on.
         assert_eq!(engines.agree(&mut model, &take(1), moved).unwrap().admitted, !back, "{owner}");
-        assert_eq!(engines.agree(&mut model, &take(1), moved.plus(second)).unwrap().admitted, true, "{owner}");
+        assert!(engines.agree(&mut model, &take(1), moved.plus(second)).unwrap().admitted, "{owner}");
         assert!(engines.agree(&mut model, &take(9), moved.plus(10 * second)).unwrap().admitted, "{owner}");
     }
 }
