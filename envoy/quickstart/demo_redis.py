@@ -71,6 +71,8 @@ def lay_out():
             "      health_checks:\n"
             "        - timeout: 0.5s\n"
             "          interval: 1s\n"
+            # Envoy's default is a minute: too late for the first requests.
+            "          no_traffic_interval: 1s\n"
             "          unhealthy_threshold: 1\n"
             "          healthy_threshold: 1\n"
             "          grpc_health_check: { service_name: envoy.service.auth.v3.Authorization }\n"
@@ -221,7 +223,7 @@ TRIES = [
     ("Is Redis set up well, how quickly does it answer, what lies in it?",
      'tollgate store check'),
     ("Everything into a file; and what the two sidecars say about the shared store.",
-     'tollgate store export --to target/demo/backup.jsonl; curl -s http://127.0.0.1:9465/metrics | grep -E "^tollgate_(store|redis)"'),
+     'tollgate store export --to target/demo/backup.jsonl; curl -s http://127.0.0.1:9465/metrics | grep -E "^tollgate_(redis_connected|redis_breaker_open|changes_lease|sidecars|usage_unpublished)"'),
 ]
 
 NOTES = [

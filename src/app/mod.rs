@@ -9,6 +9,7 @@
 //!
 //! What is cut short in step 2 was never answered, so nobody was let through uncounted.
 
+pub mod examine;
 pub mod hosted;
 pub mod moving;
 

@@ -22,7 +22,7 @@ use crate::usage::LedgerOptions;
 use crate::usage::Usage;
 
 /// The history's file in the store's folder.
-const HISTORY_FILE: &str = "usage.redb";
+pub(super) const HISTORY_FILE: &str = "usage.redb";
 
 /// What lies on the disk, opened.
 #[derive(Debug)]
@@ -37,10 +37,7 @@ pub(super) fn open(boot: &Boot, clock: &Arc<dyn Clock>) -> Result<Opened, AppErr
     for folder in [&boot.store_path, &boot.ledger_path] {
         make_folder(folder)?;
     }
-    let peppers = Arc::new(match &boot.peppers {
-        boot::Peppers::Generated => Peppers::load_or_create(&boot.store_path)?,
-        boot::Peppers::Given(given) => peppers_of(given).ok_or(AppError::NoPeppers)?,
-    });
+    let peppers = load_peppers(boot)?;
     // The store's lock first: a second process is told about the store, not about the ledger.
     let embedded = match &boot.redis {
         None => Ok(Arc::new(Embedded::open(&boot.store_path, Arc::clone(clock))?)),
@@ -52,6 +49,14 @@ pub(super) fn open(boot: &Boot, clock: &Arc<dyn Clock>) -> Result<Opened, AppErr
         Err(redis) => Engine::Shared(Shared::open(redis, &boot.store_path, &peppers, &usage, clock)?),
     };
     Ok(Opened { peppers, engine, usage })
+}
+
+/// The peppers that the config gives, or those of the store's folder.
+pub(super) fn load_peppers(boot: &Boot) -> Result<Arc<Peppers>, AppError> {
+    Ok(Arc::new(match &boot.peppers {
+        boot::Peppers::Generated => Peppers::load_or_create(&boot.store_path)?,
+        boot::Peppers::Given(given) => peppers_of(given).ok_or(AppError::NoPeppers)?,
+    }))
 }
 
 /// A listener's place and its TLS.

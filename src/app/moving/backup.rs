@@ -113,7 +113,7 @@ impl Drop for Draft {
 
 /// A backup that is being read, from its first item to its end.
 #[derive(Debug)]
-pub(super) struct Backup {
+pub(in crate::app) struct Backup {
     path: PathBuf,
     file: BufReader<fs::File>,
     hash: Hash,

@@ -22,6 +22,7 @@ use crate::store::Family;
 use crate::store::KeyUse;
 use crate::store::LastUse;
 use crate::store::RecordKey;
+use crate::store::StoreError;
 use crate::store::WriterCount;
 use crate::store::codec::decode_digest_owner;
 use crate::store::codec::decode_key;
@@ -77,12 +78,12 @@ impl Record {
     pub(super) fn peppers(&self) -> Result<Vec<String>, String> {
         match self.key.family {
             Family::Key => {
-                let record = decode_key(&self.key.id, &self.bytes).map_err(|error| error.to_string())?;
+                let record = decode_key(&self.key.id, &self.bytes).map_err(why)?;
                 Ok(record.secrets.iter().map(|secret| secret.hash.pepper.to_string()).collect())
             }
-            Family::User => decode_user(&self.key.id, &self.bytes).map(|_user| Vec::new()).map_err(|error| error.to_string()),
+            Family::User => decode_user(&self.key.id, &self.bytes).map(|_user| Vec::new()).map_err(why),
             Family::Digest => match read_hex(&self.key.id) {
-                Some(_digest) => decode_digest_owner(&self.key.id, &self.bytes).map(|_key| Vec::new()).map_err(|error| error.to_string()),
+                Some(_digest) => decode_digest_owner(&self.key.id, &self.bytes).map(|_key| Vec::new()).map_err(why),
                 None => Err("its id is no digest".to_owned()),
             },
             Family::Ring => match wrapped_by(&self.bytes) {
@@ -90,6 +91,13 @@ impl Record {
                 None => Err("it is no wrapped key ring".to_owned()),
             },
         }
+    }
+}
+
+/// Without the place, which whoever asks names.
+fn why(error: StoreError) -> String {
+    match error {
+        StoreError::Corrupt { why, .. } | StoreError::Unavailable(why) => why,
     }
 }
 

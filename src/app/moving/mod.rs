@@ -8,9 +8,10 @@
 
 mod backup;
 mod item;
-mod origin;
+pub(in crate::app) mod origin;
 mod pour;
-mod survey;
+pub(in crate::app) mod side;
+pub(in crate::app) mod survey;
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,6 @@ mod tests;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::app::AppError;
 use crate::app::moving::backup::Backup;
@@ -28,23 +28,15 @@ use crate::app::moving::item::Item;
 use crate::app::moving::origin::Origin;
 use crate::app::moving::pour::Poured;
 use crate::app::moving::pour::pour;
+use crate::app::moving::side::Side;
 use crate::app::moving::survey::Survey;
 use crate::app::moving::survey::name_some;
-use crate::app::open::Opened;
-use crate::app::open::open;
 use crate::clock::Clock;
 use crate::config::Loaded;
-use crate::config::boot;
-use crate::secrets::Peppers;
-use crate::store::CountsArchive;
 use crate::store::CountsError;
-use crate::store::EMBEDDED_FILE_NAME;
 use crate::store::Family;
 use crate::store::RecordKey;
-use crate::store::Records;
 use crate::store::StoreError;
-use crate::usage::Thoroughness;
-use crate::usage::Usage;
 use crate::usage::UsageError;
 
 /// A store as the operator names it: by its config.
@@ -103,7 +95,8 @@ pub enum MovingError {
     #[error(transparent)]
     Backup(#[from] BackupError),
     #[error(
-        "{count} records cannot be read ({named}); repair or remove them, or leave them behind with --skip-unreadable; nothing was written"
+        "{count} records cannot be read ({named}); nothing was written. Repair or remove them, or leave them behind with \
+         --skip-unreadable; if it is all of a Redis's records, the config lacks the pepper that sealed them"
     )]
     Unreadable { count: usize, named: String },
     #[error("{what}; nothing was written\n{remedy}")]
@@ -301,55 +294,4 @@ fn remedy(missing: &[&str], source: Option<&Side>, target: &Side) -> String {
 fn when(clock: &Arc<dyn Clock>) -> String {
     let seconds = i64::try_from(clock.now().unix_seconds()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(seconds).map_or_else(|_error| seconds.to_string(), |time| time.to_string())
-}
-
-/// A store that is open, and what is needed to move things.
-#[derive(Debug)]
-struct Side {
-    /// The config's file.
-    name: PathBuf,
-    records: Arc<dyn Records>,
-    archive: Archive,
-    peppers: Arc<Peppers>,
-    /// Where the peppers lie, if the config leaves that to us.
-    pepper_file: Option<PathBuf>,
-}
-
-/// Where the counts lie.
-#[derive(Debug)]
-enum Archive {
-    Local(Arc<Usage>),
-}
-
-impl Side {
-    fn counts(&self) -> &dyn CountsArchive {
-        match &self.archive {
-            Archive::Local(usage) => usage.history(),
-        }
-    }
-
-    /// A store that must be there already.
-    fn open_source(named: Named, clock: &Arc<dyn Clock>) -> Result<Self, MovingError> {
-        let boot = &named.loaded.boot;
-        if boot.redis.is_none() && !boot.store_path.join(EMBEDDED_FILE_NAME).exists() {
-            return Err(MovingError::NoStore { folder: boot.store_path.clone() });
-        }
-        Self::open(named, clock)
-    }
-
-    fn open(named: Named, clock: &Arc<dyn Clock>) -> Result<Self, MovingError> {
-        let boot = &named.loaded.boot;
-        let pepper_file = match &boot.peppers {
-            boot::Peppers::Generated => Some(Peppers::file_in(&boot.store_path)),
-            boot::Peppers::Given(_) => None,
-        };
-        let Opened { peppers, engine, usage } = open(boot, clock)?;
-        // What was counted last lies in the ledger still.
-        usage.flush(Thoroughness::Everything, clock.now(), Duration::ZERO)?;
-        Ok(Self { name: named.config, records: engine.records(), archive: Archive::Local(usage), peppers, pepper_file })
-    }
-
-    fn label(&self) -> String {
-        format!("the store of {}", self.name.display())
-    }
 }

@@ -1,10 +1,10 @@
 //! Where what is moved comes from: a store that is open, or a backup. Read from its beginning to its end, a batch at a time.
 
 use crate::app::moving::MovingError;
-use crate::app::moving::Side;
 use crate::app::moving::backup::Backup;
 use crate::app::moving::item::Item;
 use crate::app::moving::item::Record;
+use crate::app::moving::side::Side;
 use crate::store::Family;
 
 /// Items of one batch.
@@ -12,21 +12,21 @@ const TOGETHER: usize = 500;
 
 /// A way through everything that there is.
 #[derive(Debug)]
-pub(super) enum Origin<'a> {
+pub(in crate::app) enum Origin<'a> {
     Store { side: &'a Side, place: Place },
     Backup(&'a mut Backup),
 }
 
 /// How far a store was read.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(in crate::app) enum Place {
     Records { family: usize, after: Option<String> },
     Counts { after: Option<String> },
     Over,
 }
 
 impl<'a> Origin<'a> {
-    pub(super) fn store(side: &'a Side) -> Self {
+    pub(in crate::app) fn store(side: &'a Side) -> Self {
         Self::Store { side, place: Place::Records { family: 0, after: None } }
     }
 
@@ -61,7 +61,7 @@ async fn next_of_store(side: &Side, place: &mut Place) -> Result<Option<Vec<Item
                 *place = Place::Counts { after: None };
                 return Ok(Some(Vec::new()));
             };
-            let page = side.records.range(*family, after.as_deref(), TOGETHER).await?;
+            let page = side.records().range(*family, after.as_deref(), TOGETHER).await?;
             *place = match page.next {
                 Some(next) => Place::Records { family: *index, after: Some(next) },
                 None => Place::Records { family: *index + 1, after: None },

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use crate::app::moving::MovingError;
-use crate::app::moving::Side;
 use crate::app::moving::item::Item;
 use crate::app::moving::item::Record;
 use crate::app::moving::origin::Origin;
+use crate::app::moving::side::Side;
 use crate::app::moving::survey::Survey;
 use crate::app::moving::survey::is_over;
 use crate::clock::Clock;
@@ -88,7 +88,7 @@ async fn commit(batch: &[Record], target: &Side, clock: &Arc<dyn Clock>, poured:
 async fn commit_together(batch: &[Record], target: &Side, clock: &Arc<dyn Clock>) -> Result<bool, MovingError> {
     let absent = batch.iter().map(|record| Precondition::Absent(record.key.clone())).collect();
     let put = |record: &Record| Write::Put { key: record.key.clone(), bytes: record.bytes.clone(), expires: record.expires };
-    let outcome = target.records.commit(absent, batch.iter().map(put).collect(), clock.now()).await?;
+    let outcome = target.records().commit(absent, batch.iter().map(put).collect(), clock.now()).await?;
     Ok(match outcome {
         Committed::Done | Committed::Unconfirmed => true,
         Committed::Refused(_position) => false,

@@ -22,16 +22,16 @@ const NAMED_MAX: usize = 5;
 
 /// What was found on one side.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
+pub(in crate::app) struct Survey {
     pub(super) records: HashMap<RecordKey, Fingerprint>,
     /// The places of records that this release cannot read, with why.
-    pub(super) unreadable: BTreeMap<String, String>,
+    pub(in crate::app) unreadable: BTreeMap<String, String>,
     /// The peppers that the records were made with.
-    pub(super) peppers: BTreeSet<String>,
+    pub(in crate::app) peppers: BTreeSet<String>,
     /// Writers' shares of counts, and last uses, each under the fingerprint of its name.
     counts: HashMap<Fingerprint, Counted>,
     /// How many of them there are.
-    pub(super) tallies: BTreeMap<&'static str, u64>,
+    pub(in crate::app) tallies: BTreeMap<&'static str, u64>,
     /// What all months add up to: every request that was ever counted.
     pub(super) requests: u64,
 }
@@ -84,7 +84,7 @@ impl Fingerprint {
 
 impl Survey {
     /// Reads all of it once.
-    pub(super) async fn of(origin: &mut Origin<'_>, tell: &mut dyn FnMut(u64)) -> Result<Self, MovingError> {
+    pub(in crate::app) async fn of(origin: &mut Origin<'_>, tell: &mut dyn FnMut(u64)) -> Result<Self, MovingError> {
         let mut survey = Self::default();
         let mut seen = 0;
         while let Some(items) = origin.next().await? {
@@ -137,7 +137,7 @@ impl Survey {
         self.counts.iter().filter(|(print, counted)| is_kept(counted) && !is_there(print, counted)).count()
     }
 
-    pub(super) fn count(&self, family: Family) -> u64 {
+    pub(in crate::app) fn count(&self, family: Family) -> u64 {
         self.records.keys().filter(|key| key.family == family).count().try_into().unwrap_or_default()
     }
 
@@ -151,7 +151,7 @@ impl Survey {
 }
 
 /// Some of them by name, the rest by number.
-pub(super) fn name_some(places: impl ExactSizeIterator<Item = String>) -> String {
+pub(in crate::app) fn name_some(places: impl ExactSizeIterator<Item = String>) -> String {
     let more = places.len().saturating_sub(NAMED_MAX);
     let named: Vec<String> = places.take(NAMED_MAX).collect();
     if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) }

@@ -1,1 +1,151 @@
-//! x
+//! `store` as it is typed, on real stores.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use clap::CommandFactory as _;
+use clap::Parser;
+use serde_json::Value;
+
+use crate::cli::Exit;
+use crate::cli::store::Store;
+use crate::store::shared::testing::redis_server::RedisServer;
+
+#[derive(Debug, Parser)]
+#[command(name = "tollgate")]
+enum Line {
+    Store(Store),
+}
+
+struct Ran {
+    exit: Exit,
+    out: String,
+    complaints: String,
+}
+
+/// A folder with configs.
+struct Desk(tempfile::TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+        std::fs::create_dir_all(&target).unwrap();
+        let desk = Self(tempfile::TempDir::new_in(target).unwrap());
+        std::fs::write(desk.0.path().join("pepper"), "a pepper of more than thirty-two bytes, for tests").unwrap();
+        desk
+    }
+
+    fn config(&self, name: &str, store: &str) -> String {
+        let path = self.0.path().join(format!("{name}.yaml"));
+        let text = format!(
+            "listen: {{ check: unix:./{name}/check.sock }}\nstore: {store}\npeppers: [{{ id: p1, secret: {{ file: ./pepper }} }}]\n\
+             routes: [{{ path: /a, auth: public }}]\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    fn redis(&self, server: &RedisServer) -> String {
+        self.config("redis", &format!("{{ redis: {{ url: \"unix:{}\", path: ./redis }} }}", server.socket().display()))
+    }
+
+    fn embedded(&self, name: &str) -> String {
+        self.config(name, &format!("{{ embedded: {{ path: ./{name} }} }}"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+async fn run(words: &[&str]) -> Ran {
+    let Line::Store(store) = Line::try_parse_from(["tollgate", "store"].iter().chain(words)).unwrap();
+    let (mut out, mut complaints) = (Vec::new(), Vec::new());
+    let exit = store.run(&mut out, &mut complaints).await.unwrap();
+    Ran { exit, out: String::from_utf8(out).unwrap(), complaints: String::from_utf8(complaints).unwrap() }
+}
+
+/// An embedded store with a user and two keys in it.
+async fn fill(config: &str) {
+    let loaded = crate::config::load(Path::new(config)).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+    let api = crate::app::hosted::host(loaded, std::sync::Arc::new(crate::clock::SystemClock)).await.unwrap();
+    for name in ["one", "two"] {
+        let body = serde_json::json!({"name": name, "user": "alice"}).to_string();
+        let request = http::Request::post("/v1/keys").header("host", "t").header("content-type", "application/json");
+        let answer = tower::ServiceExt::oneshot(api.clone(), request.body(axum::body::Body::from(body)).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 201);
+    }
+}
+
+#[tokio::test]
+async fn a_store_is_moved_backed_up_and_looked_at() {
+    let desk = Desk::new();
+    let server = RedisServer::start();
+    let (one, redis) = (desk.embedded("one"), desk.redis(&server));
+    fill(&one).await;
+    let ran = run(&["migrate", "--from", &one, "--to", &redis]).await;
+    assert_eq!(ran.exit, Exit::Good, "{}", ran.complaints);
+    assert!(ran.out.contains("key             2       2\n") && ran.out.contains("4 written, 0 already there\n"), "{}", ran.out);
+    assert!(ran.complaints.contains("writing the store of"), "{}", ran.complaints);
+    let ran = run(&["migrate", "--from", &one, "--to", &redis, "--json"]).await;
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&report["written"], &report["counts"]["key"]["target"]), (&0.into(), &2.into()));
+
+    let backup = desk.path("backup.jsonl").display().to_string();
+    let ran = run(&["export", "--config", &redis, "--to", &backup]).await;
+    assert_eq!(ran.exit, Exit::Good, "{}", ran.complaints);
+    assert!(ran.complaints.contains("The peppers are not in the file") && ran.complaints.contains("p1"), "{}", ran.complaints);
+    let ran = run(&["import", "--config", &desk.embedded("two"), "--from", &backup]).await;
+    assert!(ran.exit == Exit::Good && ran.out.contains("4 written"), "{}", ran.complaints);
+
+    let ran = run(&["check", "--config", &redis]).await;
+    assert_eq!(ran.exit, Exit::Good, "{}{}", ran.out, ran.complaints);
+    for expected in ["reachable            yes", "SERVER", "primary", "noeviction", "\nkey ", "warning: ", "appendonly yes"] {
+        assert!(ran.out.contains(expected), "{expected}: {}", ran.out);
+    }
+    let ran = run(&["check", "--config", &desk.embedded("two")]).await;
+    assert!(ran.exit == Exit::Good && ran.out.contains("Everything is as it should be."), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_used_ends_the_check_with_what_to_do() {
+    let desk = Desk::new();
+    let server = RedisServer::start();
+    let redis = desk.redis(&server);
+    server.tell("CONFIG SET maxmemory-policy allkeys-lru");
+    let nowhere = desk.config("nowhere", "{ redis: { url: \"unix:/nowhere/redis.sock\", path: ./n } }");
+    let table = [
+        (redis.clone(), "maxmemory-policy is allkeys-lru"),
+        (nowhere, "is it running, is the address right"),
+        (desk.embedded("absent"), "`tollgate serve --config"),
+    ];
+    for (config, expected) in table {
+        let ran = run(&["check", "--config", &config]).await;
+        assert_eq!(ran.exit, Exit::Failed, "{}", ran.out);
+        assert!(ran.out.contains("refused: ") && ran.out.contains(expected), "{expected}: {}", ran.out);
+        let report: Value = serde_json::from_str(&run(&["check", "--config", &config, "--json"]).await.out).unwrap();
+        assert_eq!((&report["usable"], &report["problems"][0]["refuses"]), (&false.into(), &true.into()), "{report}");
+    }
+    assert!(!desk.path("absent").exists(), "looking makes nothing");
+    server.tell("CONFIG SET maxmemory-policy noeviction");
+    let one = desk.embedded("one");
+    fill(&one).await;
+    assert_eq!(run(&["migrate", "--from", &one, "--to", &redis]).await.exit, Exit::Good);
+    server.tell("HSET tollgate:1:{r}:rec:user/local%3aalice b tampered");
+    let ran = run(&["check", "--config", &redis]).await;
+    assert!(ran.exit == Exit::Failed && ran.out.contains("1 records cannot be read"), "{}", ran.out);
+    let ran = run(&["migrate", "--from", "/nowhere/a.yaml", "--to", &redis]).await;
+    assert!(ran.exit == Exit::Failed && ran.complaints.contains("nothing was done"), "{}", ran.complaints);
+}
+
+#[test]
+fn every_command_has_help_with_examples() {
+    Line::command().debug_assert();
+    for words in [&["store", "--help"][..], &["store", "check", "--help"], &["store", "migrate", "--help"], &["store", "export", "--help"]]
+    {
+        let help = Line::try_parse_from(std::iter::once(&"tollgate").chain(words)).unwrap_err().to_string();
+        assert!(help.contains("Examples:"), "{help}");
+    }
+    let help = Line::try_parse_from(["tollgate", "store", "export", "--help"]).unwrap_err().to_string();
+    assert!(help.contains("The peppers are not in it"), "{help}");
+}

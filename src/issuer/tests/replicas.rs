@@ -41,7 +41,7 @@ impl Records for Late {
         Answer::Pending(Box::pin(async move {
             match self.records.commit(preconditions, writes, now).await? {
                 Committed::Done if self.is_late.load(Ordering::SeqCst) => Ok(Committed::Unconfirmed),
-                outcome => Ok(outcome),
+                outcome @ (Committed::Done | Committed::Unconfirmed | Committed::Refused(_)) => Ok(outcome),
             }
         }))
     }

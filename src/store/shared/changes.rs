@@ -437,7 +437,8 @@ mod tests {
             polled
         };
         let rollback = |verdict: Verdict| matches!(verdict, Verdict::Rollback(_));
-        let table: [(&str, Polled, fn(Verdict) -> bool); 11] = [
+        type Row = (&'static str, Polled, fn(Verdict) -> bool);
+        let table: [Row; 11] = [
             ("as before", of(|_| {}), |verdict| verdict == Verdict::Continues),
             ("nothing new", of(|polled| polled.head = 5), |verdict| verdict == Verdict::Continues),
             ("emptied", of(|polled| polled.birth = "c".into()), rollback),

@@ -140,8 +140,13 @@ mod tests {
         Mutation { at: NOW, key: RecordKey::key("a"), replaced, version, mark, expires: None, head: 10, bytes: Vec::new() }
     }
 
+    /// What it is, our mutations, what the log tells besides, what lies there, what the log covers, and what is to be done.
+    type Row<'a> = (&'static str, &'a [Mutation], &'a [Link], Option<u64>, Cover, Vec<Step>);
+    /// A replaced version and what replaced it.
+    type Link = (Option<u64>, Option<u64>);
+
     /// The steps that follow one from the other, each taken as done.
-    fn steps(mutations: &[Mutation], log: &[(Option<u64>, Option<u64>)], current: Option<u64>, cover: Cover) -> Vec<Step> {
+    fn steps(mutations: &[Mutation], log: &[Link], current: Option<u64>, cover: Cover) -> Vec<Step> {
         let mut chains = Chains::default();
         for mutation in mutations {
             chains.add(mutation.replaced, mutation.version);
@@ -178,7 +183,7 @@ mod tests {
         let chain = [made.clone(), changed.clone(), revoked.clone()];
         use Step::Close;
         use Step::Repeat;
-        let table: Vec<(&str, &[Mutation], &[(Option<u64>, Option<u64>)], Option<u64>, Cover, Vec<Step>)> = vec![
+        let table: Vec<Row<'_>> = vec![
             ("nothing lost", &chain, &[], Some(3), WHOLE, vec![]),
             ("the last lost", &chain, &[], Some(2), WHOLE, vec![Repeat(2)]),
             ("two lost", &chain, &[], Some(1), WHOLE, vec![Repeat(1), Repeat(2)]),

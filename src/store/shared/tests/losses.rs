@@ -7,11 +7,13 @@ use crate::model::key::KeyState;
 use crate::model::key::UserState;
 use crate::store::Committed;
 use crate::store::Facts;
+use crate::store::Family;
 use crate::store::LastKnown;
 use crate::store::Precondition;
 use crate::store::RecordKey;
 use crate::store::Records;
 use crate::store::Write;
+use crate::store::codec::decode_key;
 use crate::store::codec::decode_user;
 use crate::store::codec::encode_user;
 use crate::store::codec::tests::user_record;
@@ -25,8 +27,10 @@ use crate::store::shared::testing::redis_server::FaultyProxy;
 use crate::store::shared::testing::redis_server::Mode as Fault;
 use crate::store::shared::testing::redis_server::RedisServer;
 use crate::store::shared::testing::redis_server::Sentinels;
+use crate::store::shared::tests::PATIENCE;
 use crate::store::shared::tests::Sidecar;
 use crate::store::shared::tests::key_write;
+use crate::store::shared::tests::patient;
 use crate::store::shared::tests::settings;
 use crate::store::shared::tests::until;
 
@@ -164,7 +168,7 @@ async fn an_outbox_repeats_what_was_lost_and_loses_nothing_newer() {
     let issuer = with_outbox(&settings(&server), folder.path());
     let other = Sidecar::over(settings(&server));
     let ring = |id: &str, text: &str| Write::Put {
-        key: RecordKey { family: crate::store::Family::Ring, id: id.to_owned() },
+        key: RecordKey { family: Family::Ring, id: id.to_owned() },
         bytes: text.as_bytes().to_vec(),
         expires: None,
     };
@@ -218,7 +222,7 @@ async fn an_outbox_repeats_what_was_lost_and_loses_nothing_newer() {
     }
     assert_eq!(versions(&["made", "revoked"]).await, before, "who knows a revision finds it again");
     assert_eq!(versions(&["changed-since"]).await, newer);
-    let ring = issuer.records.get(&RecordKey { family: crate::store::Family::Ring, id: "r".to_owned() }).await.unwrap().unwrap();
+    let ring = issuer.records.get(&RecordKey { family: Family::Ring, id: "r".to_owned() }).await.unwrap().unwrap();
     assert_eq!(ring.bytes, b"three");
     assert_eq!(heal(&issuer).await, (0, 0), "and once is enough");
 }
@@ -340,12 +344,12 @@ async fn a_server_set_back_to_an_old_file_is_noticed_and_mended() {
     let seen_since = |sidecar: &Sidecar| sidecar.records.follower().resets();
     for sidecar in [&issuer, &gate] {
         let mut resets = seen_since(sidecar);
-        tokio::time::timeout(super::PATIENCE, resets.wait_for(|resets| *resets == 1)).await.unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, resets.wait_for(|resets| *resets == 1)).await.unwrap().unwrap();
     }
-    let key = crate::store::RecordKey::key("a");
+    let key = RecordKey::key("a");
     let revoked = async || {
         let stored = issuer.records.get(&key).await.ok().flatten();
-        stored.is_some_and(|stored| crate::store::codec::decode_key("a", &stored.bytes).unwrap().state == KeyState::Revoked)
+        stored.is_some_and(|stored| decode_key("a", &stored.bytes).unwrap().state == KeyState::Revoked)
     };
     until("it is revoked again", revoked).await;
     until("the gate is confirmed", async || gate.is_confirmed()).await;
@@ -401,7 +405,7 @@ async fn a_failover_forgets_nothing_that_was_revoked() {
     };
     let servers = sentinels.addresses().iter().map(tcp).collect();
     let mode = Mode::Sentinel { master_name: sentinels.name().to_owned() };
-    let settings = Settings { mode, servers, replicas: 1, ..super::patient() };
+    let settings = Settings { mode, servers, replicas: 1, ..patient() };
     let folder = tempfile::tempdir().unwrap();
     let issuer = with_outbox(&settings, folder.path()).following(Duration::from_millis(50));
     let gate = Sidecar::over(settings.clone()).following(Duration::from_millis(50));
