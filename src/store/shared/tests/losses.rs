@@ -342,7 +342,7 @@ async fn a_server_set_back_to_an_old_file_is_noticed_and_mended() {
         let mut resets = seen_since(sidecar);
         tokio::time::timeout(super::PATIENCE, resets.wait_for(|resets| *resets == 1)).await.unwrap().unwrap();
     }
-    let key = crate::store::RecordKey::key("a");
+    let key = RecordKey::key("a");
     let revoked = async || {
         let stored = issuer.records.get(&key).await.ok().flatten();
         stored.is_some_and(|stored| crate::store::codec::decode_key("a", &stored.bytes).unwrap().state == KeyState::Revoked)
