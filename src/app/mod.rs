@@ -248,17 +248,18 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         in_flight: AtomicUsize::new(0),
     });
 
+    let publisher = match &engine {
+        Engine::Embedded(_) => None,
+        Engine::Shared(shared) => Some(shared.publisher(&usage, &clock, boot.ledger_flush_interval)?),
+    };
     let (tasks, end, flush_end) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
     let (flush, flush_handle) = FlushUsage::new(Arc::clone(&usage), Arc::clone(&clock), boot.ledger_flush_interval);
     let flushing = tokio::spawn(flush.run(flush_end.clone()));
     let publish_end = CancellationToken::new();
-    let publishing = match &engine {
-        Engine::Embedded(_) => None,
-        Engine::Shared(shared) => {
-            shared.follow(&tasks, &end);
-            Some(shared.publish(&usage, &clock, boot.ledger_flush_interval, publish_end.clone()))
-        }
-    };
+    let publishing = publisher.map(|publisher| publisher.start(publish_end.clone()));
+    if let Engine::Shared(shared) = &engine {
+        shared.follow(&tasks, &end);
+    }
     let tls: Vec<_> = [("check", &check_tls), ("ops", &ops_tls)].into_iter().filter_map(|(name, tls)| Some((name, tls.clone()?))).collect();
     let parts = PartsOf {
         reload: reload_status,

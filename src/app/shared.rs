@@ -62,6 +62,22 @@ pub(super) struct Shared {
     counts: Arc<SharedCounts>,
 }
 
+/// The telling of counts, before it begins.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    publish: PublishUsage,
+    status: Arc<PublishStatus>,
+    link: Arc<Link>,
+}
+
+impl Publisher {
+    /// Tells what is counted until `end`, and once more then.
+    pub(super) fn start(self, end: CancellationToken) -> Publishing {
+        let Self { publish, status, link } = self;
+        Publishing { status, ended: tokio::spawn(publish.run(end)), link }
+    }
+}
+
 /// The telling of counts, under way.
 #[derive(Debug)]
 pub(super) struct Publishing {
@@ -123,11 +139,11 @@ impl Shared {
         tasks.spawn(follow_changes::run(follow, end.clone()));
     }
 
-    /// Tells the other sidecars what this one counted, until `end` and once more then.
-    pub(super) fn publish(&self, usage: &Arc<Usage>, clock: &Arc<dyn Clock>, every: Duration, end: CancellationToken) -> Publishing {
+    /// Who will tell the other sidecars what this one counts; made before the first request is counted.
+    pub(super) fn publisher(&self, usage: &Arc<Usage>, clock: &Arc<dyn Clock>, every: Duration) -> Result<Publisher, AppError> {
         let signals = Signals { link_changes: self.link.changes(), resets: self.records.follower().resets() };
-        let (publish, handle) = PublishUsage::new(Arc::clone(usage), Arc::clone(&self.counts), signals, Arc::clone(clock), every);
-        Publishing { status: Arc::clone(handle.status()), ended: tokio::spawn(publish.run(end)), link: Arc::clone(&self.link) }
+        let (publish, handle) = PublishUsage::new(Arc::clone(usage), Arc::clone(&self.counts), signals, Arc::clone(clock), every)?;
+        Ok(Publisher { publish, status: Arc::clone(handle.status()), link: Arc::clone(&self.link) })
     }
 
     /// Why a key that nobody asked about lately would get no verdict now.

@@ -19,7 +19,6 @@ use crate::model::time::Timestamp;
 use crate::model::usage::Line;
 use crate::model::usage::Outcome;
 use crate::model::usage::RouteText;
-use crate::model::usage::Tally as _;
 use crate::store::Committed;
 use crate::store::RecordKey;
 use crate::store::Stored;
