@@ -315,7 +315,7 @@ impl SharedRecords {
             Verdict::Failover => {
                 follower.end_lease();
                 follower.failovers.fetch_add(1, Ordering::Relaxed);
-                self.cache().reset(polled.head, Dropped::Lost);
+                self.cache().reset(polled.head, Dropped::TakenOver);
                 follower.heal_again();
                 tracing::warn!("another Redis server has taken over; everything is read anew");
             }
