@@ -115,24 +115,33 @@ impl Contents {
 
 fn lines_of(key: &str, pairs: &[String]) -> BTreeMap<String, Line> {
     let mut writers: BTreeMap<usize, String> = BTreeMap::new();
-    let mut raw: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut shares: BTreeMap<String, Vec<(usize, u64)>> = BTreeMap::new();
+    let mut totals: BTreeMap<String, u64> = BTreeMap::new();
+    let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("{key}: {text:?} is no count"));
     for pair in pairs.chunks(2) {
         let [field, value] = pair else { panic!("{key}: {pair:?}") };
-        match field.strip_prefix('w') {
-            Some("") => {}
-            Some(writer) => assert!(writers.insert(value.parse().expect("a position"), writer.to_owned()).is_none(), "{key}: {pair:?}"),
-            None => {
-                raw.insert(field.clone(), value.split(';').map(str::to_owned).collect());
+        if let Some(writer) = field.strip_prefix('w') {
+            if !writer.is_empty() {
+                assert!(writers.insert(value.parse().expect("a position"), writer.to_owned()).is_none(), "{key}: {pair:?}");
             }
+            continue;
         }
+        // The first eight shares lie behind the total, the others in fields that begin with a number.
+        let line = field.trim_start_matches(|byte: char| byte.is_ascii_digit());
+        let piece = field.strip_suffix(line).expect("a line").parse().unwrap_or(0_usize);
+        let mut numbers = value.split(';');
+        if piece == 0 {
+            totals.insert(line.to_owned(), number(numbers.next().expect("a total")));
+        }
+        let found = numbers.enumerate().filter(|(_, part)| !part.is_empty()).map(|(at, part)| (8 * piece + at, number(part)));
+        shares.entry(line.to_owned()).or_default().extend(found);
     }
-    let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("{key}: {text:?} is no count"));
-    raw.into_iter()
-        .map(|(name, numbers)| {
-            let (total, parts) = numbers.split_first().expect("a total");
-            let shares = parts.iter().enumerate().filter(|(_, part)| !part.is_empty());
-            let by_writer = shares.map(|(position, part)| (writers.get(&position).expect("a writer").clone(), number(part))).collect();
-            (name, Line { total: number(total), by_writer })
+    shares
+        .into_iter()
+        .map(|(name, shares)| {
+            let total = *totals.get(&name).expect("a total");
+            let by_writer = shares.into_iter().map(|(at, count)| (writers.get(&at).expect("a writer").clone(), count)).collect();
+            (name, Line { total, by_writer })
         })
         .collect()
 }

@@ -17,15 +17,19 @@ const STEADY: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
+    /// One short life is forgiven between two steady ones.
+    is_forgiven: bool,
 }
 
 impl Backoff {
     /// A connection ended after it had lived for so long.
     pub(super) fn ended(&mut self, life: Duration) {
         if life >= STEADY {
-            self.failures = 0;
-        } else {
+            *self = Self::default();
+        } else if self.is_forgiven {
             self.failures = self.failures.saturating_add(1);
+        } else {
+            self.is_forgiven = true;
         }
     }
 
@@ -79,6 +83,8 @@ mod tests {
     #[test]
     fn a_connection_that_flaps_does_not_make_attempts_come_faster() {
         let mut backoff = Backoff::default();
+        backoff.ended(Duration::from_millis(900));
+        assert_eq!(backoff.pause(255), Duration::ZERO);
         for _ in 0..4 {
             backoff.ended(Duration::from_millis(900));
         }

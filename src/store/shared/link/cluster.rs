@@ -1,7 +1,6 @@
 //! Which member of a cluster owns a slot. The table is asked for again when a member says that it is out of date or has trouble; a
 //! redirection is followed at once and mends the table where it stands.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -64,8 +63,8 @@ pub(super) struct Circle {
     settings: Arc<Settings>,
     notes: Arc<Notes>,
     table: ArcSwap<Table>,
-    /// Held while a new table is made from the old one.
-    mending: Mutex<()>,
+    /// What members said last; held while a new table is made from the old one.
+    learned: Mutex<Vec<Span>>,
     knowledge: watch::Sender<Knowledge>,
     nudged: Arc<Notify>,
     is_started: AtomicBool,
@@ -78,7 +77,7 @@ impl Circle {
             settings: Arc::clone(settings),
             notes: Arc::clone(notes),
             table: ArcSwap::from_pointee(Table { owners: vec![NOBODY; usize::from(SLOTS)], members: Vec::new() }),
-            mending: Mutex::new(()),
+            learned: Mutex::default(),
             knowledge: watch::Sender::new(Knowledge::Unknown),
             nudged: Arc::new(Notify::new()),
             is_started: AtomicBool::new(false),
@@ -123,7 +122,7 @@ impl Circle {
     /// A member said that this slot is another's now.
     pub(super) fn moved(&self, slot: u16, to: &Server) -> Option<Arc<Node>> {
         self.nudge();
-        let _mending = lock(&self.mending);
+        let _learned = lock(&self.learned);
         let mut table = Table::clone(&self.table.load());
         let index = table.index(to).or_else(|| table.join(to, self))?;
         if let Some(owner) = table.owners.get_mut(usize::from(slot)) {
@@ -136,7 +135,7 @@ impl Circle {
 
     /// The member at a place, whether or not it owns anything yet.
     pub(super) fn member(&self, at: &Server) -> Option<Arc<Node>> {
-        let _mending = lock(&self.mending);
+        let _learned = lock(&self.learned);
         let mut table = Table::clone(&self.table.load());
         let index = match table.index(at) {
             Some(index) => index,
@@ -164,11 +163,12 @@ impl Circle {
     }
 
     /// Puts a table in force; members that it does not name are let go.
-    fn learn(&self, spans: &[Span]) {
-        let _mending = lock(&self.mending);
+    fn learn(&self, mut spans: Vec<Span>) {
+        spans.sort_by_key(|span| span.first);
+        let mut learned = lock(&self.learned);
         let before = self.table.load_full();
         let mut table = Table { owners: vec![NOBODY; usize::from(SLOTS)], members: Vec::new() };
-        for span in spans {
+        for span in &spans {
             let index = table.index(&span.primary).or_else(|| match before.index(&span.primary) {
                 Some(known) => table.keep(before.members.get(usize::from(known)).cloned()?),
                 None => table.join(&span.primary, self),
@@ -177,7 +177,8 @@ impl Circle {
                 owners.fill(index);
             }
         }
-        let is_other = !before.members.is_empty() && before.arrangement() != table.arrangement();
+        let is_other = !learned.is_empty() && *learned != spans;
+        *learned = spans;
         self.notes.keep_only(|server| table.index(server).is_some());
         self.table.store(Arc::new(table));
         self.knowledge.send_if_modified(|knowledge| std::mem::replace(knowledge, Knowledge::Known) != Knowledge::Known);
@@ -207,17 +208,6 @@ impl Table {
     fn keep(&mut self, member: (Server, Arc<Node>)) -> Option<u16> {
         self.members.push(member);
         u16::try_from(self.members.len() - 1).ok()
-    }
-
-    /// What is compared to tell whether anything moved.
-    fn arrangement(&self) -> BTreeMap<&Server, usize> {
-        let mut counts = BTreeMap::new();
-        for owner in &self.owners {
-            if let Some((server, _)) = self.members.get(usize::from(*owner)) {
-                *counts.entry(server).or_default() += 1;
-            }
-        }
-        counts
     }
 }
 
@@ -265,7 +255,7 @@ async fn look(circle: &Arc<Circle>, panel: &mut Panel) {
         }
     }
     match newest {
-        Some((_, spans)) => circle.learn(&spans),
+        Some((_, spans)) => circle.learn(spans),
         // An old table is better than none.
         None => {
             circle.knowledge.send_if_modified(|knowledge| match knowledge {

@@ -98,12 +98,8 @@ impl Link {
         let mut command = redis::cmd("CONFIG");
         command.arg("GET").arg(name);
         let answer = self.tell(place, command).await.ok()?;
-        let pair = match answer {
-            Value::Array(pair) => pair,
-            Value::Map(pairs) => pairs.into_iter().flat_map(|(name, value)| [name, value]).collect(),
-            _ => return None,
-        };
-        pair.into_iter().nth(1).map(text_of).map(|text| text.chars().take(SHOWN_MAX).collect())
+        let pairs: Vec<(String, String)> = redis::from_redis_value(answer).ok()?;
+        pairs.into_iter().next().map(|(_name, value)| value.chars().take(SHOWN_MAX).collect())
     }
 
     async fn times_of(&self, place: &str, calls: usize) -> Result<(Duration, Duration), LinkError> {
@@ -131,11 +127,7 @@ impl Link {
 }
 
 fn text_of(value: Value) -> String {
-    match value {
-        Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Value::SimpleString(text) | Value::VerbatimString { text, .. } => text,
-        _ => String::new(),
-    }
+    redis::from_redis_value::<Vec<u8>>(value).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 fn time_of(answer: &Value) -> Option<Timestamp> {

@@ -138,6 +138,8 @@ impl Node {
             Purpose::Bulk => &self.bulk,
             Purpose::Commits => &self.commits,
         };
+        // All lanes begin with the first call of any, so that none of them pays for its connection later.
+        self.start();
         wire.start();
         wire
     }

@@ -44,8 +44,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Whether callers may pass.
 #[derive(Clone, Debug)]
 enum Door {
-    /// A connection is being made, and there was no failure yet: worth a moment's wait.
-    Opening,
+    /// A connection is being made for the first time, or in place of one that ended so: worth a moment's wait.
+    Opening(Arc<str>),
     Open(Arc<Channel>),
     /// The breaker is open; only the task of the wire knocks.
     Shut(Arc<str>),
@@ -92,7 +92,7 @@ impl Wire {
             target,
             purpose,
             ended: ended.clone(),
-            door: watch::Sender::new(Door::Opening),
+            door: watch::Sender::new(Door::Opening("no connection yet".into())),
             waited: AtomicU32::new(0),
             is_started: AtomicBool::new(false),
         })
@@ -109,8 +109,7 @@ impl Wire {
     pub(super) fn fault(&self) -> Option<String> {
         match &*self.door.borrow() {
             Door::Open(_) => None,
-            Door::Opening => Some("no connection yet".to_owned()),
-            Door::Shut(why) => Some(why.to_string()),
+            Door::Opening(why) | Door::Shut(why) => Some(why.to_string()),
             Door::Closed => Some("the link is closed".to_owned()),
         }
     }
@@ -119,7 +118,7 @@ impl Wire {
     pub(super) fn server(&self) -> Option<Server> {
         match &*self.door.borrow() {
             Door::Open(channel) => Some(channel.server.clone()),
-            Door::Opening | Door::Shut(_) | Door::Closed => None,
+            Door::Opening(_) | Door::Shut(_) | Door::Closed => None,
         }
     }
 
@@ -133,7 +132,7 @@ impl Wire {
             Door::Open(channel) => Some(Ok(Arc::clone(channel))),
             Door::Shut(why) => Some(Err(LinkError::Unreachable(why.to_string()))),
             Door::Closed => Some(Err(LinkError::Unreachable("the link is closed".to_owned()))),
-            Door::Opening => None,
+            Door::Opening(_) => None,
         };
         if let Some(passed) = passed(&self.door.borrow()) {
             return passed;
@@ -197,7 +196,7 @@ impl Wire {
         let is_current = self.door.send_if_modified(|door| {
             let is_current = matches!(door, Door::Open(current) if Arc::ptr_eq(current, channel));
             if is_current {
-                *door = if shut { Door::Shut(why.into()) } else { Door::Opening };
+                *door = if shut { Door::Shut(why.into()) } else { Door::Opening(why.into()) };
             }
             is_current
         });
@@ -322,7 +321,7 @@ impl Drop for Waiting<'_> {
             None => {
                 if self.wire.waited.fetch_add(1, Ordering::Relaxed) + 1 >= STRIKES {
                     self.wire.door.send_if_modified(|door| {
-                        let is_opening = matches!(door, Door::Opening);
+                        let is_opening = matches!(door, Door::Opening(_));
                         if is_opening {
                             *door = Door::Shut(why.into());
                         }
@@ -427,11 +426,11 @@ impl Wire {
     /// Nobody is to wait for a door that is not going to open for a while.
     fn shut_while_pausing(&self) {
         self.door.send_if_modified(|door| {
-            let is_opening = matches!(door, Door::Opening);
-            if is_opening {
-                *door = Door::Shut("the connection ended again and again".into());
-            }
-            is_opening
+            let Door::Opening(why) = door else {
+                return false;
+            };
+            *door = Door::Shut(Arc::clone(why));
+            true
         });
     }
 }

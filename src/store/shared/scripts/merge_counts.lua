@@ -1,6 +1,7 @@
 #!lua
 -- One writer's totals of one user, in any number of periods. A hash holds one period: 'w' the number of its writers, 'w<name>' a
--- writer's position, and each line "sum;count;count;..." by position. A line keeps the greatest number of each writer.
+-- writer's position, and each line "sum;count;count;..." by position: eight of them there, the next eight in '1<line>' as
+-- "count;count;...", and so on, since short values are kept small. A line keeps the greatest number of each writer.
 -- Everything is looked at before anything is written.
 --
 -- KEYS: the hashes. ARGV: the writer; the most writers, lines and bytes of a line; then for each key its expiry (unix seconds, 0:
@@ -59,51 +60,68 @@ for _, key in ipairs(KEYS) do
       local line, count = ARGV[at], tonumber(ARGV[at + 1])
       at = at + 2
       local parts = {}
-      local length = redis.call('HSTRLEN', key, line)
-      if length > bytes_max then
-        return refuse('OVERSIZE', 'a line is too long')
+      local total, told = nil, 0
+      for piece = 0, math.floor((writers - 1) / 8) do
+        local field = piece > 0 and piece .. line or line
+        local length = redis.call('HSTRLEN', key, field)
+        if length > bytes_max then
+          return refuse('OVERSIZE', 'a line is too long')
+        end
+        if length > 0 then
+          local index = 8 * piece
+          for part in string.gmatch(redis.call('HGET', key, field) .. ';', '([^;]*);') do
+            if string.len(part) > 16 or not string.match(part, '^%d*$') then
+              return refuse('CORRUPT', 'a line cannot be read')
+            end
+            if piece == 0 and not total then
+              total = tonumber(part)
+              if not total then
+                return refuse('CORRUPT', 'a line cannot be read')
+              end
+            else
+              index = index + 1
+              parts[index] = tonumber(part) or 0
+              told = math.min(MOST, told + parts[index])
+            end
+          end
+          if index > math.min(writers, 8 * piece + 8) then
+            return refuse('CORRUPT', 'a line has more parts than there are writers')
+          end
+        end
       end
-      if length > 0 then
-        local first, total, told = true, 0, 0
-        for part in string.gmatch(redis.call('HGET', key, line) .. ';', '([^;]*);') do
-          if string.len(part) > 16 or not string.match(part, '^%d*$') or (first and part == '') then
-            return refuse('CORRUPT', 'a line cannot be read')
-          end
-          if first then
-            first = false
-            total = tonumber(part)
-          else
-            parts[#parts + 1] = part
-            told = math.min(MOST, told + (tonumber(part) or 0))
-          end
-        end
-        if total ~= told then
-          return refuse('CORRUPT', 'a line is not the sum of its parts')
-        end
-        if #parts > writers then
-          return refuse('CORRUPT', 'a line has more parts than there are writers')
-        end
-      else
+      if (total or 0) ~= told then
+        return refuse('CORRUPT', 'a line is not the sum of its parts')
+      end
+      if not total then
         fields = fields + 1
         if fields > lines_max then
           return refuse('FULL', 'there are too many lines')
         end
       end
-      local known = tonumber(parts[position + 1] or '') or 0
+      local known = parts[position + 1] or 0
       answer[#answer + 1] = count - known
       if count > known then
-        for index = #parts + 1, position do
-          parts[index] = ''
-        end
-        parts[position + 1] = string.format('%.0f', count)
+        parts[position + 1] = count
         local sum = 0
-        for _, part in ipairs(parts) do
-          sum = math.min(MOST, sum + (tonumber(part) or 0))
+        for index = 1, math.max(writers, position + 1) do
+          sum = math.min(MOST, sum + (parts[index] or 0))
         end
         if sum >= MOST then
           saturated = saturated + 1
         end
-        plan.writes[#plan.writes + 1] = {line, string.format('%.0f', sum) .. ';' .. table.concat(parts, ';')}
+        for _, piece in ipairs({0, math.floor(position / 8)}) do
+          local words = {}
+          for index = 8 * piece + 1, 8 * piece + 8 do
+            local part = parts[index] or 0
+            words[#words + 1] = part > 0 and string.format('%.0f', part) or ''
+          end
+          local value = string.gsub(table.concat(words, ';'), ';+$', '')
+          if piece == 0 then
+            plan.writes[#plan.writes + 1] = {line, string.format('%.0f', sum) .. ';' .. value}
+          else
+            plan.writes[#plan.writes + 1] = {piece .. line, value}
+          end
+        end
       end
     end
     if #plan.writes > 0 then

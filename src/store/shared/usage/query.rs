@@ -87,7 +87,7 @@ impl SharedCounts {
         let mut cursor = b"0".to_vec();
         // A hash that changes meanwhile can be walked through in more steps than it has lines, but not in many more.
         for _ in 0..=PERIOD_LINES_MAX / 64 {
-            let args = vec![cursor, text(PERIOD_LINES_MAX), text(PERIOD_BYTES_MAX)];
+            let args = vec![cursor.clone(), text(PERIOD_LINES_MAX), text(PERIOD_BYTES_MAX)];
             let answer = self.run(Call { script: &READ, keys: vec![place.clone()], args }).await;
             let Value::Array(answer) = answer.map_err(|error| read_error(&shown, error))? else {
                 return Err(corrupt("there is no list".to_owned()));
@@ -97,7 +97,7 @@ impl SharedCounts {
             };
             counts.take_in(pairs).map_err(corrupt)?;
             if next == b"0" {
-                return Ok(counts);
+                return counts.finish(cursor == b"0").map_err(corrupt);
             }
             cursor = next.clone();
         }
@@ -124,13 +124,11 @@ impl SharedCounts {
         let Value::Array(names) = answer.map_err(|error| read_error(&shown, error))? else {
             return Err(corrupt("there is no list"));
         };
-        names
-            .into_iter()
-            .map(|name| match name {
-                Value::BulkString(name) => String::from_utf8(name).map(Arc::from).map_err(|_| corrupt("a name is no text")),
-                _ => Err(corrupt("a name is no text")),
-            })
-            .collect()
+        let read = |name: Value| {
+            let Value::BulkString(name) = name else { return Err(corrupt("a name is no text")) };
+            String::from_utf8(name).map(Arc::from).map_err(|_| corrupt("a name is no text"))
+        };
+        names.into_iter().map(read).collect()
     }
 }
 
