@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 /// So many failures in a row open the breaker.
 pub(super) const STRIKES: u32 = 3;
 /// The first pause after a failed attempt.
@@ -55,12 +53,6 @@ pub(super) fn chance() -> u8 {
     // Without randomness all wait equally long, which is no harm to a single sidecar.
     let _ = aws_lc_rs::rand::fill(&mut byte);
     byte.first().copied().unwrap_or_default()
-}
-
-/// The clock that tokio's timers go by.
-#[expect(clippy::disallowed_methods, reason = "how long a call takes is measured on the clock of the timers that bound it")]
-pub(super) fn monotonic() -> Instant {
-    Instant::now()
 }
 
 #[cfg(test)]

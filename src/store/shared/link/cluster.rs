@@ -231,6 +231,9 @@ async fn follow(circle: Arc<Circle>) {
     }
 }
 
+/// Whether a member sees the cluster in order, the newest epoch that it knows, and how many slots it sees served.
+type Rank = (bool, u64, usize);
+
 /// Asks some members for the table and takes the newest one.
 async fn look(circle: &Arc<Circle>, panel: &mut Panel) {
     let mut questions = redis::pipe();
@@ -238,7 +241,7 @@ async fn look(circle: &Arc<Circle>, panel: &mut Panel) {
     questions.cmd("CLUSTER").arg("SLOTS");
     let within = ANSWER_WITHIN.min(circle.settings.timeouts.connect);
     let mut silence = "no member of the cluster is named".to_owned();
-    let mut newest: Option<((bool, u64, usize), Vec<Span>)> = None;
+    let mut newest: Option<(Rank, Vec<Span>)> = None;
     for asked in asked(circle) {
         for (server, outcome) in panel.ask(&asked, &questions, &circle.settings, within).await {
             match outcome.and_then(|values| testimony(values, &server)) {
@@ -280,8 +283,8 @@ fn asked(circle: &Circle) -> [Vec<Server>; 2] {
     [members, circle.settings.servers.iter().take(MEMBERS_MAX).cloned().collect()]
 }
 
-/// How new and how whole a member's view is, and the view.
-fn testimony(values: Vec<Value>, from: &Server) -> Result<((bool, u64, usize), Vec<Span>), String> {
+/// A member's view, and what it is worth.
+fn testimony(values: Vec<Value>, from: &Server) -> Result<(Rank, Vec<Span>), String> {
     let mut values = values.into_iter();
     let info: String = read(values.next())?;
     let info = Info(&info);

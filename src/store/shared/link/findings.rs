@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn a_finding_says_what_is_wrong_and_what_to_do() {
-        let cases: &[(Mode, &str, &str, Option<(Severity, &str)>)] = &[
+        type Expected = Option<(Severity, &'static str)>;
+        let cases: &[(Mode, &str, &str, Expected)] = &[
             (Mode::Standalone, "", "", None),
             (Mode::Standalone, "redis_version:7.0.15", "redis_version:6.2.1", Some((Severity::Refuse, "7.0 or later"))),
             (Mode::Standalone, "redis_version:7.0.15", "redis_version:x", Some((Severity::Refuse, "7.0 or later"))),

@@ -10,10 +10,10 @@ use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::monotonic;
 use crate::store::shared::link::Way;
 use crate::store::shared::link::breaker::Backoff;
 use crate::store::shared::link::breaker::chance;
-use crate::store::shared::link::breaker::monotonic;
 use crate::store::shared::link::connect::open_subscription;
 use crate::store::shared::link::connect::shortened;
 use crate::store::shared::settings::Server;

@@ -388,6 +388,8 @@ struct Delivered {
 
 /// Bounds a delivery; what was not sent when the time is over did not run.
 async fn bounded<T>(within: Duration, sent: &AtomicBool, delivery: impl Future<Output = Result<T, LinkError>>) -> Result<T, LinkError> {
+    // Whoever asks over and over, and hears no at once, must not keep the thread from the tasks that make the connections.
+    tokio::task::coop::consume_budget().await;
     match timeout(within, delivery).await {
         Ok(outcome) => outcome,
         Err(_elapsed) if sent.load(Ordering::Relaxed) => Err(LinkError::TimedOut(within)),

@@ -79,6 +79,9 @@ struct Counters {
     unreachable: AtomicU64,
 }
 
+/// What a server said when it was met last.
+type Met = (Option<Identity>, Vec<Finding>);
+
 /// What all parts of the link write down.
 #[derive(Debug)]
 pub(super) struct Notes {
@@ -87,7 +90,7 @@ pub(super) struct Notes {
     bulk: Counters,
     reconnects: AtomicU64,
     errors: Mutex<BTreeMap<(&'static str, String), u64>>,
-    servers: Mutex<BTreeMap<Server, (Option<Identity>, Vec<Finding>)>>,
+    servers: Mutex<BTreeMap<Server, Met>>,
     risen: watch::Sender<u64>,
 }
 

@@ -17,11 +17,11 @@ use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::monotonic;
 use crate::store::shared::link::LinkError;
 use crate::store::shared::link::breaker::Backoff;
 use crate::store::shared::link::breaker::STRIKES;
 use crate::store::shared::link::breaker::chance;
-use crate::store::shared::link::breaker::monotonic;
 use crate::store::shared::link::connect::Driver;
 use crate::store::shared::link::connect::Opened;
 use crate::store::shared::link::connect::Peer;

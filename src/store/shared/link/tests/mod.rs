@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use redis::Value;
 
+use crate::clock::monotonic;
 use crate::store::shared::link::Call;
 use crate::store::shared::link::Lane;
 use crate::store::shared::link::Link;
 use crate::store::shared::link::LinkError;
-use crate::store::shared::link::breaker::monotonic;
 use crate::store::shared::link::script::Script;
 use crate::store::shared::settings::Server;
 use crate::store::shared::settings::Settings;
@@ -32,10 +32,9 @@ fn add(key: &str) -> Call {
 
 /// One more on a key's number; the number.
 async fn added(link: &Link, lane: Lane, key: &str, within: Duration) -> Result<i64, LinkError> {
-    match link.run(lane, add(key), within).await? {
-        Value::Int(number) => Ok(number),
-        other => panic!("no number: {other:?}"),
-    }
+    let answer = link.run(lane, add(key), within).await?;
+    let Value::Int(number) = answer else { panic!("no number: {answer:?}") };
+    Ok(number)
 }
 
 fn tcp(port: u16) -> Server {

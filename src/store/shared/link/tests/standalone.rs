@@ -94,6 +94,21 @@ async fn a_server_that_is_down_from_the_start_is_found_when_it_comes() {
 }
 
 #[tokio::test]
+async fn who_asks_without_a_pause_keeps_nobody_from_reconnecting() {
+    let mut server = ServerPlan::tcp().start();
+    let link = Link::new(brisk(at(server.place())));
+    link.start();
+    eventually_up(&link).await;
+    server.kill();
+    eventually("the breaker is open", async || link.state().breaker_open).await;
+    server.restart();
+    let began = monotonic();
+    while added(&link, Lane::Checks, "n", LONG).await.is_err() {
+        assert!(began.elapsed() < LONG);
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_the_server_ends_is_made_again_before_anybody_notices() {
     let (server, link) = linked();
     assert_eq!(added(&link, Lane::Checks, "n", LONG).await, Ok(1));
