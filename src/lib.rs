@@ -30,6 +30,12 @@
 //! - `listen`: sockets, TLS with renewal, accepting and draining, once for all doors.
 //! - `stats`: the contract by which two doors read the counts without knowing who keeps them.
 //!
+//! # The shelf's two engines
+//!
+//! `store::embedded` is one redb file in one process; `store::shared` is Redis, with a link of its own (`store/shared/link`), records
+//! and their change log, facts under a lease, buckets and counts. What a sidecar counts lies in its own ledger and history first
+//! (`usage`), with either engine; `tasks::publish_usage` tells the shared store of it. `app::engine` is where the two part.
+//!
 //! # Reading order
 //!
 //! `model/request.rs`, then `check/mod.rs` and its rooms in order, then `grpc/encode.rs`.

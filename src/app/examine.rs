@@ -196,12 +196,10 @@ async fn survey(side: &Side, examined: &mut Examined) {
 }
 
 fn trouble(error: &MovingError, config: &Path) -> String {
-    match error {
-        MovingError::NoStore { folder } => {
-            format!("there is no store in {} yet; `tollgate serve --config {}` makes one", folder.display(), config.display())
-        }
-        error => error.to_string(),
+    if let MovingError::NoStore { folder } = error {
+        return format!("there is no store in {} yet; `tollgate serve --config {}` makes one", folder.display(), config.display());
     }
+    error.to_string()
 }
 
 /// All that lies in a folder, not deeper.

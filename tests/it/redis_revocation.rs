@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::support::chance::Chance;
 use crate::support::check_load::Outcome;
 use crate::support::check_load::ask;
 use crate::support::fleet::FleetPlan;
@@ -111,6 +112,8 @@ impl Drop for Hammer {
 fn staleness(issuer: &Sidecar, hammer: &Hammer, number: usize, quiet: Duration, afterwards: impl FnOnce()) -> Duration {
     let key = issuer.key(&format!("user-{}", number % 10), "free");
     hammer.take_up(&key.text);
+    // At no particular moment between two polls.
+    std::thread::sleep(Chance::new().between(Duration::ZERO, Duration::from_millis(500)));
     let (status, body) = issuer.revoke(&key.id);
     let acknowledged = Instant::now();
     assert_eq!(status, 200, "{body}");

@@ -8,10 +8,10 @@
 
 mod backup;
 mod item;
-pub(in crate::app) mod origin;
+pub(super) mod origin;
 mod pour;
-pub(in crate::app) mod side;
-pub(in crate::app) mod survey;
+pub(super) mod side;
+pub(super) mod survey;
 
 #[cfg(test)]
 mod tests;

@@ -47,7 +47,6 @@ impl Records for Late {
     }
 }
 
-// battery: R11
 #[tokio::test]
 async fn a_change_without_a_replica_is_accepted_and_says_so() {
     let mut issuer = Issuer::new();

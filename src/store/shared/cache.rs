@@ -66,6 +66,8 @@ pub(super) struct Cache {
     digests: Part<[u8; 32], str>,
     /// Rises when what is held is dropped: a read from before goes in no more.
     era: AtomicU64,
+    /// Rises when another server takes over: what was read before is not confirmed any more, and is still what was known last.
+    reign: AtomicU64,
     course: Mutex<Course>,
 }
 
@@ -82,8 +84,10 @@ pub(super) enum Known<T: ?Sized> {
 pub(super) enum Dropped {
     /// More changes than the log holds were missed.
     Missed,
-    /// The store may have lost changes.
+    /// The store lost something.
     Lost,
+    /// Another server took over, and nothing that it lost was noticed.
+    TakenOver,
 }
 
 #[derive(Debug)]
@@ -107,6 +111,7 @@ struct Part<K, T: ?Sized> {
 
 #[derive(Debug)]
 struct Held<T: ?Sized> {
+    reign: u64,
     record: Arc<T>,
     expires: Option<Timestamp>,
     weight: u64,
@@ -136,7 +141,7 @@ impl Equivalent<UserPlace> for AskedPlace<'_> {
 
 impl<T: ?Sized> Clone for Held<T> {
     fn clone(&self) -> Self {
-        Self { record: Arc::clone(&self.record), expires: self.expires, weight: self.weight }
+        Self { reign: self.reign, record: Arc::clone(&self.record), expires: self.expires, weight: self.weight }
     }
 }
 
@@ -178,6 +183,7 @@ impl Cache {
             users: Part::new(sizes.users, absent),
             digests: Part::new(sizes.digests, absent),
             era: AtomicU64::new(0),
+            reign: AtomicU64::new(0),
             course: Mutex::new(Course {
                 cursor: None,
                 floor: 0,
@@ -189,15 +195,30 @@ impl Cache {
     }
 
     pub(super) fn key(&self, id: &str, clock: &dyn Clock) -> Known<KeyRecord> {
-        self.keys.look_up(id, clock)
+        self.keys.look_up(id, clock, Some(self.reign()))
     }
 
     pub(super) fn digest(&self, digest: &[u8; 32], clock: &dyn Clock) -> Known<str> {
-        self.digests.look_up(digest, clock)
+        self.digests.look_up(digest, clock, Some(self.reign()))
     }
 
     pub(super) fn user(&self, source: &str, subject: &str, clock: &dyn Clock) -> Known<UserRecord> {
-        self.users.look_up(&AskedPlace { source, subject }, clock)
+        self.users.look_up(&AskedPlace { source, subject }, clock, Some(self.reign()))
+    }
+
+    /// As [`Self::key`], even if the store may have lost it since.
+    pub(super) fn last_key(&self, id: &str, clock: &dyn Clock) -> Known<KeyRecord> {
+        self.keys.look_up(id, clock, None)
+    }
+
+    /// As [`Self::last_key`].
+    pub(super) fn last_digest(&self, digest: &[u8; 32], clock: &dyn Clock) -> Known<str> {
+        self.digests.look_up(digest, clock, None)
+    }
+
+    /// As [`Self::last_key`].
+    pub(super) fn last_user(&self, source: &str, subject: &str, clock: &dyn Clock) -> Known<UserRecord> {
+        self.users.look_up(&AskedPlace { source, subject }, clock, None)
     }
 
     pub(super) fn counts(&self) -> SharedCounts {
@@ -219,7 +240,7 @@ impl Cache {
         let mut course = self.course();
         let admitted = course.admits(moment, self.era());
         let mark = course.tombstones.over(&RecordKey::key(id));
-        let held = read.and_then(|read| Some(held(bury_key(read.record, mark)?, read.expires, read.size)));
+        let held = read.and_then(|read| Some(held(self.reign(), bury_key(read.record, mark)?, read.expires, read.size)));
         self.keys.keep(Arc::from(id), held, admitted)
     }
 
@@ -234,7 +255,7 @@ impl Cache {
         let mut course = self.course();
         let admitted = course.admits(moment, self.era());
         let mark = course.tombstones.over(&RecordKey::user(source, subject));
-        let held = read.and_then(|read| Some(held(bury_user(read.record, mark)?, read.expires, read.size)));
+        let held = read.and_then(|read| Some(held(self.reign(), bury_user(read.record, mark)?, read.expires, read.size)));
         let place = UserPlace { source: Arc::from(source), subject: Arc::from(subject) };
         self.users.keep(place, held, admitted)
     }
@@ -243,7 +264,12 @@ impl Cache {
     pub(super) fn take_in_digest(&self, digest: &[u8; 32], read: Option<Taken<Arc<str>>>, moment: Moment) -> Option<Arc<str>> {
         let mut course = self.course();
         let admitted = course.admits(moment, self.era());
-        let held = read.map(|read| Held { record: read.record, expires: read.expires, weight: ENTRY_WEIGHT + read.size as u64 });
+        let held = read.map(|read| Held {
+            reign: self.reign(),
+            record: read.record,
+            expires: read.expires,
+            weight: ENTRY_WEIGHT + read.size as u64,
+        });
         self.digests.keep(*digest, held, admitted)
     }
 
@@ -284,17 +310,24 @@ impl Cache {
         course.floor = course.floor.max(cursor);
     }
 
-    /// Drops everything and goes on from here.
+    /// Drops everything and goes on from here. After a takeover it stays as what was known last: the connection over which it would be
+    /// read anew may come back later than the one that follows the changes.
     pub(super) fn reset(&self, cursor: u64, why: Dropped) {
         let mut course = self.course();
         self.era.fetch_add(1, Ordering::AcqRel);
-        self.clear();
         course.own.clear();
         course.cursor = Some(cursor);
         (course.floor, course.top) = (cursor, cursor);
         match why {
-            Dropped::Missed => course.tombstones.missed_some(),
-            Dropped::Lost => {}
+            Dropped::Missed => {
+                self.clear();
+                course.tombstones.missed_some();
+            }
+            Dropped::Lost => self.clear(),
+            Dropped::TakenOver => {
+                self.reign.fetch_add(1, Ordering::AcqRel);
+                self.clear_absent();
+            }
         }
     }
 
@@ -349,6 +382,16 @@ impl Cache {
         self.digests.clear();
     }
 
+    fn clear_absent(&self) {
+        self.keys.absent.clear();
+        self.users.absent.clear();
+        self.digests.absent.clear();
+    }
+
+    fn reign(&self) -> u64 {
+        self.reign.load(Ordering::Acquire)
+    }
+
     fn course(&self) -> MutexGuard<'_, Course> {
         self.course.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -372,8 +415,9 @@ impl<K: Eq + Hash + Clone, T: ?Sized> Part<K, T> {
         }
     }
 
-    fn look_up<Q: Hash + Equivalent<K> + ?Sized>(&self, asked: &Q, clock: &dyn Clock) -> Known<T> {
-        match self.there.get(asked) {
+    /// With a reign: only what was read since it began.
+    fn look_up<Q: Hash + Equivalent<K> + ?Sized>(&self, asked: &Q, clock: &dyn Clock, reign: Option<u64>) -> Known<T> {
+        match self.there.get(asked).filter(|held| reign.is_none_or(|reign| held.reign == reign)) {
             // Few records expire by themselves, so the clock is seldom asked.
             Some(held) if held.expires.is_some_and(|expires| expires <= clock.now()) => Known::Absent,
             Some(held) => Known::Here(held.record),
@@ -410,8 +454,8 @@ impl<K: Eq + Hash + Clone, T: ?Sized> Part<K, T> {
     }
 }
 
-fn held<T>(record: T, expires: Option<Timestamp>, size: usize) -> Held<T> {
-    Held { record: Arc::new(record), expires, weight: ENTRY_WEIGHT + size as u64 }
+fn held<T>(reign: u64, record: T, expires: Option<Timestamp>, size: usize) -> Held<T> {
+    Held { reign, record: Arc::new(record), expires, weight: ENTRY_WEIGHT + size as u64 }
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub(super) struct Seen {
     /// The nonce at the cursor; none at the beginning of the log.
     pub nonce: Option<String>,
     pub beats: u64,
-    /// The replication id; empty where the server does not tell.
+    /// The replication id; where the server does not tell it, which of our connections it was.
     pub replication: String,
 }
 
@@ -244,7 +244,7 @@ impl Follower {
         self.lease_until.store(nanos(self.since_start(sent) + LEASE), Ordering::Release);
     }
 
-    fn end_lease(&self) {
+    pub(super) fn end_lease(&self) {
         self.lease_until.store(0, Ordering::Release);
     }
 
@@ -315,7 +315,7 @@ impl SharedRecords {
             Verdict::Failover => {
                 follower.end_lease();
                 follower.failovers.fetch_add(1, Ordering::Relaxed);
-                self.cache().reset(polled.head, Dropped::Lost);
+                self.cache().reset(polled.head, Dropped::TakenOver);
                 follower.heal_again();
                 tracing::warn!("another Redis server has taken over; everything is read anew");
             }
@@ -353,8 +353,14 @@ impl SharedRecords {
         ];
         let within = self.link().settings().timeouts.background;
         let call = Call { script: &POLL, keys, args };
+        let connection = *self.link().changes().borrow();
         let answer = self.link().run(Lane::Changes, call, within).await.map_err(replies::failed)?;
-        read_poll(answer).ok_or_else(|| replies::unexpected("a poll"))
+        let mut polled = read_poll(answer).ok_or_else(|| replies::unexpected("a poll"))?;
+        if polled.replication.is_empty() {
+            // Whoever may not ask for INFO cannot tell one server from the next, so each connection might be to another one.
+            polled.replication = format!("connection-{connection}");
+        }
+        Ok(polled)
     }
 
     /// This process is no member any more. Best effort: it would be forgotten anyway.
@@ -477,7 +483,7 @@ mod tests {
         assert_eq!(judge(Some(&begun), 0, &of(|polled| polled.nonce_at_cursor = None)), Verdict::Continues);
     }
 
-    // battery: X7 X12
+    // battery: X12
     #[tokio::test(start_paused = true)]
     async fn the_lease_counts_from_the_question_and_lapses() {
         let follower = Follower::new(None);

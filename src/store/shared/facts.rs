@@ -135,16 +135,16 @@ impl LastKnown for SharedRecords {
     }
 
     fn key(&self, id: &str) -> Option<Arc<KeyRecord>> {
-        here(self.cache().key(id, self.clock()))
+        here(self.cache().last_key(id, self.clock()))
     }
 
     fn key_by_digest(&self, digest: &[u8; 32]) -> Option<Arc<KeyRecord>> {
-        let id = here(self.cache().digest(digest, self.clock()))?;
-        here(self.cache().key(&id, self.clock()))
+        let id = here(self.cache().last_digest(digest, self.clock()))?;
+        here(self.cache().last_key(&id, self.clock()))
     }
 
     fn user(&self, source: &str, subject: &str) -> Option<Arc<UserRecord>> {
-        here(self.cache().user(source, subject, self.clock()))
+        here(self.cache().last_user(source, subject, self.clock()))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::model::key::KeyRecord;
 use crate::model::key::KeyState;
 use crate::model::key::UserRecord;
 use crate::model::key::UserState;
+use crate::store::Family;
 use crate::store::RecordKey;
 use crate::store::shared::entry::Change;
 use crate::store::shared::entry::Mark;
@@ -46,6 +47,11 @@ impl Tombstones {
 
     /// Takes note of a change, in the order of the log.
     pub(super) fn note(&mut self, change: &Change, now: Instant) {
+        match change.key.family {
+            Family::Key | Family::User => {}
+            // A digest only leads to a key, and a ring is no check's business.
+            Family::Ring | Family::Digest => return,
+        }
         match change.mark {
             Mark::Open => {
                 if self.stones.get(&change.key).is_some_and(|stone| stone.version == change.replaced) {

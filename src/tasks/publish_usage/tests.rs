@@ -124,6 +124,14 @@ impl Rig {
         Self::over(server, &link)
     }
 
+    /// With as little patience as a sidecar in earnest: for servers that are going to hang.
+    fn impatient() -> Self {
+        let server = RedisServer::start();
+        let mut settings = Settings::standalone(Server::Unix(server.socket().to_owned()));
+        settings.timeouts.background = Duration::from_millis(500);
+        Self::over(server, &Link::new(settings))
+    }
+
     fn over(server: RedisServer, link: &Arc<Link>) -> Self {
         let clock = Arc::new(ManualClock::starting_at(start()));
         let counts = SharedCounts::new(Arc::clone(link), Arc::clone(&clock) as _);
@@ -323,7 +331,7 @@ async fn a_lost_reply_changes_nothing() {
 
 #[tokio::test]
 async fn an_answer_that_comes_too_late_changes_nothing() {
-    let rig = Rig::start();
+    let rig = Rig::impatient();
     let mut node = rig.node("a");
     node.count("alice", "r", 1);
     node.settle().await;
@@ -579,7 +587,7 @@ async fn it_is_all_there_when_a_loop_ends() {
 /// A store that hangs holds up nobody who counts, and neither the ledger's own flush.
 #[tokio::test]
 async fn a_store_that_hangs_holds_up_nothing() {
-    let rig = Rig::start();
+    let rig = Rig::impatient();
     let node = rig.node("a");
     let clock = Arc::clone(&rig.clock) as Arc<dyn Clock>;
     let signals = Signals { link_changes: node.link_changes.subscribe(), resets: node.resets.subscribe() };
@@ -662,13 +670,13 @@ async fn what_is_too_large_is_not_taken_up() {
     let hour = format!("tollgate:1:u:{{alice}}:h:{}", start().hour().0);
     node.count("alice", "r", 5);
     node.settle().await;
-    let fill = "for i=1,300000 do redis.call('HSET', KEYS[1], 'ax'..i..':', '1;1') end return 1";
+    let fill = "for i=1,200001 do redis.call('HSET', KEYS[1], 'ax'..i..':', '1;1') end return 1";
     rig.server.ask(&["EVAL", fill, "1", &hour]);
     let hours = UsageQuery::between(Span::Hour, rig.clock.now(), rig.clock.now().plus(HOUR));
     let error = rig.counts.query(&hours).await.unwrap_err().to_string();
     assert!(error.contains("too many lines"), "{error}");
     rig.server.ask(&["DEL", &hour]);
-    rig.server.ask(&["EVAL", "return redis.call('HSET', KEYS[1], 'ax:', string.rep('1', 100000000))", "1", &hour]);
+    rig.server.ask(&["EVAL", "return redis.call('HSET', KEYS[1], 'ax:', string.rep('1', 70000000))", "1", &hour]);
     let error = rig.counts.query(&hours).await.unwrap_err().to_string();
     assert!(error.contains("too many bytes"), "{error}");
     node.count("alice", "r", 1);
@@ -701,7 +709,7 @@ async fn counts_wait_while_the_store_has_no_room() {
 /// In an outage the list of what rose stays short; what did not fit is found by a sweep.
 #[tokio::test]
 async fn an_outage_takes_bounded_memory() {
-    let rig = Rig::start();
+    let rig = Rig::impatient();
     let mut node = rig.node("a");
     node.settle().await;
     rig.server.freeze();

@@ -22,6 +22,7 @@ use tonic::transport::Channel;
 use tonic::transport::ClientTlsConfig;
 use tonic::transport::Endpoint;
 
+use crate::support::process::PATIENCE;
 use crate::support::tollgate::CheckAt;
 
 /// A connection to a check listener.
@@ -74,7 +75,8 @@ impl Checker {
     /// What the server answered in place of a response.
     pub fn check(&self, request: CheckRequest) -> Result<CheckResponse, Status> {
         let mut client = AuthorizationClient::new(self.channel.clone());
-        self.runtime.block_on(client.check(request)).map(tonic::Response::into_inner)
+        let answer = async { tokio::time::timeout(PATIENCE, client.check(request)).await };
+        self.runtime.block_on(answer).expect("a check is answered, or its connection breaks").map(tonic::Response::into_inner)
     }
 
     /// Many checks, so many at a time.

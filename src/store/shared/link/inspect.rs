@@ -98,8 +98,8 @@ impl Link {
         let mut command = redis::cmd("CONFIG");
         command.arg("GET").arg(name);
         let answer = self.tell(place, command).await.ok()?;
-        let pair: Vec<String> = redis::from_redis_value(answer).ok()?;
-        pair.into_iter().nth(1).map(|text| text.chars().take(SHOWN_MAX).collect())
+        let pairs: Vec<(String, String)> = redis::from_redis_value(answer).ok()?;
+        pairs.into_iter().next().map(|(_name, value)| value.chars().take(SHOWN_MAX).collect())
     }
 
     async fn times_of(&self, place: &str, calls: usize) -> Result<(Duration, Duration), LinkError> {
@@ -127,7 +127,7 @@ impl Link {
 }
 
 fn text_of(value: Value) -> String {
-    redis::from_redis_value(value).unwrap_or_default()
+    redis::from_redis_value::<Vec<u8>>(value).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 fn time_of(answer: &Value) -> Option<Timestamp> {

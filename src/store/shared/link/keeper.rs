@@ -38,6 +38,8 @@ pub(super) async fn keep(wire: Arc<Wire>) {
     let mut attempt = 0_usize;
     let mut has_been_open = false;
     loop {
+        // From before the attempt: a move while it is under way must not be slept through.
+        let moved = wire.target.moved();
         let connected = tokio::select! {
             () = ended.cancelled() => break,
             connected = wire.connect(attempt) => connected,
@@ -64,7 +66,7 @@ pub(super) async fn keep(wire: Arc<Wire>) {
             wire.shut_while_pausing();
             tokio::select! {
                 () = ended.cancelled() => break,
-                () = wire.target.moved() => {}
+                () = moved => {}
                 () = sleep(pause) => {}
             }
         }

@@ -1,5 +1,6 @@
 //! One primary, wherever it is at the moment, and the wires to it: none waits for what another carries.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -89,11 +90,11 @@ impl Target {
         }
     }
 
-    /// Returns when there is a new server to try.
-    pub(super) async fn moved(&self) {
+    /// Returns when there is a new server to try since this call, whenever it is waited for.
+    pub(super) fn moved(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         match self {
-            Self::Watched(watch) => watch.moved().await,
-            Self::Named(_) | Self::Member(..) => std::future::pending().await,
+            Self::Watched(watch) => Box::pin(watch.moved()),
+            Self::Named(_) | Self::Member(..) => Box::pin(std::future::pending()),
         }
     }
 }

@@ -105,10 +105,12 @@ impl Watch {
         let _ = self.belief.subscribe().wait_for(is_other).await;
     }
 
-    /// Returns at the next change.
-    pub(super) async fn moved(&self) {
-        // The sender lives as long as `self`.
-        let _ = self.belief.subscribe().changed().await;
+    /// Returns at the next change after this call, whenever it is waited for.
+    pub(super) fn moved(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut belief = self.belief.subscribe();
+        async move {
+            let _ = belief.changed().await;
+        }
     }
 
     fn believe(&self, next: Belief) {

@@ -53,6 +53,24 @@ async fn the_engine_keeps_the_contract_from_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_engine_keeps_the_contract_while_the_lease_lapses_again_and_again() {
+    let server = RedisServer::start();
+    let settings = settings(&server);
+    conformance::run(|| {
+        let sidecar = Sidecar::over(apart(&settings)).following(Duration::from_millis(3));
+        let lapsing = Arc::clone(sidecar.records.follower());
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                lapsing.end_lease();
+            }
+        });
+        subject(sidecar)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_engine_keeps_the_contract_with_a_cache_that_forgets_and_an_outbox() {
     let server = RedisServer::start();
     let settings = settings(&server);

@@ -210,16 +210,15 @@ impl SharedCounts {
         let shown = String::from_utf8_lossy(&place).into_owned();
         let corrupt = |why: String| StoreError::Corrupt { key: shown.clone(), why };
         let answer = self.run(Call { script: &READ_USE, keys: vec![place], args: vec![] }).await;
-        match answer.map_err(|error| read_error(&shown, error))? {
-            Value::Nil => Ok(None),
-            Value::BulkString(bytes) => {
-                let text = String::from_utf8(bytes).map_err(|error| corrupt(error.to_string()))?;
-                let (second, route) = text.split_once(' ').ok_or_else(|| corrupt("there is no route".to_owned()))?;
-                let second: u64 = second.parse().map_err(|_| corrupt("there is no time".to_owned()))?;
-                Ok(Some(LastUse { at: Timestamp::from_unix_seconds(second), route: Arc::from(route) }))
-            }
-            other => Err(corrupt(format!("{other:?} is no last use"))),
+        let answer = answer.map_err(|error| read_error(&shown, error))?;
+        if answer == Value::Nil {
+            return Ok(None);
         }
+        let Value::BulkString(bytes) = answer else { return Err(corrupt("it is no text".to_owned())) };
+        let text = String::from_utf8(bytes).map_err(|error| corrupt(error.to_string()))?;
+        let (second, route) = text.split_once(' ').ok_or_else(|| corrupt("there is no route".to_owned()))?;
+        let second: u64 = second.parse().map_err(|_| corrupt("there is no time".to_owned()))?;
+        Ok(Some(LastUse { at: Timestamp::from_unix_seconds(second), route: Arc::from(route) }))
     }
 
     /// Enters users into their months' lists, before anything is told of them: whoever reads a list then misses nobody.
@@ -274,7 +273,8 @@ impl SharedCounts {
     }
 
     fn merge_calls(&self, counts: &[Option<WriterCount>], now: Timestamp, told: &mut Told) -> Vec<Planned> {
-        let mut groups: BTreeMap<(u128, &str), BTreeMap<(u8, u32), Vec<usize>>> = BTreeMap::new();
+        type Periods = BTreeMap<(Span, u32), Vec<usize>>;
+        let mut groups: BTreeMap<(u128, &str), Periods> = BTreeMap::new();
         for (index, count) in counts.iter().enumerate() {
             let Some(WriterCount { writer, record }) = count else { continue };
             let period = record.span.index(record.start);
@@ -285,7 +285,7 @@ impl SharedCounts {
                 continue;
             }
             let group = groups.entry((*writer, &record.user)).or_default();
-            group.entry((record.span as u8, period)).or_default().push(index);
+            group.entry((record.span, period)).or_default().push(index);
         }
         let mut calls = Vec::new();
         for ((writer, user), periods) in groups {

@@ -124,13 +124,11 @@ impl SharedCounts {
         let Value::Array(names) = answer.map_err(|error| read_error(&shown, error))? else {
             return Err(corrupt("there is no list"));
         };
-        names
-            .into_iter()
-            .map(|name| match name {
-                Value::BulkString(name) => String::from_utf8(name).map(Arc::from).map_err(|_| corrupt("a name is no text")),
-                _ => Err(corrupt("a name is no text")),
-            })
-            .collect()
+        let read = |name: Value| {
+            let Value::BulkString(name) = name else { return Err(corrupt("a name is no text")) };
+            String::from_utf8(name).map(Arc::from).map_err(|_| corrupt("a name is no text"))
+        };
+        names.into_iter().map(read).collect()
     }
 }
 

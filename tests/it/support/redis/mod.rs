@@ -1,5 +1,6 @@
 //! Private Redis and Valkey servers: each on a socket or a port of its own, in a temporary folder, ended with the value that stands for
-//! it. The library's own tests include this folder too, so it uses nothing but the standard library and `tempfile`.
+//! it. The library's own tests include this folder too, so it uses nothing but the standard library, `rustix` and
+//! `tempfile`.
 //!
 //! - [`RedisServer`]: one server, which can be frozen, killed, restarted and set back to an old backup.
 //! - [`Sentinels`]: a primary, two replicas and the three that watch them.

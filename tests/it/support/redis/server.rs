@@ -15,6 +15,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering;
 
+use rustix::process::Pid;
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::PATIENCE;
@@ -170,11 +172,11 @@ impl RedisServer {
 
     /// Freezes the process (SIGSTOP): it accepts and never answers.
     pub fn freeze(&self) {
-        signal(self.child.id(), "STOP");
+        signal(&self.child, Signal::STOP);
     }
 
     pub fn thaw(&self) {
-        signal(self.child.id(), "CONT");
+        signal(&self.child, Signal::CONT);
     }
 
     /// SIGKILL: nothing is saved. A server that is down already stays so.
@@ -274,9 +276,9 @@ fn spawn(plan: &ServerPlan, port: u16, folder: &Path) -> Child {
     command.spawn().expect("the server starts; `make setup` says what is missing")
 }
 
-fn signal(pid: u32, name: &str) {
-    let done = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().expect("kill runs");
-    assert!(done.success());
+fn signal(child: &Child, signal: Signal) {
+    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    rustix::process::kill_process(id, signal).expect("own child");
 }
 
 /// A loopback port on which nobody listens, never handed out twice by this process. Below the range of outgoing connections, and above
