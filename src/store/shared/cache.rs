@@ -54,7 +54,8 @@ pub struct CacheSizes {
 
 impl Default for CacheSizes {
     fn default() -> Self {
-        Self { keys: 48 << 20, users: 24 << 20, digests: 4 << 20, absent: 4 << 20 }
+        // 100,000 keys and their users fit; it is filled only as far as they are asked for.
+        Self { keys: 128 << 20, users: 64 << 20, digests: 8 << 20, absent: 8 << 20 }
     }
 }
 

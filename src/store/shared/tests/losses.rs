@@ -353,8 +353,8 @@ async fn a_server_set_back_to_an_old_file_is_noticed_and_mended() {
     };
     until("it is revoked again", revoked).await;
     until("the gate is confirmed", async || gate.is_confirmed()).await;
-    assert_eq!(gate.state("a").await, Some(KeyState::Revoked));
-    assert_eq!(gate.state("kept").await, Some(KeyState::Active));
+    assert_eq!(gate.settled_state("a").await, Some(KeyState::Revoked));
+    assert_eq!(gate.settled_state("kept").await, Some(KeyState::Active));
     issuer.stop().await;
     gate.stop().await;
 }
@@ -422,7 +422,7 @@ async fn a_failover_forgets_nothing_that_was_revoked() {
         follower.failovers() + *follower.resets().borrow() > 0 && gate.is_confirmed()
     })
     .await;
-    assert_eq!(Facts::key(&*gate.records, "a").await.unwrap().unwrap().state, KeyState::Revoked);
+    assert_eq!(gate.settled_state("a").await, Some(KeyState::Revoked));
     issuer.stop().await;
     gate.stop().await;
 }

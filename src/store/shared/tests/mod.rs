@@ -120,6 +120,19 @@ impl Sidecar {
         crate::store::Facts::key(&*self.records, id).await.unwrap().map(|record| record.state)
     }
 
+    /// The same, asked again while no answer can be had: each connection comes back in its own time.
+    async fn settled_state(&self, id: &str) -> Option<KeyState> {
+        let asking = async {
+            loop {
+                match crate::store::Facts::key(&*self.records, id).await {
+                    Ok(record) => return record.map(|record| record.state),
+                    Err(_silent) => tokio::time::sleep(Duration::from_millis(2)).await,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.unwrap()
+    }
+
     fn is_confirmed(&self) -> bool {
         self.records.follower().is_confirmed()
     }
