@@ -114,9 +114,13 @@ fn staleness(issuer: &Sidecar, hammer: &Hammer, number: usize, quiet: Duration, 
     hammer.take_up(&key.text);
     // At no particular moment between two polls.
     std::thread::sleep(Chance::new().between(Duration::ZERO, Duration::from_millis(500)));
-    let (status, body) = issuer.revoke(&key.id);
+    // Soon after a failover the store may take no writes for a moment, or have no replica that could confirm one.
+    wait_until("the revocation is acknowledged without reserve", || {
+        let (status, body) = issuer.revoke(&key.id);
+        assert!(matches!(status, 200 | 202 | 503), "{status} {body}");
+        status == 200
+    });
     let acknowledged = Instant::now();
-    assert_eq!(status, 200, "{body}");
     afterwards();
     hammer.last_allow(quiet).saturating_duration_since(acknowledged)
 }

@@ -1,5 +1,9 @@
 //! A primary with two replicas, and three sentinels that watch them.
 
+use std::time::Duration;
+use std::time::Instant;
+
+use super::PATIENCE;
 use super::server::Flavour;
 use super::server::RedisServer;
 use super::server::ServerPlan;
@@ -113,8 +117,20 @@ impl Sentinels {
 
     /// Waits until the primary is another one than this.
     pub fn wait_for_other(&self, before: usize) -> usize {
-        wait_until("another primary is there", || self.primary().is_some_and(|now| now != before));
+        let began = Instant::now();
+        while self.primary().is_none_or(|now| now == before) {
+            assert!(began.elapsed() < PATIENCE, "nobody took the place of server {before}:\n{}", self.last_words());
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.settled_primary()
+    }
+
+    /// What the sentinels said lately, and what the servers are.
+    fn last_words(&self) -> String {
+        let tail = |sentinel: &RedisServer| sentinel.log().lines().rev().take(20).map(str::to_owned).collect::<Vec<_>>();
+        let said = self.sentinels.iter().map(|sentinel| tail(sentinel).into_iter().rev().collect::<Vec<_>>().join("\n"));
+        let roles = self.servers.iter().map(|server| format!("{}: {:?}", server.port(), server.info("role")));
+        said.chain(roles).collect::<Vec<_>>().join("\n---\n")
     }
 
     fn wait_until_watched(&self) {

@@ -14,6 +14,7 @@ use std::process::Stdio;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rustix::process::Pid;
 use rustix::process::Signal;
@@ -98,6 +99,8 @@ impl ServerPlan {
 #[derive(Clone, Debug)]
 pub struct Snapshot(Vec<u8>);
 
+/// After so long a server counts as one that does not answer.
+const HASTE: Duration = Duration::from_secs(1);
 const SENTINEL_FILE: &str = "sentinel.conf";
 const SNAPSHOT_FILE: &str = "dump.rdb";
 
@@ -159,9 +162,9 @@ impl RedisServer {
         Talk::open(&self.place(), PATIENCE)?.ask(words)
     }
 
-    /// One field of INFO.
+    /// One field of INFO; none from a server that is down, frozen or without such a field.
     pub fn info(&self, field: &str) -> Option<String> {
-        let text = self.try_ask(&["INFO", "everything"]).ok()?.text();
+        let text = Talk::open(&self.place(), HASTE).and_then(|mut talk| talk.ask(&["INFO", "everything"])).ok()?.text();
         let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
         Some(value.trim().to_owned())
     }
@@ -251,7 +254,7 @@ impl RedisServer {
             }
             assert!(self.is_running(), "the server ended at once: {}", self.log());
             assert!(began.elapsed() < PATIENCE, "the server did not come up: {}", self.log());
-            std::thread::sleep(std::time::Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 }
