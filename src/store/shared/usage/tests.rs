@@ -19,6 +19,7 @@ use crate::store::shared::testing::linked;
 use crate::store::shared::testing::usage_checker::Contents;
 use crate::store::shared::usage::COUNT_MAX;
 use crate::store::shared::usage::Care;
+use crate::store::shared::usage::Held;
 use crate::store::shared::usage::Mark;
 use crate::store::shared::usage::SharedCounts;
 
@@ -152,6 +153,19 @@ async fn many_writers_add_up() {
     counts_conformance::carry(&*counts, &*other, 1000, now).await;
     counts_conformance::assert_is(&*other, &truth, now, "carried over").await;
     assert_eq!(counts_conformance::carry(&*counts, &*other, 1000, now).await, 0);
+}
+
+/// A server whose clock is behind the one before it keeps no name from its next run for as long as that.
+#[tokio::test]
+async fn a_name_is_held_for_no_longer_than_anybody_may() {
+    let (server, link) = linked();
+    let counts = counts_at(&link, now());
+    assert_eq!(counts.hold(7, 1, &[]).await.unwrap(), Held::New);
+    assert!(matches!(counts.hold(7, 2, &[1]).await.unwrap(), Held::Busy { .. }));
+    let place = server.ask(&["KEYS", "tollgate:1:writer:*"]).texts().remove(0);
+    let ahead = now().plus(HOUR).unix_seconds() * 1000;
+    server.ask(&["HSET", &place, "until", &ahead.to_string()]);
+    assert_eq!(counts.hold(7, 2, &[1]).await.unwrap(), Held::Taken);
 }
 
 /// A sidecar without a volume is a new writer at each start: a month of deployments and scalings stops nobody's counts, and what is
