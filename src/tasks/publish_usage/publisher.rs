@@ -356,6 +356,10 @@ impl Publisher {
                         break 'hours;
                     }
                 }
+                // What was refused is in the history alone: an hour without it is not closed, or no later run would tell it.
+                if !self.quarantine.is_empty() {
+                    break 'hours;
+                }
                 after = next;
                 if after.is_none() {
                     break;

@@ -588,6 +588,29 @@ async fn hours_are_closed_and_not_told_again() {
     assert_eq!(contents.allowed("alice", ('d', start().hour().0 / 24)), 7);
 }
 
+/// A user whose record was spoilt over the end of an hour is told of later, also by another run.
+// battery: R1
+#[tokio::test]
+async fn an_hour_is_not_closed_over_what_was_refused() {
+    let rig = Rig::start();
+    let mut node = rig.node("a");
+    let hour = format!("tollgate:1:u:{{alice}}:h:{}", start().hour().0);
+    rig.server.ask(&["SET", &hour, "what is this"]);
+    node.count("alice", "r", 5);
+    node.count("bob", "r", 1);
+    node.settle().await;
+    rig.clock.advance(HOUR + Duration::from_secs(800));
+    node.settle().await;
+    assert!(node.usage.history().closed_to().unwrap() <= start().hour());
+    node.publisher.let_go().await;
+    drop(node);
+    rig.server.ask(&["DEL", &hour]);
+    let mut node = rig.node("a");
+    node.settle().await;
+    assert_eq!(rig.contents().allowed("alice", ('h', start().hour().0)), 5);
+    assert_eq!(node.usage.history().closed_to().unwrap().0, start().hour().0 + 1);
+}
+
 #[tokio::test]
 async fn it_is_all_there_when_a_loop_ends() {
     let rig = Rig::start();
