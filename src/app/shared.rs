@@ -141,7 +141,8 @@ impl Shared {
 
     /// Who will tell the other sidecars what this one counts; made before the first request is counted.
     pub(super) fn publisher(&self, usage: &Arc<Usage>, clock: &Arc<dyn Clock>, every: Duration) -> Result<Publisher, AppError> {
-        let signals = Signals { link_changes: self.link.changes(), resets: self.records.follower().resets() };
+        let follower = self.records.follower();
+        let signals = Signals { link_changes: self.link.changes(), resets: follower.resets(), members: follower.members() };
         let (publish, handle) = PublishUsage::new(Arc::clone(usage), Arc::clone(&self.counts), signals, Arc::clone(clock), every)?;
         Ok(Publisher { publish, status: Arc::clone(handle.status()), link: Arc::clone(&self.link) })
     }

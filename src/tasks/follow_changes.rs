@@ -10,11 +10,15 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::monotonic;
 use crate::store::shared::changes::Step;
 use crate::store::shared::records::SharedRecords;
 
 /// How often the log is polled, whatever hints say.
 pub const POLL_EVERY: Duration = Duration::from_millis(500);
+/// Between a poll and the next one that only a hint asks for: many commits, or whoever may publish, must not make every sidecar ask
+/// without a pause.
+const HINTS_APART: Duration = Duration::from_millis(20);
 /// How often what expired is looked for, and where we stand is noted.
 const TIDY_EVERY: Duration = Duration::from_secs(30);
 /// Notes that may wait for the disk.
@@ -42,6 +46,7 @@ pub async fn run(mut task: FollowChanges, shutdown: CancellationToken) {
     tidying.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut beside = Beside::default();
     let mut may_hint = true;
+    let mut last_poll = monotonic();
     loop {
         tokio::select! {
             biased;
@@ -49,6 +54,9 @@ pub async fn run(mut task: FollowChanges, shutdown: CancellationToken) {
             _ = polls.tick() => {}
             hint = task.hints.recv(), if may_hint => {
                 may_hint = hint.is_some();
+                if shutdown.run_until_cancelled(tokio::time::sleep_until(last_poll + HINTS_APART)).await.is_none() {
+                    break;
+                }
                 // One poll answers all that came by now.
                 while task.hints.try_recv().is_ok() {}
             }
@@ -58,6 +66,7 @@ pub async fn run(mut task: FollowChanges, shutdown: CancellationToken) {
             }
             Some(_ended) = beside.running.join_next() => continue,
         }
+        last_poll = monotonic();
         poll(&records, &mut beside, &shutdown).await;
     }
     beside.running.shutdown().await;

@@ -31,6 +31,7 @@ use crate::store::RecordKey;
 use crate::store::codec::read_hex;
 use crate::store::shared::entry::Change;
 use crate::store::shared::entry::Entry;
+use crate::store::shared::entry::Mark;
 use crate::store::shared::records::SharedCounts;
 use crate::store::shared::tombstones::Tombstones;
 use crate::store::shared::tombstones::bury_key;
@@ -272,6 +273,11 @@ impl Cache {
             weight: ENTRY_WEIGHT + read.size as u64,
         });
         self.digests.keep(*digest, held, admitted)
+    }
+
+    /// How this record was closed, as far as this process saw.
+    pub(super) fn tombstone(&self, key: &RecordKey) -> Option<Mark> {
+        self.course().tombstones.over(key)
     }
 
     /// The highest head that any answer told since everything was dropped last: a store whose head lies behind it lost something.

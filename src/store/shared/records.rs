@@ -188,6 +188,10 @@ impl SharedRecords {
         &self.link
     }
 
+    fn prefix(&self) -> &str {
+        &self.link.settings().prefix
+    }
+
     pub(super) fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
@@ -268,7 +272,7 @@ impl SharedRecords {
         if depth == Depth::Version {
             return Laid::There { stored: Stored { version, bytes: Vec::new(), expires }, expires };
         }
-        match self.seal.open(&seal::context(key, version, expires), &sealed) {
+        match self.seal.open(&seal::context(self.prefix(), key, version, expires), &sealed) {
             Ok(bytes) => Laid::There { stored: Stored { version, bytes, expires }, expires },
             Err(error) => Laid::Broken(error.to_string()),
         }
@@ -448,7 +452,7 @@ impl SharedRecords {
             let key = write.write.key();
             let (kind, sealed, expires) = match &write.write {
                 Write::Put { key, bytes, expires } => {
-                    let sealed = self.seal.seal(&seal::context(key, write.version, *expires), bytes);
+                    let sealed = self.seal.seal(&seal::context(self.prefix(), key, write.version, *expires), bytes);
                     let sealed = sealed.map_err(|error| StoreError::Unavailable(error.to_string()))?;
                     if sealed.len() > RECORD_BYTES_MAX {
                         return Err(corrupt(key, format!("it would be larger than a record can be ({RECORD_BYTES_MAX} bytes)")));

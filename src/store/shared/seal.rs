@@ -27,9 +27,12 @@ pub trait Seal: Send + Sync + fmt::Debug + 'static {
     fn open(&self, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError>;
 }
 
-/// What a record's seal vouches for besides its bytes: where it lies, which version it is, and when it ends.
-pub(super) fn context(key: &RecordKey, version: u64, expires: Option<Timestamp>) -> Vec<u8> {
+/// What a record's seal vouches for besides its bytes: where it lies, which version it is, and when it ends. The prefix belongs to
+/// the place: two installations may share a server and a pepper, and one's keys are not the other's.
+pub(super) fn context(prefix: &str, key: &RecordKey, version: u64, expires: Option<Timestamp>) -> Vec<u8> {
     let mut context = b"tollgate record 1\0".to_vec();
+    context.extend_from_slice(&(prefix.len() as u64).to_be_bytes());
+    context.extend_from_slice(prefix.as_bytes());
     context.extend_from_slice(key.family.as_str().as_bytes());
     context.push(0);
     context.extend_from_slice(&(key.id.len() as u64).to_be_bytes());
@@ -45,16 +48,18 @@ mod tests {
 
     #[test]
     fn no_two_records_share_a_context() {
-        let base = (RecordKey::key("a"), 1, None);
+        let base = ("t", RecordKey::key("a"), 1, None);
         let later = Some(Timestamp::from_unix_seconds(1));
         for other in [
-            (RecordKey::user("local", "a"), 1, None),
-            (RecordKey::key("b"), 1, None),
-            (RecordKey::key("a\0"), 1, None),
-            (RecordKey::key("a"), 2, None),
-            (RecordKey::key("a"), 1, later),
+            ("u", RecordKey::key("a"), 1, None),
+            ("tkey", RecordKey::key("a"), 1, None),
+            ("t", RecordKey::user("local", "a"), 1, None),
+            ("t", RecordKey::key("b"), 1, None),
+            ("t", RecordKey::key("a\0"), 1, None),
+            ("t", RecordKey::key("a"), 2, None),
+            ("t", RecordKey::key("a"), 1, later),
         ] {
-            assert_ne!(context(&base.0, base.1, base.2), context(&other.0, other.1, other.2), "{other:?}");
+            assert_ne!(context(base.0, &base.1, base.2, base.3), context(other.0, &other.1, other.2, other.3), "{other:?}");
         }
     }
 }

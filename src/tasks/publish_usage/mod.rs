@@ -10,6 +10,7 @@ mod publisher;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -146,6 +147,8 @@ pub struct Signals {
     pub link_changes: watch::Receiver<u64>,
     /// The store was thrown back: everything that is kept is told again.
     pub resets: watch::Receiver<u64>,
+    /// How many sidecars there are: they share what the store has time for.
+    pub members: Arc<AtomicU32>,
 }
 
 /// The loop, before it runs.

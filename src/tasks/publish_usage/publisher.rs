@@ -30,8 +30,11 @@ use crate::usage::Walk;
 
 /// Rows read and sent at a time.
 const ROWS: usize = 2000;
-/// Pieces of a sweep in one round: a sweep is not in a hurry.
-const PAGES_A_ROUND: usize = 8;
+/// Rows of sweeps that all sidecars together tell in one round. After a loss all of them begin at once, and every check waits behind
+/// what they send, so each takes its part and no more.
+const SWEPT_A_ROUND: usize = 16_000;
+/// A sweep goes on with so many, however many sidecars there are.
+const SWEPT_A_ROUND_MIN: usize = 100;
 /// What is open is told again this often, whatever happens.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(300);
 /// After its end an hour waits this long for those who are late.
@@ -58,6 +61,8 @@ pub(super) struct Publisher {
     sweep: Option<Sweep>,
     swept_at: Instant,
     is_sweep_due: bool,
+    /// A sweep is due or under way that may find what the store does not have; the one that merely comes round does not count.
+    owes_sweep: bool,
     quarantine: HashMap<Arc<str>, Instant>,
 }
 
@@ -101,6 +106,7 @@ impl Publisher {
             sweep: None,
             swept_at: monotonic(),
             is_sweep_due: true,
+            owes_sweep: true,
             quarantine: HashMap::new(),
         })
     }
@@ -122,6 +128,7 @@ impl Publisher {
     pub(super) async fn look_around(&mut self) {
         if self.usage.history().take_overflow() {
             self.status.overflows.fetch_add(1, Ordering::Relaxed);
+            self.owes_sweep = true;
             self.sweep_what_is_open().await;
         }
         let is_time = self.sweep.is_none() && self.swept_at.elapsed() >= SWEEP_INTERVAL;
@@ -176,7 +183,7 @@ impl Publisher {
                 break;
             }
         }
-        if self.sweep.is_none() && !self.is_sweep_due && self.quarantine.is_empty() {
+        if !self.owes_sweep && self.quarantine.is_empty() {
             self.status.published_to.fetch_max(flushed_to.as_nanos(), Ordering::Relaxed);
         }
         Ok(())
@@ -189,7 +196,7 @@ impl Publisher {
         }
         if self.signals.link_changes.has_changed().unwrap_or(false) {
             self.signals.link_changes.mark_unchanged();
-            self.is_sweep_due = true;
+            (self.is_sweep_due, self.owes_sweep) = (true, true);
         }
     }
 
@@ -256,6 +263,7 @@ impl Publisher {
         tracing::warn!("{why}: all counts that are kept are told again");
         self.status.restatements.fetch_add(1, Ordering::Relaxed);
         self.counts.forget_listed();
+        self.owes_sweep = true;
         self.sweep = Some(Sweep::Counts { from: Hour(0), after: None });
     }
 
@@ -280,13 +288,16 @@ impl Publisher {
     }
 
     async fn sweep_on(&mut self) -> Result<(), PublishError> {
-        for _ in 0..PAGES_A_ROUND {
+        let mut left = self.part_of_a_round();
+        while left > 0 {
+            let rows = left.min(ROWS);
+            left -= rows;
             match self.sweep.take() {
                 None => return Ok(()),
                 Some(Sweep::Counts { from, after }) => {
                     let start = after.clone();
                     self.sweep = Some(Sweep::Counts { from, after });
-                    let (batch, next) = self.blocking(move |usage| usage.history().walk(Reach::Since(from), start.as_ref(), ROWS)).await?;
+                    let (batch, next) = self.blocking(move |usage| usage.history().walk(Reach::Since(from), start.as_ref(), rows)).await?;
                     let was_reset = self.send(&batch, Care::Usual).await?;
                     if !was_reset {
                         self.sweep = Some(match next {
@@ -298,17 +309,23 @@ impl Publisher {
                 Some(Sweep::Uses { after }) => {
                     let start = after.clone();
                     self.sweep = Some(Sweep::Uses { after });
-                    let uses = self.blocking(move |usage| usage.history().walk_uses(start.as_deref(), ROWS)).await?;
+                    let uses = self.blocking(move |usage| usage.history().walk_uses(start.as_deref(), rows)).await?;
                     self.counts.tell_uses(&uses).await?;
-                    self.sweep = uses.last().filter(|_| uses.len() >= ROWS).map(|last| Sweep::Uses { after: Some(Arc::clone(&last.key)) });
+                    self.sweep = uses.last().filter(|_| uses.len() >= rows).map(|last| Sweep::Uses { after: Some(Arc::clone(&last.key)) });
                     if self.sweep.is_none() {
                         self.swept_at = monotonic();
+                        self.owes_sweep = self.is_sweep_due;
                         self.status.sweeps.fetch_add(1, Ordering::Relaxed);
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    fn part_of_a_round(&self) -> usize {
+        let members = usize::try_from(self.signals.members.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        (SWEPT_A_ROUND / members.max(1)).max(SWEPT_A_ROUND_MIN)
     }
 
     /// Hours that are over are told once more, looked for in the store, and noted as closed: no sweep need come back to them.
@@ -338,6 +355,10 @@ impl Publisher {
                         done = Err(error);
                         break 'hours;
                     }
+                }
+                // What was refused is in the history alone: an hour without it is not closed, or no later run would tell it.
+                if !self.quarantine.is_empty() {
+                    break 'hours;
                 }
                 after = next;
                 if after.is_none() {

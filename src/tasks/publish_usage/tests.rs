@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -65,6 +67,7 @@ struct Node {
     clock: Arc<ManualClock>,
     link_changes: watch::Sender<u64>,
     resets: watch::Sender<u64>,
+    members: Arc<AtomicU32>,
 }
 
 impl Node {
@@ -73,10 +76,11 @@ impl Node {
         let usage = Arc::new(Usage::open(options, folder.join("usage.redb"), clock.now()).unwrap());
         let (link_changes, resets) = (watch::Sender::new(0), watch::Sender::new(0));
         let status = Arc::new(PublishStatus::default());
-        let signals = Signals { link_changes: link_changes.subscribe(), resets: resets.subscribe() };
+        let members = Arc::new(AtomicU32::new(1));
+        let signals = Signals { link_changes: link_changes.subscribe(), resets: resets.subscribe(), members: Arc::clone(&members) };
         let publisher =
             Publisher::new(Arc::clone(&usage), Arc::clone(counts), signals, Arc::clone(clock) as _, Arc::clone(&status)).unwrap();
-        Self { usage, publisher, status, clock: Arc::clone(clock), link_changes, resets }
+        Self { usage, publisher, status, clock: Arc::clone(clock), link_changes, resets, members }
     }
 
     fn count(&self, user: &str, route: &str, times: u32) {
@@ -251,6 +255,31 @@ async fn a_store_that_lost_everything_is_told_everything_again() {
     assert_eq!(Counts::last_use(&*rig.counts, "k1").await.unwrap().map(|last| last.route.to_string()).as_deref(), Some("s"));
     let all = UsageQuery::between(Span::Month, Timestamp::default(), rig.clock.now());
     assert_eq!(everything(&*rig.counts, &all).await.len(), 2, "the lists of users are told again too");
+}
+
+/// After a loss every sidecar tells everything again, and every check waits behind what they send together.
+#[tokio::test]
+async fn many_sidecars_share_the_time_for_a_sweep() {
+    let rig = Rig::start();
+    let mut node = rig.node("a");
+    for user in 0..100 {
+        node.count(&format!("user-{user}"), "r", 1);
+    }
+    node.settle().await;
+    node.members.store(1000, Ordering::Relaxed);
+    node.resets.send_modify(|resets| *resets += 1);
+    node.publish().await.unwrap();
+    let before = node.status.published();
+    node.publisher.look_around().await;
+    assert_eq!(node.status.published() - before, 100);
+    let (aged, counted) = (node.status.oldest_unpublished_age(rig.clock.now()), rig.clock.now());
+    rig.clock.advance(Duration::from_secs(60));
+    node.publish().await.unwrap();
+    assert!(node.publisher.is_sweeping());
+    assert_eq!(node.status.oldest_unpublished_age(rig.clock.now()), aged + rig.clock.now().since(counted), "not before all is told");
+    node.settle().await;
+    node.publish().await.unwrap();
+    assert_eq!(node.status.oldest_unpublished_age(rig.clock.now()), Duration::ZERO);
 }
 
 // battery: R10 R11
@@ -559,11 +588,35 @@ async fn hours_are_closed_and_not_told_again() {
     assert_eq!(contents.allowed("alice", ('d', start().hour().0 / 24)), 7);
 }
 
+/// A user whose record was spoilt over the end of an hour is told of later, also by another run.
+// battery: R1
+#[tokio::test]
+async fn an_hour_is_not_closed_over_what_was_refused() {
+    let rig = Rig::start();
+    let mut node = rig.node("a");
+    let hour = format!("tollgate:1:u:{{alice}}:h:{}", start().hour().0);
+    rig.server.ask(&["SET", &hour, "what is this"]);
+    node.count("alice", "r", 5);
+    node.count("bob", "r", 1);
+    node.settle().await;
+    rig.clock.advance(HOUR + Duration::from_secs(800));
+    node.settle().await;
+    assert!(node.usage.history().closed_to().unwrap() <= start().hour());
+    node.publisher.let_go().await;
+    drop(node);
+    rig.server.ask(&["DEL", &hour]);
+    let mut node = rig.node("a");
+    node.settle().await;
+    assert_eq!(rig.contents().allowed("alice", ('h', start().hour().0)), 5);
+    assert_eq!(node.usage.history().closed_to().unwrap().0, start().hour().0 + 1);
+}
+
 #[tokio::test]
 async fn it_is_all_there_when_a_loop_ends() {
     let rig = Rig::start();
     let node = rig.node("a");
-    let signals = Signals { link_changes: node.link_changes.subscribe(), resets: node.resets.subscribe() };
+    let signals =
+        Signals { link_changes: node.link_changes.subscribe(), resets: node.resets.subscribe(), members: Arc::clone(&node.members) };
     let (task, handle) =
         PublishUsage::new(Arc::clone(&node.usage), Arc::clone(&rig.counts), signals, Arc::clone(&rig.clock) as _, HOUR).unwrap();
     let end = CancellationToken::new();
@@ -590,7 +643,8 @@ async fn a_store_that_hangs_holds_up_nothing() {
     let rig = Rig::impatient();
     let node = rig.node("a");
     let clock = Arc::clone(&rig.clock) as Arc<dyn Clock>;
-    let signals = Signals { link_changes: node.link_changes.subscribe(), resets: node.resets.subscribe() };
+    let signals =
+        Signals { link_changes: node.link_changes.subscribe(), resets: node.resets.subscribe(), members: Arc::clone(&node.members) };
     let interval = Duration::from_millis(10);
     let (publish, published) =
         PublishUsage::new(Arc::clone(&node.usage), Arc::clone(&rig.counts), signals, Arc::clone(&clock), interval).unwrap();

@@ -152,7 +152,7 @@ impl SharedRecords {
                 Next::Close(position) => (position, true),
             };
             let Some(noted) = mutations.get_mut(position) else { return Ok(()) };
-            let write = if is_closing { self.closing(&noted.mutation, standing.real).await? } else { Some(repetition(&noted.mutation)) };
+            let write = if is_closing { self.closing(&noted.mutation, standing.real).await? } else { Some(self.repeated(&noted.mutation)) };
             let precondition = match standing.real {
                 Some(version) => Precondition::AtVersion(key.clone(), version),
                 None => Precondition::Absent(key.clone()),
@@ -182,6 +182,21 @@ impl SharedRecords {
             let version = read.laid.first().and_then(version_of);
             standing = Standing { real: version, as_ours: version };
         }
+    }
+
+    /// The same mutation once more, but for what was seen closed since: it must not be open until whoever closed it does so again,
+    /// who may be gone.
+    fn repeated(&self, mutation: &Mutation) -> Versioned {
+        let mut again = repetition(mutation);
+        let closed = match (mutation.mark, self.cache().tombstone(&mutation.key)) {
+            (Mark::Open, Some(mark @ (Mark::Disabled | Mark::Revoked))) => close(&mutation.key, &mutation.bytes, mark),
+            (Mark::Open, Some(mark @ Mark::Removed)) if mutation.key.family == Family::Key => close(&mutation.key, &mutation.bytes, mark),
+            (Mark::Open | Mark::Disabled | Mark::Revoked | Mark::Removed, _) => None,
+        };
+        if let (Some(closed), Write::Put { bytes, .. }) = (closed, &mut again.write) {
+            *bytes = closed;
+        }
+        again
     }
 
     /// The write that closes what lies there now, leaving the rest of it as it is; none: something else lies there by now.

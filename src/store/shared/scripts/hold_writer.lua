@@ -27,6 +27,8 @@ if found[1] then
       end
     end
     local left = (tonumber(found[2] or '') or 0) - now
+    -- Nobody holds a name for so long: the clock went back, or a server took over whose clock is behind.
+    if held > 0 and left > held then left = 0 end
     if word ~= 'foreign' and left > 0 then
       return {'busy', renewed, left}
     end

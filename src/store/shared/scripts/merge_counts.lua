@@ -56,12 +56,18 @@ for _, key in ipairs(KEYS) do
     elseif position < 0 or position >= writers then
       return refuse('CORRUPT', 'a writer has no place')
     end
+    -- The first piece has the sum, and this one our share: no line takes longer because it has many writers.
+    local mine = math.floor(position / 8)
     for _ = 1, lines do
       local line, count = ARGV[at], tonumber(ARGV[at + 1])
       at = at + 2
       local parts = {}
       local total, told = nil, 0
-      for piece = 0, math.floor((writers - 1) / 8) do
+      local pieces = {0}
+      if mine > 0 then
+        pieces[2] = mine
+      end
+      for _, piece in ipairs(pieces) do
         local field = piece > 0 and piece .. line or line
         local length = redis.call('HSTRLEN', key, field)
         if length > bytes_max then
@@ -89,7 +95,8 @@ for _, key in ipairs(KEYS) do
           end
         end
       end
-      if (total or 0) ~= told then
+      -- With nine writers and more only some of the parts are looked at; whoever reads a line adds up all of them.
+      if (total or 0) < told or (writers <= 8 and (total or 0) ~= told) then
         return refuse('CORRUPT', 'a line is not the sum of its parts')
       end
       if not total then
@@ -102,14 +109,11 @@ for _, key in ipairs(KEYS) do
       answer[#answer + 1] = count - known
       if count > known then
         parts[position + 1] = count
-        local sum = 0
-        for index = 1, math.max(writers, position + 1) do
-          sum = math.min(MOST, sum + (parts[index] or 0))
-        end
+        local sum = math.min(MOST, (total or 0) + count - known)
         if sum >= MOST then
           saturated = saturated + 1
         end
-        for _, piece in ipairs({0, math.floor(position / 8)}) do
+        for _, piece in ipairs(pieces) do
           local words = {}
           for index = 8 * piece + 1, 8 * piece + 8 do
             local part = parts[index] or 0

@@ -25,6 +25,7 @@ use crate::store::codec::tests::user_record;
 use crate::store::conformance::START;
 use crate::store::shared::link::Link;
 use crate::store::shared::records::SharedRecords;
+use crate::store::shared::settings::Settings;
 use crate::store::shared::testing::redis_server::RedisServer;
 use crate::store::shared::tests::PATIENCE;
 use crate::store::shared::tests::Sidecar;
@@ -115,6 +116,19 @@ async fn a_record_of_another_deployment_is_refused() {
     theirs.commit(Vec::new(), vec![key_write("a", KeyState::Active)], START).await.unwrap();
     let ours = Sidecar::over(settings(&server));
     assert!(why_corrupt(&ours, "a").await.contains("pepper that is not configured"));
+}
+
+/// Two installations may share a server and a pepper, and still a key of one is none of the other.
+// battery: R13
+#[tokio::test]
+async fn a_record_of_another_prefix_is_refused() {
+    let server = RedisServer::start();
+    let staging = Sidecar::over(Settings { prefix: "staging".to_owned(), ..settings(&server) });
+    staging.put_key("a", KeyState::Active).await;
+    assert_eq!(server.tell("COPY staging:1:{r}:rec:key/a tollgate:1:{r}:rec:key/a").trim(), ":1");
+    let ours = Sidecar::over(settings(&server));
+    assert!(why_corrupt(&ours, "a").await.contains("seal is broken"));
+    assert_eq!(staging.state("a").await, Some(KeyState::Active));
 }
 
 // battery: R1

@@ -249,6 +249,8 @@ async fn outboxes_of_two_nodes_put_a_chain_together_in_any_order() {
     }
     assert_eq!(heal(&closer).await, (0, 0), "there is nothing to close yet");
     assert_eq!(heal(&maker).await, (1, 0));
+    let early = Sidecar::over(settings(&server));
+    assert_eq!(early.state("a").await, Some(KeyState::Revoked), "nobody finds it open meanwhile, or when the closer is gone");
     let step = closer.records.poll().await.unwrap();
     closer.records.note_changes(step).await.unwrap();
     let stranger = Sidecar::over(settings(&server));

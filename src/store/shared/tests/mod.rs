@@ -157,3 +157,20 @@ fn prefix() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
+
+/// Whoever may publish, and whoever commits much, must not make every sidecar poll without a pause.
+#[tokio::test]
+async fn a_flood_of_hints_is_no_flood_of_polls() {
+    let server = RedisServer::start();
+    let sidecar = Sidecar::over(settings(&server)).following(Duration::from_secs(3600));
+    until("the first poll", async || sidecar.records.follower().polls() > 0).await;
+    let flooding = async {
+        loop {
+            let _ = sidecar.hints.send(Vec::new()).await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(400), flooding).await;
+    let polls = sidecar.records.follower().polls();
+    assert!((2..=22).contains(&polls), "{polls}");
+    sidecar.stop().await;
+}

@@ -11,7 +11,7 @@ use crate::store::shared::usage::names;
 
 /// Shares that lie in one value.
 const WRITERS_A_PIECE: usize = 8;
-const PIECES_MAX: usize = 128;
+const PIECES_MAX: usize = 8192;
 
 /// A line: its sum over all writers, and each writer's share by its position.
 #[derive(Clone, Debug, PartialEq, Eq)]

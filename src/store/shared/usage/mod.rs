@@ -54,13 +54,16 @@ use crate::store::shared::usage::names::Names;
 pub const COUNT_MAX: u64 = (1 << 53) - 1;
 /// Calls under way at once.
 const CALLS: usize = 256;
+/// Lines under way at once: the server does nothing else while it takes them in, and every check waits behind them.
+const LINES_TOGETHER: usize = 1000;
 /// Periods of one user, and lines, in one call.
 const KEYS_MAX: usize = 16;
-const LINES_MAX: usize = 200;
+const LINES_MAX: usize = 100;
 /// Names entered into a list by one call.
 const NAMES_MAX: usize = 500;
-/// Writers of one user in one period, and lines; far more than there can be unless something is broken.
-const PERIOD_WRITERS_MAX: u64 = 1024;
+/// Writers of one user in one period, and lines; far more than there can be unless something is broken. A sidecar without a volume
+/// is a new writer at each start, so a month has as many as all deployments and scalings of it made.
+const PERIOD_WRITERS_MAX: u64 = 65_536;
 const PERIOD_LINES_MAX: u64 = 200_000;
 const LINE_BYTES_MAX: u64 = 32_768;
 const PERIOD_BYTES_MAX: u64 = 64 << 20;
@@ -163,7 +166,15 @@ impl SharedCounts {
         }
         let (counts, doubles) = without_doubles(counts);
         let calls = self.merge_calls(&counts, now, &mut told);
-        for batch in calls.chunks(CALLS) {
+        let mut rest = calls.as_slice();
+        while !rest.is_empty() {
+            let mut lines = 0;
+            let fits = |planned: &&Planned| {
+                lines += planned.of.len();
+                lines <= LINES_TOGETHER
+            };
+            let (batch, after) = rest.split_at(rest.iter().take(CALLS).take_while(fits).count().max(1));
+            rest = after;
             let answers = join_all(batch.iter().map(|planned| self.send(planned.call.clone(), care))).await;
             for (planned, answer) in batch.iter().zip(answers) {
                 self.take_answer(&counts, planned, answer, &mut told);

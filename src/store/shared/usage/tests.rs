@@ -19,6 +19,7 @@ use crate::store::shared::testing::linked;
 use crate::store::shared::testing::usage_checker::Contents;
 use crate::store::shared::usage::COUNT_MAX;
 use crate::store::shared::usage::Care;
+use crate::store::shared::usage::Held;
 use crate::store::shared::usage::Mark;
 use crate::store::shared::usage::SharedCounts;
 
@@ -152,6 +153,47 @@ async fn many_writers_add_up() {
     counts_conformance::carry(&*counts, &*other, 1000, now).await;
     counts_conformance::assert_is(&*other, &truth, now, "carried over").await;
     assert_eq!(counts_conformance::carry(&*counts, &*other, 1000, now).await, 0);
+}
+
+/// A server whose clock is behind the one before it keeps no name from its next run for as long as that.
+#[tokio::test]
+async fn a_name_is_held_for_no_longer_than_anybody_may() {
+    let (server, link) = linked();
+    let counts = counts_at(&link, now());
+    assert_eq!(counts.hold(7, 1, &[]).await.unwrap(), Held::New);
+    assert!(matches!(counts.hold(7, 2, &[1]).await.unwrap(), Held::Busy { .. }));
+    let place = server.ask(&["KEYS", "tollgate:1:writer:*"]).texts().remove(0);
+    let ahead = now().plus(HOUR).unix_seconds() * 1000;
+    server.ask(&["HSET", &place, "until", &ahead.to_string()]);
+    assert_eq!(counts.hold(7, 2, &[1]).await.unwrap(), Held::Taken);
+}
+
+/// A sidecar without a volume is a new writer at each start: a month of deployments and scalings stops nobody's counts, and what is
+/// told after it costs the server no more than before, since every check waits behind it.
+#[tokio::test]
+async fn a_month_of_short_lived_sidecars_is_counted() {
+    let (server, link) = linked();
+    let now = now();
+    let counts = counts_at(&link, now);
+    let told = [record(Span::Month, now, 3), CountRecord { route: "s".into(), ..record(Span::Month, now, 4) }];
+    for first in (0..2_000_u128).step_by(50) {
+        let merges = (first..first + 50).map(|writer| counts.merge(writer + 1, &told, now));
+        assert!(futures_util::future::join_all(merges).await.into_iter().all(|rise| rise == Ok(vec![3, 4])), "{first}");
+    }
+    server.tell("CONFIG RESETSTAT");
+    assert_eq!(counts.merge(1_999, &[record(Span::Month, now, 10)], now).await.unwrap(), [7]);
+    let stats = server.ask(&["INFO", "commandstats"]).text();
+    let reads: u64 = stats
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("cmdstat_hget:calls=").or_else(|| line.strip_prefix("cmdstat_hstrlen:calls="))?.split(',').next()
+        })
+        .map(|calls| calls.parse::<u64>().unwrap())
+        .sum();
+    assert!(reads <= 12, "{reads} reads for one line: {stats}");
+    let all = UsageQuery::between(Span::Month, now, now.plus(HOUR));
+    let rows = counts_conformance::everything(&*counts, &all).await;
+    assert_eq!(rows.iter().map(|row| row.count).sum::<u64>(), 2_000 * 7 + 7);
 }
 
 /// What a user costs the server in one hour, by writers and lines; the figures of the reference are those that this prints.
