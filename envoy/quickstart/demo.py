@@ -325,6 +325,7 @@ def stop_all(children, server):
     if server:
         server.shutdown()
         server.server_close()
+        (DEMO / "run/upstream.sock").unlink(missing_ok=True)
 
 
 def main():

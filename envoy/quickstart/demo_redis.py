@@ -103,6 +103,11 @@ class Service(Child):
         self.note()
         self.is_up()
 
+    def stop(self):
+        super().stop()
+        # The number will be another program's one day, and the printed commands signal whatever it names.
+        (DEMO / self.name / "pid").unlink(missing_ok=True)
+
     def ask_to_end(self):
         # Whoever tried what a silent Redis does may have left it stopped.
         self.process.send_signal(signal.SIGCONT)
@@ -210,16 +215,16 @@ def show_one_revocation(tollgate):
 
 
 TRIES = [
-    ("The free tier's bucket is empty for both. A token a second comes back, whichever sidecar is asked.",
-     'for i in $(seq 5); do curl -s -o /dev/null -w "%{http_code} " -H "x-api-key: $FREE_KEY" "$BASE_URL/api/v1/products"; done; echo'),
+    ("One bucket: ten at most, and one a second that comes back, whichever sidecar is asked. The others are 429.",
+     'for i in $(seq 15); do curl -s -o /dev/null -w "%{http_code} " -H "x-api-key: $FREE_KEY" "$BASE_URL/api/v1/products"; done; echo'),
     ("End one sidecar in the middle of your own requests: nobody notices, and this program starts it again.",
      'kill -TERM $(cat target/demo/one/pid); for i in $(seq 40); do curl -s -o /dev/null -w "%{http_code} " '
      '-H "x-api-key: $PRO_KEY" "$BASE_URL/api/v1/customers"; sleep 0.2; done; echo'),
-    ("Redis falls silent. What is known is trusted for two seconds; then 503, never an allow by accident. And on again.",
-     'kill -STOP $(cat target/demo/redis/pid); for i in $(seq 12); do curl -s -o /dev/null -w "%{http_code} " '
+    ("Redis falls silent at the fifth request. What is known is trusted for two seconds; then 503, never an allow by accident. And on again.",
+     'for i in $(seq 16); do [ $i != 5 ] || kill -STOP $(cat target/demo/redis/pid); curl -s -o /dev/null -w "%{http_code} " '
      '-H "x-api-key: $PRO_KEY" "$BASE_URL/api/v1/customers"; sleep 0.5; done; echo; kill -CONT $(cat target/demo/redis/pid)'),
-    ("Nothing that was counted meanwhile is lost: both sidecars say the same.",
-     'tollgate usage --user paula; TOLLGATE_CONFIG=$TWO tollgate usage --user paula'),
+    ("Nothing that was counted is lost: a second after Redis is back, both sidecars say the same.",
+     'sleep 2; tollgate usage --user paula; TOLLGATE_CONFIG=$TWO tollgate usage --user paula'),
     ("Is Redis set up well, how quickly does it answer, what lies in it?",
      'tollgate store check'),
     ("Everything into a file; and what the two sidecars say about the shared store.",
