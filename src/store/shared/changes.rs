@@ -23,13 +23,13 @@ use crate::clock::monotonic;
 use crate::secrets::random_bytes;
 use crate::store::StoreError;
 use crate::store::shared::cache::Dropped;
+use crate::store::shared::commit::LOG_LENGTH;
 use crate::store::shared::entry::Change;
 use crate::store::shared::entry::ENTRY_BYTES_MAX;
 use crate::store::shared::entry::Entry;
 use crate::store::shared::link::Call;
 use crate::store::shared::link::Lane;
 use crate::store::shared::link::script::Script;
-use crate::store::shared::records::LOG_LENGTH;
 use crate::store::shared::records::SharedRecords;
 use crate::store::shared::replies;
 

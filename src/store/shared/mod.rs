@@ -25,10 +25,12 @@ pub mod settings;
 pub mod usage;
 
 mod cache;
+mod commit;
 mod entry;
 mod facts;
 mod places;
 mod replies;
+mod sweep;
 mod tombstones;
 
 pub use crate::store::shared::cache::CacheSizes;

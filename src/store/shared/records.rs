@@ -1,7 +1,6 @@
-//! Records in Redis: reading, paging, and the one conditional write.
+//! Records in Redis: reading and paging. Writing is in `commit`, clearing away in `sweep`.
 
 use std::collections::BTreeSet;
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -12,9 +11,7 @@ use std::time::Duration;
 use redis::Value;
 
 use crate::clock::Clock;
-use crate::clock::monotonic;
 use crate::model::time::Timestamp;
-use crate::secrets::random_bytes;
 use crate::store::Answer;
 use crate::store::Committed;
 use crate::store::Family;
@@ -28,49 +25,27 @@ use crate::store::Write;
 use crate::store::shared::cache::Cache;
 use crate::store::shared::cache::CacheSizes;
 use crate::store::shared::changes::Follower;
-use crate::store::shared::entry::Change;
-use crate::store::shared::entry::Mark;
 use crate::store::shared::link::Call;
 use crate::store::shared::link::Lane;
 use crate::store::shared::link::Link;
-use crate::store::shared::link::LinkError;
 use crate::store::shared::link::script::Script;
-use crate::store::shared::outbox::Mutation;
 use crate::store::shared::outbox::Outbox;
 use crate::store::shared::places::Places;
 use crate::store::shared::places::place_text;
-use crate::store::shared::places::read_place;
 use crate::store::shared::replies;
 use crate::store::shared::seal;
 use crate::store::shared::seal::Seal;
 
-static COMMIT: Script = Script::new("commit", include_str!("scripts/commit.lua"));
 static READ: Script = Script::new("read", include_str!("scripts/read.lua"));
 static RANGE: Script = Script::new("range", include_str!("scripts/range.lua"));
-static DUE: Script = Script::new("due", include_str!("scripts/due.lua"));
-static SWEEP: Script = Script::new("sweep", include_str!("scripts/sweep.lua"));
 
 /// The most bytes of a record, seal included. Ours have a few hundred, a ring a few thousand.
-const RECORD_BYTES_MAX: usize = 128 * 1024;
+pub(super) const RECORD_BYTES_MAX: usize = 128 * 1024;
 /// The longest id.
 pub(super) const ID_BYTES_MAX: usize = 1024;
-/// What one commit may name, preconditions and writes each.
-const COMMIT_PARTS_MAX: usize = 4000;
-/// Changes that the log holds: whoever missed more of them forgets what it knew and reads again.
-pub(super) const LOG_LENGTH: u64 = 10_000;
 /// Records that one page holds at the most, and that one script reads.
 const LARGEST_PAGE: usize = 1000;
 pub(super) const READ_TOGETHER: usize = 64;
-/// Expired records that one script clears away.
-const SWEPT_TOGETHER: usize = 64;
-/// How much longer than its time a record lies there: clocks differ, and each reader judges by its own.
-const EXPIRY_MARGIN: Duration = Duration::from_secs(3600);
-/// How long a commit waits for the replicas that the config asks for.
-const REPLICAS_PATIENCE: Duration = Duration::from_secs(1);
-/// How long a commit whose answer was lost is asked for again; the log tells whether it ran.
-const TRIED_FOR: Duration = Duration::from_secs(3);
-/// Between two tries: a connection that broke has to be made anew.
-const TRY_PAUSE: Duration = Duration::from_millis(100);
 /// Broken records that are named; more of them are counted as so many.
 const BROKEN_NAMED: usize = 1000;
 
@@ -129,25 +104,6 @@ pub(super) enum Depth {
     Version,
 }
 
-/// What became of a commit's script.
-enum Ran {
-    Refused(usize),
-    Done { head: u64, replaced: Vec<Option<u64>>, replicas: u8 },
-}
-
-/// A commit that happened.
-struct Done {
-    head: u64,
-    changes: Vec<Change>,
-    replicas: u8,
-}
-
-impl Done {
-    fn outcome(&self, wanted: u8) -> Committed {
-        if self.replicas >= wanted { Committed::Done } else { Committed::Unconfirmed }
-    }
-}
-
 impl SharedRecords {
     /// The records behind this link. Nothing is read before the first question, and nothing served from memory before
     /// `tasks::follow_changes` confirmed it.
@@ -188,12 +144,16 @@ impl SharedRecords {
         &self.link
     }
 
-    fn prefix(&self) -> &str {
+    pub(super) fn prefix(&self) -> &str {
         &self.link.settings().prefix
     }
 
     pub(super) fn clock(&self) -> &dyn Clock {
         &*self.clock
+    }
+
+    pub(super) fn seal(&self) -> &dyn Seal {
+        &*self.seal
     }
 
     pub(super) fn outbox(&self) -> Option<&Outbox> {
@@ -317,195 +277,6 @@ impl SharedRecords {
         }
     }
 
-    async fn commit_all(&self, preconditions: Vec<Precondition>, writes: Vec<Write>, now: Timestamp) -> Result<Committed, StoreError> {
-        let version = random_number()?;
-        let writes: Vec<Versioned> = writes.into_iter().map(|write| Versioned { write, version }).collect();
-        self.commit_versions(&preconditions, &writes, now).await
-    }
-
-    /// Commits writes whose versions are given: a mutation that is done again keeps its own.
-    pub(super) async fn commit_versions(
-        &self,
-        preconditions: &[Precondition],
-        writes: &[Versioned],
-        now: Timestamp,
-    ) -> Result<Committed, StoreError> {
-        let era = self.cache.era();
-        let ran = self.attempt(preconditions, writes, now).await;
-        let done = match self.applied(era, ran, writes)? {
-            Ok(done) => done,
-            Err(position) => return Ok(Committed::Refused(position)),
-        };
-        let is_noted = self.note(writes, &done).await;
-        Ok(if is_noted { done.outcome(self.link.settings().replicas) } else { Committed::Unconfirmed })
-    }
-
-    /// Commits a mutation of ours once more: the outbox has it already.
-    pub(super) async fn commit_again(
-        &self,
-        preconditions: &[Precondition],
-        write: &Versioned,
-        now: Timestamp,
-    ) -> Result<Committed, StoreError> {
-        let era = self.cache.era();
-        let writes = std::slice::from_ref(write);
-        let ran = self.attempt(preconditions, writes, now).await;
-        Ok(match self.applied(era, ran, writes)? {
-            Ok(done) => done.outcome(self.link.settings().replicas),
-            Err(position) => Committed::Refused(position),
-        })
-    }
-
-    /// Shows in memory what a commit did; the inner error is the precondition that did not hold.
-    fn applied(&self, era: u64, ran: Result<Ran, StoreError>, writes: &[Versioned]) -> Result<Result<Done, usize>, StoreError> {
-        let (head, replaced, replicas) = match ran {
-            Ok(Ran::Refused(position)) => return Ok(Err(position)),
-            Ok(Ran::Done { head, replaced, replicas }) => (head, replaced, replicas),
-            Err(error) => {
-                // It may have happened.
-                self.cache.forget(writes.iter().map(|write| write.write.key()));
-                return Err(error);
-            }
-        };
-        let changes: Vec<Change> = writes.iter().zip(replaced).map(|(write, old)| write.change(old)).collect();
-        self.cache.committed(era, head, &changes);
-        Ok(Ok(Done { head, changes, replicas }))
-    }
-
-    /// Puts the mutations into the outbox. A commit that could not be noted stands, and would not be repeated after a loss.
-    async fn note(&self, writes: &[Versioned], done: &Done) -> bool {
-        let Some(outbox) = &self.outbox else { return true };
-        if writes.is_empty() {
-            return true;
-        }
-        let now = self.clock.now();
-        let mutations = writes.iter().zip(&done.changes).map(|(write, change)| Mutation::new(write, change, done.head, now)).collect();
-        match outbox.append(mutations).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(%error, "a commit could not be noted in the outbox; a failover right now could undo it");
-                false
-            }
-        }
-    }
-
-    async fn attempt(&self, preconditions: &[Precondition], writes: &[Versioned], now: Timestamp) -> Result<Ran, StoreError> {
-        let nonce = random_number()?;
-        let (wanted, patience) = (self.link.settings().replicas, REPLICAS_PATIENCE);
-        let (began, mut failure) = (monotonic(), None);
-        loop {
-            let call = self.commit_call(preconditions, writes, now, nonce, failure.is_some())?;
-            let answer = if wanted > 0 && !writes.is_empty() {
-                self.link.run_replicated(call, wanted, patience).await
-            } else {
-                let within = self.link.settings().timeouts.background;
-                self.link.run(Lane::Bulk, call, within).await.map(|value| (value, wanted))
-            };
-            match answer {
-                Ok((value, replicas)) => return read_commit(value, replicas, writes.len()).ok_or_else(|| replies::unexpected("a commit")),
-                // It may have run: the same commit is asked for once more, and the log knows.
-                Err(error @ (LinkError::TimedOut(_) | LinkError::Broken(_))) => failure = Some(error),
-                Err(LinkError::Unreachable(_)) if failure.is_some() => {}
-                Err(error @ (LinkError::Unreachable(_) | LinkError::Refused { .. })) => return Err(replies::failed(error)),
-            }
-            if let Some(error) = failure.clone().filter(|_error| began.elapsed() >= TRIED_FOR) {
-                return Err(replies::failed(error));
-            }
-            tokio::time::sleep(TRY_PAUSE).await;
-        }
-    }
-
-    fn commit_call(
-        &self,
-        preconditions: &[Precondition],
-        writes: &[Versioned],
-        now: Timestamp,
-        nonce: u64,
-        again: bool,
-    ) -> Result<Call, StoreError> {
-        if preconditions.len() > COMMIT_PARTS_MAX || writes.len() > COMMIT_PARTS_MAX {
-            return Err(StoreError::Unavailable(format!("a commit may name at most {COMMIT_PARTS_MAX} records; make several of it")));
-        }
-        let mut keys = vec![self.places.meta(), self.places.log(), self.places.expiries()];
-        keys.extend(Family::ALL.map(|family| self.places.index(family)));
-        let mut named = Named { keys, positions: HashMap::new(), before: 3 + Family::ALL.len() };
-        let mut args = Args::default();
-        args.number(nonce);
-        args.text(&replies::write_instant(now));
-        args.text(if again { "again" } else { "first" });
-        args.text(self.places.channel());
-        args.number(LOG_LENGTH);
-        args.number(Family::ALL.len() as u64);
-        args.number(preconditions.len() as u64);
-        args.number(writes.len() as u64);
-        for precondition in preconditions {
-            let (kind, key, version) = match precondition {
-                Precondition::Absent(key) => ("absent", key, None),
-                Precondition::Present(key) => ("present", key, None),
-                Precondition::AtVersion(key, version) => ("at", key, Some(*version)),
-            };
-            args.text(kind);
-            args.number(named.position(key, &self.places)?);
-            args.text(&version.map(|version| version.to_string()).unwrap_or_default());
-        }
-        for write in writes {
-            let key = write.write.key();
-            let (kind, sealed, expires) = match &write.write {
-                Write::Put { key, bytes, expires } => {
-                    let sealed = self.seal.seal(&seal::context(self.prefix(), key, write.version, *expires), bytes);
-                    let sealed = sealed.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-                    if sealed.len() > RECORD_BYTES_MAX {
-                        return Err(corrupt(key, format!("it would be larger than a record can be ({RECORD_BYTES_MAX} bytes)")));
-                    }
-                    ("put", sealed, *expires)
-                }
-                Write::Remove(_) => ("remove", Vec::new(), None),
-            };
-            args.text(kind);
-            args.number(named.position(key, &self.places)?);
-            args.number(family_position(key.family));
-            args.text(&place_text(key));
-            args.text(&key.id);
-            args.number(write.version);
-            args.0.push(sealed);
-            args.text(&expires.map(replies::write_instant).unwrap_or_default());
-            args.number(expires.map_or(0, |expires| expires.as_nanos() / 1_000_000));
-            // Told as a length of time, so that the server's clock does not matter.
-            args.number(expires.map_or(0, |expires| millis(expires.plus(EXPIRY_MARGIN).since(now)).max(1)));
-            args.text(write.mark().as_str());
-        }
-        Ok(Call { script: &COMMIT, keys: named.keys, args: args.0 })
-    }
-
-    /// Clears away some of the records that expired more than an hour ago; how many.
-    ///
-    /// # Errors
-    /// When the store gives no answer.
-    pub async fn sweep(&self) -> Result<usize, StoreError> {
-        let until = self.clock.now().minus(EXPIRY_MARGIN);
-        let args = vec![(until.as_nanos() / 1_000_000).to_string().into_bytes(), SWEPT_TOGETHER.to_string().into_bytes()];
-        let answer = self.bulk(&DUE, vec![self.places.expiries()], args).await?;
-        let due: Vec<String> =
-            replies::list(answer).ok_or_else(|| replies::unexpected("a sweep"))?.into_iter().filter_map(replies::text).collect();
-        let records: Vec<RecordKey> = due.iter().filter_map(|place| read_place(place)).collect();
-        if records.is_empty() {
-            return Ok(0);
-        }
-        let mut keys = vec![self.places.expiries()];
-        keys.extend(Family::ALL.map(|family| self.places.index(family)));
-        keys.extend(records.iter().map(|key| self.places.record(key)));
-        let mut args = Args::default();
-        args.text(&replies::write_instant(until));
-        args.number(Family::ALL.len() as u64);
-        for key in &records {
-            args.number(family_position(key.family));
-            args.text(&place_text(key));
-            args.text(&key.id);
-        }
-        let cleared = self.bulk(&SWEEP, keys, args.0).await?;
-        Ok(replies::number(&cleared).and_then(|cleared| usize::try_from(cleared).ok()).unwrap_or(0))
-    }
-
     pub(super) async fn bulk(&self, script: &'static Script, keys: Vec<Vec<u8>>, args: Vec<Vec<u8>>) -> Result<Value, StoreError> {
         let within = self.link.settings().timeouts.background;
         self.link.run(Lane::Bulk, Call { script, keys, args }, within).await.map_err(replies::failed)
@@ -540,69 +311,12 @@ impl Records for SharedRecords {
     }
 }
 
-/// A write and the version that it gives its record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Versioned {
-    pub write: Write,
-    pub version: u64,
-}
-
-impl Versioned {
-    pub(super) fn mark(&self) -> Mark {
-        Mark::of(&self.write)
-    }
-
-    fn change(&self, replaced: Option<u64>) -> Change {
-        let new = match &self.write {
-            Write::Put { .. } => Some(self.version),
-            Write::Remove(_) => None,
-        };
-        Change { key: self.write.key().clone(), replaced, version: new, mark: self.mark() }
-    }
-}
-
 impl Write {
     /// The record that it is about.
     pub fn key(&self) -> &RecordKey {
         match self {
             Self::Put { key, .. } | Self::Remove(key) => key,
         }
-    }
-}
-
-/// Key names of a call, each once.
-struct Named {
-    keys: Vec<Vec<u8>>,
-    positions: HashMap<RecordKey, u64>,
-    before: usize,
-}
-
-impl Named {
-    /// The position of a record among the records, from one.
-    fn position(&mut self, key: &RecordKey, places: &Places) -> Result<u64, StoreError> {
-        if let Some(position) = self.positions.get(key) {
-            return Ok(*position);
-        }
-        if key.id.len() > ID_BYTES_MAX {
-            return Err(corrupt(key, format!("its id is longer than {ID_BYTES_MAX} bytes")));
-        }
-        self.keys.push(places.record(key));
-        let position = (self.keys.len() - self.before) as u64;
-        self.positions.insert(key.clone(), position);
-        Ok(position)
-    }
-}
-
-#[derive(Default)]
-struct Args(Vec<Vec<u8>>);
-
-impl Args {
-    fn text(&mut self, text: &str) {
-        self.0.push(text.as_bytes().to_vec());
-    }
-
-    fn number(&mut self, number: u64) {
-        self.0.push(number.to_string().into_bytes());
     }
 }
 
@@ -616,34 +330,4 @@ pub(super) fn alive(laid: Laid, now: Timestamp) -> Laid {
 
 pub(super) fn corrupt(key: &RecordKey, why: String) -> StoreError {
     StoreError::Corrupt { key: place_text(key), why }
-}
-
-/// A random number that no other will equal: a version, or a nonce. Of 53 bits, so that every reader of JSON and Lua takes it whole.
-pub(super) fn random_number() -> Result<u64, StoreError> {
-    let bytes = random_bytes::<8>().map_err(|error| StoreError::Unavailable(error.to_string()))?;
-    Ok((u64::from_be_bytes(bytes) >> 11).max(1))
-}
-
-fn read_commit(answer: Value, replicas: u8, writes: usize) -> Option<Ran> {
-    let mut parts = replies::list(answer)?.into_iter();
-    let kind = replies::text(parts.next()?)?;
-    let number = replies::number(&parts.next()?)?;
-    if kind == "refused" {
-        return Some(Ran::Refused(usize::try_from(number).ok()?));
-    }
-    let replaced: Vec<Option<u64>> = parts.map(|part| replies::number(&part)).collect();
-    (kind == "done" && replaced.len() == writes).then_some(Ran::Done { head: number, replaced, replicas })
-}
-
-fn family_position(family: Family) -> u64 {
-    match family {
-        Family::Key => 1,
-        Family::User => 2,
-        Family::Ring => 3,
-        Family::Digest => 4,
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

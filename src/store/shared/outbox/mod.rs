@@ -33,11 +33,11 @@ use crate::store::Family;
 use crate::store::RecordKey;
 use crate::store::Write;
 use crate::store::shared::changes::Seen;
+use crate::store::shared::commit::Versioned;
 use crate::store::shared::entry::Change;
 use crate::store::shared::entry::Mark;
 use crate::store::shared::places::place_text;
 use crate::store::shared::places::read_place;
-use crate::store::shared::records::Versioned;
 
 /// What the file is called inside its folder.
 pub const OUTBOX_FILE_NAME: &str = "outbox.redb";
