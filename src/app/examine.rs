@@ -134,8 +134,13 @@ async fn ask_servers(link: &Arc<Link>, redis: Option<&RedisBoot>, clock: &Arc<dy
             true
         }
         Err(error) => {
-            examined.facts.push(("reachable", "no".to_owned()));
-            if examined.is_usable() {
+            let is_reached = link.state().is_reached;
+            examined.facts.push(("reachable", yes(is_reached)));
+            if is_reached {
+                if examined.is_usable() {
+                    examined.refuse(error.to_string());
+                }
+            } else {
                 examined.refuse(format!("{error}; is it running, is the address right, does a firewall stand between?"));
             }
             false
@@ -160,6 +165,24 @@ fn judge(server: &ServerFacts, redis: Option<&RedisBoot>, examined: &mut Examine
     }
     if server.memory_bytes_max > 0 && server.memory_bytes > server.memory_bytes_max / 10 * 9 {
         examined.warn(format!("{}: its memory is nearly full; raise maxmemory, or nothing can be written any more", server.place));
+    }
+    if server.memory_bytes_max == 0 {
+        examined.warn(format!(
+            "{}: its maxmemory is 0: it takes what there is until the system ends it; set maxmemory below what the machine has",
+            server.place
+        ));
+    }
+    match &server.snapshots {
+        None => examined.warn(format!(
+            "{}: what is kept on disk and min-replicas-to-write could not be looked at, because this user may not run CONFIG GET; allow it \
+             with `+config|get`",
+            server.place
+        )),
+        Some(snapshots) if !server.logs_writes && !snapshots.is_empty() => examined.warn(format!(
+            "{}: only snapshots of it are kept on disk: a crash loses what was changed since the last one; set appendonly yes",
+            server.place
+        )),
+        Some(_) => {}
     }
     if redis.is_some_and(|redis| u64::from(redis.replicas) > server.replicas) {
         examined.warn(format!(

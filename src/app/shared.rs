@@ -158,7 +158,7 @@ impl Shared {
         let refused = state.findings.into_iter().find(|finding| finding.severity == Severity::Refuse);
         let why = match refused {
             Some(finding) => Some(format!("{} is not used: {}", finding.server, finding.what)),
-            None => state.servers.into_iter().find_map(|server| server.fault),
+            None => state.servers.into_iter().find_map(|server| server.fault).or(state.fault),
         };
         let since = match follower.lease_age(monotonic()) {
             None => "Redis has not answered since the start".to_owned(),

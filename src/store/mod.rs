@@ -76,7 +76,7 @@ impl<T: Unpin> Future for Answer<'_, T> {
 /// Why the shelf gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    #[error("the store cannot be reached: {0}")]
+    #[error("the store cannot be used now: {0}")]
     Unavailable(String),
     /// The record is there and cannot be read (bit rot, a future format).
     #[error("the record {key} cannot be read: {why}")]

@@ -105,11 +105,14 @@ fn line(server: &ServerFacts) -> Vec<String> {
 }
 
 fn on_disk(server: &ServerFacts) -> String {
-    match (server.logs_writes, server.snapshots.as_deref()) {
-        (true, _) => "every write",
-        (false, Some("")) => "nothing",
-        (false, Some(_)) => "snapshots",
-        (false, None) => "no log of writes",
+    match (server.logs_writes, server.flushes.as_deref(), server.snapshots.as_deref()) {
+        (true, Some("always"), _) => "every write",
+        (true, Some("everysec"), _) => "each second",
+        (true, Some(_), _) => "now and then",
+        (true, None, _) => "a log of writes",
+        (false, _, Some("")) => "nothing",
+        (false, _, Some(_)) => "snapshots",
+        (false, _, None) => "no log of writes",
     }
     .to_owned()
 }
@@ -130,6 +133,7 @@ fn write_json(examined: &Examined, out: &mut dyn Write) -> io::Result<()> {
             "replicas": server.replicas,
             "min_replicas_to_write": server.replicas_to_write,
             "logs_writes": server.logs_writes,
+            "appendfsync": server.flushes,
             "snapshots": server.snapshots,
             "maxmemory_policy": server.eviction,
             "memory_bytes": server.memory_bytes,
@@ -148,4 +152,44 @@ fn write_json(examined: &Examined, out: &mut dyn Write) -> io::Result<()> {
         "problems": examined.problems.iter().map(problem).collect::<Vec<_>>(),
     });
     writeln!(out, "{report:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_write_is_said_only_where_each_is_on_disk_before_it_is_answered() {
+        let cases = [
+            (true, Some("always"), Some(""), "every write"),
+            (true, Some("everysec"), Some(""), "each second"),
+            (true, Some("no"), Some(""), "now and then"),
+            (true, None, None, "a log of writes"),
+            (false, Some("always"), Some("3600 1"), "snapshots"),
+            (false, Some("always"), Some(""), "nothing"),
+            (false, None, None, "no log of writes"),
+        ];
+        for (logs_writes, flushes, snapshots, expected) in cases {
+            let server = ServerFacts {
+                place: "a:1".to_owned(),
+                product: "redis".to_owned(),
+                version: "7.0.0".to_owned(),
+                role: "primary".to_owned(),
+                replicas: 0,
+                logs_writes,
+                flushes: flushes.map(str::to_owned),
+                snapshots: snapshots.map(str::to_owned),
+                eviction: "noeviction".to_owned(),
+                memory_bytes: 1,
+                memory_bytes_max: 0,
+                replicas_to_write: None,
+                clock: (Duration::ZERO, false),
+                median: Duration::ZERO,
+                slow: Duration::ZERO,
+            };
+            assert_eq!(on_disk(&server), expected);
+        }
+    }
 }

@@ -100,7 +100,9 @@ async fn a_store_is_moved_backed_up_and_looked_at() {
 
     let ran = run(&["check", "--config", &redis]).await;
     assert_eq!(ran.exit, Exit::Good, "{}{}", ran.out, ran.complaints);
-    for expected in ["reachable            yes", "SERVER", "primary", "noeviction", "\nkey ", "warning: ", "appendonly yes"] {
+    for expected in
+        ["reachable            yes", "SERVER", "primary", "noeviction", "\nkey ", "warning: ", "appendonly yes", "maxmemory is 0"]
+    {
         assert!(ran.out.contains(expected), "{expected}: {}", ran.out);
     }
     let ran = run(&["check", "--config", &desk.embedded("two")]).await;
@@ -110,6 +112,10 @@ async fn a_store_is_moved_backed_up_and_looked_at() {
 #[tokio::test]
 async fn a_store_that_cannot_be_used_ends_the_check_with_what_to_do() {
     let desk = Desk::new();
+    let locked = RedisServer::start_with(&["--requirepass", "hunter2"]);
+    let ran = run(&["check", "--config", &desk.redis(&locked)]).await;
+    assert!(ran.exit == Exit::Failed && ran.out.contains("NOAUTH") && ran.out.contains("reachable            yes"), "{}", ran.out);
+    assert!(!ran.out.contains("firewall"), "{}", ran.out);
     let server = RedisServer::start();
     let redis = desk.redis(&server);
     server.tell("CONFIG SET maxmemory-policy allkeys-lru");

@@ -27,6 +27,7 @@ use crate::store::shared::link::slots::Span;
 use crate::store::shared::link::slots::spans;
 use crate::store::shared::link::state::Notes;
 use crate::store::shared::link::state::lock;
+use crate::store::shared::link::trouble::Trouble;
 use crate::store::shared::settings::Server;
 use crate::store::shared::settings::Settings;
 
@@ -53,7 +54,7 @@ struct Table {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Knowledge {
     Unknown,
-    Failed(String),
+    Failed(Trouble),
     Known,
 }
 
@@ -111,7 +112,7 @@ impl Circle {
         loop {
             match &*knowledge.borrow_and_update() {
                 Knowledge::Known => return Ok(()),
-                Knowledge::Failed(why) => return Err(LinkError::Unreachable(why.clone())),
+                Knowledge::Failed(trouble) => return Err(LinkError::Unreachable(trouble.what.clone())),
                 Knowledge::Unknown => {}
             }
             // The sender lives as long as `self`.
@@ -154,6 +155,14 @@ impl Circle {
         let mut members = table.members.clone();
         members.sort_by(|(one, _), (other, _)| one.cmp(other));
         (members, table.owners.iter().all(|owner| *owner != NOBODY))
+    }
+
+    /// Why no member is known.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        match &*self.knowledge.borrow() {
+            Knowledge::Failed(trouble) => Some(trouble.clone()),
+            Knowledge::Unknown | Knowledge::Known => None,
+        }
     }
 
     fn node(&self, server: &Server) -> Arc<Node> {
@@ -240,7 +249,7 @@ async fn look(circle: &Arc<Circle>, panel: &mut Panel) {
     questions.cmd("CLUSTER").arg("INFO");
     questions.cmd("CLUSTER").arg("SLOTS");
     let within = ANSWER_WITHIN.min(circle.settings.timeouts.connect);
-    let mut silence = "no member of the cluster is named".to_owned();
+    let mut silence = Trouble::from("no member of the cluster is named".to_owned());
     let mut newest: Option<(Rank, Vec<Span>)> = None;
     for asked in asked(circle) {
         for (server, outcome) in panel.ask(&asked, &questions, &circle.settings, within).await {
@@ -250,7 +259,13 @@ async fn look(circle: &Arc<Circle>, panel: &mut Panel) {
                         newest = Some((rank, spans));
                     }
                 }
-                Err(why) => silence = format!("{server}: {why}"),
+                Err(trouble) => {
+                    circle.notes.troubled(&trouble);
+                    // Who was met says more than who was not.
+                    if trouble.was_reached || !silence.was_reached {
+                        silence = trouble.at(&server.to_string());
+                    }
+                }
             }
         }
         if newest.is_some() {
@@ -284,7 +299,7 @@ fn asked(circle: &Circle) -> [Vec<Server>; 2] {
 }
 
 /// A member's view, and what it is worth.
-fn testimony(values: Vec<Value>, from: &Server) -> Result<(Rank, Vec<Span>), String> {
+fn testimony(values: Vec<Value>, from: &Server) -> Result<(Rank, Vec<Span>), Trouble> {
     let mut values = values.into_iter();
     let info: String = read(values.next())?;
     let info = Info(&info);
@@ -292,7 +307,7 @@ fn testimony(values: Vec<Value>, from: &Server) -> Result<(Rank, Vec<Span>), Str
     let epoch = info.field("cluster_current_epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
     let spans = spans(read(values.next())?, from);
     if spans.is_empty() {
-        return Err("it knows of no slots; is the cluster made?".to_owned());
+        return Err(Trouble::met("it knows of no slots; is the cluster made?".to_owned()));
     }
     let covered = spans.iter().map(|span| usize::from(span.last - span.first) + 1).sum();
     Ok(((is_ok, epoch, covered), spans))

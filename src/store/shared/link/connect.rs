@@ -20,6 +20,7 @@ use crate::store::shared::link::findings::Info;
 use crate::store::shared::link::findings::judge;
 use crate::store::shared::link::findings::speechless;
 use crate::store::shared::link::findings::unseen;
+use crate::store::shared::link::trouble::Trouble;
 use crate::store::shared::settings::Login;
 use crate::store::shared::settings::Server;
 use crate::store::shared::settings::Settings;
@@ -63,7 +64,7 @@ pub(super) enum Peer {
 }
 
 /// Connects and logs in. The caller bounds the time.
-pub(super) async fn open(server: &Server, peer: Peer, settings: &Settings) -> Result<Opened, String> {
+pub(super) async fn open(server: &Server, peer: Peer, settings: &Settings) -> Result<Opened, Trouble> {
     let (stream, unfinished) = enter(server, peer, settings).await?;
     let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None).set_pipeline_buffer_size(QUEUE);
     let (connection, driver) =
@@ -72,7 +73,7 @@ pub(super) async fn open(server: &Server, peer: Peer, settings: &Settings) -> Re
 }
 
 /// A connection that only listens to messages.
-pub(super) async fn open_subscription(server: &Server, settings: &Settings) -> Result<(PubSub, Unfinished), String> {
+pub(super) async fn open_subscription(server: &Server, settings: &Settings) -> Result<(PubSub, Unfinished), Trouble> {
     let (stream, unfinished) = enter(server, Peer::Store, settings).await?;
     let subscription = PubSub::new(&plain(Peer::Store, settings), stream).await.map_err(|error| greeting_error(&error))?;
     Ok((subscription, unfinished))
@@ -87,7 +88,7 @@ fn plain(peer: Peer, settings: &Settings) -> RedisConnectionInfo {
     }
 }
 
-async fn enter(server: &Server, peer: Peer, settings: &Settings) -> Result<(Bounded, Unfinished), String> {
+async fn enter(server: &Server, peer: Peer, settings: &Settings) -> Result<(Bounded, Unfinished), Trouble> {
     let (mut stream, unfinished) = dial(server, settings).await?;
     let login = match peer {
         Peer::Store => &settings.login,
@@ -97,7 +98,7 @@ async fn enter(server: &Server, peer: Peer, settings: &Settings) -> Result<(Boun
     Ok((stream, unfinished))
 }
 
-async fn log_in(stream: &mut Bounded, login: &Login) -> Result<(), String> {
+async fn log_in(stream: &mut Bounded, login: &Login) -> Result<(), Trouble> {
     let password = (login.password)().map_err(|why| format!("the password cannot be had: {why}"))?.map(Zeroizing::new);
     let mut command = redis::cmd("AUTH");
     match (&login.username, &password) {
@@ -111,34 +112,49 @@ async fn log_in(stream: &mut Bounded, login: &Login) -> Result<(), String> {
     }
     let packed = Zeroizing::new(command.get_packed_command());
     drop(command);
-    stream.write_all(&packed).await.map_err(|error| error.to_string())?;
-    stream.flush().await.map_err(|error| error.to_string())?;
+    stream.write_all(&packed).await.map_err(|error| silence(&error.to_string()))?;
+    stream.flush().await.map_err(|error| silence(&error.to_string()))?;
     let mut line = Vec::new();
     while !line.ends_with(b"\n") {
-        let byte = stream.read_u8().await.map_err(|error| format!("no answer to the log-in: {error}"))?;
+        let byte = stream.read_u8().await.map_err(|error| silence(&error.to_string()))?;
         line.push(byte);
         if line.len() > LINE_MAX {
-            return Err("what answers is no Redis".to_owned());
+            return Err(Trouble::met("what answers is no Redis".to_owned()));
         }
     }
     if line.starts_with(b"+OK") { Ok(()) } else { Err(log_in_error(&line, login)) }
 }
 
 /// Only the code is taken from the answer: a server that does not know the command repeats its arguments.
-fn log_in_error(line: &[u8], login: &Login) -> String {
+fn log_in_error(line: &[u8], login: &Login) -> Trouble {
     let code = line.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
     let who = login.username.as_deref().unwrap_or("default");
     match code {
-        b"-WRONGPASS" => format!("WRONGPASS: the password of the user `{who}` is wrong, or the user is disabled"),
-        b"-NOPERM" => format!("NOPERM: the user `{who}` may not log in"),
-        b"-LOADING" => "LOADING: it is still loading its data".to_owned(),
-        b"-ERR" => format!("ERR: it takes no log-in of the user `{who}`; is a password set there?"),
-        _ => format!("it refused the log-in of the user `{who}`"),
+        b"-WRONGPASS" => {
+            let what = "WRONGPASS: it was reached, but the password of the user";
+            Trouble::refused("WRONGPASS", format!("{what} `{who}` is wrong, or the user is disabled; set `username` and `password`"))
+        }
+        b"-NOPERM" => {
+            Trouble::refused("NOPERM", format!("NOPERM: it was reached, but the user `{who}` may not log in; allow it with `+auth`"))
+        }
+        b"-LOADING" => Trouble::refused("LOADING", "LOADING: it is still loading its data".to_owned()),
+        b"-ERR" => Trouble::refused("ERR", format!("ERR: it takes no log-in of the user `{who}`; is a password set there?")),
+        _ => Trouble::met(format!("it refused the log-in of the user `{who}`")),
     }
 }
 
-fn greeting_error(error: &redis::RedisError) -> String {
-    error.code().map_or_else(|| error.to_string(), |code| refusal(code, error.detail().unwrap_or_default()))
+pub(super) fn greeting_error(error: &redis::RedisError) -> Trouble {
+    error.code().map_or_else(|| silence(&error.to_string()), |code| refused(code, error.detail().unwrap_or_default()))
+}
+
+/// Somebody takes the connection and does not speak with us.
+fn silence(error: &str) -> Trouble {
+    let what = "it was reached, but did not answer as Redis does";
+    Trouble::met(format!("{what}: {}; if the port speaks TLS, the address begins with `rediss://`", shortened(error, 200)))
+}
+
+fn refused(code: &str, why: &str) -> Trouble {
+    Trouble::refused(code, refusal(code, why))
 }
 
 /// What a server says about itself on a connection that is driven by somebody else, and what is to be said about that.
@@ -146,7 +162,7 @@ pub(super) async fn inquire(
     connection: &mut MultiplexedConnection,
     server: &Server,
     settings: &Settings,
-) -> Result<(Option<Identity>, Vec<Finding>), String> {
+) -> Result<(Option<Identity>, Vec<Finding>), Trouble> {
     let mut questions = redis::pipe();
     questions.cmd("INFO");
     questions.cmd("CONFIG").arg("GET").arg("save");
@@ -160,18 +176,18 @@ pub(super) async fn inquire(
         Ok(info) => {
             let info = Info(&info);
             if let Some(why) = info.inability() {
-                return Err(why.to_owned());
+                return Err(Trouble::met(why.to_owned()));
             }
             identity = Some(info.identity());
             findings = judge(server, &settings.mode, info, saved(save).as_deref());
         }
         Err((code, _)) if code == "NOPERM" => findings.push(unseen(server)),
-        Err((code, why)) => return Err(refusal(&code, &why)),
+        Err((code, why)) => return Err(refused(&code, &why)),
     }
     match outcome(trial) {
         Ok(_) => {}
         Err((code, _)) if code == "NOPERM" => findings.push(speechless(server)),
-        Err((code, why)) => return Err(refusal(&code, &why)),
+        Err((code, why)) => return Err(refused(&code, &why)),
     }
     Ok((identity, findings))
 }
@@ -179,7 +195,7 @@ pub(super) async fn inquire(
 /// A short word on an error of the server, in which nothing of ours is repeated at length.
 pub(super) fn refusal(code: &str, why: &str) -> String {
     match code {
-        "NOAUTH" => "NOAUTH: it wants a password; set `password` (and `username`)".to_owned(),
+        "NOAUTH" => "NOAUTH: it was reached, but wants a password; set `password` (and `username`)".to_owned(),
         "LOADING" => "LOADING: it is still loading its data".to_owned(),
         _ => format!("{}: {}", shortened(code, 32), shortened(why, 200)),
     }
@@ -222,7 +238,7 @@ mod tests {
             b"hunter2-secret\r\n",
         ];
         for line in lines {
-            let error = log_in_error(line, &login);
+            let error = log_in_error(line, &login).what;
             assert!(error.contains("app") && !error.contains("hunter2"), "{error}");
         }
         assert!(!format!("{login:?}").contains("hunter2"));

@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 
+use crate::store::shared::link::trouble::Trouble;
 use crate::store::shared::settings::Server;
 use crate::store::shared::settings::Settings;
 use crate::store::shared::settings::TlsFiles;
@@ -49,7 +50,7 @@ pub(super) struct Bounded {
 }
 
 /// Connects; the caller bounds the time.
-pub(super) async fn dial(server: &Server, settings: &Settings) -> Result<(Bounded, Unfinished), String> {
+pub(super) async fn dial(server: &Server, settings: &Settings) -> Result<(Bounded, Unfinished), Trouble> {
     let inner: Box<dyn Stream> = match server {
         Server::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(|error| error.to_string())?),
         Server::Tcp { host, port } => {
@@ -61,13 +62,24 @@ pub(super) async fn dial(server: &Server, settings: &Settings) -> Result<(Bounde
                     let name =
                         ServerName::try_from(host.clone()).map_err(|_error| format!("`{host}` is no name that a certificate can have"))?;
                     let connector = TlsConnector::from(Arc::new(client_config(files)?));
-                    Box::new(connector.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?)
+                    Box::new(connector.connect(name, stream).await.map_err(|error| tls_trouble(&error))?)
                 }
             }
         }
     };
     let unfinished = Unfinished::default();
     Ok((Bounded { inner, unfinished: Arc::clone(&unfinished) }, unfinished))
+}
+
+/// A server that speaks no TLS answers in plain words, which no part of TLS begins with, or ends the connection.
+fn tls_trouble(error: &io::Error) -> Trouble {
+    let is_no_tls = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
+        || error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+            .is_some_and(|error| matches!(error, rustls::Error::InvalidMessage(_)));
+    let advice = if is_no_tls { "; does this port speak TLS? Without it the address begins with `redis://`" } else { "" };
+    Trouble::met(format!("it was reached, but no TLS came about: {error}{advice}"))
 }
 
 fn tune(stream: &TcpStream) -> io::Result<()> {

@@ -55,7 +55,7 @@ pub(super) fn listen(settings: Arc<Settings>, way: Way, channel: String, ended: 
 async fn hear(settings: &Settings, way: &Way, channel: &str, attempt: usize, sender: &mpsc::Sender<Vec<u8>>) -> Result<(), String> {
     let opening = async {
         let server = whom(way, attempt).await?;
-        let (mut subscription, unfinished) = open_subscription(&server, settings).await?;
+        let (mut subscription, unfinished) = open_subscription(&server, settings).await.map_err(|trouble| trouble.what)?;
         subscription.subscribe(channel).await.map_err(|error| shortened(&error.to_string(), 200))?;
         Ok::<_, String>((subscription, unfinished, server))
     };
@@ -83,7 +83,7 @@ async fn hear(settings: &Settings, way: &Way, channel: &str, attempt: usize, sen
 /// Any member of a cluster hears what is published anywhere in it.
 async fn whom(way: &Way, attempt: usize) -> Result<Server, String> {
     match way {
-        Way::One(node) => node.target.pick(attempt).await,
+        Way::One(node) => node.target.pick(attempt).await.map_err(|trouble| trouble.what),
         Way::Circle(circle) => {
             circle.wait_until_known().await.map_err(|error| error.to_string())?;
             let members = circle.members().0;

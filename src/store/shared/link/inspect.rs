@@ -28,6 +28,8 @@ pub struct ServerFacts {
     pub replicas: u64,
     /// Whether it writes down each change.
     pub logs_writes: bool,
+    /// When what it writes down is surely on disk, as its setting says; none: it may not be asked.
+    pub flushes: Option<String>,
     /// When it takes snapshots, as its setting says; none: it may not be asked.
     pub snapshots: Option<String>,
     pub eviction: String,
@@ -65,6 +67,7 @@ impl Link {
         let identity = info.identity();
         let clock = self.clock_of(&place, clock).await?;
         let snapshots = self.setting(&place, "save").await;
+        let flushes = self.setting(&place, "appendfsync").await;
         let replicas_to_write = self.setting(&place, "min-replicas-to-write").await.and_then(|digits| digits.parse().ok());
         let (median, slow) = self.times_of(&place, calls).await?;
         Ok(ServerFacts {
@@ -73,6 +76,7 @@ impl Link {
             role: if info.field("role") == Some("master") { "primary".to_owned() } else { field("role") },
             replicas: number("connected_slaves"),
             logs_writes: info.field("aof_enabled") == Some("1"),
+            flushes,
             snapshots,
             eviction: field("maxmemory_policy"),
             memory_bytes: number("used_memory"),

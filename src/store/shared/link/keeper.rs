@@ -23,13 +23,17 @@ use crate::store::shared::link::connect::open;
 use crate::store::shared::link::connect::shortened;
 use crate::store::shared::link::findings::Info;
 use crate::store::shared::link::findings::Severity;
+use crate::store::shared::link::findings::speechless;
 use crate::store::shared::link::node::Purpose;
+use crate::store::shared::link::trouble::Trouble;
 use crate::store::shared::link::wire::Channel;
 use crate::store::shared::link::wire::Door;
 use crate::store::shared::link::wire::Wire;
 
 /// How often a connection is asked whether its server is still the one that it was.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// With how many of these looks its settings are looked at too: once a minute.
+const LOOKS_PER_SETTINGS: u32 = 30;
 
 /// Keeps a wire until its end is called.
 pub(super) async fn keep(wire: Arc<Wire>) {
@@ -55,9 +59,9 @@ pub(super) async fn keep(wire: Arc<Wire>) {
                 }
                 backoff.ended(began.elapsed());
             }
-            Err(why) => {
+            Err(trouble) => {
                 attempt = attempt.wrapping_add(1);
-                wire.failed(&why);
+                wire.failed(&trouble);
                 backoff.failed();
             }
         }
@@ -76,6 +80,7 @@ pub(super) async fn keep(wire: Arc<Wire>) {
 
 /// Stays with a connection until it ends; true: the end of all was called.
 async fn attend(wire: &Arc<Wire>, channel: &Arc<Channel>, driver: &mut Driver, ended: &CancellationToken) -> bool {
+    let mut looks = 0_u32;
     loop {
         tokio::select! {
             () = ended.cancelled() => return true,
@@ -89,13 +94,20 @@ async fn attend(wire: &Arc<Wire>, channel: &Arc<Channel>, driver: &mut Driver, e
                 wire.leave(channel, "another server is the primary now", false);
                 return false;
             }
-            () = sleep(LOOK_EVERY) => wire.look(channel).await,
+            () = sleep(LOOK_EVERY) => {
+                looks = looks.wrapping_add(1);
+                wire.look(channel).await;
+                if wire.purpose == Purpose::Bulk && looks.is_multiple_of(LOOKS_PER_SETTINGS) {
+                    wire.look_at_settings(channel).await;
+                }
+                wire.heed(channel);
+            }
         }
     }
 }
 
 impl Wire {
-    async fn connect(&self, attempt: usize) -> Result<(Arc<Channel>, Driver), String> {
+    async fn connect(&self, attempt: usize) -> Result<(Arc<Channel>, Driver), Trouble> {
         let mut place = "no server".to_owned();
         let connecting = async {
             let server = self.target.pick(attempt).await?;
@@ -105,22 +117,52 @@ impl Wire {
             let refused = findings.iter().find(|finding| finding.severity == Severity::Refuse).map(|finding| finding.what.clone());
             self.notes.met(&server, identity, findings);
             if let Some(refused) = refused {
-                return Err(refused);
+                let is_forbidden = refused == speechless(&server).what;
+                return Err(if is_forbidden { Trouble::refused("NOPERM", refused) } else { Trouble::met(refused) });
             }
             // A server that is up and too slow for this lane is as good as down for it.
             let ping = redis::cmd("PING");
             match timeout(self.pace(), connection.send_packed_command(&ping)).await {
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(shortened(&error.to_string(), 200)),
-                Err(_elapsed) => return Err(format!("it does not answer within {:?}", self.pace())),
+                Ok(Err(error)) => return Err(Trouble::met(shortened(&error.to_string(), 200))),
+                Err(_elapsed) => return Err(Trouble::met(format!("it does not answer within {:?}", self.pace()))),
             }
             unfinished.store(0, Ordering::Relaxed);
             let channel = Channel { connection, server, unfinished, strikes: AtomicU32::new(0), left: Notify::new() };
             Ok((Arc::new(channel), driver))
         };
         let outcome = timeout(self.settings.timeouts.connect, connecting).await;
-        let outcome = outcome.unwrap_or_else(|_elapsed| Err(format!("no connection within {:?}", self.settings.timeouts.connect)));
-        outcome.map_err(|why| format!("{place}: {why}"))
+        let outcome = outcome.unwrap_or_else(|_elapsed| Err(self.lateness()));
+        self.was_reached.store(outcome.as_ref().map_or_else(|trouble| trouble.was_reached, |_| true), Ordering::Relaxed);
+        outcome.map_err(|trouble| {
+            self.notes.troubled(&trouble);
+            trouble.at(&place)
+        })
+    }
+
+    fn lateness(&self) -> Trouble {
+        let advice = if self.settings.tls.is_some() { "; does this port speak TLS?" } else { "" };
+        format!("no connection within {:?}{advice}", self.settings.timeouts.connect).into()
+    }
+
+    /// Looks again at the settings of a server in use, which may have been changed since the connection was made.
+    pub(super) async fn look_at_settings(&self, channel: &Arc<Channel>) {
+        let mut connection = channel.connection.clone();
+        // One that does not answer is dealt with by the other look.
+        let Ok(inquired) = timeout(self.pace(), inquire(&mut connection, &channel.server, &self.settings)).await else {
+            return;
+        };
+        channel.unfinished.store(0, Ordering::Relaxed);
+        if let Ok((identity, findings)) = inquired {
+            self.notes.met(&channel.server, identity, findings);
+        }
+    }
+
+    /// Leaves a server that is not to be used any more, whoever found that out.
+    fn heed(&self, channel: &Arc<Channel>) {
+        if let Some(why) = self.notes.refusal(&channel.server) {
+            self.leave(channel, &why, false);
+        }
     }
 
     /// Whether the server is still there and still the primary; a silent one is struck out.
@@ -162,7 +204,7 @@ impl Wire {
         self.waited.store(0, Ordering::Relaxed);
         let before = self.door.send_replace(Door::Open(Arc::clone(channel)));
         if matches!(before, Door::Shut(_)) {
-            tracing::info!(server = %channel.server, lane = self.purpose.name(), "Redis can be reached again");
+            tracing::info!(server = %channel.server, lane = self.purpose.name(), "Redis can be used again");
         }
         if again {
             self.notes.reconnected();
@@ -174,12 +216,18 @@ impl Wire {
         }
     }
 
-    fn failed(&self, why: &str) {
+    fn failed(&self, trouble: &Trouble) {
+        let why = trouble.what.as_str();
         self.waited.store(0, Ordering::Relaxed);
         let before = self.door.send_replace(Door::Shut(why.into()));
         // Once for each new reason, not for each attempt.
         if !matches!(&before, Door::Shut(known) if **known == *why) {
-            tracing::warn!(lane = self.purpose.name(), why, "Redis cannot be reached");
+            let lane = self.purpose.name();
+            if trouble.was_reached {
+                tracing::warn!(lane, why, "Redis was reached and cannot be used");
+            } else {
+                tracing::warn!(lane, why, "Redis cannot be reached");
+            }
         }
         self.target.nudge();
     }

@@ -5,7 +5,7 @@
 //!
 //! - [`wire`], [`keeper`]: one such connection and its task. [`breaker`]: how long the pauses are. [`node`]: all of one primary's.
 //! - [`inspect`]: what a server says about itself, for people who set it up.
-//! - [`connect`], [`dial`]: from nothing to a connection that is logged in. [`findings`]: what is checked of a server before it is used.
+//! - [`connect`], [`dial`]: from nothing to a connection that is logged in; [`trouble`]: or to none. [`findings`]: what is checked of a server before it is used.
 //! - [`sentinel`], [`cluster`], [`slots`], [`panel`]: which server is the primary, or the owner of a slot.
 //! - [`delivery`]: from a call to an answer. [`hints`]: messages, best effort. [`state`]: what metrics and readiness read.
 //!
@@ -29,6 +29,7 @@ pub mod script;
 mod sentinel;
 mod slots;
 mod state;
+mod trouble;
 mod wire;
 
 #[cfg(test)]
@@ -95,8 +96,8 @@ pub struct Call {
 /// Why a call brought no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
-    /// It certainly did not run: no connection, or the breaker is open.
-    #[error("Redis is not reachable: {0}")]
+    /// It certainly did not run: there is no connection to use, or the breaker is open.
+    #[error("no connection to Redis can be used: {0}")]
     Unreachable(String),
     /// It may have run.
     #[error("Redis did not answer within {0:?}")]
@@ -256,9 +257,18 @@ impl Link {
     pub fn state(&self) -> LinkState {
         let (nodes, is_whole) = self.nodes();
         let breaker_open = nodes.iter().any(|(_, node)| node.is_shut());
+        let were_reached = !nodes.is_empty() && nodes.iter().all(|(_, node)| node.was_reached());
+        let is_nobody_known = nodes.is_empty();
         let faults = nodes.into_iter().map(|(server, node)| (server, node.fault())).collect();
         let mut state = self.notes.state(faults, is_whole);
         state.breaker_open = breaker_open;
+        state.is_reached = were_reached;
+        if is_nobody_known {
+            (state.fault, state.is_reached) = match &self.way {
+                Way::One(node) => (node.fault(), node.was_reached()),
+                Way::Circle(circle) => circle.trouble().map_or((None, false), |trouble| (Some(trouble.what), trouble.was_reached)),
+            };
+        }
         state
     }
 

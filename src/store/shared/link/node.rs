@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::store::shared::link::Lane;
 use crate::store::shared::link::sentinel::Watch;
 use crate::store::shared::link::state::Notes;
+use crate::store::shared::link::trouble::Trouble;
 use crate::store::shared::link::wire::Wire;
 use crate::store::shared::settings::Server;
 use crate::store::shared::settings::Settings;
@@ -56,9 +58,11 @@ pub(super) enum Target {
 }
 
 impl Target {
-    pub(super) async fn pick(&self, attempt: usize) -> Result<Server, String> {
+    pub(super) async fn pick(&self, attempt: usize) -> Result<Server, Trouble> {
         match self {
-            Self::Named(servers) => servers.get(attempt % servers.len().max(1)).cloned().ok_or_else(|| "no server is named".to_owned()),
+            Self::Named(servers) => {
+                servers.get(attempt % servers.len().max(1)).cloned().ok_or_else(|| "no server is named".to_owned().into())
+            }
             Self::Watched(watch) => watch.primary().await,
             Self::Member(server, _) => Ok(server.clone()),
         }
@@ -151,6 +155,11 @@ impl Node {
     /// Where the primary is, as far as is known.
     pub(super) fn place(&self) -> Option<Server> {
         self.checks.server().or_else(|| self.target.known())
+    }
+
+    /// Whether somebody was there when it was last connected to.
+    pub(super) fn was_reached(&self) -> bool {
+        self.checks.was_reached.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_shut(&self) -> bool {

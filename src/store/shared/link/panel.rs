@@ -11,9 +11,11 @@ use tokio::time::timeout;
 
 use crate::store::shared::link::connect::Driver;
 use crate::store::shared::link::connect::Peer;
+use crate::store::shared::link::connect::greeting_error;
 use crate::store::shared::link::connect::open;
 use crate::store::shared::link::connect::shortened;
 use crate::store::shared::link::dial::Unfinished;
+use crate::store::shared::link::trouble::Trouble;
 use crate::store::shared::settings::Server;
 use crate::store::shared::settings::Settings;
 
@@ -43,7 +45,7 @@ impl Panel {
         questions: &Pipeline,
         settings: &Settings,
         within: Duration,
-    ) -> Vec<(Server, Result<Vec<Value>, String>)> {
+    ) -> Vec<(Server, Result<Vec<Value>, Trouble>)> {
         self.held.retain(|server, _| servers.contains(server));
         let asked: Vec<_> = servers.iter().map(|server| (server, self.held.remove(server))).collect();
         let peer = self.peer;
@@ -59,9 +61,9 @@ impl Panel {
                 let count = questions.len();
                 let values = held.connection.send_packed_commands(questions, 0, count).await;
                 held.unfinished.store(0, std::sync::atomic::Ordering::Relaxed);
-                values.map(|values| (held, values)).map_err(|error| shortened(&error.to_string(), 200))
+                values.map(|values| (held, values)).map_err(|error| Trouble::met(shortened(&error.to_string(), 200)))
             };
-            let outcome = timeout(within, answering).await.unwrap_or_else(|_elapsed| Err(format!("no answer within {within:?}")));
+            let outcome = timeout(within, answering).await.unwrap_or_else(|_elapsed| Err(format!("no answer within {within:?}").into()));
             (server.clone(), outcome)
         });
         let answers = join_all(answers).await;
@@ -78,7 +80,7 @@ impl Panel {
 }
 
 /// A value that is no error, as what it should be.
-pub(super) fn read<T: redis::FromRedisValue>(value: Option<Value>) -> Result<T, String> {
-    let value = value.unwrap_or(Value::Nil).extract_error().map_err(|error| shortened(&error.to_string(), 200))?;
-    redis::from_redis_value(value).map_err(|error| shortened(&error.to_string(), 200))
+pub(super) fn read<T: redis::FromRedisValue>(value: Option<Value>) -> Result<T, Trouble> {
+    let value = value.unwrap_or(Value::Nil).extract_error().map_err(|error| greeting_error(&error))?;
+    redis::from_redis_value(value).map_err(|error| Trouble::met(shortened(&error.to_string(), 200)))
 }

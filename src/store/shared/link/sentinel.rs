@@ -16,11 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::shared::link::breaker::chance;
 use crate::store::shared::link::connect::Peer;
+use crate::store::shared::link::connect::greeting_error;
 use crate::store::shared::link::connect::open;
 use crate::store::shared::link::findings::Info;
 use crate::store::shared::link::panel::Panel;
 use crate::store::shared::link::panel::read;
 use crate::store::shared::link::state::Notes;
+use crate::store::shared::link::trouble::Trouble;
 use crate::store::shared::settings::Server;
 use crate::store::shared::settings::Settings;
 
@@ -37,7 +39,7 @@ const SENTINELS_MAX: usize = 16;
 enum Belief {
     /// Nobody was asked yet.
     Unknown,
-    Failed(String),
+    Failed(Trouble),
     Primary {
         server: Server,
         epoch: u64,
@@ -74,7 +76,7 @@ impl Watch {
     }
 
     /// The primary that is believed in; waits for the first round.
-    pub(super) async fn primary(self: &Arc<Self>) -> Result<Server, String> {
+    pub(super) async fn primary(self: &Arc<Self>) -> Result<Server, Trouble> {
         if !self.is_started.swap(true, Ordering::Relaxed) {
             tokio::spawn(follow(Arc::clone(self)));
         }
@@ -82,7 +84,7 @@ impl Watch {
         loop {
             match &*belief.borrow_and_update() {
                 Belief::Unknown => {}
-                Belief::Failed(why) => return Err(why.clone()),
+                Belief::Failed(trouble) => return Err(trouble.retold()),
                 Belief::Primary { server, .. } => return Ok(server.clone()),
             }
             // The sender lives as long as `self`.
@@ -173,12 +175,18 @@ async fn look(watch: &Watch, panel: &mut Panel, sentinels: &mut Vec<Server>, is_
     let within = ANSWER_WITHIN.min(watch.settings.timeouts.connect);
     let answers = panel.ask(sentinels, &questions, &watch.settings, within).await;
     let mut told = Vec::new();
-    let mut silence = "no Sentinel is named".to_owned();
+    let mut silence = Trouble::from("no Sentinel is named".to_owned());
     let mut others = Vec::new();
     for (sentinel, outcome) in answers {
         match outcome.and_then(|values| testimony(values, &mut others)) {
             Ok(said) => told.push(said),
-            Err(why) => silence = format!("Sentinel {sentinel}: {why}"),
+            Err(trouble) => {
+                watch.notes.troubled(&trouble);
+                // Who was met says more than who was not.
+                if trouble.was_reached || !silence.was_reached {
+                    silence = trouble.at(&format!("Sentinel {sentinel}"));
+                }
+            }
         }
     }
     for other in others {
@@ -195,7 +203,10 @@ async fn look(watch: &Watch, panel: &mut Panel, sentinels: &mut Vec<Server>, is_
         for candidate in &candidates {
             match verify(&candidate.server, &watch.settings).await {
                 Ok(()) => return watch.believe(Belief::Primary { server: candidate.server.clone(), epoch: candidate.epoch }),
-                Err(why) => silence = format!("{}: {why}", candidate.server),
+                Err(trouble) => {
+                    watch.notes.troubled(&trouble);
+                    silence = trouble.at(&candidate.server.to_string());
+                }
             }
         }
         return watch.believe(Belief::Failed(silence));
@@ -230,10 +241,10 @@ fn ranked(told: Vec<(Server, u64)>) -> Vec<Candidate> {
 }
 
 /// The primary and the epoch of its election, as one Sentinel tells it; and whom else to ask.
-fn testimony(values: Vec<Value>, others: &mut Vec<Server>) -> Result<(Server, u64), String> {
+fn testimony(values: Vec<Value>, others: &mut Vec<Server>) -> Result<(Server, u64), Trouble> {
     let mut values = values.into_iter();
     let address: Option<(String, u16)> = read(values.next())?;
-    let (host, port) = address.ok_or_else(|| "it knows no primary of this name; check `master_name`".to_owned())?;
+    let (host, port) = address.ok_or_else(|| Trouble::met("it knows no primary of this name; check `master_name`".to_owned()))?;
     let master: HashMap<String, String> = read(values.next())?;
     let epoch = master.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
     let peers: Vec<HashMap<String, String>> = read(values.next()).unwrap_or_default();
@@ -246,23 +257,23 @@ fn testimony(values: Vec<Value>, others: &mut Vec<Server>) -> Result<(Server, u6
 }
 
 /// Whether the server itself says that it is the primary.
-async fn verify(server: &Server, settings: &Settings) -> Result<(), String> {
+async fn verify(server: &Server, settings: &Settings) -> Result<(), Trouble> {
     let asking = async {
         let mut opened = open(server, Peer::Store, settings).await?;
         let mut question = redis::cmd("INFO");
         question.arg("replication");
-        let answer = opened.connection.send_packed_command(&question).await.map_err(|error| error.to_string())?;
+        let answer = opened.connection.send_packed_command(&question).await.map_err(|error| greeting_error(&error))?;
         match answer.extract_error() {
             Ok(answer) => {
-                let text: String = redis::from_redis_value(answer).map_err(|_error| "what answers is no Redis".to_owned())?;
-                Info(&text).inability().map_or(Ok(()), |why| Err(why.to_owned()))
+                let text: String = redis::from_redis_value(answer).map_err(|_error| Trouble::met("what answers is no Redis".to_owned()))?;
+                Info(&text).inability().map_or(Ok(()), |why| Err(Trouble::met(why.to_owned())))
             }
             // Who may not ask has to take the Sentinels' word.
             Err(error) if error.code() == Some("NOPERM") => Ok(()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(greeting_error(&error)),
         }
     };
-    timeout(settings.timeouts.connect, asking).await.unwrap_or_else(|_elapsed| Err("no answer".to_owned()))
+    timeout(settings.timeouts.connect, asking).await.unwrap_or_else(|_elapsed| Err("no answer".to_owned().into()))
 }
 
 #[cfg(test)]
@@ -284,6 +295,6 @@ mod tests {
     #[test]
     fn a_sentinel_that_does_not_know_the_name_says_so() {
         let error = testimony(vec![Value::Nil, Value::Nil, Value::Nil], &mut Vec::new()).unwrap_err();
-        assert!(error.contains("master_name"), "{error}");
+        assert!(error.was_reached && error.what.contains("master_name"), "{error:?}");
     }
 }

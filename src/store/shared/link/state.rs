@@ -14,6 +14,8 @@ use crate::store::shared::link::LinkError;
 use crate::store::shared::link::connect::shortened;
 use crate::store::shared::link::findings::Finding;
 use crate::store::shared::link::findings::Identity;
+use crate::store::shared::link::findings::Severity;
+use crate::store::shared::link::trouble::Trouble;
 use crate::store::shared::settings::Server;
 
 /// Pairs of script and error code that are counted apart; further ones share one line.
@@ -26,6 +28,10 @@ pub struct LinkState {
     pub connected: bool,
     /// Some primary's breaker keeps it off the request path.
     pub breaker_open: bool,
+    /// Somebody was there at each of them when it was last connected to, whether or not it is used.
+    pub is_reached: bool,
+    /// Why no primary is known.
+    pub fault: Option<String>,
     /// The primaries in use, in the order of their places.
     pub servers: Vec<ServerState>,
     /// One for each lane.
@@ -64,7 +70,7 @@ pub struct LaneCalls {
 /// How often a script was refused with a code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorCount {
-    /// The script's name; `command` for what is no script.
+    /// The script's name; `command` for what is no script, `connect` for what is said before any.
     pub script: &'static str,
     pub code: String,
     pub count: u64,
@@ -135,6 +141,13 @@ impl Notes {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts what a server said to somebody who connected.
+    pub(super) fn troubled(&self, trouble: &Trouble) {
+        if let Some(code) = &trouble.code {
+            self.count_error("connect", code);
+        }
+    }
+
     fn count_error(&self, script: &'static str, code: &str) {
         let mut errors = lock(&self.errors);
         let key = (script, shortened(code, 32));
@@ -179,6 +192,13 @@ impl Notes {
         lock(&self.servers).retain(|server, _| in_use(server));
     }
 
+    /// Why a server is not to be used, as it was found last.
+    pub(super) fn refusal(&self, server: &Server) -> Option<String> {
+        let servers = lock(&self.servers);
+        let (_, findings) = servers.get(server)?;
+        findings.iter().find(|finding| finding.severity == Severity::Refuse).map(|finding| finding.what.clone())
+    }
+
     pub(super) fn findings(&self) -> Vec<Finding> {
         let mut findings: Vec<Finding> = lock(&self.servers).values().flat_map(|(_, findings)| findings.clone()).collect();
         findings.sort();
@@ -201,6 +221,8 @@ impl Notes {
         LinkState {
             connected: is_whole && !servers.is_empty() && servers.iter().all(|server| server.fault.is_none()),
             breaker_open: false,
+            is_reached: false,
+            fault: None,
             servers,
             calls: [Lane::Checks, Lane::Changes, Lane::Bulk].into_iter().map(|lane| self.calls(lane)).collect(),
             errors,

@@ -62,6 +62,8 @@ pub(super) struct Wire {
     pub(super) door: watch::Sender<Door>,
     /// Callers that gave up waiting for the first connection.
     pub(super) waited: AtomicU32,
+    /// Whether somebody was there when it last connected.
+    pub(super) was_reached: AtomicBool,
     is_started: AtomicBool,
 }
 
@@ -81,6 +83,7 @@ impl Wire {
             ended: ended.clone(),
             door: watch::Sender::new(Door::Opening("no connection yet".into())),
             waited: AtomicU32::new(0),
+            was_reached: AtomicBool::new(false),
             is_started: AtomicBool::new(false),
         })
     }

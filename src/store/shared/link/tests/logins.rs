@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::store::shared::settings::Login;
+use crate::store::shared::settings::Mode;
 use crate::store::shared::settings::TlsFiles;
 use crate::store::shared::testing::redis_server::RedisServer;
 use crate::store::shared::testing::redis_server::ServerPlan;
@@ -26,6 +27,10 @@ fn assert_discreet(link: &Link, error: Option<&LinkError>) {
     assert!(!printed.contains("hunter2"), "{printed}");
 }
 
+fn counted(link: &Link, code: &str) -> bool {
+    link.state().errors.iter().any(|error| error.script == "connect" && error.code == code && error.count > 0)
+}
+
 // battery: R7
 #[tokio::test]
 async fn a_password_may_be_wrong_and_may_change_while_the_link_is_in_use() {
@@ -35,6 +40,7 @@ async fn a_password_may_be_wrong_and_may_change_while_the_link_is_in_use() {
     let link = Link::new(Settings { login: login(Some("app"), &password), ..brisk(at(server.place())) });
     let error = added(&link, Lane::Checks, "n", LONG).await.unwrap_err();
     assert!(matches!(&error, LinkError::Unreachable(why) if why.contains("WRONGPASS") && why.contains("`app`")), "{error}");
+    assert!(link.state().is_reached && counted(&link, "WRONGPASS"), "{:?}", link.state());
     assert_discreet(&link, Some(&error));
     *password.lock().unwrap() = Some(FIRST.to_owned());
     eventually_up(&link).await;
@@ -59,6 +65,7 @@ async fn a_password_may_be_wrong_and_may_change_while_the_link_is_in_use() {
         async || matches!(added(&link, Lane::Checks, "n", LONG).await, Err(LinkError::Unreachable(why)) if why.contains("+@scripting")),
     )
     .await;
+    assert!(counted(&link, "NOPERM"), "{:?}", link.state());
     assert_discreet(&link, None);
 }
 
@@ -69,6 +76,12 @@ async fn a_password_without_a_user_and_none_at_all() {
     let link = Link::new(Settings { login: login(None, &password), ..brisk(at(server.place())) });
     let error = added(&link, Lane::Checks, "n", LONG).await.unwrap_err();
     assert!(matches!(&error, LinkError::Unreachable(why) if why.contains("NOAUTH")), "{error}");
+    assert!(link.state().is_reached && counted(&link, "NOAUTH"), "{:?}", link.state());
+    let settings = Settings { mode: Mode::Cluster, login: login(None, &password), ..brisk(at(server.place())) };
+    let circle = Link::new(settings);
+    let _ = added(&circle, Lane::Checks, "n", LONG).await.unwrap_err();
+    let state = circle.state();
+    assert!(state.is_reached && state.fault.as_ref().is_some_and(|why| why.contains("NOAUTH")) && counted(&circle, "NOAUTH"), "{state:?}");
     *password.lock().unwrap() = Some(FIRST.to_owned());
     eventually_up(&link).await;
     assert_eq!(added(&link, Lane::Checks, "n", LONG).await, Ok(1));

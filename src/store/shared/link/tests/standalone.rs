@@ -1,7 +1,9 @@
 //! One server that is slow, frozen, killed or gone, and what the link does then.
 
 use super::*;
+use crate::store::shared::link::Purpose;
 use crate::store::shared::link::Severity;
+use crate::store::shared::link::Way;
 use crate::store::shared::testing::linked;
 use crate::store::shared::testing::patient;
 use crate::store::shared::testing::redis_server::FaultyProxy;
@@ -226,6 +228,42 @@ async fn a_server_that_would_throw_keys_away_is_not_used_until_it_is_set_right()
     eventually_up(&link).await;
     assert_eq!(added(&link, Lane::Checks, "n", LONG).await, Ok(1));
     assert!(link.findings().iter().all(|finding| finding.severity == Severity::Warn));
+}
+
+#[tokio::test]
+async fn a_setting_that_is_changed_under_a_connection_is_found_and_so_is_its_mending() {
+    let (server, link) = linked();
+    assert_eq!(added(&link, Lane::Checks, "n", LONG).await, Ok(1));
+    server.tell("CONFIG SET maxmemory-policy allkeys-lru");
+    let Way::One(node) = &link.way else { panic!("one server") };
+    let wire = node.wire(Purpose::Bulk);
+    let channel = wire.channel().await.unwrap();
+    wire.look_at_settings(&channel).await;
+    assert_eq!(link.findings()[0].severity, Severity::Refuse, "{:?}", link.findings());
+    eventually(
+        "checks leave it",
+        async || matches!(added(&link, Lane::Checks, "n", LONG).await, Err(LinkError::Unreachable(why)) if why.contains("noeviction")),
+    )
+    .await;
+    assert!(link.state().is_reached, "{:?}", link.state());
+    server.tell("CONFIG SET maxmemory-policy noeviction");
+    eventually_up(&link).await;
+    assert!(link.findings().iter().all(|finding| finding.severity == Severity::Warn));
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_tls_was_reached_and_nobody_at_all_was_not() {
+    let server = ServerPlan::tcp().start();
+    let folder = tempfile::TempDir::new().unwrap();
+    let authority = folder.path().join("ca.crt");
+    std::fs::write(&authority, rcgen::generate_simple_self_signed(vec!["ca".to_owned()]).unwrap().cert.pem()).unwrap();
+    let tls = Some(crate::store::shared::settings::TlsFiles { authorities: Some(authority), client: None });
+    let link = Link::new(Settings { tls, ..brisk(tcp(server.port())) });
+    let error = added(&link, Lane::Checks, "n", LONG).await.unwrap_err().to_string();
+    assert!(error.contains("does this port speak TLS"), "{error}");
+    let link = Link::new(brisk(Server::Unix("/nowhere/redis.sock".into())));
+    let error = added(&link, Lane::Checks, "n", LONG).await.unwrap_err().to_string();
+    assert!(!error.contains("was reached") && !link.state().is_reached, "{error}");
 }
 
 #[tokio::test]
