@@ -30,13 +30,39 @@ const CLOCKS_APART_MAX: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Examined {
     /// Names and values, in the order in which people read them.
-    pub facts: Vec<(&'static str, String)>,
+    pub facts: Vec<(&'static str, Fact)>,
     /// Of a shared store: its primaries.
     pub servers: Vec<ServerFacts>,
     /// How many records there are of each family, and how many lines of counts.
     pub counts: Vec<(&'static str, u64)>,
     /// The worst first.
     pub problems: Vec<Problem>,
+}
+
+/// A value as it is; who shows it decides how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    Text(String),
+    Number(u64),
+    /// A file's or folder's size; none: it is not there.
+    Bytes(Option<u64>),
+}
+
+impl std::fmt::Display for Fact {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => out.write_str(text),
+            Self::Number(number) => write!(out, "{number}"),
+            Self::Bytes(Some(count)) => out.write_str(&bytes(*count)),
+            Self::Bytes(None) => out.write_str("none"),
+        }
+    }
+}
+
+impl From<String> for Fact {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
 }
 
 /// Something that should not be so.
@@ -95,23 +121,24 @@ fn describe_redis(redis: &RedisBoot, examined: &mut Examined) {
     };
     let login = redis.login.username.as_deref().unwrap_or("default").to_owned();
     examined.facts.extend([
-        ("store", "redis".to_owned()),
-        ("mode", mode),
-        ("tls", yes(redis.tls.is_some())),
-        ("user", login),
-        ("prefix", redis.prefix.to_string()),
-        ("format", "1".to_owned()),
-        ("replicas to confirm", redis.replicas.to_string()),
+        ("store", "redis".to_owned().into()),
+        ("mode", mode.into()),
+        ("tls", yes(redis.tls.is_some()).into()),
+        ("user", login.into()),
+        ("prefix", redis.prefix.to_string().into()),
+        ("format", Fact::Number(1)),
+        ("replicas to confirm", Fact::Number(redis.replicas.into())),
     ]);
 }
 
 fn describe_folder(boot: &Boot, examined: &mut Examined) {
     let folder = &boot.store_path;
-    examined.facts.extend([("store", "embedded".to_owned()), ("folder", folder.display().to_string())]);
+    examined.facts.extend([("store", "embedded".to_owned().into()), ("folder", folder.display().to_string().into())]);
     for (what, file) in [("records file", crate::store::EMBEDDED_FILE_NAME), ("history file", crate::app::open::HISTORY_FILE)] {
-        examined.facts.push((what, fs::metadata(folder.join(file)).map_or_else(|_none| "none".to_owned(), |facts| bytes(facts.len()))));
+        examined.facts.push((what, Fact::Bytes(fs::metadata(folder.join(file)).ok().map(|facts| facts.len()))));
     }
-    examined.facts.push(("ledger", format!("{}, {}", boot.ledger_path.display(), bytes(size_of(&boot.ledger_path)))));
+    examined.facts.push(("ledger", boot.ledger_path.display().to_string().into()));
+    examined.facts.push(("ledger size", Fact::Bytes(Some(size_of(&boot.ledger_path)))));
 }
 
 /// Asks every server; whether there is one to read records from.
@@ -126,7 +153,7 @@ async fn ask_servers(link: &Arc<Link>, redis: Option<&RedisBoot>, clock: &Arc<dy
     }
     match outcome {
         Ok(servers) => {
-            examined.facts.push(("reachable", "yes".to_owned()));
+            examined.facts.push(("reachable", yes(true).into()));
             for server in &servers {
                 judge(server, redis, examined);
             }
@@ -135,7 +162,7 @@ async fn ask_servers(link: &Arc<Link>, redis: Option<&RedisBoot>, clock: &Arc<dy
         }
         Err(error) => {
             let is_reached = link.state().is_reached;
-            examined.facts.push(("reachable", yes(is_reached)));
+            examined.facts.push(("reachable", yes(is_reached).into()));
             if is_reached {
                 if examined.is_usable() {
                     examined.refuse(error.to_string());
@@ -199,13 +226,13 @@ async fn survey(side: &Side, examined: &mut Examined) {
     };
     examined.counts = Family::ALL.map(|family| (family.as_str(), survey.count(family))).to_vec();
     examined.counts.extend(survey.tallies.iter().map(|(what, count)| (*what, *count)));
-    examined.facts.push(("records", Family::ALL.iter().map(|family| survey.count(*family)).sum::<u64>().to_string()));
-    examined.facts.push(("unreadable", survey.unreadable.len().to_string()));
+    examined.facts.push(("records", Fact::Number(Family::ALL.iter().map(|family| survey.count(*family)).sum())));
+    examined.facts.push(("unreadable", Fact::Number(survey.unreadable.len() as u64)));
     if !survey.unreadable.is_empty() {
         let named = name_some(survey.unreadable.iter().map(|(place, why)| format!("{place}: {why}")));
         examined.refuse(format!(
             "{} records cannot be read, and credentials that need them get 503 ({named}); restore them from a backup, or issue the keys \
-             anew. If it is all of them, the config lacks the pepper that sealed them",
+             anew. If it is all of them, the config lacks the pepper that sealed them, or has another secret under its id",
             survey.unreadable.len()
         ));
     }

@@ -28,6 +28,9 @@ const IMPORT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Bytes of one import request; the API takes 64 KiB.
 const REQUEST_BYTES_MAX: usize = 60 * 1024;
 
+/// What an answer cannot tell apart: whether other sidecars share the store.
+const FROM_WHEN: &str = "from the next request on (where sidecars share a Redis, at the others within 0.75 s)";
+
 /// Make, look at, change and end API keys.
 ///
 /// Speaks to the running process over its control socket; when none runs, opens the store itself.
@@ -253,7 +256,7 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
         }
         Command::Disable(one) => {
             let key = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": false}))).await?;
-            voice.done(&key, "disabled: it opens nothing from the next request on; `keys enable` turns it on again")?;
+            voice.done(&key, &format!("disabled: it opens nothing {FROM_WHEN}; `keys enable` turns it on again"))?;
         }
         Command::Enable(one) => {
             let key = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": true}))).await?;
@@ -261,7 +264,7 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
         }
         Command::Revoke(one) => {
             let key = client.call("DELETE", &path_of(&one.id), None).await?;
-            voice.done(&key, "revoked for good, from the next request on")?;
+            voice.done(&key, &format!("revoked for good, {FROM_WHEN}"))?;
         }
         Command::Import(_) => return import(&client, &entries, voice).await,
         Command::NewFileEntry(new) => {

@@ -45,8 +45,9 @@ impl RotationObserver for () {
 
 /// Runs until `shutdown`.
 pub async fn run(task: RotateKeys, shutdown: CancellationToken) {
+    let mut is_failing = false;
     loop {
-        look(&task).await;
+        look(&task, &mut is_failing).await;
         let pause = if task.assertions.has_ring() { task.look_every } else { task.look_every.min(SEEK_EVERY) };
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -55,15 +56,34 @@ pub async fn run(task: RotateKeys, shutdown: CancellationToken) {
     }
 }
 
-async fn look(task: &RotateKeys) {
+/// `is_failing`: whether the look before failed, which was said then.
+async fn look(task: &RotateKeys, is_failing: &mut bool) {
+    let had_ring = task.assertions.has_ring();
     let outcome = task.assertions.rotate_if_due(&*task.records, &task.peppers, task.rotate_every, task.clock.now()).await;
-    match &outcome {
-        Ok(Rotation::NotDue) => return,
-        Ok(Rotation::Rotated) => tracing::info!("signing key rotated"),
-        Ok(Rotation::Adopted) => tracing::info!("signing keys of another process taken over"),
-        Err(error) => tracing::warn!(error = %error, "signing keys could not be looked at; the old ones stay in use"),
+    let was_failing = std::mem::replace(is_failing, outcome.is_err());
+    match (&outcome, news(&outcome, had_ring, was_failing)) {
+        (_, None) => {}
+        (Err(error), Some(words)) => tracing::warn!(%error, "{words}"),
+        (Ok(_), Some(words)) => tracing::info!("{words}"),
     }
-    task.observer.rotated(&outcome);
+    if outcome != Ok(Rotation::NotDue) {
+        task.observer.rotated(&outcome);
+    }
+}
+
+/// What the log says of a look. A failure is said once, however long it lasts and however often it is looked.
+const fn news(outcome: &Result<Rotation, RingError>, had_ring: bool, was_failing: bool) -> Option<&'static str> {
+    match (outcome, had_ring, was_failing) {
+        (Err(_), _, true) | (Ok(Rotation::NotDue), _, false) => None,
+        (Err(_), true, false) => Some("signing keys could not be looked at; the old ones stay in use"),
+        (Err(_), false, false) => {
+            Some("there are no signing keys yet, and what has to be signed is a fault; they are asked for every second")
+        }
+        (Ok(Rotation::NotDue), _, true) => Some("signing keys can be looked at again"),
+        (Ok(Rotation::Rotated), _, _) => Some("signing key rotated"),
+        (Ok(Rotation::Adopted), false, _) => Some("there are signing keys now"),
+        (Ok(Rotation::Adopted), true, _) => Some("signing keys of another process taken over"),
+    }
 }
 
 #[cfg(test)]
@@ -79,6 +99,7 @@ mod tests {
     use super::RotateKeys;
     use super::RotationObserver;
     use super::look;
+    use super::news;
     use super::run;
     use crate::clock::ManualClock;
     use crate::jose::Assertions;
@@ -110,22 +131,43 @@ mod tests {
             look_every: LOOK_EVERY,
             observer: Arc::<Seen>::clone(&seen),
         };
-        look(&task).await;
+        let mut is_failing = false;
+        look(&task, &mut is_failing).await;
         clock.advance(ROTATE_EVERY.saturating_sub(Duration::from_secs(1)));
-        look(&task).await;
+        look(&task, &mut is_failing).await;
         assert!(seen.0.lock().unwrap().is_empty());
         clock.advance(Duration::from_secs(1));
-        look(&task).await;
+        look(&task, &mut is_failing).await;
         assert_eq!(seen.0.lock().unwrap().as_slice(), [Ok(Rotation::Rotated)]);
 
         let before = assertions.jwks_json();
         task.records = Arc::new(Memory::default());
-        look(&task).await;
+        look(&task, &mut is_failing).await;
         assert!(matches!(seen.0.lock().unwrap().as_slice(), [_, Err(RingError::Unreadable(_))]));
         assert_eq!(assertions.jwks_json(), before);
 
         let shutdown = CancellationToken::new();
         shutdown.cancel();
         run(task, shutdown).await;
+    }
+
+    #[test]
+    fn an_outage_is_said_once_and_its_end_once() {
+        let lost = || Err(RingError::NoRandomness);
+        let table = [
+            (lost(), true, false, Some("the old ones stay in use")),
+            (lost(), false, false, Some("no signing keys yet")),
+            (lost(), true, true, None),
+            (lost(), false, true, None),
+            (Ok(Rotation::NotDue), true, false, None),
+            (Ok(Rotation::NotDue), true, true, Some("again")),
+            (Ok(Rotation::Adopted), false, true, Some("signing keys now")),
+            (Ok(Rotation::Adopted), true, false, Some("another process")),
+        ];
+        for (outcome, had_ring, was_failing, expected) in table {
+            let said = news(&outcome, had_ring, was_failing);
+            let is_as_expected = said.is_some() == expected.is_some() && said.unwrap_or_default().contains(expected.unwrap_or_default());
+            assert!(is_as_expected, "{outcome:?}, {had_ring}, {was_failing}: {said:?}");
+        }
     }
 }

@@ -31,8 +31,11 @@ use crate::app::moving::pour::pour;
 use crate::app::moving::side::Side;
 use crate::app::moving::survey::Survey;
 use crate::app::moving::survey::name_some;
+use crate::app::open::load_peppers;
 use crate::clock::Clock;
 use crate::config::Loaded;
+use crate::config::boot;
+use crate::secrets::Peppers;
 use crate::store::CountsError;
 use crate::store::Family;
 use crate::store::RecordKey;
@@ -86,6 +89,8 @@ pub enum MovingError {
     Open(#[from] AppError),
     #[error("there is no store in {}", folder.display())]
     NoStore { folder: PathBuf },
+    #[error("{} and {} name the same store; nothing was done", from.display(), to.display())]
+    Same { from: PathBuf, to: PathBuf },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -96,7 +101,8 @@ pub enum MovingError {
     Backup(#[from] BackupError),
     #[error(
         "{count} records cannot be read ({named}); nothing was written. Repair or remove them, or leave them behind with \
-         --skip-unreadable; if it is all of a Redis's records, the config lacks the pepper that sealed them"
+         --skip-unreadable; if it is all of a Redis's records, the config lacks the pepper that sealed them, or has another \
+         secret under its id"
     )]
     Unreadable { count: usize, named: String },
     #[error("{what}; nothing was written\n{remedy}")]
@@ -115,10 +121,13 @@ pub enum MovingError {
 /// # Errors
 /// [`MovingError`]; what was written until then stays, and a second run goes on from there.
 pub async fn migrate(from: Named, to: Named, wishes: Wishes, clock: &Arc<dyn Clock>, tell: &mut Tell<'_>) -> Result<Summary, MovingError> {
+    check_apart(&from, &to)?;
     let source = Side::open_source(from, clock)?;
     let survey = Survey::of(&mut Origin::store(&source), &mut |count| tell(&format!("reading {}", source.label()), count)).await?;
+    check_readable(&survey, wishes)?;
+    check_new_folder(&survey, Some(&source), &to)?;
     let target = Side::open(to, clock)?;
-    check_peppers(&survey, Some(&source), &target)?;
+    check_peppers(&survey, Some(&source), Given::of(&target))?;
     transfer(&mut Origin::store(&source), &survey, &target, wishes, clock, tell).await
 }
 
@@ -157,8 +166,10 @@ pub async fn export(from: Named, path: &Path, wishes: Wishes, clock: &Arc<dyn Cl
 pub async fn import(to: Named, path: &Path, wishes: Wishes, clock: &Arc<dyn Clock>, tell: &mut Tell<'_>) -> Result<Summary, MovingError> {
     let mut backup = Backup::open(path)?;
     let survey = Survey::of(&mut Origin::backup(&mut backup)?, &mut |count| tell(&format!("proving {}", path.display()), count)).await?;
+    check_readable(&survey, wishes)?;
+    check_new_folder(&survey, None, &to)?;
     let target = Side::open(to, clock)?;
-    check_peppers(&survey, None, &target)?;
+    check_peppers(&survey, None, Given::of(&target))?;
     transfer(&mut Origin::backup(&mut backup)?, &survey, &target, wishes, clock, tell).await
 }
 
@@ -170,7 +181,6 @@ async fn transfer(
     clock: &Arc<dyn Clock>,
     tell: &mut Tell<'_>,
 ) -> Result<Summary, MovingError> {
-    check_readable(source, wishes)?;
     let reading = format!("reading {}", target.label());
     let found = Survey::of(&mut Origin::store(target), &mut |count| tell(&reading, count)).await?;
     let foreign = found.missing_from(source);
@@ -245,48 +255,106 @@ fn check_readable(survey: &Survey, wishes: Wishes) -> Result<(), MovingError> {
     Err(MovingError::Unreadable { count: survey.unreadable.len(), named })
 }
 
+/// A store is not moved into itself.
+fn check_apart(from: &Named, to: &Named) -> Result<(), MovingError> {
+    let (one, other) = (&from.loaded.boot, &to.loaded.boot);
+    let is_same = match (&one.redis, &other.redis) {
+        (Some(one), Some(other)) => {
+            let place = |redis: &boot::RedisBoot| (redis.mode.clone(), redis.servers.clone(), redis.database, Arc::clone(&redis.prefix));
+            place(one) == place(other)
+        }
+        (None, None) => {
+            let place = |path: &Path| path.canonicalize().unwrap_or_else(|_absent| path.to_owned());
+            place(&one.store_path) == place(&other.store_path)
+        }
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    if is_same { Err(MovingError::Same { from: from.config.clone(), to: to.config.clone() }) } else { Ok(()) }
+}
+
+/// A target's peppers.
+#[derive(Clone, Copy)]
+struct Given<'t> {
+    config: &'t Path,
+    peppers: &'t Peppers,
+    /// Where they lie, if the config leaves that to us.
+    file: Option<&'t Path>,
+}
+
+impl<'t> Given<'t> {
+    fn of(side: &'t Side) -> Self {
+        Self { config: &side.name, peppers: &side.peppers, file: side.pepper_file.as_deref() }
+    }
+}
+
+/// What can be known of the target before its folder is made: a refusal leaves no new folder behind.
+fn check_new_folder(survey: &Survey, source: Option<&Side>, to: &Named) -> Result<(), MovingError> {
+    let boot = &to.loaded.boot;
+    if boot.redis.is_some() || boot.store_path.exists() || survey.peppers.is_empty() {
+        return Ok(());
+    }
+    match boot.peppers {
+        boot::Peppers::Given(_) => {
+            let peppers = load_peppers(boot)?;
+            check_peppers(survey, source, Given { config: &to.config, peppers: &peppers, file: None })
+        }
+        boot::Peppers::Generated => {
+            let missing: Vec<&str> = survey.peppers.iter().map(String::as_str).collect();
+            let what = format!(
+                "the records were made with the peppers {}, and {} would have new ones made: no key would be accepted there",
+                missing.join(", "),
+                to.config.display()
+            );
+            let remedy = remedy(&missing, source, &to.config, Some(&Peppers::file_in(&boot.store_path)));
+            Err(MovingError::Peppers { what, remedy })
+        }
+    }
+}
+
 /// Every pepper that the records were made with must be the target's too, or no key would open anything there.
-fn check_peppers(survey: &Survey, source: Option<&Side>, target: &Side) -> Result<(), MovingError> {
+fn check_peppers(survey: &Survey, source: Option<&Side>, target: Given<'_>) -> Result<(), MovingError> {
     let has = |id: &str| target.peppers.ids().any(|known| known == id);
     let missing: Vec<&str> = survey.peppers.iter().map(String::as_str).filter(|id| !has(id)).collect();
     if !missing.is_empty() {
         let what = format!(
             "the records were made with the peppers {}, and {} has only {}: no key would be accepted there",
             missing.join(", "),
-            target.name.display(),
+            target.config.display(),
             target.peppers.ids().collect::<Vec<_>>().join(", ")
         );
-        return Err(MovingError::Peppers { what, remedy: remedy(&missing, source, target) });
+        return Err(MovingError::Peppers { what, remedy: remedy(&missing, source, target.config, target.file) });
     }
-    let other = source.and_then(|source| survey.peppers.iter().find(|id| !source.peppers.share(&target.peppers, id)));
+    let other = source.and_then(|source| survey.peppers.iter().find(|id| !source.peppers.share(target.peppers, id)));
     match other {
         Some(id) => Err(MovingError::Peppers {
-            what: format!("the pepper {id} of {} is another one than the source's", target.name.display()),
+            what: format!("the pepper {id} of {} is another one than the source's", target.config.display()),
             remedy: "Both must be given the same secret for it.".to_owned(),
         }),
         None => Ok(()),
     }
 }
 
-/// How the target comes by the peppers, in commands.
-fn remedy(missing: &[&str], source: Option<&Side>, target: &Side) -> String {
+/// How the target comes by the peppers, in commands. `file`: where its own lie, or would.
+fn remedy(missing: &[&str], source: Option<&Side>, target: &Path, file: Option<&Path>) -> String {
     let made = source.and_then(|source| source.pepper_file.as_ref());
-    match (made, &target.pepper_file) {
-        (Some(from), Some(to)) => format!("Give it the same file: cp -p {} {}", from.display(), to.display()),
+    match (made, file) {
+        (Some(from), Some(to)) => {
+            let folder = to.parent().filter(|folder| !folder.exists());
+            let make = folder.map(|folder| format!("mkdir -p -m 700 {} && ", folder.display())).unwrap_or_default();
+            format!("Give it the same file: {make}cp -p {} {}", from.display(), to.display())
+        }
         (Some(from), None) => missing
             .iter()
             .flat_map(|id| {
                 let file = format!("pepper-{id}");
                 [
                     format!("Make a file of it: (umask 077; awk '$1 == \"{id}\" {{ print \"hex:\" $2 }}' {} > {file})", from.display()),
-                    format!("and name it in {} under `peppers:`: - {{ id: {id}, secret: {{ file: ./{file} }} }}", target.name.display()),
+                    format!("and name it in {} under `peppers:`: - {{ id: {id}, secret: {{ file: ./{file} }} }}", target.display()),
                 ]
             })
             .collect::<Vec<_>>()
             .join("\n"),
-        (None, _) => {
-            format!("Name them in {} under `peppers:`, as the config does that the records were made with.", target.name.display())
-        }
+        (None, _) => format!("Name them in {} under `peppers:`, as the config does that the records were made with.", target.display()),
     }
 }
 

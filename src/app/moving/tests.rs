@@ -343,7 +343,10 @@ async fn a_target_without_the_peppers_is_refused_and_told_how_it_comes_by_them()
     let said = refused(desk.migrate(made(), desk.embedded("b", PEPPER), Wishes::default()).await);
     assert!(said.contains(&id) && said.contains("hex:") && said.contains("peppers:"), "{said}");
     let said = refused(desk.migrate(made(), desk.embedded("c", ""), Wishes::default()).await);
-    assert!(said.contains("cp -p"), "{said}");
+    assert!(said.contains("mkdir -p -m 700") && said.contains("cp -p"), "{said}");
+    assert!(!desk.path("b").exists() && !desk.path("c").exists(), "a refusal makes no folder");
+    let said = refused(desk.migrate(made(), made(), Wishes::default()).await);
+    assert!(said.contains("name the same store"), "{said}");
     // As it is told.
     let file = std::fs::read_to_string(desk.path("made/pepper")).unwrap();
     let digits = file.split_whitespace().nth(1).unwrap();

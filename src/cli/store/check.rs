@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::app::examine;
 use crate::app::examine::Examined;
+use crate::app::examine::Fact;
 use crate::app::examine::time;
 use crate::cli::Exit;
 use crate::cli::store::Whose;
@@ -53,7 +54,7 @@ impl Check {
 }
 
 fn write(examined: &Examined, out: &mut dyn Write) -> io::Result<()> {
-    write_pairs(out, &examined.facts)?;
+    write_pairs(out, &examined.facts.iter().map(|(name, fact)| (*name, fact.to_string())).collect::<Vec<_>>())?;
     if !examined.servers.is_empty() {
         writeln!(out)?;
         let columns = [
@@ -118,8 +119,7 @@ fn on_disk(server: &ServerFacts) -> String {
 }
 
 fn write_json(examined: &Examined, out: &mut dyn Write) -> io::Result<()> {
-    let facts: serde_json::Map<String, serde_json::Value> =
-        examined.facts.iter().map(|(name, value)| (name.replace(' ', "_"), json!(value))).collect();
+    let facts: serde_json::Map<String, serde_json::Value> = examined.facts.iter().map(member).collect();
     let counts: serde_json::Map<String, serde_json::Value> =
         examined.counts.iter().map(|(what, count)| (what.replace(' ', "_"), json!(count))).collect();
     let server = |server: &ServerFacts| {
@@ -152,6 +152,16 @@ fn write_json(examined: &Examined, out: &mut dyn Write) -> io::Result<()> {
         "problems": examined.problems.iter().map(problem).collect::<Vec<_>>(),
     });
     writeln!(out, "{report:#}")
+}
+
+/// A fact's name and value in JSON. Sizes say their unit, which people read in the value.
+fn member((name, fact): &(&'static str, Fact)) -> (String, serde_json::Value) {
+    let name = name.replace(' ', "_");
+    match fact {
+        Fact::Text(text) => (name, json!(text)),
+        Fact::Number(number) => (name, json!(number)),
+        Fact::Bytes(count) => (format!("{name}_bytes"), json!(count)),
+    }
 }
 
 #[cfg(test)]

@@ -187,7 +187,7 @@ impl<'w> Progress<'w> {
     fn say(&mut self) {
         self.said = self.count;
         // Whoever does not listen misses nothing that the summary does not say.
-        let _nobody_listens = writeln!(self.complaints, "{}: {}", self.what, self.count);
+        let _nobody_listens = writeln!(self.complaints, "{}: {} records and counts", self.what, self.count);
     }
 }
 

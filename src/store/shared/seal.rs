@@ -11,7 +11,10 @@ use crate::store::RecordKey;
 pub enum SealError {
     #[error("it was sealed under a pepper that is not configured here")]
     UnknownPepper,
-    #[error("its seal is broken: it was changed outside of Tollgate, or belongs elsewhere")]
+    #[error(
+        "its seal is broken: this config has another secret under the pepper's id than whoever sealed it, or it was changed outside \
+         of Tollgate, or belongs elsewhere"
+    )]
     Broken,
     #[error("a seal could not be made")]
     Failed,

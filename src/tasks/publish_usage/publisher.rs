@@ -21,6 +21,7 @@ use crate::tasks::publish_usage::PublishError;
 use crate::tasks::publish_usage::PublishStatus;
 use crate::tasks::publish_usage::Signals;
 use crate::usage::Batch;
+use crate::usage::HistoryError;
 use crate::usage::Reach;
 use crate::usage::Run;
 use crate::usage::Thoroughness;
@@ -122,6 +123,20 @@ impl Publisher {
         let published = self.publish_changes(care).await;
         self.status.unpublished.store(self.usage.history().unpublished() as u64, Ordering::Relaxed);
         published
+    }
+
+    /// Whether the store has all that is in the history, as far as this run knows; never true where it cannot be known.
+    pub(super) async fn owes_nothing(&self) -> bool {
+        let history = self.usage.history();
+        if history.unpublished() > 0 || !history.changed_uses(1).is_empty() || !self.quarantine.is_empty() {
+            return false;
+        }
+        // What earlier runs did not tell is on no list, and nobody has looked for it yet.
+        let is_empty = |usage: &Usage| {
+            let (counts, next) = usage.history().walk(Reach::Since(Hour(0)), None, 1)?;
+            Ok::<bool, HistoryError>(counts.is_empty() && next.is_none() && usage.history().walk_uses(None, 1)?.is_empty())
+        };
+        !self.owes_sweep || self.blocking(is_empty).await.unwrap_or(false)
     }
 
     /// What a round does when the store answers: a piece of a sweep, or closing hours.
