@@ -139,9 +139,10 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the resource api got no answer from the store");
         match error {
-            StoreError::Unavailable(why) => Self::new(
+            // The reason names servers and is the operator's business alone: the log has it.
+            StoreError::Unavailable(_) => Self::new(
                 Code::Unavailable,
-                format!("the store cannot be reached: {why}; nothing was changed as far as is known; see `tollgate store check`"),
+                "the store cannot be used now; nothing was changed as far as is known; the log and `tollgate store check` say why",
             ),
             StoreError::Corrupt { key, .. } => Self::new(Code::CorruptRecord, format!("the record {key} cannot be read; the log says why")),
         }

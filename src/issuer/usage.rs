@@ -74,7 +74,7 @@ pub(in crate::issuer) async fn query(State(state): State<IssuerState>, RawQuery(
         UsageError::Cursor => Problem::field("after", "must be the `next` of the page before"),
         UsageError::Unavailable(why) => {
             tracing::error!(why, "the counts cannot be read");
-            Problem::new(Code::Unavailable, format!("the counts cannot be read now: {why}; see `tollgate store check`"))
+            Problem::new(Code::Unavailable, "the counts cannot be read now; the log and `tollgate store check` say why")
         }
     })?;
     let data = counts
