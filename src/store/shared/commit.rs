@@ -72,6 +72,7 @@ impl SharedRecords {
         writes: Vec<Write>,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
+        let _in_turn = self.committing.read().await;
         let version = random_number()?;
         let writes: Vec<Versioned> = writes.into_iter().map(|write| Versioned { write, version }).collect();
         self.commit_versions(&preconditions, &writes, now).await

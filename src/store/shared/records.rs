@@ -55,6 +55,8 @@ pub struct SharedRecords {
     clock: Arc<dyn Clock>,
     seal: Arc<dyn Seal>,
     outbox: Option<Outbox>,
+    /// Shared by our own commits; whoever does lost ones again has it alone, so that nothing of ours happens behind its back.
+    pub(super) committing: tokio::sync::RwLock<()>,
     places: Places,
     cache: Cache,
     follower: Arc<Follower>,
@@ -116,7 +118,17 @@ impl SharedRecords {
         let places = Places::new(&link.settings().prefix);
         let follower = Arc::new(Follower::new(outbox.as_ref().and_then(Outbox::seen)));
         let broken = Mutex::new(BTreeSet::new());
-        Arc::new(Self { link, clock, seal, outbox, places, cache: Cache::new(sizes), follower, broken })
+        Arc::new(Self {
+            link,
+            clock,
+            seal,
+            outbox,
+            committing: tokio::sync::RwLock::new(()),
+            places,
+            cache: Cache::new(sizes),
+            follower,
+            broken,
+        })
     }
 
     /// What the following of changes knows: the lease, the members, the resets.

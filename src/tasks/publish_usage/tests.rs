@@ -46,8 +46,10 @@ use crate::tasks::publish_usage::PublishStatus;
 use crate::tasks::publish_usage::PublishUsage;
 use crate::tasks::publish_usage::Signals;
 use crate::tasks::publish_usage::publisher::Publisher;
+use crate::usage::LedgerError;
 use crate::usage::LedgerOptions;
 use crate::usage::Usage;
+use crate::usage::UsageError;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -73,7 +75,13 @@ struct Node {
 impl Node {
     fn open(folder: &Path, counts: &Arc<SharedCounts>, clock: &Arc<ManualClock>) -> Self {
         let options = LedgerOptions { segment_bytes: 8192, ..LedgerOptions::new(folder.join("ledger")) };
-        let usage = Arc::new(Usage::open(options, folder.join("usage.redb"), clock.now()).unwrap());
+        // A server that another test is just starting holds a copy of our locks for an instant, between its fork and its exec.
+        let usage = loop {
+            match Usage::open(options.clone(), folder.join("usage.redb"), clock.now()) {
+                Err(UsageError::Ledger(LedgerError::Locked { .. })) => std::thread::yield_now(),
+                opened => break Arc::new(opened.unwrap()),
+            }
+        };
         let (link_changes, resets) = (watch::Sender::new(0), watch::Sender::new(0));
         let status = Arc::new(PublishStatus::default());
         let members = Arc::new(AtomicU32::new(1));

@@ -99,6 +99,7 @@ impl SharedRecords {
     pub(crate) async fn heal(&self, only: Option<&[RecordKey]>) -> Result<Healed, StoreError> {
         let mut healed = Healed::default();
         let Some(outbox) = self.outbox().filter(|outbox| !outbox.is_empty()) else { return Ok(healed) };
+        let _alone = self.committing.write().await;
         let all = outbox.on_disk(|inner| inner.all()).await?;
         let (cover, mut chains) = self.read_log().await?;
         let mut records: BTreeMap<RecordKey, Vec<Noted>> = BTreeMap::new();
