@@ -149,7 +149,7 @@ impl PartsOf {
 /// The issuers whose keys come from a URL: name and URL.
 pub(super) fn fetched_issuers(rules: &Rules) -> impl Iterator<Item = (Arc<str>, &Arc<str>)> {
     rules.issuers.iter().filter_map(|issuer| match &issuer.keys {
-        IssuerKeys::Fixed(_) => None,
+        IssuerKeys::Fixed(_) | IssuerKeys::Own => None,
         IssuerKeys::Url { url, .. } => Some((Arc::from(issuer.source.name.as_str()), url)),
     })
 }

@@ -16,6 +16,9 @@ use crate::model::caller::SourceName;
 use crate::model::caller::Subject;
 use crate::model::caller::UserId;
 use crate::model::key::KeyId;
+use crate::model::key::KeyNotes;
+use crate::model::client::ClientRecord;
+use crate::model::grant::GrantRecord;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeySecret;
 use crate::model::key::KeyState;
@@ -96,6 +99,7 @@ pub(in crate::check) fn key_record(id: &str, text: &str) -> KeyRecord {
         not_before: None,
         expires: None,
         display: "tg_live_sk_…".into(),
+        notes: KeyNotes::default(),
     }
 }
 
@@ -145,6 +149,8 @@ pub(in crate::check) struct Shelf {
     pub(in crate::check) keys: HashMap<String, Arc<KeyRecord>>,
     pub(in crate::check) imported: HashMap<[u8; 32], Arc<KeyRecord>>,
     pub(in crate::check) users: HashMap<(String, String), Arc<UserRecord>>,
+    pub(in crate::check) grants: HashMap<String, Arc<GrantRecord>>,
+    pub(in crate::check) clients: HashMap<String, Arc<ClientRecord>>,
     /// What every question is answered with instead.
     pub(in crate::check) failure: Option<StoreError>,
     /// What only questions about users are answered with instead.
@@ -196,6 +202,14 @@ impl Facts for Shelf {
         let found = self.users.get(&(source.to_owned(), subject.to_owned())).cloned();
         self.answer(format!("user {source} {subject}"), found, self.user_failure.as_ref())
     }
+
+    fn grant(&self, id: &str) -> Answer<'_, Result<Option<Arc<GrantRecord>>, StoreError>> {
+        self.answer(format!("grant {id}"), self.grants.get(id).cloned(), None)
+    }
+
+    fn client(&self, id: &str) -> Answer<'_, Result<Option<Arc<ClientRecord>>, StoreError>> {
+        self.answer(format!("client {id}"), self.clients.get(id).cloned(), None)
+    }
 }
 
 /// What is remembered of a shelf. Whoever is not remembered is not known to be absent.
@@ -208,6 +222,14 @@ pub(in crate::check) struct Memory {
 impl LastKnown for Memory {
     fn lapsed_for(&self) -> Option<Duration> {
         self.lapsed_for
+    }
+
+    fn grant(&self, id: &str) -> Option<Arc<GrantRecord>> {
+        self.of.grants.get(id).cloned()
+    }
+
+    fn client(&self, id: &str) -> Option<Arc<ClientRecord>> {
+        self.of.clients.get(id).cloned()
     }
 
     fn key(&self, id: &str) -> Option<Arc<KeyRecord>> {

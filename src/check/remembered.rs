@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::model::client::ClientRecord;
+use crate::model::grant::GrantRecord;
 use crate::model::key::KeyRecord;
 use crate::model::key::UserRecord;
 use crate::store::Answer;
@@ -24,6 +26,14 @@ impl Facts for Remembered {
 
     fn user(&self, source: &str, subject: &str) -> Answer<'_, Result<Option<Arc<UserRecord>>, StoreError>> {
         answer(self.0.user(source, subject))
+    }
+
+    fn grant(&self, id: &str) -> Answer<'_, Result<Option<Arc<GrantRecord>>, StoreError>> {
+        answer(self.0.grant(id))
+    }
+
+    fn client(&self, id: &str) -> Answer<'_, Result<Option<Arc<ClientRecord>>, StoreError>> {
+        answer(self.0.client(id))
     }
 }
 

@@ -194,6 +194,7 @@ fn from_token<'f>(
     let owner = match (issuer.managed, &facts.key) {
         // A token in a key's name dies with whatever would end the key.
         (Managed::Yes, _) | (Managed::No, KeyFact::FromStore(_)) => Some(owner_of(facts)?),
+        (Managed::ByGrant, _) => return Err(deny(Reason::UnknownKey, "the token names no grant")),
         (Managed::No, KeyFact::NotAsked | KeyFact::InFile(_)) => None,
     };
     if let Some(earliest) = owner.and_then(|owner| owner.valid_from)

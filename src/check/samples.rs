@@ -36,6 +36,7 @@ pub(in crate::check) fn rules(routes: Vec<Route>) -> Rules {
         imported_keys: ImportedKeys::Refused,
         local: Source { name: SourceName::local(), namespace: Namespace::Bare },
         issuers: Vec::new(),
+        issuance: None,
         mesh: None,
         tiers: BTreeMap::new(),
         default_tier: None,

@@ -87,6 +87,7 @@ fn rules() -> Rules {
         imported_keys: ImportedKeys::Refused,
         local: Source { name: SourceName::local(), namespace: Namespace::Bare },
         issuers: Vec::new(),
+        issuance: None,
         mesh: None,
         tiers: std::collections::BTreeMap::new(),
         default_tier: None,

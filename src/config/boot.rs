@@ -16,6 +16,8 @@ pub struct Boot {
     pub check: Listen,
     /// The socket of the resource API; always a unix socket.
     pub control: Option<Listen>,
+    /// Where people and programs reach the issuer; none: this node issues nothing.
+    pub issuer: Option<Listen>,
     pub ops: OpsListen,
     /// The folder on this machine: the embedded store, or what a sidecar of a shared one keeps for itself.
     pub store_path: PathBuf,
@@ -232,6 +234,7 @@ impl Boot {
         let pairs = [
             ("listen.check", self.check != other.check),
             ("listen.control", self.control != other.control),
+            ("listen.issuer", self.issuer != other.issuer),
             ("listen.ops", self.ops != other.ops),
             ("store", self.store_path != other.store_path || self.redis.is_some() != other.redis.is_some()),
             ("ledger.path", self.ledger_path != other.ledger_path),

@@ -34,6 +34,9 @@ use crate::model::caller::SourceName;
 use crate::model::caller::Subject;
 use crate::model::caller::UserId;
 use crate::model::key::KeyId;
+use crate::model::key::KeyNotes;
+use crate::model::client::ClientRecord;
+use crate::model::grant::GrantRecord;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeySecret;
 use crate::model::key::KeyState;
@@ -123,6 +126,14 @@ impl Facts for StubFacts {
             created: now(),
         }))))
     }
+
+    fn grant(&self, _id: &str) -> Answer<'_, Result<Option<Arc<GrantRecord>>, StoreError>> {
+        Answer::ready(Ok(None))
+    }
+
+    fn client(&self, _id: &str) -> Answer<'_, Result<Option<Arc<ClientRecord>>, StoreError>> {
+        Answer::ready(Ok(None))
+    }
 }
 
 fn key_record(text: &str, peppers: &Peppers) -> KeyRecord {
@@ -144,6 +155,7 @@ fn key_record(text: &str, peppers: &Peppers) -> KeyRecord {
         not_before: None,
         expires: None,
         display: text.into(),
+        notes: KeyNotes::default(),
     }
 }
 
@@ -236,6 +248,7 @@ pub(crate) fn rules(fault_answer: FaultAnswer) -> Rules {
         imported_keys: ImportedKeys::Accepted,
         local: Source { name: SourceName::local(), namespace: Namespace::Bare },
         issuers: Vec::new(),
+        issuance: None,
         mesh: None,
         tiers: BTreeMap::new(),
         default_tier: None,

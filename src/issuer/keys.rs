@@ -36,6 +36,7 @@ use crate::model::caller::Environment;
 use crate::model::caller::Subject;
 use crate::model::key::KEY_STATES;
 use crate::model::key::KeyId;
+use crate::model::key::KeyNotes;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeySecret;
 use crate::model::key::KeyState;
@@ -122,6 +123,7 @@ impl Draft {
             not_before: self.not_before,
             expires: self.expires,
             display,
+            notes: KeyNotes::default(),
         }
     }
 }

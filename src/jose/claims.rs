@@ -13,6 +13,7 @@ use crate::model::caller::Environment;
 use crate::model::caller::Subject;
 use crate::model::claims::VerifiedClaims;
 use crate::model::rules::Issuer;
+use crate::model::rules::Managed;
 use crate::model::rules::TokenId;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
@@ -49,6 +50,7 @@ pub(in crate::jose) fn judge(
         tier: named(members, names.tier.as_deref())?,
         environment: environment(members, names.environment.as_deref())?,
         client: named(members, names.client.as_deref())?,
+        grant: grant(members, issuer.managed)?,
         token_id: token_id(members.get("jti"), issuer.token_id)?,
         issued: instant(members.get("iat"), "`iat`")?,
         not_before: instant(members.get("nbf"), "`nbf`")?,
@@ -168,6 +170,19 @@ fn environment(members: &Members<'_>, name: Option<&str>) -> Result<Option<Envir
         Some("test") => Ok(Some(Environment::Test)),
         Some(_) => Err(TokenError::BadClaims("the environment is neither `live` nor `test`")),
     }
+}
+
+/// Our own tokens name their grant.
+fn grant(members: &Members<'_>, managed: Managed) -> Result<Option<Arc<str>>, TokenError> {
+    match (managed, members.get("gid").and_then(Json::as_text)) {
+        (Managed::No | Managed::Yes, _) => Ok(None),
+        (Managed::ByGrant, Some(id)) if is_grant_id(id) => Ok(Some(Arc::from(id))),
+        (Managed::ByGrant, Some(_) | None) => Err(TokenError::BadClaims("`gid` does not name a grant")),
+    }
+}
+
+fn is_grant_id(text: &str) -> bool {
+    (1..=72).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 fn token_id(claim: Option<&Json<'_>>, meaning: TokenId) -> Result<Option<Arc<str>>, TokenError> {

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest;
 use quick_cache::sync::Cache;
 use tokio::sync::Notify;
@@ -33,6 +34,8 @@ pub struct Tokens {
     verified: Cache<[u8; 32], Arc<Verified>>,
     /// By URL.
     fetched: ArcSwap<HashMap<Arc<str>, Arc<Fetched>>>,
+    /// Our own ring's; none until it is known.
+    own: ArcSwapOption<KeySet>,
     wanted: Notify,
     lookups: Lookups,
 }
@@ -66,6 +69,7 @@ impl Tokens {
         Self {
             verified: Cache::new(capacity),
             fetched: ArcSwap::from_pointee(HashMap::new()),
+            own: ArcSwapOption::empty(),
             wanted: Notify::new(),
             lookups: Lookups::default(),
         }
@@ -107,6 +111,11 @@ impl Tokens {
             sets
         });
         Installed::Changed
+    }
+
+    /// Puts our own ring's public keys in the place of the last ones. Tokens verified with others are verified anew.
+    pub fn install_own(&self, keys: Arc<KeySet>) {
+        self.own.store(Some(keys));
     }
 
     /// Whether the URL's keys were ever fetched.
@@ -177,6 +186,7 @@ impl Tokens {
         match &issuer.keys {
             IssuerKeys::Fixed(keys) => Some(Arc::clone(keys)),
             IssuerKeys::Url { url, .. } => self.fetched.load().get(url).map(|set| Arc::clone(&set.keys)),
+            IssuerKeys::Own => self.own.load_full(),
         }
     }
 

@@ -4,6 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::LazyLock;
 
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::Serialize;
+use serde::de;
+
 use crate::model::key::KeyId;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
@@ -43,8 +48,15 @@ impl SourceName {
 pub struct NotASourceName;
 
 /// What a source calls somebody: 1 to 128 visible ASCII characters (no space), compared as bytes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
 pub struct Subject(Arc<str>);
+
+impl<'de> Deserialize<'de> for Subject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
 
 /// Why a text is not a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -130,7 +142,8 @@ impl fmt::Display for UserId {
 }
 
 /// `live` or `test`: test credentials are kept from live routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Environment {
     Live,
     Test,

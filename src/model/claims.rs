@@ -18,6 +18,8 @@ pub struct VerifiedClaims {
     pub(crate) tier: Option<Arc<str>>,
     pub(crate) environment: Option<Environment>,
     pub(crate) client: Option<Arc<str>>,
+    /// Our own tokens name the grant that they stand on (`gid`).
+    pub(crate) grant: Option<Arc<str>>,
     /// `jti`.
     pub(crate) token_id: Option<Arc<str>>,
     pub(crate) issued: Option<Timestamp>,

@@ -3,9 +3,13 @@
 //! Format: `<brand>_<live|test>_sk_<id 12><secret 43><checksum 6>`, base62. The id is public; the secret has 256 bits; the
 //! checksum (CRC-32 of everything before it) refuses typing errors and spray without a look-up.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::model::caller::Environment;
@@ -14,7 +18,8 @@ use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 
 /// A key's public id: 12 base62 characters for our own keys; for imported ones an id that we gave them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct KeyId(Arc<str>);
 
 impl KeyId {
@@ -35,7 +40,8 @@ impl fmt::Display for KeyId {
 }
 
 /// A keyed hash of a secret and the id of the pepper that keyed it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SecretHash {
     pub pepper: Arc<str>,
     pub algorithm: HashAlgorithm,
@@ -49,7 +55,8 @@ impl fmt::Debug for SecretHash {
 }
 
 /// How a digest was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HashAlgorithm {
     /// HMAC-SHA-256(pepper, whole key text): our own keys.
     HmacSha256,
@@ -95,6 +102,44 @@ pub struct KeyRecord {
     pub expires: Option<Timestamp>,
     /// The first characters of the key's text, fit to be shown (brand, environment, id).
     pub display: Arc<str>,
+    pub notes: KeyNotes,
+}
+
+/// What a key carries that most keys do not; a box of its own, so that those stay small.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyNotes(pub Option<Box<KeyExtras>>);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyExtras {
+    /// The client addresses from which alone it opens anything; empty: from everywhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_networks: Vec<IpNet>,
+    /// Free pairs for whoever manages it, at most 16.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// At most 16.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Who made it, where that was another than its user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<Subject>,
+}
+
+impl KeyNotes {
+    /// Nothing is kept where there is nothing to keep.
+    pub fn new(extras: KeyExtras) -> Self {
+        Self((extras != KeyExtras::default()).then(|| Box::new(extras)))
+    }
+
+    pub fn extras(&self) -> Option<&KeyExtras> {
+        self.0.as_deref()
+    }
+
+    /// The networks from which alone the key opens anything; empty: every one.
+    pub fn allowed_networks(&self) -> &[IpNet] {
+        self.0.as_ref().map_or(&[], |extras| &extras.allowed_networks)
+    }
 }
 
 /// Every state that [`KeyRecord::state_at`] names.

@@ -4,10 +4,15 @@
 
 pub mod time;
 
+pub mod account;
 pub mod api_version;
 pub mod caller;
 pub mod claims;
+pub mod client;
+pub mod grant;
+pub mod handle;
 pub mod host;
+pub mod issuance;
 pub mod key;
 pub mod path;
 pub mod path_template;

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::model::api_version::ApiVersions;
 use crate::model::caller::Environment;
 use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
+use crate::model::issuance::Issuance;
 use crate::model::key::KeyRecord;
 use crate::model::quota::Policy;
 use crate::model::route::ErrorFormat;
@@ -28,6 +32,8 @@ pub struct Rules {
     pub imported_keys: ImportedKeys,
     pub local: Source,
     pub issuers: Vec<Issuer>,
+    /// What this deployment issues itself; its own tokens' entry is among `issuers`.
+    pub issuance: Option<Arc<Issuance>>,
     pub mesh: Option<Mesh>,
     pub tiers: BTreeMap<Arc<str>, Tier>,
     /// The tier of callers that name none (or one that does not exist); none: no tier limits.
@@ -104,9 +110,12 @@ pub enum TokenId {
 pub enum Managed {
     No,
     Yes,
+    /// Our own tokens: the grant that they name must live, and its user, client or key rules what they open.
+    ByGrant,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Algorithm {
     Hs256,
     Hs384,
@@ -129,6 +138,8 @@ pub enum IssuerKeys {
         url: Arc<str>,
         refresh: Duration,
     },
+    /// Our own ring's.
+    Own,
 }
 
 /// Which claims say what.

@@ -2,9 +2,21 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::Serialize;
+use serde::de;
+
 /// One scope: 1 to 128 characters of RFC 6749's `scope-token` (visible ASCII without `"` and `\`), usually `resource:action`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
 pub struct Scope(Box<str>);
+
+impl<'de> Deserialize<'de> for Scope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
 
 /// Lifts every limit from whoever holds it by name.
 pub const UNLIMITED: &str = "tollgate:unlimited";
@@ -42,8 +54,15 @@ impl fmt::Display for Scope {
 }
 
 /// A set of scopes, sorted, without repeats.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub struct ScopeSet(Vec<Scope>);
+
+impl<'de> Deserialize<'de> for ScopeSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::new(Vec::<Scope>::deserialize(deserializer)?))
+    }
+}
 
 impl ScopeSet {
     pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Self {

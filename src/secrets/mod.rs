@@ -4,6 +4,7 @@
 //! while the old ones still open what they made. Nothing here prints a secret.
 
 mod file;
+mod handles;
 mod seal;
 
 use std::fmt;
@@ -55,6 +56,7 @@ struct Prepared {
     secret: Zeroizing<Vec<u8>>,
     hashing: hmac::Key,
     sealing: Option<hmac::Key>,
+    handles: Option<hmac::Key>,
 }
 
 /// The layout of a wrapped text: this byte, the id's length, the id, the nonce, the text and its tag.
@@ -158,7 +160,8 @@ impl Prepared {
     fn new(pepper: Pepper) -> Self {
         let hashing = hmac::Key::new(hmac::HMAC_SHA256, &pepper.secret);
         let sealing = seal::sealing_key(&pepper.secret);
-        Self { id: pepper.id, secret: pepper.secret, hashing, sealing }
+        let handles = handles::handle_key(&pepper.secret);
+        Self { id: pepper.id, secret: pepper.secret, hashing, sealing, handles }
     }
 
     fn hash(&self, algorithm: HashAlgorithm, data: &[u8]) -> SecretHash {
@@ -191,6 +194,16 @@ pub fn wrapped_by(wrapped: &[u8]) -> Option<&str> {
     let (id, sealed) = split_head(wrapped)?;
     let is_whole = sealed.len() >= aead::NONCE_LEN + aead::AES_256_GCM.tag_len();
     str::from_utf8(id).ok().filter(|id| is_whole && is_key_id(id))
+}
+
+/// The id of a new record: 22 base62 characters from 128 random bits.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub fn random_id() -> Result<String, SecretError> {
+    let mut text = String::with_capacity(22);
+    push_base62(&mut text, &mut random_bytes::<16>()?, 22);
+    Ok(text)
 }
 
 /// Random bytes from the system's generator.

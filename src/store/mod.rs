@@ -28,6 +28,8 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
+use crate::model::client::ClientRecord;
+use crate::model::grant::GrantRecord;
 use crate::model::key::KeyRecord;
 use crate::model::key::UserRecord;
 use crate::model::time::Timestamp;
@@ -91,6 +93,10 @@ pub trait Facts: Send + Sync + std::fmt::Debug + 'static {
     fn key_by_digest(&self, digest: &[u8; 32]) -> Answer<'_, Result<Option<Arc<KeyRecord>>, StoreError>>;
     /// The user record of this source (`local` or a managed issuer's name) and subject.
     fn user(&self, source: &str, subject: &str) -> Answer<'_, Result<Option<Arc<UserRecord>>, StoreError>>;
+    /// What a token of our own stands on.
+    fn grant(&self, id: &str) -> Answer<'_, Result<Option<Arc<GrantRecord>>, StoreError>>;
+    /// The OAuth client of this id.
+    fn client(&self, id: &str) -> Answer<'_, Result<Option<Arc<ClientRecord>>, StoreError>>;
 }
 
 /// What the corridor may fall back on when [`Facts`] gives no answer: what was known last, however long ago that was confirmed.
@@ -101,6 +107,8 @@ pub trait LastKnown: Send + Sync + std::fmt::Debug + 'static {
     fn key(&self, id: &str) -> Option<Arc<KeyRecord>>;
     fn key_by_digest(&self, digest: &[u8; 32]) -> Option<Arc<KeyRecord>>;
     fn user(&self, source: &str, subject: &str) -> Option<Arc<UserRecord>>;
+    fn grant(&self, id: &str) -> Option<Arc<GrantRecord>>;
+    fn client(&self, id: &str) -> Option<Arc<ClientRecord>>;
 }
 
 /// A record's place: a family (`key`, `user`, `ring`, …) and an id within it.
@@ -119,11 +127,43 @@ pub enum Family {
     Ring,
     /// Imported keys' digests (64 hex digits), each holding its key's id: a digest is taken once.
     Digest,
+    /// What tokens stand for.
+    Grant,
+    /// OAuth clients.
+    Client,
+    /// What only the issuer needs of a local user.
+    Account,
+    Organization,
+    Session,
+    Invitation,
+    /// Sign-ins elsewhere (SHA-256 of issuer and subject, 64 hex digits), each holding the user whom it opens: it is linked once.
+    Identity,
+    /// Single-use steps that are under way.
+    Ticket,
+    /// Entries of the audit log.
+    Audit,
+    /// Who is meant by a pseudonym in the audit log; removed when a user is erased.
+    AuditName,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 4] = [Self::Key, Self::User, Self::Ring, Self::Digest];
+    pub const ALL: [Self; 14] = [
+        Self::Key,
+        Self::User,
+        Self::Ring,
+        Self::Digest,
+        Self::Grant,
+        Self::Client,
+        Self::Account,
+        Self::Organization,
+        Self::Session,
+        Self::Invitation,
+        Self::Identity,
+        Self::Ticket,
+        Self::Audit,
+        Self::AuditName,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -131,6 +171,16 @@ impl Family {
             Self::User => "user",
             Self::Ring => "ring",
             Self::Digest => "digest",
+            Self::Grant => "grant",
+            Self::Client => "client",
+            Self::Account => "account",
+            Self::Organization => "organization",
+            Self::Session => "session",
+            Self::Invitation => "invitation",
+            Self::Identity => "identity",
+            Self::Ticket => "ticket",
+            Self::Audit => "audit",
+            Self::AuditName => "audit_name",
         }
     }
 }

@@ -13,6 +13,13 @@ use crate::app::moving::backup::take_number;
 use crate::app::moving::backup::take_optional_number;
 use crate::app::moving::backup::take_text;
 use crate::jose::json::Members;
+use crate::model::account::AccountRecord;
+use crate::model::account::InvitationRecord;
+use crate::model::account::OrganizationRecord;
+use crate::model::account::SessionRecord;
+use crate::model::account::TicketRecord;
+use crate::model::client::ClientRecord;
+use crate::model::grant::GrantRecord;
 use crate::model::time::Timestamp;
 use crate::model::usage::Outcome;
 use crate::model::usage::Span;
@@ -25,6 +32,7 @@ use crate::store::RecordKey;
 use crate::store::StoreError;
 use crate::store::WriterCount;
 use crate::store::codec::decode_digest_owner;
+use crate::store::codec::Shelved;
 use crate::store::codec::decode_key;
 use crate::store::codec::decode_user;
 use crate::store::codec::read_hex;
@@ -86,6 +94,21 @@ impl Record {
                 Some(_digest) => decode_digest_owner(&self.key.id, &self.bytes).map(|_key| Vec::new()).map_err(why),
                 None => Err("its id is no digest".to_owned()),
             },
+            Family::Grant => {
+                let record = GrantRecord::decode(&self.key.id, &self.bytes).map_err(why)?;
+                Ok(vec![record.pepper.to_string()])
+            }
+            Family::Client => {
+                let record = ClientRecord::decode(&self.key.id, &self.bytes).map_err(why)?;
+                Ok(record.secrets.iter().map(|secret| secret.hash.pepper.to_string()).collect())
+            }
+            Family::Account => AccountRecord::decode(&self.key.id, &self.bytes).map(|_account| Vec::new()).map_err(why),
+            Family::Organization => OrganizationRecord::decode(&self.key.id, &self.bytes).map(|_organization| Vec::new()).map_err(why),
+            Family::Session => SessionRecord::decode(&self.key.id, &self.bytes).map(|_session| Vec::new()).map_err(why),
+            Family::Invitation => InvitationRecord::decode(&self.key.id, &self.bytes).map(|_invitation| Vec::new()).map_err(why),
+            Family::Ticket => TicketRecord::decode(&self.key.id, &self.bytes).map(|_ticket| Vec::new()).map_err(why),
+            // Their forms are the issuer's own, and nothing opens by them.
+            Family::Identity | Family::Audit | Family::AuditName => Ok(Vec::new()),
             Family::Ring => match wrapped_by(&self.bytes) {
                 Some(pepper) => Ok(vec![pepper.to_owned()]),
                 None => Err("it is no wrapped key ring".to_owned()),

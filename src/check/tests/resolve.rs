@@ -97,6 +97,7 @@ fn claims() -> VerifiedClaims {
         tier: None,
         environment: None,
         client: Some("app".into()),
+        grant: None,
         token_id: Some(ID.into()),
         issued: Some(NOW),
         not_before: None,

@@ -49,6 +49,10 @@ pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Optio
     let check = door(desk, &listen.key("check"), file.listen.check.as_ref(), Role::Check, "127.0.0.1:9191");
     let control_default = format!("unix:{}", store.join("control.sock").display());
     let control = door(desk, &listen.key("control"), file.listen.control.as_ref(), Role::Control, &control_default);
+    let issuer = match &file.listen.issuer {
+        Some(written) => Some(door(desk, &listen.key("issuer"), Some(written), Role::Issuer, "")?),
+        None => None,
+    };
     let ops = ops(desk, &listen.key("ops"), file.listen.ops.as_ref());
     refuse_shared(desk, &listen, check.as_ref(), control.as_ref(), ops.as_ref());
     let peppers = peppers(desk, &root.key("peppers"), file.peppers.as_deref());
@@ -71,6 +75,7 @@ pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Optio
     Some(Boot {
         check: check?,
         control: Some(control?),
+        issuer,
         ops: ops?,
         store_path,
         redis: redis?,
@@ -108,6 +113,7 @@ fn store_folder(file: &ConfigFile) -> PathBuf {
 enum Role {
     Check,
     Control,
+    Issuer,
     Ops,
 }
 

@@ -67,6 +67,9 @@ pub(super) fn sources(
     let mut issuers = Vec::with_capacity(file.issuers.len());
     for (index, (written, name)) in file.issuers.iter().zip(&names.issuers).enumerate() {
         let spot = root.key("issuers").index(index);
+        if file.issuer.as_ref().is_some_and(|own| own.url == written.issuer) {
+            desk.error(&spot.key("issuer"), "this is our own `issuer.url`, whose tokens are trusted anyway");
+        }
         if let Some(first) = seen.insert(written.issuer.as_str(), desk.line(&spot)) {
             desk.error(&spot.key("issuer"), format!("this issuer stands here twice, first in line {first}"));
         }
@@ -86,7 +89,8 @@ struct SourceNames {
 }
 
 fn source_names(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> SourceNames {
-    let mut taken = BTreeSet::from([LOCAL.to_owned()]);
+    // `client` is the source of our own clients that act for themselves.
+    let mut taken = BTreeSet::from([LOCAL.to_owned(), "client".to_owned()]);
     let mut issuers = Vec::with_capacity(file.issuers.len());
     for (index, issuer) in file.issuers.iter().enumerate() {
         let spot = root.key("issuers").index(index);
@@ -286,7 +290,7 @@ fn from_url(desk: &mut Desk<'_>, spot: &Spot, url: &str, written: &IssuerKeysFil
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -17,6 +17,7 @@ use crate::config::file::identity::KeyFile;
 use crate::model::caller::Subject;
 use crate::model::key::HashAlgorithm;
 use crate::model::key::KeyId;
+use crate::model::key::KeyNotes;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeySecret;
 use crate::model::key::KeyState;
@@ -101,6 +102,7 @@ fn record(desk: &mut Desk<'_>, spot: &Spot, key: &KeyFile, file: &ConfigFile, br
         not_before: key.not_before.map(|instant| instant.0),
         expires: key.expires.map(|instant| instant.0),
         display: Arc::from(format!("{brand}_{}_sk_{}", environment.as_str(), key.id)),
+        notes: KeyNotes::default(),
     })
 }
 

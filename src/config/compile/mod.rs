@@ -3,6 +3,7 @@
 mod api_versions;
 mod doors;
 mod headers;
+mod issuance;
 mod issuers;
 mod keys;
 mod limits;
@@ -64,6 +65,7 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
     }
     let declared = scopes::Declared::new(desk, &root.key("scopes"), file.scopes.as_deref());
     let sources = issuers::sources(desk, &root, file, revision, &declared);
+    let issuance = issuance::issuance(desk, &root, file, revision, &declared);
     let routes = routes::routes(desk, &root.key("routes"), file, &declared, &tiers);
     let guard = limits::guard(desk, &root.key("guard"), &file.guard);
     let file_keys = keys::file_keys(desk, revision, &root.key("keys_file"), file, &brand, &declared);
@@ -75,7 +77,10 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
     if usage_series > 100_000 {
         desk.error_expecting(&root.key("metrics").key("usage_series"), "this many series would drown a Prometheus", "at most 100000");
     }
-    let (sources, (routes, route_index)) = (sources?, routes?);
+    let (mut sources, (routes, route_index)) = (sources?, routes?);
+    if let Some(issuance) = &issuance {
+        sources.issuers.push(issuance::own_issuer(issuance, sources.local.clone()));
+    }
     let rules = Rules {
         revision: revision.text(),
         routes,
@@ -89,6 +94,7 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
         },
         local: sources.local,
         issuers: sources.issuers,
+        issuance: issuance.map(Arc::new),
         mesh: sources.mesh,
         tiers,
         default_tier: file.default_tier.as_deref().map(Arc::from),

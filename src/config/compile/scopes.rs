@@ -32,7 +32,7 @@ impl Declared {
         Self(Some(written.to_vec()))
     }
 
-    fn check(&self, desk: &mut Desk<'_>, spot: &Spot, scope: &Scope) {
+    pub(super) fn check(&self, desk: &mut Desk<'_>, spot: &Spot, scope: &Scope) {
         if scope.is_reserved() {
             // These exist whether the file lists them or not.
             known_reserved(desk, spot, scope);

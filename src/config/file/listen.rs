@@ -26,6 +26,8 @@ pub struct ListenFile {
     pub check: Option<DoorFile>,
     /// Where the command line speaks to the running process: a unix socket. Default: `control.sock` in the store's folder.
     pub control: Option<DoorFile>,
+    /// Where people and programs reach the issuer (HTTP). Default: nowhere, this node issues nothing.
+    pub issuer: Option<DoorFile>,
     /// Health (open to all), `/metrics`, `/metrics/usage`, `/stats`, `/jwks` (loopback, mTLS or the token). Default: `127.0.0.1:9464`.
     pub ops: Option<DoorFile>,
 }

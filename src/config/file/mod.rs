@@ -4,6 +4,7 @@
 //! Nothing outside `config` may name these types.
 
 pub mod identity;
+pub mod issuance;
 pub mod listen;
 pub mod redis;
 pub mod route;
@@ -22,6 +23,7 @@ use crate::config::file::identity::MeshFile;
 use crate::config::file::identity::PlaceFile;
 use crate::config::file::identity::TierFile;
 use crate::config::file::identity::UserIdsFile;
+use crate::config::file::issuance::IssuanceFile;
 use crate::config::file::listen::LedgerFile;
 use crate::config::file::listen::LifecycleFile;
 use crate::config::file::listen::ListenFile;
@@ -61,6 +63,8 @@ pub struct ConfigFile {
     pub peppers: Option<Vec<PepperFile>>,
     /// Where credentials may stand, in order. Default: `Authorization: Bearer`, `x-api-key`, `x-authorization: Agent`.
     pub credentials: Option<Vec<PlaceFile>>,
+    /// Accounts, keys and tokens of our own. Default: none are issued.
+    pub issuer: Option<IssuanceFile>,
     /// Whose JWTs are trusted.
     #[serde(default)]
     pub issuers: Vec<IssuerFile>,

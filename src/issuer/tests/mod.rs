@@ -112,6 +112,7 @@ fn rules() -> Rules {
         imported_keys: ImportedKeys::Accepted,
         local: Source { name: SourceName::local(), namespace: Namespace::Bare },
         issuers: Vec::new(),
+        issuance: None,
         mesh: None,
         tiers: ["free", "pro"].into_iter().map(|name| (Arc::from(name), tier(name))).collect(),
         default_tier: None,

@@ -236,6 +236,7 @@ pub fn rules(issuers: Vec<Issuer>) -> Rules {
         imported_keys: ImportedKeys::Refused,
         local: Source { name: SourceName::local(), namespace: Namespace::Bare },
         issuers,
+        issuance: None,
         mesh: None,
         tiers: BTreeMap::new(),
         default_tier: None,

@@ -13,12 +13,15 @@ use papaya::Equivalent;
 use papaya::HashMap;
 
 use crate::clock::Clock;
+use crate::model::client::ClientRecord;
+use crate::model::grant::GrantRecord;
 use crate::model::key::KeyRecord;
 use crate::model::key::UserRecord;
 use crate::model::time::Timestamp;
 use crate::store::Family;
 use crate::store::RecordKey;
 use crate::store::StoreError;
+use crate::store::codec::Shelved;
 use crate::store::codec::decode_digest_owner;
 use crate::store::codec::decode_key;
 use crate::store::codec::decode_user;
@@ -31,6 +34,8 @@ pub(super) struct Image {
     keys: HashMap<Arc<str>, Entry<KeyRecord>>,
     users: HashMap<UserPlace, Entry<UserRecord>>,
     digests: HashMap<[u8; 32], Entry<str>>,
+    grants: HashMap<Arc<str>, Entry<GrantRecord>>,
+    clients: HashMap<Arc<str>, Entry<ClientRecord>>,
     /// The places of the records that cannot be read. The writer alone changes it, and no check looks at it.
     corrupt: Mutex<BTreeSet<RecordKey>>,
 }
@@ -83,6 +88,14 @@ impl Image {
 
     pub(super) fn user(&self, source: &str, subject: &str, clock: &dyn Clock) -> Result<Option<Arc<UserRecord>>, StoreError> {
         self.users.pin().get(&AskedPlace { source, subject }).map_or(Ok(None), |entry| entry.read(clock))
+    }
+
+    pub(super) fn grant(&self, id: &str, clock: &dyn Clock) -> Result<Option<Arc<GrantRecord>>, StoreError> {
+        self.grants.pin().get(id).map_or(Ok(None), |entry| entry.read(clock))
+    }
+
+    pub(super) fn client(&self, id: &str, clock: &dyn Clock) -> Result<Option<Arc<ClientRecord>>, StoreError> {
+        self.clients.pin().get(id).map_or(Ok(None), |entry| entry.read(clock))
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -140,7 +153,23 @@ impl Image {
                     self.digests.pin().insert(digest, Entry { record, expires });
                 }
             }
-            Family::Ring => {}
+            Family::Grant => {
+                let record = self.told(key, GrantRecord::decode(&key.id, bytes).map(Arc::new));
+                self.grants.pin().insert(Arc::from(key.id.as_str()), Entry { record, expires });
+            }
+            Family::Client => {
+                let record = self.told(key, ClientRecord::decode(&key.id, bytes).map(Arc::new));
+                self.clients.pin().insert(Arc::from(key.id.as_str()), Entry { record, expires });
+            }
+            Family::Ring
+            | Family::Account
+            | Family::Organization
+            | Family::Session
+            | Family::Invitation
+            | Family::Identity
+            | Family::Ticket
+            | Family::Audit
+            | Family::AuditName => {}
         }
     }
 
@@ -160,7 +189,21 @@ impl Image {
                     self.digests.pin().remove(&digest);
                 }
             }
-            Family::Ring => {}
+            Family::Grant => {
+                self.grants.pin().remove(key.id.as_str());
+            }
+            Family::Client => {
+                self.clients.pin().remove(key.id.as_str());
+            }
+            Family::Ring
+            | Family::Account
+            | Family::Organization
+            | Family::Session
+            | Family::Invitation
+            | Family::Identity
+            | Family::Ticket
+            | Family::Audit
+            | Family::AuditName => {}
         }
     }
 
@@ -170,6 +213,8 @@ impl Image {
         self.keys.pin().retain(|id, _entry| present.contains(&RecordKey::key(id)));
         self.users.pin().retain(|place, _entry| present.contains(&RecordKey::user(&place.source, &place.subject)));
         self.digests.pin().retain(|digest, _entry| present.contains(&RecordKey::digest(digest)));
+        self.grants.pin().retain(|id, _entry| present.contains(&GrantRecord::place(id)));
+        self.clients.pin().retain(|id, _entry| present.contains(&ClientRecord::place(id)));
     }
 }
 

@@ -18,6 +18,8 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
+use crate::model::client::ClientRecord;
+use crate::model::grant::GrantRecord;
 use crate::model::key::KeyRecord;
 use crate::model::key::UserRecord;
 use crate::model::time::Timestamp;
@@ -125,6 +127,14 @@ impl Facts for Embedded {
 
     fn user(&self, source: &str, subject: &str) -> Answer<'_, Result<Option<Arc<UserRecord>>, StoreError>> {
         Answer::ready(self.shelf.image().user(source, subject, self.shelf.clock()))
+    }
+
+    fn grant(&self, id: &str) -> Answer<'_, Result<Option<Arc<GrantRecord>>, StoreError>> {
+        Answer::ready(self.shelf.image().grant(id, self.shelf.clock()))
+    }
+
+    fn client(&self, id: &str) -> Answer<'_, Result<Option<Arc<ClientRecord>>, StoreError>> {
+        Answer::ready(self.shelf.image().client(id, self.shelf.clock()))
     }
 }
 

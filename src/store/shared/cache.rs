@@ -32,6 +32,8 @@ use crate::store::codec::read_hex;
 use crate::store::shared::entry::Change;
 use crate::store::shared::entry::Entry;
 use crate::store::shared::entry::Mark;
+use crate::store::shared::entry::mark_of_key;
+use crate::store::shared::entry::mark_of_user;
 use crate::store::shared::records::SharedCounts;
 use crate::store::shared::tombstones::Tombstones;
 use crate::store::shared::tombstones::bury_key;
@@ -166,6 +168,8 @@ pub(super) struct Taken<T> {
     pub expires: Option<Timestamp>,
     /// Its bytes on the shelf.
     pub size: usize,
+    /// On the shelf.
+    pub version: u64,
 }
 
 /// The moment of a read.
@@ -242,6 +246,9 @@ impl Cache {
         let mut course = self.course();
         let admitted = course.admits(moment, self.era());
         let mark = course.tombstones.over(&RecordKey::key(id));
+        if let (true, None, Some(read)) = (admitted, mark, &read) {
+            course.tombstones.saw(RecordKey::key(id), mark_of_key(&read.record), read.version, monotonic());
+        }
         let held = read.and_then(|read| Some(held(self.reign(), bury_key(read.record, mark)?, read.expires, read.size)));
         self.keys.keep(Arc::from(id), held, admitted)
     }
@@ -257,6 +264,9 @@ impl Cache {
         let mut course = self.course();
         let admitted = course.admits(moment, self.era());
         let mark = course.tombstones.over(&RecordKey::user(source, subject));
+        if let (true, None, Some(read)) = (admitted, mark, &read) {
+            course.tombstones.saw(RecordKey::user(source, subject), mark_of_user(&read.record), read.version, monotonic());
+        }
         let held = read.and_then(|read| Some(held(self.reign(), bury_user(read.record, mark)?, read.expires, read.size)));
         let place = UserPlace { source: Arc::from(source), subject: Arc::from(subject) };
         self.users.keep(place, held, admitted)
@@ -379,7 +389,17 @@ impl Cache {
                     self.digests.forget(&digest);
                 }
             }
-            Family::Ring => {}
+            Family::Ring
+            | Family::Grant
+            | Family::Client
+            | Family::Account
+            | Family::Organization
+            | Family::Session
+            | Family::Invitation
+            | Family::Identity
+            | Family::Ticket
+            | Family::Audit
+            | Family::AuditName => {}
         }
     }
 
@@ -484,7 +504,7 @@ mod tests {
     }
 
     fn keep(cache: &Cache, moment: Moment) -> Option<KeyState> {
-        let taken = Taken { record: key_record("a"), expires: None, size: 100 };
+        let taken = Taken { record: key_record("a"), expires: None, size: 100, version: 1 };
         cache.take_in_key("a", Some(taken), moment).map(|record| record.state)
     }
 
@@ -551,7 +571,7 @@ mod tests {
     fn what_expires_is_absent_when_its_time_comes() {
         let cache = Cache::new(CacheSizes::default());
         cache.begin(0);
-        let taken = Taken { record: key_record("a"), expires: Some(NOW), size: 100 };
+        let taken = Taken { record: key_record("a"), expires: Some(NOW), size: 100, version: 1 };
         cache.take_in_key("a", Some(taken), read(&cache, 0));
         let before = ManualClock::starting_at(Timestamp::from_nanos(NOW.as_nanos() - 1));
         assert!(matches!(cache.key("a", &before), Known::Here(_)));

@@ -313,6 +313,16 @@ pub(super) fn family_position(family: Family) -> u64 {
         Family::User => 2,
         Family::Ring => 3,
         Family::Digest => 4,
+        Family::Grant => 5,
+        Family::Client => 6,
+        Family::Account => 7,
+        Family::Organization => 8,
+        Family::Session => 9,
+        Family::Invitation => 10,
+        Family::Identity => 11,
+        Family::Ticket => 12,
+        Family::Audit => 13,
+        Family::AuditName => 14,
     }
 }
 

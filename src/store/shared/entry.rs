@@ -1,10 +1,17 @@
 //! One entry of the change log: which record changed, from which version to which, and what that means for whoever holds it.
 
+use crate::model::client::ClientRecord;
+use crate::model::client::ClientState;
+use crate::model::grant::GrantRecord;
+use crate::model::grant::GrantState;
+use crate::model::key::KeyRecord;
 use crate::model::key::KeyState;
+use crate::model::key::UserRecord;
 use crate::model::key::UserState;
 use crate::store::Family;
 use crate::store::RecordKey;
 use crate::store::Write;
+use crate::store::codec::Shelved;
 use crate::store::codec::decode_key;
 use crate::store::codec::decode_user;
 use crate::store::shared::places::read_place;
@@ -45,17 +52,44 @@ impl Mark {
             Write::Remove(_) => return Self::Removed,
         };
         match key.family {
-            Family::Key => match decode_key(&key.id, bytes).map(|record| record.state) {
-                Ok(KeyState::Revoked) => Self::Revoked,
-                Ok(KeyState::Disabled) => Self::Disabled,
-                Ok(KeyState::Active) | Err(_) => Self::Open,
+            Family::Key => decode_key(&key.id, bytes).map_or(Self::Open, |record| mark_of_key(&record)),
+            Family::User => decode_user(&key.id, bytes).map_or(Self::Open, |record| mark_of_user(&record)),
+            Family::Grant => match GrantRecord::decode(&key.id, bytes).map(|record| record.state) {
+                Ok(GrantState::Ended { .. }) => Self::Revoked,
+                Ok(GrantState::Pending(_) | GrantState::Live) | Err(_) => Self::Open,
             },
-            Family::User => match decode_user(&key.id, bytes).map(|record| record.state) {
-                Ok(UserState::Disabled) => Self::Disabled,
-                Ok(UserState::Active) | Err(_) => Self::Open,
+            Family::Client => match ClientRecord::decode(&key.id, bytes).map(|record| record.state) {
+                Ok(ClientState::Disabled) => Self::Disabled,
+                Ok(ClientState::Active) | Err(_) => Self::Open,
             },
-            Family::Ring | Family::Digest => Self::Open,
+            Family::Ring
+            | Family::Digest
+            | Family::Account
+            | Family::Organization
+            | Family::Session
+            | Family::Invitation
+            | Family::Identity
+            | Family::Ticket
+            | Family::Audit
+            | Family::AuditName => Self::Open,
         }
+    }
+}
+
+/// How a key's record stands.
+pub(super) fn mark_of_key(record: &KeyRecord) -> Mark {
+    match record.state {
+        KeyState::Revoked => Mark::Revoked,
+        KeyState::Disabled => Mark::Disabled,
+        KeyState::Active => Mark::Open,
+    }
+}
+
+/// How a user's record stands.
+pub(super) fn mark_of_user(record: &UserRecord) -> Mark {
+    match record.state {
+        UserState::Disabled => Mark::Disabled,
+        UserState::Active => Mark::Open,
     }
 }
 

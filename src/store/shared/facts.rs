@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::monotonic;
+use crate::model::client::ClientRecord;
+use crate::model::grant::GrantRecord;
 use crate::model::key::KeyRecord;
 use crate::model::key::UserRecord;
 use crate::model::key::is_key_id;
@@ -12,6 +14,7 @@ use crate::store::Facts;
 use crate::store::LastKnown;
 use crate::store::RecordKey;
 use crate::store::StoreError;
+use crate::store::codec::Shelved;
 use crate::store::codec::decode_digest_owner;
 use crate::store::codec::decode_key;
 use crate::store::codec::decode_user;
@@ -77,6 +80,14 @@ impl Facts for SharedRecords {
         let (source, subject) = (source.to_owned(), subject.to_owned());
         Answer::Pending(Box::pin(async move { self.read_user(&source, &subject).await }))
     }
+
+    fn grant(&self, id: &str) -> Answer<'_, Result<Option<Arc<GrantRecord>>, StoreError>> {
+        self.shelved(id)
+    }
+
+    fn client(&self, id: &str) -> Answer<'_, Result<Option<Arc<ClientRecord>>, StoreError>> {
+        self.shelved(id)
+    }
 }
 
 impl SharedRecords {
@@ -89,6 +100,14 @@ impl SharedRecords {
         };
         // Looked at after the look-up: whoever was stopped in between comes back to a lapsed lease.
         self.follower().holds(monotonic()).then_some(answer)
+    }
+
+    fn shelved<T: Shelved + Send + Sync>(&self, id: &str) -> Answer<'_, Result<Option<Arc<T>>, StoreError>> {
+        let id = id.to_owned();
+        Answer::Pending(Box::pin(async move {
+            let (_moment, read) = self.fetch(&T::place(&id), |bytes| T::decode(&id, bytes)).await?;
+            Ok(read.map(|read| Arc::new(read.record)))
+        }))
     }
 
     async fn read_key(&self, id: &str) -> Result<Option<Arc<KeyRecord>>, StoreError> {
@@ -121,7 +140,7 @@ impl SharedRecords {
         let read = match alive(laid, self.clock().now()) {
             Laid::Nothing => Ok(None),
             Laid::There { stored, expires } => {
-                decode(&stored.bytes).map(|record| Some(Taken { record, expires, size: stored.bytes.len() }))
+                decode(&stored.bytes).map(|record| Some(Taken { record, expires, size: stored.bytes.len(), version: stored.version }))
             }
             Laid::Broken(why) => Err(corrupt(key, why)),
         };
@@ -145,6 +164,14 @@ impl LastKnown for SharedRecords {
 
     fn user(&self, source: &str, subject: &str) -> Option<Arc<UserRecord>> {
         here(self.cache().last_user(source, subject, self.clock()))
+    }
+
+    fn grant(&self, _id: &str) -> Option<Arc<GrantRecord>> {
+        None
+    }
+
+    fn client(&self, _id: &str) -> Option<Arc<ClientRecord>> {
+        None
     }
 }
 

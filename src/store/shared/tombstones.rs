@@ -48,9 +48,18 @@ impl Tombstones {
     /// Takes note of a change, in the order of the log.
     pub(super) fn note(&mut self, change: &Change, now: Instant) {
         match change.key.family {
-            Family::Key | Family::User => {}
-            // A digest only leads to a key, and a ring is no check's business.
-            Family::Ring | Family::Digest => return,
+            Family::Key | Family::User | Family::Grant | Family::Client => {}
+            // A digest only leads to a key, and the others are no check's business.
+            Family::Ring
+            | Family::Digest
+            | Family::Account
+            | Family::Organization
+            | Family::Session
+            | Family::Invitation
+            | Family::Identity
+            | Family::Ticket
+            | Family::Audit
+            | Family::AuditName => return,
         }
         match change.mark {
             Mark::Open => {
@@ -66,15 +75,23 @@ impl Tombstones {
         self.prune(now);
     }
 
+    /// Takes note of a record that was read. The log's entry about it may never come: the store may be set back before it is polled.
+    pub(super) fn saw(&mut self, key: RecordKey, mark: Mark, version: u64, now: Instant) {
+        if mark != Mark::Open {
+            self.note(&Change { key, replaced: None, version: Some(version), mark }, now);
+        }
+    }
+
     /// What is known of a record, whatever the store says of it.
     pub(super) fn over(&self, key: &RecordKey) -> Option<Mark> {
         // Nearly always there is none, and then nothing is hashed.
         if self.stones.is_empty() { None } else { self.stones.get(key).map(|stone| stone.mark) }
     }
 
-    /// Changes were missed, and no loss is suspected: of what was removed it is unknown whether it was made anew since.
+    /// Changes were missed, and no loss is suspected: what was removed may have been made anew since, and what was disabled may have
+    /// been enabled. The store says. A revocation is for ever.
     pub(super) fn missed_some(&mut self) {
-        self.stones.retain(|_key, stone| stone.mark != Mark::Removed);
+        self.stones.retain(|_key, stone| stone.mark == Mark::Revoked);
     }
 
     fn prune(&mut self, now: Instant) {
@@ -187,14 +204,30 @@ mod tests {
     }
 
     #[test]
-    fn a_missed_stretch_forgets_removals_alone() {
+    fn a_missed_stretch_leaves_revocations_alone() {
         let now = monotonic();
         let mut stones = Tombstones::new(3);
         stones.note(&change("removed", Some(1), None, Mark::Removed), now);
         stones.note(&change("revoked", Some(1), Some(2), Mark::Revoked), now);
+        stones.note(&change("disabled", Some(1), Some(2), Mark::Disabled), now);
         stones.missed_some();
         assert_eq!(stones.over(&RecordKey::key("removed")), None);
+        assert_eq!(stones.over(&RecordKey::key("disabled")), None, "it may have been enabled since");
         assert_eq!(stones.over(&RecordKey::key("revoked")), Some(Mark::Revoked));
+    }
+
+    #[test]
+    fn what_was_read_closed_stays_so_until_it_is_lifted_on_top_of_that() {
+        let (now, key) = (monotonic(), RecordKey::key("a"));
+        let mut stones = Tombstones::new(3);
+        stones.saw(key.clone(), Mark::Open, 2, now);
+        assert_eq!(stones.len(), 0);
+        stones.saw(key.clone(), Mark::Disabled, 2, now);
+        assert_eq!(stones.over(&key), Some(Mark::Disabled));
+        stones.note(&change("a", Some(1), Some(3), Mark::Open), now);
+        assert_eq!(stones.over(&key), Some(Mark::Disabled));
+        stones.note(&change("a", Some(2), Some(3), Mark::Open), now);
+        assert_eq!(stones.over(&key), None);
     }
 
     #[test]

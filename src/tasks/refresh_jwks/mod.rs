@@ -140,7 +140,7 @@ fn sources_of(rules: &Rules) -> BTreeMap<Arc<str>, Source> {
     let mut sources: BTreeMap<Arc<str>, Source> = BTreeMap::new();
     for issuer in &rules.issuers {
         match &issuer.keys {
-            IssuerKeys::Fixed(_) => {}
+            IssuerKeys::Fixed(_) | IssuerKeys::Own => {}
             IssuerKeys::Url { url, refresh } => {
                 let source = sources.entry(Arc::clone(url)).or_insert(Source { refresh: *refresh, algorithms: Vec::new() });
                 source.refresh = source.refresh.min(*refresh);

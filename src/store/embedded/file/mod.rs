@@ -213,6 +213,16 @@ pub(super) const fn family_byte(family: Family) -> u8 {
         Family::User => b'u',
         Family::Ring => b'r',
         Family::Digest => b'd',
+        Family::Grant => b'g',
+        Family::Client => b'c',
+        Family::Account => b'a',
+        Family::Organization => b'o',
+        Family::Session => b's',
+        Family::Invitation => b'i',
+        Family::Identity => b'f',
+        Family::Ticket => b't',
+        Family::Audit => b'l',
+        Family::AuditName => b'n',
     }
 }
 

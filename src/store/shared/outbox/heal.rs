@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 
+use crate::model::client::ClientRecord;
+use crate::model::client::ClientState;
+use crate::model::grant::GrantEnd;
+use crate::model::grant::GrantRecord;
+use crate::model::grant::GrantState;
 use crate::model::key::KeyState;
 use crate::model::key::UserState;
 use crate::store::Committed;
@@ -11,6 +16,7 @@ use crate::store::Precondition;
 use crate::store::RecordKey;
 use crate::store::StoreError;
 use crate::store::Write;
+use crate::store::codec::Shelved;
 use crate::store::codec::decode_key;
 use crate::store::codec::decode_user;
 use crate::store::codec::encode_key;
@@ -289,7 +295,28 @@ fn close(key: &RecordKey, bytes: &[u8], mark: Mark) -> Option<Vec<u8>> {
             record.state = UserState::Disabled;
             Some(encode_user(&record))
         }
-        Family::Ring | Family::Digest => None,
+        Family::Client => {
+            let mut record = ClientRecord::decode(&key.id, bytes).ok()?;
+            record.state = ClientState::Disabled;
+            Some(record.encode())
+        }
+        Family::Grant => {
+            let mut record = GrantRecord::decode(&key.id, bytes).ok()?;
+            if !matches!(record.state, GrantState::Ended { .. }) {
+                record.state = GrantState::Ended { at: record.advanced, why: GrantEnd::Revoked };
+            }
+            Some(record.encode())
+        }
+        Family::Ring
+        | Family::Digest
+        | Family::Account
+        | Family::Organization
+        | Family::Session
+        | Family::Invitation
+        | Family::Identity
+        | Family::Ticket
+        | Family::Audit
+        | Family::AuditName => None,
     }
 }
 

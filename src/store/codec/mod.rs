@@ -3,6 +3,8 @@
 //! Members that this version does not know are refused like a format that it does not know: what they mean could be a
 //! restriction. The damage of one record is that record's alone.
 
+mod shelved;
+
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -12,7 +14,9 @@ use serde::de::DeserializeOwned;
 use crate::model::caller::Environment;
 use crate::model::caller::Subject;
 use crate::model::key::HashAlgorithm;
+use crate::model::key::KeyExtras;
 use crate::model::key::KeyId;
+use crate::model::key::KeyNotes;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeySecret;
 use crate::model::key::KeyState;
@@ -27,6 +31,8 @@ use crate::model::time::Timestamp;
 use crate::store::Family;
 use crate::store::RecordKey;
 use crate::store::StoreError;
+
+pub use crate::store::codec::shelved::Shelved;
 
 /// The format that this version writes, and the newest that it reads.
 const FORMAT: u8 = 1;
@@ -170,6 +176,8 @@ struct StoredKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires: Option<Timestamp>,
     display: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    notes: Option<Box<KeyExtras>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -259,6 +267,7 @@ impl From<&KeyRecord> for StoredKey {
             not_before: record.not_before,
             expires: record.expires,
             display: record.display.to_string(),
+            notes: record.notes.0.clone(),
         }
     }
 }
@@ -288,6 +297,7 @@ impl StoredKey {
             not_before: self.not_before,
             expires: self.expires,
             display: Arc::from(self.display),
+            notes: KeyNotes(self.notes),
         })
     }
 }
@@ -394,6 +404,7 @@ pub(crate) mod tests {
             not_before: None,
             expires: Some(Timestamp::from_nanos(u64::MAX)),
             display: Arc::from(format!("tg_test_sk_{id}")),
+            notes: KeyNotes::default(),
         }
     }
 

@@ -1,0 +1,191 @@
+//! What this deployment issues itself.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::file::identity::EnvironmentFile;
+use crate::config::file::route::ErrorsFile;
+use crate::config::file::scalars::Period;
+use crate::config::file::scalars::SecretPlace;
+
+/// Accounts, keys and tokens of our own. Sidecars that only check our tokens have it too, without `listen.issuer`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IssuanceFile {
+    /// The exact `iss` of our tokens, and where people and clients reach us: https (http on loopback only), nothing behind the path.
+    pub url: String,
+    /// What our tokens are for: absolute URIs (RFC 8707) and the scopes that belong to each. At least one.
+    pub resources: Vec<ResourceFile>,
+    /// The scopes that clients may ask for, each with the words of the consent page.
+    #[serde(default)]
+    pub scopes: BTreeMap<String, String>,
+    /// How long things live.
+    #[serde(default)]
+    pub lifetimes: LifetimesFile,
+    /// How JWT access tokens are signed where a client does not say. Default: `EdDSA`.
+    pub algorithm: Option<SigningFile>,
+    /// Who may sign up. Default: `invited`.
+    pub sign_up: Option<SignUpFile>,
+    /// What the first user of a new organisation may hold. Default: every scope above, `tollgate:keys`, `tollgate:users` and
+    /// `tollgate:usage`; the reserved ones reach no further than its organisation.
+    pub admin_rights: Option<Vec<String>>,
+    /// What an invited member may hold where the invitation does not say. Default: every scope above.
+    pub member_rights: Option<Vec<String>>,
+    /// The tier of a new organisation. Default: `default_tier`.
+    pub tier: Option<String>,
+    /// The key that is made with each new user. Default: none.
+    pub first_key: Option<FirstKeyFile>,
+    /// How passwords are hashed and guessing is limited.
+    #[serde(default)]
+    pub passwords: PasswordsFile,
+    /// Sign-in elsewhere: OpenID Connect.
+    #[serde(default)]
+    pub providers: Vec<ProviderFile>,
+    /// Who may register a client by RFC 7591. Default: `off`.
+    pub registration: Option<RegistrationFile>,
+    /// Routes in other systems' spelling. Default: none.
+    #[serde(default)]
+    pub compatibility: Vec<CompatibilityFile>,
+    /// In which shape refusals are written. Default: that of the gate.
+    pub errors: Option<ErrorsFile>,
+    /// Where a person goes who signed in and asked for nothing else. Default: our own page.
+    pub home: Option<String>,
+}
+
+/// A protected resource.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceFile {
+    /// An absolute URI without fragment: what stands in `aud`.
+    pub uri: String,
+    /// The scopes that mean something there. Default: all.
+    pub scopes: Option<Vec<String>>,
+}
+
+/// How long things live.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LifetimesFile {
+    /// An authorization code, `5s` to `10m`. Default: `60s`.
+    pub code: Option<Period>,
+    /// An access token, `1m` to `1d`. Default: `10m`.
+    pub access_token: Option<Period>,
+    /// A refresh token that nobody uses, `1h` to `366d`. Default: `30d`.
+    pub refresh_idle: Option<Period>,
+    /// A family of refresh tokens, `1h` to `3660d`. Default: `366d`.
+    pub refresh_absolute: Option<Period>,
+    /// How long the last refresh token may be repeated, `0s` to `1m`. Default: `10s`.
+    pub refresh_window: Option<Period>,
+    /// A key's token, `1m` to `1d`. Default: `60m`.
+    pub key_token: Option<Period>,
+    /// A key's token, however often it is asked for, `1m` to `366d`. Default: `1d`.
+    pub key_token_absolute: Option<Period>,
+    /// A session that nobody uses, `1m` to `366d`. Default: `12h`.
+    pub session_idle: Option<Period>,
+    /// A session, however much it is used, `1m` to `366d`. Default: `30d`.
+    pub session_absolute: Option<Period>,
+    /// An invitation, `1m` to `366d`. Default: `7d`.
+    pub invitation: Option<Period>,
+}
+
+/// How tokens are signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum SigningFile {
+    #[serde(rename = "RS256")]
+    Rs256,
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+}
+
+/// Who may sign up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SignUpFile {
+    /// Everybody; who comes without an invitation gets an organisation of its own.
+    Open,
+    /// With an invitation.
+    Invited,
+    /// Nobody: operators make users.
+    Closed,
+}
+
+/// A key made with each new user.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FirstKeyFile {
+    /// For people. Default: `first`.
+    pub name: Option<String>,
+    /// Default: `live`.
+    pub environment: Option<EnvironmentFile>,
+    /// What it may do, within the user's rights. Default: all that the user may, but for `tollgate:` scopes.
+    pub scopes: Option<Vec<String>>,
+}
+
+/// How passwords are hashed (argon2id) and guessing is limited.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PasswordsFile {
+    /// Memory of one hash in KiB, 8192 to 1048576. Default: 19456.
+    pub memory_kib: Option<u32>,
+    /// Passes over it, 1 to 16. Default: 2.
+    pub iterations: Option<u32>,
+    /// Hashes at a time, 1 to 64. Default: 1.
+    pub workers: Option<u16>,
+    /// Sign-ins that may wait for one, 1 to 1024; more are refused. Default: 8.
+    pub waiting: Option<u16>,
+    /// Failed sign-ins per minute and address, 1 to 10000. Default: 30.
+    pub per_address: Option<u32>,
+    /// Failed sign-ins per minute, account and address, 1 to 10000. Default: 5.
+    pub per_account_and_address: Option<u32>,
+}
+
+/// A provider of sign-ins.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderFile {
+    /// In URLs: 1 to 32 of `a-z 0-9 -`.
+    pub name: String,
+    /// On the button. Default: the name.
+    pub label: Option<String>,
+    /// Its exact issuer; for Microsoft with `{tenantid}` in the place of the tenant.
+    pub issuer: String,
+    /// Microsoft: the tenants that may sign in. Default: every one.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+    /// Who we are there.
+    pub client_id: String,
+    /// Our secret there. Default: none, PKCE alone.
+    pub client_secret: Option<SecretPlace>,
+    /// Asked for beside `openid`. Default: `profile` and `email`.
+    pub scopes: Option<Vec<String>>,
+    /// Whether its `email_verified` is believed. Default: `false`.
+    pub trusts_email: Option<bool>,
+}
+
+/// Who may register a client.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegistrationFile {
+    /// `true`: everybody, within a limit.
+    pub open: Option<bool>,
+    /// Whoever shows this token (RFC 7591 section 3), at least 16 characters.
+    pub initial_access_token: Option<SecretPlace>,
+}
+
+/// Routes in other systems' spelling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CompatibilityFile {
+    /// `POST /generate`.
+    Generate,
+    /// `POST /auth/users`, `POST /auth/token`.
+    AuthUsers,
+    /// A JSON body at `/oauth/token`.
+    JsonToken,
+    /// `POST /get-token`.
+    GetToken,
+    /// `/register`, `/login`, `/client`, `/authorize`, `/token`.
+    Tinyoauth,
+}
