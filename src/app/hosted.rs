@@ -18,8 +18,10 @@ use crate::issuer::IssuerState;
 use crate::issuer::events::KeyObserver;
 use crate::issuer::explain;
 use crate::issuer::explain::Explainer;
+use crate::issuer::passwords::Passwords;
 use crate::jose::Assertions;
 use crate::jose::Tokens;
+use crate::jose::signer::Signer;
 use crate::model::rules::Rules;
 use crate::secrets::Peppers;
 use crate::store::Records;
@@ -33,7 +35,8 @@ pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppEr
     let records = engine.records();
     let assertions = Arc::new(Assertions::load_or_pretend(&*records, &peppers, clock.now()).await?);
     let rules = Arc::new(ArcSwap::from_pointee(loaded.rules));
-    let gate = Gate {
+    let signer = Arc::new(Signer::load_or_create(&*records, &peppers, clock.now()).await?);
+    let gate = Arc::new(Gate {
         facts: engine.facts(),
         last_known: engine.last_known(),
         limits: engine.limits(&usage),
@@ -43,9 +46,11 @@ pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppEr
         assertions,
         peppers: Arc::clone(&peppers),
         guard: Guard::new(),
-    };
+    });
     let explainer = Arc::new(Explainer::over(&gate, Arc::clone(&rules), Arc::clone(&clock)));
-    Ok(resource_api(Shelves { records, peppers, counts: engine.counts(&usage), observer: Arc::new(()) }, explainer, rules, clock))
+    let counts = engine.counts(&usage);
+    let shelves = Shelves { records, peppers, counts, observer: Arc::new(()), gate, signer };
+    Ok(issuer::router(issuer_state(shelves, rules, clock)).merge(explain::router(explainer)))
 }
 
 /// What lies open, and who hears of changes to keys.
@@ -55,11 +60,23 @@ pub(super) struct Shelves {
     pub(super) peppers: Arc<Peppers>,
     pub(super) counts: CountsOf,
     pub(super) observer: Arc<dyn KeyObserver>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) signer: Arc<Signer>,
 }
 
-/// The resource API over stores that are open.
-pub(super) fn resource_api(shelves: Shelves, explainer: Arc<Explainer>, rules: Arc<ArcSwap<Rules>>, clock: Arc<dyn Clock>) -> Router {
-    let Shelves { records, peppers, counts, observer } = shelves;
-    let state = IssuerState { records, peppers, rules, clock, last_used: Arc::new(counts.clone()), usage: Arc::new(counts), observer };
-    issuer::router(state).merge(explain::router(explainer))
+/// What the issuer works on, over stores that are open.
+pub(super) fn issuer_state(shelves: Shelves, rules: Arc<ArcSwap<Rules>>, clock: Arc<dyn Clock>) -> IssuerState {
+    let Shelves { records, peppers, counts, observer, gate, signer } = shelves;
+    IssuerState {
+        records,
+        peppers,
+        rules,
+        clock,
+        last_used: Arc::new(counts.clone()),
+        usage: Arc::new(counts),
+        observer,
+        gate,
+        signer,
+        passwords: Arc::new(Passwords::default()),
+    }
 }

@@ -37,7 +37,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::counts::Shown;
 use crate::app::engine::Engine;
 use crate::app::hosted::Shelves;
-use crate::app::hosted::resource_api;
+use crate::app::hosted::issuer_state;
 use crate::app::measured::Measured;
 use crate::app::open::Opened;
 use crate::app::open::door_of;
@@ -57,12 +57,15 @@ use crate::config::boot::Listen;
 use crate::grpc::Door;
 use crate::grpc::server::CheckServer;
 use crate::grpc::server::ServerOptions;
+use crate::issuer;
 use crate::issuer::control::Control;
 use crate::issuer::control::ControlError;
+use crate::issuer::explain;
 use crate::issuer::explain::Explainer;
 use crate::jose::Assertions;
 use crate::jose::Tokens;
 use crate::jose::ring::RingError;
+use crate::jose::signer::Signer;
 use crate::listen::Drained;
 use crate::listen::Server;
 use crate::listen::address::Address;
@@ -106,6 +109,8 @@ const IN_FLIGHT_MAX: usize = 10_000;
 const TOKENS_MAX: usize = 100_000;
 /// Connections of the operator's listener; scrapers and probes need a handful.
 const OPS_CONNECTIONS_MAX: usize = 64;
+/// Connections of the issuer's listener.
+const ISSUER_CONNECTIONS_MAX: usize = 4_096;
 /// How often certificate files are looked at.
 const TLS_POLL: Duration = Duration::from_secs(10);
 /// How long the operator's listener may finish its pages at the end.
@@ -176,6 +181,8 @@ pub enum Ended {
 pub struct Running {
     check: CheckServer,
     ops: Server,
+    /// None: this node issues nothing.
+    issuer: Option<Server>,
     door: Arc<Door>,
     readiness: Arc<Readiness>,
     writer: Writer,
@@ -210,11 +217,19 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let check_listener = Listener::bind(&check_endpoint, "check").await?;
     let ops_listener = Listener::bind(&Endpoint::Tcp(boot.ops.addr), "ops").await?;
     let ops_tls = boot.ops.tls.as_ref().map(|tls| open::load_tls(tls, Protocol::Http1)).transpose()?;
+    let issuer_listener = match &boot.issuer {
+        Some(listen) => {
+            let (endpoint, tls) = door_of(listen, Protocol::Http1)?;
+            Some((Listener::bind(&endpoint, "issuer").await?, tls))
+        }
+        None => None,
+    };
     let control = match &boot.control {
         Some(Listen::Unix { path, .. }) => Some(Control::bind(path).await?),
         // The config lets the control socket be nothing else.
         Some(Listen::Tcp { .. }) | None => None,
     };
+    let signer = Arc::new(Signer::load_or_create(&*records, &peppers, clock.now()).await?);
     let (decisions, writer) = DecisionLog::start(decisions, QUEUE_LENGTH, &metrics).map_err(AppError::DecisionLog)?;
 
     let revision = Arc::clone(&loaded.rules.revision);
@@ -236,6 +251,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         peppers: Arc::clone(&peppers),
         guard: Guard::new(),
     });
+    let issuing = Arc::clone(&gate);
     let explainer = Arc::new(Explainer::over(&gate, Arc::clone(&rules), Arc::clone(&clock)));
     let door = Arc::new(Door {
         gate,
@@ -260,7 +276,11 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     if let Engine::Shared(shared) = &engine {
         shared.follow(&tasks, &end);
     }
-    let tls: Vec<_> = [("check", &check_tls), ("ops", &ops_tls)].into_iter().filter_map(|(name, tls)| Some((name, tls.clone()?))).collect();
+    let issuer_tls = issuer_listener.as_ref().and_then(|(_, tls)| tls.clone());
+    let tls: Vec<_> = [("check", &check_tls), ("issuer", &issuer_tls), ("ops", &ops_tls)]
+        .into_iter()
+        .filter_map(|(name, tls)| Some((name, tls.clone()?)))
+        .collect();
     let parts = PartsOf {
         reload: reload_status,
         rules: Arc::clone(&rules),
@@ -313,10 +333,16 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         ..ServerOptions::default()
     };
     let check = CheckServer::start(check_listener, check_tls, Arc::clone(&door), options).await;
+    let shelves = Shelves { records, peppers, counts, observer: counting, gate: issuing, signer };
+    let state = issuer_state(shelves, Arc::clone(&rules), clock);
     if let Some(control) = control {
-        let resource_api = resource_api(Shelves { records, peppers, counts, observer: counting }, explainer, Arc::clone(&rules), clock);
+        let resource_api = issuer::router(state.clone()).merge(explain::router(explainer));
         tasks.spawn(control.serve(resource_api, end.clone().cancelled_owned()));
     }
+    let issuer = issuer_listener.map(|(listener, tls)| {
+        let pages = issuer::public_router(state);
+        Server::start(listener, tls, ISSUER_CONNECTIONS_MAX, Arc::clone(&metrics), move |connection| http::serve(connection, pages.clone()))
+    });
     let access = Access {
         token: boot.ops.token.as_ref().map(|token| token.expose().to_vec().into()),
         mutual_tls: boot.ops.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
@@ -332,7 +358,22 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let ops = Server::start(ops_listener, ops_tls, OPS_CONNECTIONS_MAX, metrics, move |connection| http::serve(connection, pages.clone()));
     readiness.set_ready();
     let Boot { drain_delay, grace, .. } = boot;
-    Ok(Running { check, ops, door, readiness, writer, tasks, end, flush_end, flushing, publish_end, publishing, drain_delay, grace })
+    Ok(Running {
+        check,
+        ops,
+        issuer,
+        door,
+        readiness,
+        writer,
+        tasks,
+        end,
+        flush_end,
+        flushing,
+        publish_end,
+        publishing,
+        drain_delay,
+        grace,
+    })
 }
 
 /// A store of our own that cannot be read is no store. Redis may be away for a while: until it is back, what has to be signed is a fault.
@@ -371,6 +412,11 @@ impl Running {
         self.check.server.address()
     }
 
+    /// Where the issuer is reached; none: this node issues nothing.
+    pub fn issuer_address(&self) -> Option<&Address> {
+        self.issuer.as_ref().map(Server::address)
+    }
+
     /// Where the operator's pages are.
     pub fn ops_address(&self) -> &Address {
         self.ops.address()
@@ -391,13 +437,33 @@ impl Running {
 
     /// The orderly end, in the order that the head of this file tells.
     pub async fn shutdown(self) -> Ended {
-        let Self { check, ops, door, readiness, writer, tasks, end, flush_end, flushing, publish_end, publishing, drain_delay, grace } =
-            self;
+        let Self {
+            check,
+            ops,
+            issuer,
+            door,
+            readiness,
+            writer,
+            tasks,
+            end,
+            flush_end,
+            flushing,
+            publish_end,
+            publishing,
+            drain_delay,
+            grace,
+        } = self;
         readiness.set_draining();
         check.announce_end().await;
         tokio::time::sleep(drain_delay).await;
 
-        let drained = check.server.shutdown(grace).await;
+        let issuing = async {
+            match issuer {
+                Some(issuer) => issuer.shutdown(grace).await,
+                None => Drained::Cleanly,
+            }
+        };
+        let (drained, _issued) = tokio::join!(check.server.shutdown(grace), issuing);
         end.cancel();
         tasks.close();
         // A request on the control socket may be under way, or idle and open: it gets no more time than a check.

@@ -4,15 +4,30 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::check::Gate;
 use crate::check::decide::Grant;
 use crate::check::decide::decide;
+use crate::check::guard::Guard;
 use crate::check::meter::Counted;
 use crate::check::prepare::Prepared;
 use crate::check::reasons::Reason;
 use crate::check::throttle::Admission;
 use crate::check::throttle::PolicyLevel;
+use crate::jose::Assertions;
+use crate::jose::Tokens;
 use crate::model::caller::Caller;
 use crate::model::route::Route;
+use crate::model::time::Timestamp;
+use crate::model::usage::Line;
+use crate::model::usage::NotCounted;
+use crate::model::usage::Tally;
+use crate::secrets::Peppers;
+use crate::store::Answer;
+use crate::store::Facts;
+use crate::store::Limits;
+use crate::store::StoreError;
+use crate::store::Take;
+use crate::store::Taken;
 
 /// What a test's grant sets and removes.
 pub(crate) struct Edits<'r> {
@@ -33,4 +48,37 @@ pub(crate) fn grant<'r>(route: &'r Route, caller: Option<Arc<Caller>>, edits: &E
 
 pub(crate) fn admission(levels: Vec<PolicyLevel>, retry_after: Option<Duration>) -> Admission {
     Admission::for_test(levels, retry_after)
+}
+
+/// A gate over these facts that limits and counts nobody, for doors that judge their own callers.
+pub(crate) fn gate_over(facts: Arc<dyn Facts>, peppers: Arc<Peppers>, now: Timestamp) -> Gate {
+    Gate {
+        facts,
+        last_known: None,
+        limits: Arc::new(Unlimited),
+        local_share: None,
+        ledger: Arc::new(Uncounted),
+        tokens: Arc::new(Tokens::new(100)),
+        assertions: Arc::new(Assertions::ephemeral(now).unwrap()),
+        peppers,
+        guard: Guard::new(),
+    }
+}
+
+#[derive(Debug)]
+struct Unlimited;
+
+impl Limits for Unlimited {
+    fn take<'a>(&'a self, _takes: &'a [Take<'a>], _now: Timestamp) -> Answer<'a, Result<Taken, StoreError>> {
+        Answer::ready(Ok(Taken { admitted: true, levels: Vec::new(), retry_after: None }))
+    }
+}
+
+#[derive(Debug)]
+struct Uncounted;
+
+impl Tally for Uncounted {
+    fn add(&self, _line: &Line<'_>, _cost: u32) -> Result<(), NotCounted> {
+        Ok(())
+    }
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use crate::check::testing::gate_over;
 use crate::cli::Exit;
 use crate::cli::client::Host;
 use crate::cli::client::Target;
@@ -21,9 +22,11 @@ use crate::clock::ManualClock;
 use crate::issuer::IssuerState;
 use crate::issuer::NeverUsed;
 use crate::issuer::control::Control;
+use crate::issuer::passwords::Passwords;
 use crate::issuer::router;
 use crate::issuer::usage::UsageError;
 use crate::issuer::usage::UsageRead;
+use crate::jose::signer::Signer;
 use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
 use crate::model::key::KeyForm;
@@ -107,10 +110,14 @@ fn rules() -> Rules {
 fn api(folder: &Path) -> Result<Router, String> {
     let peppers = Peppers::load_or_create(folder).map_err(|error| error.to_string())?;
     let clock = Arc::new(ManualClock::starting_at(START));
-    let store = Embedded::open(folder, clock.clone()).map_err(|error| error.to_string())?;
+    let store = Arc::new(Embedded::open(folder, clock.clone()).map_err(|error| error.to_string())?);
+    let peppers = Arc::new(peppers);
     Ok(router(IssuerState {
-        records: Arc::new(store),
-        peppers: Arc::new(peppers),
+        records: store.clone(),
+        gate: Arc::new(gate_over(store, Arc::clone(&peppers), START)),
+        signer: Arc::new(Signer::default()),
+        passwords: Arc::new(Passwords::default()),
+        peppers,
         rules: Arc::new(ArcSwap::from_pointee(rules())),
         clock,
         last_used: Arc::new(NeverUsed),

@@ -4,10 +4,19 @@
 //! makes them, and stand in no log and no error. Every change is one conditional commit, so of two at once one is told of the
 //! other.
 
+pub mod accounts;
+pub mod actor;
+pub mod audit;
+pub mod compat;
 pub mod control;
 pub mod events;
 pub mod explain;
+pub mod federation;
+pub mod oauth;
+pub mod pages;
+pub mod passwords;
 pub mod problem;
+pub mod sessions;
 pub mod usage;
 
 mod import;
@@ -22,6 +31,7 @@ mod views;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use axum::Extension;
 use axum::Router;
 use axum::extract::MatchedPath;
 use axum::extract::Request;
@@ -33,11 +43,15 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
 
+use crate::check::Gate;
 use crate::clock::Clock;
+use crate::issuer::actor::Actor;
 use crate::issuer::events::KeyObserver;
+use crate::issuer::passwords::Passwords;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::usage::UsageRead;
+use crate::jose::signer::Signer;
 use crate::model::key::KeyId;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
@@ -59,6 +73,10 @@ pub struct IssuerState {
     pub usage: Arc<dyn UsageRead>,
     /// Hears of every request to change a key.
     pub observer: Arc<dyn KeyObserver>,
+    /// The rooms that judge the issuer's own callers: the gate's.
+    pub gate: Arc<Gate>,
+    pub signer: Arc<Signer>,
+    pub passwords: Arc<Passwords>,
 }
 
 /// Where it is known when a key was last used: the ledger's flush knows, and nothing is written per request.
@@ -83,8 +101,33 @@ impl LastUsed for NeverUsed {
     }
 }
 
-/// The resource API.
+/// The resource API for the command line, on the control socket: whoever reaches it is an operator.
 pub fn router(state: IssuerState) -> Router {
+    resources()
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .layer(axum::middleware::from_fn(frame))
+        .layer(Extension(Actor::Operator))
+        .with_state(state)
+}
+
+/// Everything that people and programs reach on `listen.issuer`.
+pub fn public_router(state: IssuerState) -> Router {
+    // The resource API itself joins them once its callers are judged.
+    Router::new()
+        .merge(oauth::router())
+        .merge(accounts::router())
+        .merge(pages::router())
+        .merge(federation::router())
+        .merge(compat::router())
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .layer(axum::middleware::from_fn(frame))
+        .with_state(state)
+}
+
+/// The resource API: the same for operators and for everybody else.
+fn resources() -> Router<IssuerState> {
     Router::new()
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/import", post(import::import))
@@ -94,10 +137,6 @@ pub fn router(state: IssuerState) -> Router {
         .route("/v1/users", get(users::list).post(users::create))
         .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::delete))
         .route("/v1/usage", get(usage::query))
-        .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found)
-        .layer(axum::middleware::from_fn(frame))
-        .with_state(state)
 }
 
 /// Names every answer, gives problems their body, and writes the one log line.
@@ -130,4 +169,4 @@ async fn method_not_allowed() -> Response {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::issuer) mod tests;

@@ -21,6 +21,7 @@ pub mod tokens;
 
 pub mod assertions;
 pub mod ring;
+pub mod signer;
 
 #[cfg(test)]
 pub mod battery;

@@ -65,7 +65,10 @@ pub enum GrantState {
     Pending(PendingCode),
     Live,
     /// Nothing under it opens anything, for ever.
-    Ended { at: Timestamp, why: GrantEnd },
+    Ended {
+        at: Timestamp,
+        why: GrantEnd,
+    },
 }
 
 /// An authorization code that waits to be redeemed. The code itself is a handle of the grant, and not kept.

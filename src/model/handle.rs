@@ -27,8 +27,7 @@ pub enum HandleKind {
 }
 
 impl HandleKind {
-    pub const ALL: [Self; 7] =
-        [Self::Access, Self::Code, Self::Refresh, Self::Session, Self::Invitation, Self::Ticket, Self::Browser];
+    pub const ALL: [Self; 7] = [Self::Access, Self::Code, Self::Refresh, Self::Session, Self::Invitation, Self::Ticket, Self::Browser];
 
     pub const fn as_str(self) -> &'static str {
         match self {

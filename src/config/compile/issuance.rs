@@ -143,7 +143,11 @@ fn url(desk: &mut Desk<'_>, spot: &Spot, url: &str) {
         (Some(_) | None, _) => false,
     };
     // RFC 8414 section 2: no query and no fragment; and one spelling, so no slash at the end and no user information.
-    if !is_safe || url.len() > 512 || url.contains(['?', '#', '@', '\\']) || url.ends_with('/') || !url.bytes().all(|byte| byte.is_ascii_graphic())
+    if !is_safe
+        || url.len() > 512
+        || url.contains(['?', '#', '@', '\\'])
+        || url.ends_with('/')
+        || !url.bytes().all(|byte| byte.is_ascii_graphic())
     {
         desk.error_expecting(
             spot,

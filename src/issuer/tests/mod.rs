@@ -28,23 +28,35 @@ use crate::check::resolve::FoundFacts;
 use crate::check::resolve::KeyFact;
 use crate::check::resolve::UserFact;
 use crate::check::resolve::resolve;
+use crate::check::testing::gate_over;
 use crate::clock::Clock;
 use crate::clock::ManualClock;
 use crate::issuer::IssuerState;
 use crate::issuer::LastUse;
 use crate::issuer::LastUsed;
+use crate::issuer::passwords;
+use crate::issuer::public_router;
 use crate::issuer::router;
 use crate::issuer::usage::UsageError;
 use crate::issuer::usage::UsageRead;
+use crate::jose::signer::Signer;
 use crate::model::caller::Caller;
 use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
+use crate::model::issuance::Compatibility;
+use crate::model::issuance::Issuance;
+use crate::model::issuance::Lifetimes;
+use crate::model::issuance::Passwords;
+use crate::model::issuance::Registration;
+use crate::model::issuance::Resource;
+use crate::model::issuance::SignUp;
 use crate::model::key::KeyForm;
 use crate::model::key::KeyId;
 use crate::model::key::read_key;
 use crate::model::quota::Limit;
 use crate::model::route::ErrorFormat;
 use crate::model::route::RouteIndex;
+use crate::model::rules::Algorithm;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::GuardLimits;
 use crate::model::rules::ImportedKeys;
@@ -53,6 +65,8 @@ use crate::model::rules::Rules;
 use crate::model::rules::Source;
 use crate::model::rules::Tier;
 use crate::model::rules::TierState;
+use crate::model::scope::Scope;
+use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 use crate::model::usage::UsagePage;
 use crate::model::usage::UsageQuery;
@@ -63,15 +77,18 @@ use crate::store::Facts;
 use crate::store::Records;
 use crate::store::testing;
 
-const START: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
+pub(in crate::issuer) const START: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
 
 /// An issuer over a store of its own.
-struct Issuer {
-    router: Router,
-    facts: Arc<dyn Facts>,
-    records: Arc<dyn Records>,
-    state: IssuerState,
-    clock: Arc<ManualClock>,
+pub(in crate::issuer) struct Issuer {
+    /// The control socket's.
+    pub(in crate::issuer) router: Router,
+    /// `listen.issuer`'s.
+    pub(in crate::issuer) public: Router,
+    pub(in crate::issuer) facts: Arc<dyn Facts>,
+    pub(in crate::issuer) records: Arc<dyn Records>,
+    pub(in crate::issuer) state: IssuerState,
+    pub(in crate::issuer) clock: Arc<ManualClock>,
     uses: Arc<Uses>,
     counts: Arc<Counted>,
     _folder: tempfile::TempDir,
@@ -129,8 +146,62 @@ fn rules() -> Rules {
     }
 }
 
+/// `https://id.example.com`, open to sign-ups, with two resources and three scopes.
+pub(in crate::issuer) fn issuance() -> Issuance {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let scopes = |text: &str| Arc::new(ScopeSet::new(text.split(' ').map(|scope| Scope::parse(scope).unwrap())));
+    Issuance {
+        url: "https://id.example.com".into(),
+        resources: vec![
+            Resource { uri: "https://api.example.com".into(), scopes: None },
+            Resource { uri: "https://files.example.com".into(), scopes: Some(scopes("files:read")) },
+        ],
+        scopes: BTreeMap::from([
+            ("orders:read".into(), "Read your orders".into()),
+            ("orders:write".into(), "Place orders".into()),
+            ("files:read".into(), "Read your files".into()),
+        ]),
+        lifetimes: Lifetimes {
+            code: minutes(1),
+            access_token: minutes(10),
+            refresh_idle: minutes(60 * 24),
+            refresh_absolute: minutes(60 * 24 * 10),
+            refresh_window: Duration::from_secs(10),
+            key_token: minutes(60),
+            key_token_absolute: minutes(60 * 24),
+            session_idle: minutes(60),
+            session_absolute: minutes(60 * 24),
+            invitation: minutes(60 * 24),
+        },
+        algorithm: Algorithm::EdDsa,
+        sign_up: SignUp::Open,
+        admin_rights: scopes("orders:read orders:write files:read tollgate:keys tollgate:users tollgate:usage"),
+        member_rights: scopes("orders:read files:read"),
+        tier: None,
+        first_key: None,
+        // As cheap as argon2 allows: these tests are about everything else.
+        passwords: Passwords { memory_kib: 8, iterations: 1, workers: 2, waiting: 8, per_address: 30, per_account_and_address: 5 },
+        providers: Vec::new(),
+        registration: Registration::Off,
+        compatibility: Compatibility::ALL.to_vec(),
+        errors: ErrorFormat::Standard,
+        home: None,
+    }
+}
+
 impl Issuer {
     fn new() -> Self {
+        Self::with(rules())
+    }
+
+    /// One that issues: see [`issuance`].
+    pub(in crate::issuer) fn issuing(change: impl FnOnce(&mut Issuance)) -> Self {
+        let mut issuance = issuance();
+        change(&mut issuance);
+        Self::with(Rules { issuance: Some(Arc::new(issuance)), ..rules() })
+    }
+
+    fn with(rules: Rules) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::starting_at(START));
         let asked: Arc<dyn Clock> = clock.clone();
@@ -138,16 +209,31 @@ impl Issuer {
         let pepper = Pepper { id: Arc::from("p1"), secret: Zeroizing::new(vec![7; 32]) };
         let (uses, counts) = (Arc::new(Uses::default()), Arc::new(Counted::default()));
         let records: Arc<dyn Records> = store.clone();
+        let peppers = Arc::new(Peppers::new(pepper, Vec::new()));
+        let facts: Arc<dyn Facts> = store.clone();
         let state = IssuerState {
             records: records.clone(),
-            peppers: Arc::new(Peppers::new(pepper, Vec::new())),
-            rules: Arc::new(ArcSwap::from_pointee(rules())),
+            gate: Arc::new(gate_over(Arc::clone(&facts), Arc::clone(&peppers), START)),
+            signer: Arc::new(Signer::default()),
+            passwords: Arc::new(passwords::Passwords::default()),
+            peppers,
+            rules: Arc::new(ArcSwap::from_pointee(rules)),
             clock: clock.clone(),
             last_used: uses.clone(),
             usage: counts.clone(),
             observer: Arc::new(()),
         };
-        Self { router: router(state.clone()), facts: store, records, state, clock, uses, counts, _folder: folder }
+        Self {
+            router: router(state.clone()),
+            public: public_router(state.clone()),
+            facts,
+            records,
+            state,
+            clock,
+            uses,
+            counts,
+            _folder: folder,
+        }
     }
 
     async fn send(&self, request: Request<Body>) -> (u16, Value) {

@@ -1,0 +1,106 @@
+//! Who calls the resource API, and how far it reaches.
+
+use std::sync::Arc;
+
+use crate::issuer::problem::Code;
+use crate::issuer::problem::Problem;
+use crate::model::account::SessionRecord;
+use crate::model::caller::Caller;
+use crate::model::caller::Subject;
+use crate::model::key::Rights;
+use crate::model::key::UserRecord;
+use crate::model::scope::ScopeSet;
+
+/// The right to everything, in every organisation.
+pub const ADMIN: &str = "tollgate:admin";
+/// The right to the keys of one's organisation.
+pub const KEYS: &str = "tollgate:keys";
+/// The right to the users, invitations and clients of one's organisation.
+pub const USERS: &str = "tollgate:users";
+/// The right to the counts of one's organisation.
+pub const USAGE: &str = "tollgate:usage";
+
+/// Who calls. Every request to the resource API carries one as an extension.
+#[derive(Clone, Debug)]
+pub enum Actor {
+    /// Whoever reaches the control socket: its file's mode is the right to do so.
+    Operator,
+    /// An API key or an access token, proven by the gate's rooms.
+    Caller(Arc<Caller>),
+    /// A person on the issuer's own pages.
+    Person(Arc<Person>),
+}
+
+/// A person who signed in.
+#[derive(Clone, Debug)]
+pub struct Person {
+    pub session: SessionRecord,
+    pub user: Arc<UserRecord>,
+}
+
+/// Whose things an actor may see and change; everything else is 404.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    Everything,
+    Organization(Arc<str>),
+    Own(Subject),
+}
+
+impl Actor {
+    /// The local user behind it; none: an operator, or a client that acts for itself.
+    pub fn user(&self) -> Option<&Subject> {
+        match self {
+            Self::Operator => None,
+            Self::Caller(caller) => (caller.source.as_str() == "local").then_some(&caller.subject),
+            Self::Person(person) => Some(&person.user.subject),
+        }
+    }
+
+    pub fn organization(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Operator => None,
+            Self::Caller(caller) => caller.organization.as_ref(),
+            Self::Person(person) => person.user.organization.as_ref(),
+        }
+    }
+
+    /// Whether it holds this `tollgate:` scope now. An admin holds every one.
+    pub fn holds(&self, scope: &str) -> bool {
+        let held = |scopes: &ScopeSet| scopes.covers(scope) || scopes.covers(ADMIN);
+        match self {
+            Self::Operator => true,
+            Self::Caller(caller) => held(&caller.scopes),
+            Self::Person(person) => match &person.user.rights {
+                // Whatever its credentials were granted; a session was granted nothing.
+                Rights::Unlimited => false,
+                Rights::Only(scopes) => held(scopes),
+            },
+        }
+    }
+
+    /// How far it reaches among the things that `scope` is about. Whoever does not hold it reaches its own.
+    ///
+    /// # Errors
+    /// 403 for a caller that is nobody's.
+    pub fn reach(&self, scope: &str) -> Result<Reach, Problem> {
+        if matches!(self, Self::Operator) || self.holds(ADMIN) {
+            return Ok(Reach::Everything);
+        }
+        match (self.holds(scope), self.organization(), self.user()) {
+            (true, Some(organization), _) => Ok(Reach::Organization(Arc::clone(organization))),
+            (_, _, Some(user)) => Ok(Reach::Own(user.clone())),
+            (_, _, None) => Err(Problem::new(Code::Forbidden, format!("this needs the scope {scope}"))),
+        }
+    }
+}
+
+impl Reach {
+    /// Whether something of this user and organisation lies within it.
+    pub fn covers(&self, user: Option<&Subject>, organization: Option<&str>) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Organization(own) => organization == Some(own),
+            Self::Own(own) => user == Some(own),
+        }
+    }
+}
