@@ -7,6 +7,7 @@
 pub mod accounts;
 pub mod actor;
 pub mod audit;
+pub mod base;
 pub mod compat;
 pub mod control;
 pub mod events;
@@ -114,7 +115,7 @@ pub fn router(state: IssuerState) -> Router {
 /// Everything that people and programs reach on `listen.issuer`.
 pub fn public_router(state: IssuerState) -> Router {
     // The resource API itself joins them once its callers are judged.
-    Router::new()
+    let router = Router::new()
         .merge(oauth::router())
         .merge(accounts::router())
         .merge(pages::router())
@@ -123,7 +124,8 @@ pub fn public_router(state: IssuerState) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(axum::middleware::from_fn(frame))
-        .with_state(state)
+        .with_state(state.clone());
+    base::under_issuer_path(state, router)
 }
 
 /// The resource API: the same for operators and for everybody else.
@@ -156,7 +158,8 @@ async fn frame(request: Request, next: Next) -> Response {
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         headers.insert("x-request-id", value);
     }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // What everybody may keep says so itself: the keys and the metadata.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
