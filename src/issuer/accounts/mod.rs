@@ -1,8 +1,5 @@
 //! People: signing up, signing in and out, organisations, invitations, sessions as a resource, being erased.
 
-pub mod sign_in;
-pub mod sign_up;
-
 use axum::Router;
 
 use crate::issuer::IssuerState;
