@@ -32,3 +32,6 @@ pub(in crate::issuer) fn issuance(state: &IssuerState) -> Result<Arc<Issuance>, 
     let issuance = state.rules.load().issuance.clone();
     issuance.ok_or_else(|| Problem::new(Code::NotFound, "nothing is issued here: the config has no `issuer` section"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,3 +189,6 @@ fn agent(headers: &HeaderMap) -> Option<Arc<str>> {
     let text = headers.get(header::USER_AGENT)?.to_str().ok()?;
     Some(Arc::from(text.chars().filter(|character| !character.is_control()).take(AGENT_CHARACTERS_MAX).collect::<String>()))
 }
+
+#[cfg(test)]
+mod tests;
