@@ -220,7 +220,11 @@ impl NewKey<'_> {
 
 /// The sum of a user's counts of one outcome, as `tollgate usage` tells it.
 pub fn counted(folder: &Path, user: &str, outcome: &str) -> u64 {
-    let report = tollgate::run_json(folder, &["usage", "--config", "tollgate.yaml", "--json", "--user", user]);
+    sum_of(&tollgate::run_json(folder, &["usage", "--config", "tollgate.yaml", "--json", "--user", user]), outcome)
+}
+
+/// The sum of the counts of one outcome in what `tollgate usage` told.
+pub fn sum_of(report: &Value, outcome: &str) -> u64 {
     let rows = report["data"].as_array().unwrap_or_else(|| panic!("rows in {report}"));
     rows.iter().filter(|row| row["outcome"] == outcome).filter_map(|row| row["count"].as_u64()).sum()
 }
