@@ -1,11 +1,7 @@
 //! Several sidecars on one shared store, asked without an Envoy between.
 
 use std::fmt::Write as _;
-use std::io::Read;
-use std::io::Write;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use serde_json::Value;
@@ -159,17 +155,7 @@ impl Sidecar {
     /// # Errors
     /// When the socket is dead.
     pub fn try_control(&self, method: &str, target: &str, body: &Value) -> std::io::Result<(u16, Value)> {
-        let mut stream = UnixStream::connect(&self.control)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let head = format!("{method} {target} HTTP/1.1\r\nhost: control\r\nconnection: close\r\ncontent-type: application/json\r\n");
-        stream.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
-        Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+        tollgate::ask_control(&self.control, method, target, body)
     }
 
     pub fn control(&self, method: &str, target: &str, body: &Value) -> (u16, Value) {

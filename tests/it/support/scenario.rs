@@ -114,7 +114,12 @@ impl Plan {
 
     /// Starts Tollgate and Envoy before an upstream that stands already.
     pub fn start_with(self, upstream: Upstream) -> Scenario {
-        let (port, admin_port, ops_port) = (free_port(), free_port(), free_port());
+        self.start_on(free_port(), upstream)
+    }
+
+    /// The same, with clients coming in at this port.
+    pub fn start_on(self, port: u16, upstream: Upstream) -> Scenario {
+        let (admin_port, ops_port) = (free_port(), free_port());
         let plan = self
             .envoy_with("port_value: 10000", &format!("port_value: {port}"))
             .envoy_with("port_value: 9901", &format!("port_value: {admin_port}"))
