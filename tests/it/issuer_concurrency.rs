@@ -8,25 +8,18 @@ use std::time::Duration;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::support::browser::Browser;
-use crate::support::browser::form_body;
-use crate::support::browser::parameter;
 use crate::support::http1::Client;
 use crate::support::http1::Reply;
 use crate::support::issuing::Issuing;
 use crate::support::issuing::MadeClient;
 use crate::support::issuing::PASSWORD;
-use crate::support::issuing::REDIRECT_URI;
-use crate::support::issuing::USER;
+use crate::support::issuing::text_of;
 use crate::support::redis::FaultyProxy;
 use crate::support::redis::Mode;
 use crate::support::redis::RedisServer;
 use crate::support::redis::ServerPlan;
 
 const AT_ONCE: usize = 50;
-/// RFC 7636 appendix B.
-const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 fn rounds() -> usize {
     std::env::var("TOLLGATE_TEST_ROUNDS").map_or(5, |rounds| rounds.parse().expect("TOLLGATE_TEST_ROUNDS is a number"))
@@ -74,48 +67,10 @@ fn together(run: impl Fn(usize) -> Reply + Sync) -> Vec<Reply> {
     })
 }
 
-impl Stage {
-    fn token(&self, form: &[(&str, &str)]) -> Reply {
-        let credentials = base64(&format!("{}:{}", self.client.id, self.client.secret));
-        let headers = [("content-type", "application/x-www-form-urlencoded"), ("authorization", &format!("Basic {credentials}") as &str)];
-        Client::new(self.issuing.port).send("POST", "/oauth/token", &headers, &form_body(form.iter().copied()))
-    }
-
-    fn code(&self) -> String {
-        let query = form_body([
-            ("client_id", self.client.id.as_str()),
-            ("redirect_uri", REDIRECT_URI),
-            ("response_type", "code"),
-            ("scope", "conversations:read"),
-            ("code_challenge", CHALLENGE),
-            ("code_challenge_method", "S256"),
-        ]);
-        let back = Browser::new(self.issuing.scenario.envoy.port).authorize(&format!("/oauth/authorize?{query}"), USER, PASSWORD);
-        parameter(&back, "code").unwrap_or_else(|| panic!("no code in {back}"))
-    }
-
-    fn redeem(&self, code: &str) -> Reply {
-        self.token(&[("grant_type", "authorization_code"), ("code", code), ("redirect_uri", REDIRECT_URI), ("code_verifier", VERIFIER)])
-    }
-
-    fn refresh(&self, token: &str) -> Reply {
-        self.token(&[("grant_type", "refresh_token"), ("refresh_token", token)])
-    }
-}
-
-fn base64(text: &str) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(text)
-}
-
-fn text_of(reply: &Reply, member: &str) -> String {
-    reply.json()[member].as_str().unwrap_or_else(|| panic!("no {member} in {}", reply.text())).to_owned()
-}
-
 fn one_code_has_one_winner(stage: &Stage) {
     for round in 0..rounds() {
-        let code = stage.code();
-        let replies = together(|_| stage.redeem(&code));
+        let code = stage.issuing.code(&stage.client);
+        let replies = together(|_| stage.issuing.redeem(&stage.client, &code));
         let (won, lost): (Vec<&Reply>, Vec<&Reply>) = replies.iter().partition(|reply| reply.status == 200);
         assert_eq!(won.len(), 1, "round {round}");
         assert!(lost.iter().all(|reply| (reply.status, reply.json()["error"].as_str()) == (400, Some("invalid_grant"))), "round {round}");
@@ -125,13 +80,13 @@ fn one_code_has_one_winner(stage: &Stage) {
 
 fn one_refresh_token_has_one_successor(stage: &Stage) {
     for round in 0..rounds() {
-        let first = text_of(&stage.redeem(&stage.code()), "refresh_token");
-        let replies = together(|_| stage.refresh(&first));
+        let first = text_of(&stage.issuing.redeem(&stage.client, &stage.issuing.code(&stage.client)), "refresh_token");
+        let replies = together(|_| stage.issuing.refresh(&stage.client, &first));
         let successors: BTreeSet<String> =
             replies.iter().filter(|reply| reply.status == 200).map(|reply| text_of(reply, "refresh_token")).collect();
         assert_eq!(successors.len(), 1, "round {round}: {:?}", replies.iter().map(|reply| reply.status).collect::<Vec<_>>());
         assert!(replies.iter().all(|reply| reply.status == 200), "a repeat within the window is answered with the same successor");
-        let next = stage.refresh(successors.first().expect("one"));
+        let next = stage.issuing.refresh(&stage.client, successors.first().expect("one"));
         assert_eq!(next.status, 200, "{}", next.text());
     }
 }

@@ -7,11 +7,17 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::support::browser::Browser;
+use crate::support::browser::form_body;
+use crate::support::browser::parameter;
 use crate::support::http1::Client;
 use crate::support::http1::Reply;
+use crate::support::http1::message;
 use crate::support::ports::free_port;
 use crate::support::scenario::Plan;
 use crate::support::scenario::Scenario;
@@ -23,6 +29,9 @@ pub const RESOURCE: &str = "https://api.example.com";
 /// The user that [`Issuing::start`] signs up.
 pub const USER: &str = "alice";
 pub const PASSWORD: &str = "correct horse battery staple";
+/// RFC 7636 appendix B.
+pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 /// Where the outside clients are called back; nobody listens there.
 pub const REDIRECT_URI: &str = "http://127.0.0.1:8765/callback";
 
@@ -132,10 +141,53 @@ impl Issuing {
         MadeClient { id: text("id"), secret: text("secret") }
     }
 
+    /// Asks for tokens past Envoy.
+    pub fn token(&self, client: &MadeClient, form: &[(&str, &str)]) -> Reply {
+        Client::new(self.port).raw(&token_request(client, form))
+    }
+
+    /// A code that [`USER`] allowed.
+    pub fn code(&self, client: &MadeClient) -> String {
+        let query = form_body([
+            ("client_id", client.id.as_str()),
+            ("redirect_uri", REDIRECT_URI),
+            ("response_type", "code"),
+            ("scope", "conversations:read"),
+            ("code_challenge", CHALLENGE),
+            ("code_challenge_method", "S256"),
+        ]);
+        let back = Browser::new(self.scenario.envoy.port).authorize(&format!("/oauth/authorize?{query}"), USER, PASSWORD);
+        parameter(&back, "code").unwrap_or_else(|| panic!("no code in {back}"))
+    }
+
+    pub fn redeem(&self, client: &MadeClient, code: &str) -> Reply {
+        self.token(
+            client,
+            &[("grant_type", "authorization_code"), ("code", code), ("redirect_uri", REDIRECT_URI), ("code_verifier", VERIFIER)],
+        )
+    }
+
+    pub fn refresh(&self, client: &MadeClient, token: &str) -> Reply {
+        self.token(client, &[("grant_type", "refresh_token"), ("refresh_token", token)])
+    }
+
     /// A protected route of the quickstart.
     pub fn protected(&self, token: &str) -> Reply {
         self.client().bearer("/api/v1/conversations", token)
     }
+}
+
+/// A request for tokens, as bytes.
+pub fn token_request(client: &MadeClient, form: &[(&str, &str)]) -> Vec<u8> {
+    let credentials = STANDARD.encode(format!("{}:{}", client.id, client.secret));
+    let authorization = format!("Basic {credentials}");
+    let headers = [("content-type", "application/x-www-form-urlencoded"), ("authorization", authorization.as_str())];
+    message("POST", "/oauth/token", "issuer", &headers, form_body(form.iter().copied()).as_bytes())
+}
+
+/// A member of a JSON answer.
+pub fn text_of(reply: &Reply, member: &str) -> String {
+    reply.json()[member].as_str().unwrap_or_else(|| panic!("no {member} in {}", reply.text())).to_owned()
 }
 
 fn issuer_section(url: &str) -> String {
