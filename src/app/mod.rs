@@ -229,7 +229,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         // The config lets the control socket be nothing else.
         Some(Listen::Tcp { .. }) | None => None,
     };
-    let signer = Arc::new(Signer::load_or_create(&*records, &peppers, clock.now()).await?);
+    let signer = Arc::new(signer_for(&loaded.rules, &*records, &peppers, clock.now()).await?);
     let (decisions, writer) = DecisionLog::start(decisions, QUEUE_LENGTH, &metrics).map_err(AppError::DecisionLog)?;
 
     let revision = Arc::clone(&loaded.rules.revision);
@@ -237,6 +237,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let (rules, reload) = take_rules(loaded, watch, &reload_status);
     tell_rules(&rules.load(), &metrics);
     let tokens = Arc::new(Tokens::new(TOKENS_MAX));
+    signer.tell(&tokens);
     let counts = engine.counts(&usage);
     let shown = Shown::new(counts.clone(), Arc::clone(&usage), Arc::clone(&records), Arc::clone(&rules), Arc::clone(&clock));
     let shown = Arc::new(shown);
@@ -381,6 +382,14 @@ async fn signing_keys(engine: &Engine, records: &dyn Records, peppers: &Peppers,
     match engine {
         Engine::Embedded(_) => Assertions::load_or_create(records, peppers, now).await,
         Engine::Shared(_) => Assertions::load_or_wait(records, peppers, now).await,
+    }
+}
+
+/// Only where the rules say that something is issued: else no ring is made, until they do.
+async fn signer_for(rules: &Rules, records: &dyn Records, peppers: &Peppers, now: Timestamp) -> Result<Signer, RingError> {
+    match rules.issuance {
+        Some(_) => Signer::load_or_create(records, peppers, now).await,
+        None => Ok(Signer::default()),
     }
 }
 

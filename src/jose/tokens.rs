@@ -115,7 +115,9 @@ impl Tokens {
 
     /// Puts our own ring's public keys in the place of the last ones. Tokens verified with others are verified anew.
     pub fn install_own(&self, keys: Arc<KeySet>) {
-        self.own.store(Some(keys));
+        if !self.own.load().as_ref().is_some_and(|known| known.same_source(&keys)) {
+            self.own.store(Some(keys));
+        }
     }
 
     /// Whether the URL's keys were ever fetched.

@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::jose::Assertions;
-use crate::jose::assertions::Rotation;
 use crate::jose::ring::RingError;
+use crate::jose::ring::Rotation;
 use crate::secrets::Peppers;
 use crate::store::Records;
 
@@ -103,11 +103,11 @@ mod tests {
     use super::run;
     use crate::clock::ManualClock;
     use crate::jose::Assertions;
-    use crate::jose::assertions::Rotation;
     use crate::jose::battery::NOW;
     use crate::jose::battery::rotation::Memory;
     use crate::jose::battery::rotation::peppers;
     use crate::jose::ring::RingError;
+    use crate::jose::ring::Rotation;
 
     #[derive(Debug, Default)]
     struct Seen(Mutex<Vec<Result<Rotation, RingError>>>);
