@@ -2,6 +2,7 @@
 
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -85,6 +86,8 @@ impl Issuing {
     fn start_with(settings: &str, change: impl FnOnce(Plan) -> Plan) -> Self {
         let (front, port) = (free_port(), free_port());
         let url = format!("http://127.0.0.1:{front}");
+        // These tests are about everything else than the cost of a hash.
+        let cheap = if settings.contains("passwords:") { "" } else { "  passwords: { memory_kib: 8192, iterations: 1 }\n" };
         let plan = Plan::of("quickstart")
             .unguarded()
             .envoy_with(
@@ -95,7 +98,7 @@ impl Issuing {
             .envoy_with("route: { cluster: upstream, timeout: 15s }\n\n", "route: { cluster: issuer, timeout: 15s }\n\n")
             .envoy_with("    # Your service.", &issuer_cluster(port))
             .tollgate_with("listen:\n", &format!("listen:\n  issuer: 127.0.0.1:{port}\n"))
-            .tollgate_with("errors: standard\n", &format!("errors: standard\n{}{settings}", issuer_section(&url)))
+            .tollgate_with("errors: standard\n", &format!("errors: standard\n{}{settings}{cheap}", issuer_section(&url)))
             .with_routes("  - { name: issuer, path: \"/**\", auth: public }\n");
         let upstream = Upstream::unix(&plan.folder.short_path().join("run/upstream.sock"));
         Self { scenario: change(plan).start_on(front, upstream), url, port }
@@ -193,7 +196,7 @@ pub fn text_of(reply: &Reply, member: &str) -> String {
 fn issuer_section(url: &str) -> String {
     format!(
         "issuer:\n  url: {url}\n  resources: [{{ uri: {RESOURCE} }}]\n  scopes:\n    conversations:read: Read your conversations\n    \
-         customers:read: Read your customers\n  passwords: {{ memory_kib: 8192, iterations: 1 }}\n"
+         customers:read: Read your customers\n"
     )
 }
 
@@ -224,14 +227,20 @@ pub fn scripts() -> PathBuf {
 
 /// Runs one script to its end.
 pub fn run_script(name: &str, environment: &[(&str, &str)]) -> Report {
+    run_script_on(name, environment, "")
+}
+
+/// The same with something on its standard input.
+pub fn run_script_on(name: &str, environment: &[(&str, &str)], input: &str) -> Report {
     let mut child = Command::new("node")
         .arg(format!("{name}.mjs"))
         .current_dir(scripts())
         .envs(environment.iter().copied())
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("node runs");
+    child.stdin.take().expect("its input").write_all(input.as_bytes()).expect("it reads");
     let mut report = Report { passed: Vec::new(), unsupported: Vec::new(), failed: Vec::new() };
     let mut said = String::new();
     for line in BufReader::new(child.stdout.take().expect("its output")).lines() {
