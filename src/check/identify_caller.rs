@@ -9,12 +9,11 @@ use crate::check::Gate;
 use crate::check::decide::Denial;
 use crate::check::decide::Exit;
 use crate::check::decide::Fault;
-use crate::check::find_key;
+use crate::check::find_facts::find_facts;
 use crate::check::find_route::Found;
-use crate::check::identify;
-use crate::check::learn;
 use crate::check::prove::prove;
 use crate::check::reasons::Reason;
+use crate::check::recognise;
 use crate::check::resolve::KeyFact;
 use crate::check::seen::Seen;
 use crate::check::take_credential::Shown;
@@ -104,8 +103,8 @@ pub async fn find_held_key(
 ) -> Result<Option<Arc<KeyRecord>>, Exit> {
     let Ok(shown) = show_key(text, rules) else { return Ok(None) };
     gate.guard.judge(&shown, client, &rules.guard, now)?;
-    let proof = prove(&shown, rules, &gate.tokens, now)?;
-    let found = match find_key(&proof, &*gate.facts, gate, rules).await {
+    let proof = prove(&shown, rules, &gate.tokens, &gate.peppers, now)?;
+    let found = match find_facts(&proof, gate, rules).await.key {
         KeyFact::InFile(record) => Some(record),
         KeyFact::FromStore(Ok(found)) => found,
         KeyFact::FromStore(Err(StoreError::Corrupt { .. })) => return Err(Denial::new(Reason::CorruptRecord).into()),
@@ -124,12 +123,10 @@ pub async fn find_held_key(
 }
 
 async fn judge(shown: &Shown<'_>, client: Option<IpAddr>, gate: &Gate, rules: &Rules, now: Timestamp) -> Result<Option<Arc<Caller>>, Exit> {
-    gate.guard.judge(shown, client, &rules.guard, now)?;
     let mut seen = Seen::default();
-    let identified = identify(shown, gate, rules, &mut seen, now).await;
-    learn(&identified, shown, client, gate, rules, now);
-    match (identified, seen.lapsed_for) {
+    let recognised = recognise(shown, client, gate, rules, &mut seen, now).await;
+    match (recognised, seen.lapsed_for) {
         (Ok(Some(_)), Some(_)) => Err(Fault::new(Reason::StoreUnavailable, "the store does not answer").into()),
-        (identified, _) => identified,
+        (recognised, _) => recognised,
     }
 }
