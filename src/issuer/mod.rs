@@ -27,6 +27,7 @@ mod input;
 mod keys;
 mod names;
 mod parameters;
+mod ring;
 mod rotate;
 mod users;
 mod views;
@@ -146,6 +147,8 @@ fn resources() -> Router<IssuerState> {
         .route("/v1/keys/{id}", get(keys::show).patch(keys::change).delete(keys::revoke))
         .route("/v1/keys/{id}/rotate", post(rotate::rotate))
         .route("/v1/usage", get(usage::query))
+        .route("/v1/ring", get(ring::show))
+        .route("/v1/ring/rotate", post(ring::rotate))
 }
 
 /// What operators alone may ask for.

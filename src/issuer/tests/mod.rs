@@ -219,7 +219,7 @@ impl Issuer {
         let state = IssuerState {
             records: records.clone(),
             gate: Arc::new(gate_over(Arc::clone(&facts), Arc::clone(&peppers), START)),
-            signer: Arc::new(Signer::default()),
+            signer: Arc::new(Signer::for_tests(START)),
             passwords: Arc::new(passwords::Passwords::default()),
             peppers,
             rules: Arc::new(ArcSwap::from_pointee(rules)),
@@ -228,6 +228,7 @@ impl Issuer {
             usage: counts.clone(),
             observer: Arc::new(()),
         };
+        state.signer.tell(&state.gate.tokens);
         Self {
             router: router(state.clone()),
             public: public_router(state.clone()),
