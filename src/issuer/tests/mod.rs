@@ -51,6 +51,7 @@ use crate::model::issuance::Lifetimes;
 use crate::model::issuance::Passwords;
 use crate::model::issuance::Registration;
 use crate::model::issuance::Resource;
+use crate::model::issuance::SignOut;
 use crate::model::issuance::SignUp;
 use crate::model::key::KeyForm;
 use crate::model::key::KeyId;
@@ -180,6 +181,7 @@ pub(in crate::issuer) fn issuance() -> Issuance {
         },
         algorithm: Algorithm::EdDsa,
         sign_up: SignUp::Open,
+        sign_out: SignOut::Session,
         admin_rights: scopes("orders:read orders:write files:read tollgate:keys tollgate:users tollgate:usage"),
         member_rights: scopes("orders:read files:read"),
         tier: None,
@@ -242,7 +244,7 @@ impl Issuer {
         }
     }
 
-    async fn send(&self, request: Request<Body>) -> (u16, Value) {
+    pub(in crate::issuer) async fn send(&self, request: Request<Body>) -> (u16, Value) {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         assert!(response.headers()["x-request-id"].to_str().unwrap().starts_with("req_"));
@@ -251,7 +253,7 @@ impl Issuer {
         (status, if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() })
     }
 
-    async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    pub(in crate::issuer) async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let request = Request::builder().method(method).uri(path);
         self.send(match body {
             Value::Null => request.body(Body::empty()).unwrap(),
@@ -288,14 +290,14 @@ impl Issuer {
     }
 
     /// What a call that must succeed answers.
-    async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
+    pub(in crate::issuer) async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
         let (status, answer) = self.call(method, path, body).await;
         assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
         answer
     }
 
     /// The status and the `error` member of a call that must fail.
-    async fn refused(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    pub(in crate::issuer) async fn refused(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let (status, answer) = self.call(method, path, body).await;
         assert!(status >= 400, "{method} {path}: {status} {answer}");
         assert!(answer["error"]["request_id"].as_str().unwrap().starts_with("req_"));
@@ -309,7 +311,7 @@ impl Issuer {
     }
 
     /// Who a key's text makes its holder at the gate, by the gate's own rooms.
-    async fn judge(&self, text: &str) -> Result<Arc<Caller>, Reason> {
+    pub(in crate::issuer) async fn judge(&self, text: &str) -> Result<Arc<Caller>, Reason> {
         let (proof, key) = match read_key("reva", text) {
             KeyForm::Own(own) => (Proof::OwnKey(own), self.facts.key(own.id).await),
             KeyForm::Damaged => return Err(Reason::MalformedCredential),
