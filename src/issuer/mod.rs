@@ -46,6 +46,7 @@ use axum::routing::post;
 use crate::check::Gate;
 use crate::clock::Clock;
 use crate::issuer::actor::Actor;
+use crate::issuer::audit::Audit;
 use crate::issuer::events::KeyObserver;
 use crate::issuer::passwords::Passwords;
 use crate::issuer::problem::Code;
@@ -77,6 +78,7 @@ pub struct IssuerState {
     pub gate: Arc<Gate>,
     pub signer: Arc<Signer>,
     pub passwords: Arc<Passwords>,
+    pub audit: Arc<Audit>,
 }
 
 /// Where it is known when a key was last used: the ledger's flush knows, and nothing is written per request.
@@ -137,6 +139,7 @@ fn resources() -> Router<IssuerState> {
         .route("/v1/users", get(users::list).post(users::create))
         .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::delete))
         .route("/v1/usage", get(usage::query))
+        .merge(audit::router())
 }
 
 /// Names every answer, gives problems their body, and writes the one log line.

@@ -222,6 +222,7 @@ impl Issuer {
             last_used: uses.clone(),
             usage: counts.clone(),
             observer: Arc::new(()),
+            audit: Arc::default(),
         };
         Self {
             router: router(state.clone()),
@@ -236,7 +237,7 @@ impl Issuer {
         }
     }
 
-    async fn send(&self, request: Request<Body>) -> (u16, Value) {
+    pub(in crate::issuer) async fn send(&self, request: Request<Body>) -> (u16, Value) {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         assert!(response.headers()["x-request-id"].to_str().unwrap().starts_with("req_"));
@@ -245,7 +246,7 @@ impl Issuer {
         (status, if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() })
     }
 
-    async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    pub(in crate::issuer) async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let request = Request::builder().method(method).uri(path);
         self.send(match body {
             Value::Null => request.body(Body::empty()).unwrap(),
@@ -257,14 +258,14 @@ impl Issuer {
     }
 
     /// What a call that must succeed answers.
-    async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
+    pub(in crate::issuer) async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
         let (status, answer) = self.call(method, path, body).await;
         assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
         answer
     }
 
     /// The status and the `error` member of a call that must fail.
-    async fn refused(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    pub(in crate::issuer) async fn refused(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let (status, answer) = self.call(method, path, body).await;
         assert!(status >= 400, "{method} {path}: {status} {answer}");
         assert!(answer["error"]["request_id"].as_str().unwrap().starts_with("req_"));
