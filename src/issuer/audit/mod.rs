@@ -35,6 +35,8 @@ pub use crate::issuer::audit::chain::Audit;
 
 /// Characters of a subject or a request id that an entry keeps.
 const TEXT_CHARACTERS_MAX: usize = 200;
+/// The source of whoever proved nothing.
+const NOBODY: &str = "nobody";
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +145,8 @@ impl Deed {
             | Self::SignInFailed
             | Self::SignedOut
             | Self::PasswordChanged
-            | Self::IdentityLinked => true,
+            | Self::IdentityLinked
+            | Self::InvitationAccepted => true,
             Self::KeyCreated
             | Self::KeyImported
             | Self::KeyChanged
@@ -152,7 +155,6 @@ impl Deed {
             | Self::OrganizationCreated
             | Self::OrganizationChanged
             | Self::InvitationCreated
-            | Self::InvitationAccepted
             | Self::InvitationRevoked
             | Self::ClientCreated
             | Self::ClientChanged
@@ -237,9 +239,11 @@ impl Entry<'_> {
             // The control socket has no addresses: whoever came from one and is nobody else has not proven who it is.
             Actor::Operator if self.address.is_some() => (Who::Nobody, None),
             Actor::Operator => (Who::Operator, None),
+            Actor::Person(person) if &*person.user.source == NOBODY => (Who::Nobody, None),
             Actor::Person(person) => {
                 let who = Who::Person { source: Arc::clone(&person.user.source), subject: Arc::from(person.user.subject.as_str()) };
-                (who, Some(Arc::from("session")))
+                // Who proved itself by another way than our pages has no session.
+                (who, (!person.session.id.is_empty()).then(|| Arc::from("session")))
             }
             Actor::Caller(caller) => (of_caller(caller), via(caller)),
         }
