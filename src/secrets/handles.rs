@@ -9,10 +9,14 @@ use zeroize::Zeroizing;
 
 use crate::model::handle::Handle;
 use crate::model::handle::HandleKind;
+use crate::model::handle::MAC_CHARACTERS;
 use crate::model::handle::write_handle;
 use crate::secrets::Peppers;
 use crate::secrets::Prepared;
 use crate::secrets::SecretError;
+
+/// What the decoder wants to have at hand for the characters of a MAC.
+const MAC_BYTES_ESTIMATE: usize = MAC_CHARACTERS.div_ceil(4) * 3;
 
 /// A key that is derived from the pepper and used for nothing else; none only if the derivation fails, which it does not.
 pub(super) fn handle_key(secret: &[u8]) -> Option<hmac::Key> {
@@ -39,10 +43,12 @@ impl Peppers {
 
     /// Whether we made this handle, in constant time: the id of the pepper under which.
     pub fn prove_handle(&self, handle: &Handle<'_>) -> Option<&str> {
-        let shown = URL_SAFE_NO_PAD.decode(handle.mac).ok()?;
+        let mut shown = [0; MAC_BYTES_ESTIMATE];
+        let length = URL_SAFE_NO_PAD.decode_slice(handle.mac, &mut shown).ok()?;
+        let shown = shown.get(..length)?;
         let made_under = |pepper: &&Prepared| {
             let expected = pepper.handle_mac(handle.kind, handle.id, handle.generation);
-            expected.is_some_and(|expected| constant_time::verify_slices_are_equal(expected.as_ref(), &shown).is_ok())
+            expected.is_some_and(|expected| constant_time::verify_slices_are_equal(expected.as_ref(), shown).is_ok())
         };
         self.all().find(made_under).map(|pepper| &*pepper.id)
     }

@@ -299,8 +299,8 @@ impl Issuer {
             Ok(Some(record)) => UserFact::FromStore(self.facts.user("local", record.user.as_str()).await),
             Ok(None) | Err(_) => UserFact::NotAsked,
         };
-        let facts = FoundFacts { key: KeyFact::FromStore(key), user, lapsed_for: None };
-        match resolve(&proof, None, &facts, &self.state.rules.load(), &self.state.peppers, self.clock.now()) {
+        let facts = FoundFacts { key: KeyFact::FromStore(key), user, ..FoundFacts::NONE };
+        match resolve(&proof, None, &facts, None, &self.state.rules.load(), &self.state.peppers, self.clock.now()) {
             Ok(caller) => Ok(caller.unwrap()),
             Err(Exit::Denied(denial)) => Err(denial.reason),
             Err(Exit::Failed(fault)) => Err(fault.reason),
