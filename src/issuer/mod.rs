@@ -24,6 +24,7 @@ mod input;
 mod keys;
 mod names;
 mod parameters;
+mod ring;
 mod rotate;
 mod users;
 mod views;
@@ -140,6 +141,8 @@ fn resources() -> Router<IssuerState> {
         .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::delete))
         .route("/v1/usage", get(usage::query))
         .merge(audit::router())
+        .route("/v1/ring", get(ring::show))
+        .route("/v1/ring/rotate", post(ring::rotate))
 }
 
 /// Names every answer, gives problems their body, and writes the one log line.

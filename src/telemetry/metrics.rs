@@ -106,7 +106,7 @@ pub struct Metrics {
     key_set_last_success_timestamp: GaugeVec,
     /// The issuers that have a timestamp.
     key_set_issuers: Mutex<BTreeSet<Arc<str>>>,
-    /// `outcome`: rotated, adopted, failed.
+    /// `ring`: assertion, issuer; `outcome`: rotated, adopted, failed.
     pub signing_key_rotations: IntCounterVec,
     /// `result`: success, failure.
     pub usage_flushes: IntCounterVec,
@@ -241,8 +241,15 @@ impl Metrics {
             signing_key_rotations: maker.counters_at_zero(
                 "signing_key_rotations_total",
                 "Looks at our signing keys that changed them or failed.",
-                &["outcome"],
-                &[&["rotated"], &["adopted"], &["failed"]],
+                &["ring", "outcome"],
+                &[
+                    &["assertion", "rotated"],
+                    &["assertion", "adopted"],
+                    &["assertion", "failed"],
+                    &["issuer", "rotated"],
+                    &["issuer", "adopted"],
+                    &["issuer", "failed"],
+                ],
             )?,
             usage_flushes: maker.counters_at_zero(
                 "usage_flushes_total",

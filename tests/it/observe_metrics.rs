@@ -44,7 +44,7 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("log_events_dropped_total", "counter", &["stream"]),
     ("panics_total", "counter", &[]),
     ("route_checks_total", "counter", &["decision", "route"]),
-    ("signing_key_rotations_total", "counter", &["outcome"]),
+    ("signing_key_rotations_total", "counter", &["outcome", "ring"]),
     ("store_operation_duration_seconds", "histogram", &["operation"]),
     ("store_operations_total", "counter", &["operation", "result"]),
     ("store_records", "gauge", &["kind"]),

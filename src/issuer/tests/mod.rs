@@ -216,7 +216,7 @@ impl Issuer {
         let state = IssuerState {
             records: records.clone(),
             gate: Arc::new(gate_over(Arc::clone(&facts), Arc::clone(&peppers), START)),
-            signer: Arc::new(Signer::default()),
+            signer: Arc::new(Signer::for_tests(START)),
             passwords: Arc::new(passwords::Passwords::default()),
             peppers,
             rules: Arc::new(ArcSwap::from_pointee(rules)),
@@ -226,6 +226,7 @@ impl Issuer {
             observer: Arc::new(()),
             audit: Arc::default(),
         };
+        state.signer.tell(&state.gate.tokens);
         Self {
             router: router(state.clone()),
             public: public_router(state.clone()),
