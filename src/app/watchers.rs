@@ -241,6 +241,10 @@ impl KeyObserver for Counting {
     fn happened(&self, event: KeyEvent, result: KeyEventResult) {
         self.metrics.key_events.with_label_values(&[event.as_str(), result.as_str()]).inc();
     }
+
+    fn noted(&self, is_written: bool) {
+        self.metrics.audit_entries.with_label_values(&[if is_written { "success" } else { "failure" }]).inc();
+    }
 }
 
 impl Counting {

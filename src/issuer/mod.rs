@@ -51,6 +51,7 @@ use axum::routing::post;
 use crate::check::Gate;
 use crate::clock::Clock;
 use crate::issuer::actor::Actor;
+use crate::issuer::audit::Audit;
 use crate::issuer::callers::RequestId;
 use crate::issuer::events::KeyObserver;
 use crate::issuer::passwords::Passwords;
@@ -84,6 +85,7 @@ pub struct IssuerState {
     pub gate: Arc<Gate>,
     pub signer: Arc<Signer>,
     pub passwords: Arc<Passwords>,
+    pub audit: Arc<Audit>,
 }
 
 /// Where it is known when a key was last used: the ledger's flush knows, and nothing is written per request.
@@ -147,6 +149,7 @@ fn resources() -> Router<IssuerState> {
         .route("/v1/keys/{id}", get(keys::show).patch(keys::change).delete(keys::revoke))
         .route("/v1/keys/{id}/rotate", post(rotate::rotate))
         .route("/v1/usage", get(usage::query))
+        .merge(audit::router())
         .route("/v1/ring", get(ring::show))
         .route("/v1/ring/rotate", post(ring::rotate))
 }

@@ -98,6 +98,8 @@ pub struct Metrics {
     pub keys: IntGaugeVec,
     /// `event` and `result` as the resource API calls them. Keys expire by themselves, which is no event: see `keys`.
     pub key_events: IntCounterVec,
+    /// `result`: success, failure.
+    pub audit_entries: IntCounterVec,
     /// `issuer`: its name in the config; `outcome`: changed, unchanged, failed.
     key_set_fetches: IntCounterVec,
     /// `issuer`; zero: never.
@@ -223,6 +225,12 @@ impl Metrics {
             store_records: maker.gauges("store_records", "Records on the shelf; corrupt ones cannot be read.", &["kind"])?,
             keys: maker.gauges("keys", "API keys of the store and of the keys file.", &["state"])?,
             key_events: maker.counters("key_events_total", "Requests to change API keys.", &["event", "result"])?,
+            audit_entries: maker.counters_at_zero(
+                "audit_entries_total",
+                "Entries of the audit log: written, or lost.",
+                &["result"],
+                &[&["success"], &["failure"]],
+            )?,
             key_set_fetches: maker.counters("key_set_fetches_total", "Fetches of issuers' key sets.", &["issuer", "outcome"])?,
             key_set_last_success_timestamp: maker.timestamps(
                 "key_set_last_success_timestamp_seconds",

@@ -12,6 +12,7 @@ use crate::support::scenario::NewKey;
 /// Every family of our own: name, type, labels. A name that changes breaks somebody's alert, so it changes here on purpose or not at all.
 const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("accept_errors_total", "counter", &["listener"]),
+    ("audit_entries_total", "counter", &["result"]),
     ("build_info", "gauge", &["revision", "version"]),
     ("cache_requests_total", "counter", &["cache", "result"]),
     ("check_duration_seconds", "histogram", &["decision"]),

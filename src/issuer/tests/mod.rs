@@ -229,6 +229,7 @@ impl Issuer {
             last_used: uses.clone(),
             usage: counts.clone(),
             observer: Arc::new(()),
+            audit: Arc::default(),
         };
         state.signer.tell(&state.gate.tokens);
         Self {
