@@ -81,5 +81,6 @@ pub(super) fn issuer_state(shelves: Shelves, rules: Arc<ArcSwap<Rules>>, clock: 
         gate,
         signer,
         passwords: Arc::new(Passwords::default()),
+        audit: Arc::default(),
     }
 }

@@ -44,7 +44,7 @@ use crate::app::open::door_of;
 use crate::app::open::open;
 use crate::app::shared::Publishing;
 use crate::app::watchers::Counting;
-use crate::app::watchers::KeyRing;
+use crate::app::watchers::KeyRings;
 use crate::app::watchers::PartsOf;
 use crate::app::watchers::fetched_issuers;
 use crate::check::Gate;
@@ -96,6 +96,8 @@ use crate::tasks::reload::Looked;
 use crate::tasks::reload::Reload;
 use crate::tasks::reload::ReloadStatus;
 use crate::tasks::rotate_keys;
+use crate::tasks::rotate_keys::IssuerRing;
+use crate::tasks::rotate_keys::RingKind;
 use crate::tasks::rotate_keys::RotateKeys;
 use crate::telemetry::Metrics;
 use crate::telemetry::decisions::DecisionLog;
@@ -252,7 +254,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         peppers: Arc::clone(&peppers),
         guard: Guard::new(),
     });
-    let issuing = Arc::clone(&gate);
+    let judging = Arc::clone(&gate);
     let explainer = Arc::new(Explainer::over(&gate, Arc::clone(&rules), Arc::clone(&clock)));
     let door = Arc::new(Door {
         gate,
@@ -291,6 +293,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         publish: publishing.as_ref().map(|publishing| Arc::clone(&publishing.status)),
         tokens: Arc::clone(&tokens),
         assertions: Arc::clone(&assertions),
+        signer: Arc::clone(&signer),
         tls: tls.clone(),
         clock: Arc::clone(&clock),
     };
@@ -301,7 +304,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let counting = Arc::new(Counting::new(Arc::clone(&metrics), Arc::clone(&rules), Arc::clone(&clock)));
     tasks.spawn(refresh_jwks::run(
         RefreshJwks {
-            tokens,
+            tokens: Arc::clone(&tokens),
             rules: Arc::clone(&rules),
             fetcher,
             clock: Arc::clone(&clock),
@@ -310,18 +313,22 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         },
         end.clone(),
     ));
-    tasks.spawn(rotate_keys::run(
-        RotateKeys {
-            assertions: Arc::clone(&assertions),
+    let issuing = IssuerRing { signer: Arc::clone(&signer), tokens, rules: Arc::clone(&rules), changes: engine.ring_changes() };
+    for (ring, look_every) in [
+        (RingKind::Assertions(Arc::clone(&assertions)), rotate_keys::LOOK_EVERY),
+        (RingKind::Issuer(issuing), rotate_keys::LOOK_AT_ISSUER_EVERY),
+    ] {
+        let task = RotateKeys {
+            ring,
             records: Arc::clone(&records),
             peppers: Arc::clone(&peppers),
             clock: Arc::clone(&clock),
             rotate_every: rotate_keys::ROTATE_EVERY,
-            look_every: rotate_keys::LOOK_EVERY,
+            look_every,
             observer: counting.clone(),
-        },
-        end.clone(),
-    ));
+        };
+        tasks.spawn(rotate_keys::run(task, end.clone()));
+    }
     if let Some(reload) = reload {
         let (rules, metrics) = (Arc::clone(&rules), Arc::clone(&metrics));
         let after = move |looked: &Looked| after_reload(looked, &rules.load(), &metrics);
@@ -334,7 +341,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         ..ServerOptions::default()
     };
     let check = CheckServer::start(check_listener, check_tls, Arc::clone(&door), options).await;
-    let shelves = Shelves { records, peppers, counts, observer: counting, gate: issuing, signer };
+    let shelves = Shelves { records, peppers, counts, observer: counting, gate: judging, signer: Arc::clone(&signer) };
     let state = issuer_state(shelves, Arc::clone(&rules), clock);
     if let Some(control) = control {
         let resource_api = issuer::router(state.clone()).merge(explain::router(explainer));
@@ -353,7 +360,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         readiness: Arc::clone(&readiness),
         metrics: Arc::clone(&metrics),
         stats: shown,
-        keys: Arc::new(KeyRing(assertions)),
+        keys: Arc::new(KeyRings { assertions, signer: Arc::clone(&signer), rules: Arc::clone(&rules) }),
         series: UserSeries::default(),
     }));
     let ops = Server::start(ops_listener, ops_tls, OPS_CONNECTIONS_MAX, metrics, move |connection| http::serve(connection, pages.clone()));

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use quick_cache::sync::Cache;
 use serde::Serialize;
 
@@ -18,8 +16,8 @@ use crate::jose::ring::Rotation;
 use crate::jose::ring::shelf::Found;
 use crate::jose::ring::shelf::Looked;
 use crate::jose::ring::shelf::Shelf;
-use crate::jose::signer::Audience;
-use crate::jose::signer::sign;
+use crate::jose::write;
+use crate::jose::write::Audience;
 use crate::model::caller::Caller;
 use crate::model::rules::Assertion;
 use crate::model::time::Timestamp;
@@ -121,7 +119,7 @@ impl Assertions {
     #[doc(hidden)]
     pub fn ephemeral(now: Timestamp) -> Result<Self, RingError> {
         let ring = Arc::new(Ring::create(Lines::EdDsa, now)?);
-        Ok(Self::with(Some(Loaded::new(Found { ring, version: 0 }, now))))
+        Ok(Self::with(Some(Loaded::new(Found { ring, mark: [0; 32] }, now))))
     }
 
     /// An assertion about this caller, fresh or from the cache; without the header's prefix.
@@ -200,14 +198,14 @@ impl std::fmt::Debug for Assertions {
 
 impl Loaded {
     fn new(found: Found, now: Timestamp) -> Self {
-        let header = serde_json::json!({ "alg": "EdDSA", "kid": found.ring.eddsa.current.public.id, "typ": ASSERTION_TYPE }).to_string();
+        let header = write::header(&found.ring.eddsa.current, ASSERTION_TYPE);
         let jwks = Arc::from(found.ring.jwks(now));
-        Self { found, header: format!("{}.", URL_SAFE_NO_PAD.encode(header)), jwks }
+        Self { found, header, jwks }
     }
 
     fn sign(&self, claims: &Claims<'_>) -> Result<Arc<str>, AssertionError> {
         let payload = serde_json::to_vec(claims).map_err(|_error| AssertionError::Unsigned)?;
-        sign(&self.found.ring.eddsa.current, &self.header, &payload).map(Arc::from).ok_or(AssertionError::Unsigned)
+        write::sign(&self.found.ring.eddsa.current, &self.header, &payload).map(Arc::from).ok_or(AssertionError::Unsigned)
     }
 }
 

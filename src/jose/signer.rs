@@ -6,8 +6,6 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::sync::Semaphore;
@@ -16,6 +14,7 @@ use crate::jose::KeySet;
 use crate::jose::Tokens;
 use crate::jose::compact::TOKEN_BYTES_MAX;
 use crate::jose::ring::Lines;
+use crate::jose::ring::PublicKey;
 use crate::jose::ring::RingError;
 use crate::jose::ring::RingKeyState;
 use crate::jose::ring::Rotation;
@@ -23,6 +22,8 @@ use crate::jose::ring::SigningKey;
 use crate::jose::ring::shelf::Found;
 use crate::jose::ring::shelf::Looked;
 use crate::jose::ring::shelf::Shelf;
+use crate::jose::write;
+use crate::jose::write::Audience;
 use crate::model::rules::Algorithm;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
@@ -187,11 +188,7 @@ impl Signer {
     pub fn report(&self, now: Timestamp) -> Option<RingReport> {
         let loaded = self.loaded.load_full()?;
         let ring = &loaded.found.ring;
-        let key = |(key, state): (&crate::jose::ring::PublicKey, RingKeyState)| RingKey {
-            id: Arc::clone(&key.id),
-            algorithm: key.algorithm(),
-            state,
-        };
+        let key = |(key, state): (&PublicKey, RingKeyState)| RingKey { id: Arc::clone(&key.id), algorithm: key.algorithm(), state };
         Some(RingReport { since: ring.since, keys: ring.published(now).into_iter().map(key).collect() })
     }
 
@@ -253,13 +250,13 @@ impl Signer {
         let mut ring = Ring::decode(&RING).unwrap();
         ring.since = now;
         let signer = Self::default();
-        signer.adopt(Found { ring: Arc::new(ring), version: 0 }, now).unwrap();
+        signer.adopt(Found { ring: Arc::new(ring), mark: [0; 32] }, now).unwrap();
         signer
     }
 
     fn adopt(&self, found: Found, now: Timestamp) -> Result<(), RingError> {
         let jwks = found.ring.jwks(now);
-        if self.loaded.load().as_ref().is_some_and(|loaded| loaded.found.version == found.version && *loaded.jwks == *jwks) {
+        if self.loaded.load().as_ref().is_some_and(|loaded| loaded.found.mark == found.mark && *loaded.jwks == *jwks) {
             return Ok(());
         }
         let loaded = Loaded::new(found, jwks)?;
@@ -287,10 +284,7 @@ impl fmt::Debug for Signer {
 
 impl Loaded {
     fn new(found: Found, jwks: String) -> Result<Self, RingError> {
-        let header = |key: &SigningKey| {
-            let header = serde_json::json!({ "alg": key.public.algorithm().name(), "kid": key.public.id, "typ": ACCESS_TOKEN_TYPE });
-            format!("{}.", URL_SAFE_NO_PAD.encode(header.to_string()))
-        };
+        let header = |key: &SigningKey| write::header(key, ACCESS_TOKEN_TYPE);
         let keys = KeySet::from_jwks(jwks.as_bytes(), &ALGORITHMS).map_err(|error| RingError::Unreadable(error.to_string()))?;
         Ok(Self {
             eddsa_header: header(&found.ring.eddsa.current),
@@ -302,22 +296,12 @@ impl Loaded {
     }
 
     fn sign_eddsa(&self, payload: &[u8]) -> Option<String> {
-        sign(&self.found.ring.eddsa.current, &self.eddsa_header, payload)
+        write::sign(&self.found.ring.eddsa.current, &self.eddsa_header, payload)
     }
 
     fn sign_rs256(&self, payload: &[u8]) -> Option<String> {
-        sign(&self.found.ring.rs256.as_ref()?.current, &self.rs256_header, payload)
+        write::sign(&self.found.ring.rs256.as_ref()?.current, &self.rs256_header, payload)
     }
-}
-
-/// `header` is encoded and ends with its dot.
-pub(in crate::jose) fn sign(key: &SigningKey, header: &str, payload: &[u8]) -> Option<String> {
-    let mut text = header.to_owned();
-    URL_SAFE_NO_PAD.encode_string(payload, &mut text);
-    let signature = key.sign(text.as_bytes())?;
-    text.push('.');
-    URL_SAFE_NO_PAD.encode_string(signature, &mut text);
-    Some(text)
 }
 
 impl Pool {
@@ -354,23 +338,6 @@ struct Payload<'a> {
     exp: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     act: Option<&'a serde_json::Value>,
-}
-
-/// `aud`: one is written as a text, several as a list.
-#[derive(Serialize)]
-#[serde(untagged)]
-pub(in crate::jose) enum Audience<'a> {
-    One(&'a str),
-    Several(&'a [Arc<str>]),
-}
-
-impl<'a> Audience<'a> {
-    pub(in crate::jose) fn of(audience: &'a [Arc<str>]) -> Self {
-        match audience {
-            [only] => Self::One(only),
-            several => Self::Several(several),
-        }
-    }
 }
 
 impl AccessClaims<'_> {

@@ -1,6 +1,8 @@
 //! The resource API over its router, and what its changes mean at the gate.
 
+mod callers;
 mod keys;
+mod reach;
 mod replicas;
 mod rotate;
 mod usage;
@@ -62,6 +64,7 @@ use crate::model::rules::FaultAnswer;
 use crate::model::rules::GuardLimits;
 use crate::model::rules::ImportedKeys;
 use crate::model::rules::LimitsFailure;
+use crate::model::rules::Place;
 use crate::model::rules::Rules;
 use crate::model::rules::Source;
 use crate::model::rules::Tier;
@@ -125,7 +128,9 @@ fn rules() -> Rules {
         routes: Vec::new(),
         route_index: RouteIndex::build(&[]).unwrap(),
         errors: ErrorFormat::Standard,
-        places: Vec::new(),
+        places: [("authorization", Some("Bearer")), ("x-api-key", None), ("x-authorization", Some("Agent"))]
+            .map(|(header, scheme)| Place { header: header.into(), scheme: scheme.map(Arc::from) })
+            .to_vec(),
         key_brand: "reva".into(),
         imported_keys: ImportedKeys::Accepted,
         local: Source { name: SourceName::local(), namespace: Namespace::Bare },
@@ -224,6 +229,7 @@ impl Issuer {
             last_used: uses.clone(),
             usage: counts.clone(),
             observer: Arc::new(()),
+            audit: Arc::default(),
         };
         state.signer.tell(&state.gate.tokens);
         Self {
@@ -257,6 +263,31 @@ impl Issuer {
             }
         })
         .await
+    }
+
+    /// A call to `listen.issuer` with this key; empty: without.
+    pub(in crate::issuer) async fn call_with(&self, key: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let mut request = Request::builder().method(method).uri(path);
+        if !key.is_empty() {
+            request = request.header("x-api-key", key);
+        }
+        let body = if body.is_null() {
+            Body::empty()
+        } else {
+            request = request.header("content-type", "application/json");
+            Body::from(body.to_string())
+        };
+        let response = self.public.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() })
+    }
+
+    /// A new key of this user with these scopes, made by the operator: its id and its text.
+    pub(in crate::issuer) async fn key_of(&self, user: &str, organization: &str, scopes: &[&str]) -> (String, String) {
+        let body = json!({"name": "ci", "user": user, "organization": organization, "scopes": scopes});
+        let answer = self.ok("POST", "/v1/keys", body).await;
+        (answer["id"].as_str().unwrap().to_owned(), answer["key"].as_str().unwrap().to_owned())
     }
 
     /// What a call that must succeed answers.
