@@ -197,7 +197,7 @@ pub(in crate::issuer) fn issuance() -> Issuance {
 }
 
 impl Issuer {
-    fn new() -> Self {
+    pub(in crate::issuer) fn new() -> Self {
         Self::with(rules())
     }
 
