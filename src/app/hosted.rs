@@ -18,6 +18,7 @@ use crate::issuer::IssuerState;
 use crate::issuer::events::KeyObserver;
 use crate::issuer::explain;
 use crate::issuer::explain::Explainer;
+use crate::issuer::federation::Federation;
 use crate::issuer::passwords::Passwords;
 use crate::jose::Assertions;
 use crate::jose::Tokens;
@@ -78,5 +79,6 @@ pub(super) fn issuer_state(shelves: Shelves, rules: Arc<ArcSwap<Rules>>, clock: 
         gate,
         signer,
         passwords: Arc::new(Passwords::default()),
+        federation: Arc::new(Federation::default()),
     }
 }

@@ -47,6 +47,7 @@ use crate::check::Gate;
 use crate::clock::Clock;
 use crate::issuer::actor::Actor;
 use crate::issuer::events::KeyObserver;
+use crate::issuer::federation::Federation;
 use crate::issuer::passwords::Passwords;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -77,6 +78,8 @@ pub struct IssuerState {
     pub gate: Arc<Gate>,
     pub signer: Arc<Signer>,
     pub passwords: Arc<Passwords>,
+    /// What is known of the providers of sign-ins.
+    pub federation: Arc<Federation>,
 }
 
 /// Where it is known when a key was last used: the ledger's flush knows, and nothing is written per request.

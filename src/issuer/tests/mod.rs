@@ -222,6 +222,7 @@ impl Issuer {
             last_used: uses.clone(),
             usage: counts.clone(),
             observer: Arc::new(()),
+            federation: Arc::default(),
         };
         Self {
             router: router(state.clone()),

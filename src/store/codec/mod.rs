@@ -3,7 +3,6 @@
 //! Members that this version does not know are refused like a format that it does not know: what they mean could be a
 //! restriction. The damage of one record is that record's alone.
 
-mod identity;
 mod shelved;
 
 use std::sync::Arc;
@@ -33,8 +32,6 @@ use crate::store::Family;
 use crate::store::RecordKey;
 use crate::store::StoreError;
 
-pub use crate::store::codec::identity::decode_identity;
-pub use crate::store::codec::identity::encode_identity;
 pub use crate::store::codec::shelved::Shelved;
 
 /// The format that this version writes, and the newest that it reads.

@@ -1,0 +1,1 @@
+//! Sign-in elsewhere over the router, against a provider without manners.
