@@ -266,7 +266,7 @@ pub(in crate::issuer) async fn of_organization(state: &IssuerState, organization
     }
 }
 
-async fn find(state: &IssuerState, source: &str, subject: &str) -> Result<Option<(UserRecord, u64)>, Problem> {
+pub(in crate::issuer) async fn find(state: &IssuerState, source: &str, subject: &str) -> Result<Option<(UserRecord, u64)>, Problem> {
     let place = RecordKey::user(source, subject);
     match state.records.get(&place).await? {
         Some(stored) => Ok(Some((decode_user(&place.id, &stored.bytes)?, stored.version))),

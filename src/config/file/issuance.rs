@@ -28,6 +28,8 @@ pub struct IssuanceFile {
     pub algorithm: Option<SigningFile>,
     /// Who may sign up. Default: `invited`.
     pub sign_up: Option<SignUpFile>,
+    /// What ends when somebody signs out. Default: `session`.
+    pub sign_out: Option<SignOutFile>,
     /// What the first user of a new organisation may hold. Default: every scope above, `tollgate:keys`, `tollgate:users` and
     /// `tollgate:usage`; the reserved ones reach no further than its organisation.
     pub admin_rights: Option<Vec<String>>,
@@ -109,6 +111,16 @@ pub enum SignUpFile {
     Invited,
     /// Nobody: operators make users.
     Closed,
+}
+
+/// What ends when somebody signs out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SignOutFile {
+    /// The session alone.
+    Session,
+    /// Also whatever was allowed to applications under it.
+    Grants,
 }
 
 /// A key made with each new user.

@@ -49,6 +49,7 @@ use crate::model::issuance::Lifetimes;
 use crate::model::issuance::Passwords;
 use crate::model::issuance::Registration;
 use crate::model::issuance::Resource;
+use crate::model::issuance::SignOut;
 use crate::model::issuance::SignUp;
 use crate::model::key::KeyForm;
 use crate::model::key::KeyId;
@@ -175,6 +176,7 @@ pub(in crate::issuer) fn issuance() -> Issuance {
         },
         algorithm: Algorithm::EdDsa,
         sign_up: SignUp::Open,
+        sign_out: SignOut::Session,
         admin_rights: scopes("orders:read orders:write files:read tollgate:keys tollgate:users tollgate:usage"),
         member_rights: scopes("orders:read files:read"),
         tier: None,
