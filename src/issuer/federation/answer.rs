@@ -78,7 +78,11 @@ impl Stop {
     }
 
     pub(super) fn not_believed() -> Self {
-        Self::new(StatusCode::BAD_GATEWAY, "The sign-in did not work", "The provider's answer was not what it should be. Please begin again.")
+        Self::new(
+            StatusCode::BAD_GATEWAY,
+            "The sign-in did not work",
+            "The provider's answer was not what it should be. Please begin again.",
+        )
     }
 
     pub(super) fn refused(text: impl Into<Cow<'static, str>>) -> Self {

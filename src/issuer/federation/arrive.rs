@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
+use axum::http::header;
 use axum::response::Response;
 use serde::Deserialize;
 use serde::Serialize;
@@ -121,12 +122,7 @@ pub(super) async fn link(
     };
     identities::link(state, user, identity(provider, token), visit.now).await?;
     let organization = person.user.organization.clone();
-    let done = Done {
-        deed: Deed::IdentityLinked,
-        subject: user.as_str(),
-        organization: organization.as_deref(),
-        address: visit.address,
-    };
+    let done = Done { deed: Deed::IdentityLinked, subject: user.as_str(), organization: organization.as_deref(), address: visit.address };
     trail::note(state, &Actor::Person(Arc::new(person)), done, visit.now).await;
     Ok(answer::redirect(journey.return_to.as_deref().unwrap_or(ACCOUNT)))
 }
@@ -158,8 +154,8 @@ pub(super) async fn sign_up(
     let opened = open(state, issuance, &made.user, &provider, return_to.as_deref(), visit).await?;
     let Some(key) = made.key else { return Ok(opened) };
     let mut page = answer::show_key(&key, target(issuance, return_to.as_deref()));
-    for cookie in opened.headers().get_all(axum::http::header::SET_COOKIE) {
-        page.headers_mut().append(axum::http::header::SET_COOKIE, cookie.clone());
+    for cookie in opened.headers().get_all(header::SET_COOKIE) {
+        page.headers_mut().append(header::SET_COOKIE, cookie.clone());
     }
     Ok(page)
 }
@@ -214,9 +210,8 @@ async fn is_known_email(state: &IssuerState, email: &str) -> Result<bool, Stop> 
     let mut after = None;
     loop {
         let page = state.records.range(Family::Account, after.as_deref(), SCANNED_TOGETHER).await?;
-        let is_theirs = |account: AccountRecord| {
-            account.user.as_str() == folded || account.email.is_some_and(|known| known.to_lowercase() == folded)
-        };
+        let is_theirs =
+            |account: AccountRecord| account.user.as_str() == folded || account.email.is_some_and(|known| known.to_lowercase() == folded);
         if page.records.iter().filter_map(|(place, stored)| AccountRecord::decode(&place.id, &stored.bytes).ok()).any(is_theirs) {
             return Ok(true);
         }

@@ -114,8 +114,7 @@ async fn prove(
         tracing::warn!(provider = &*provider.name, %error, "a provider took no code");
         Stop::provider_down()
     })?;
-    let expected =
-        Expected { issuer: &provider.issuer, tenants: &provider.tenants, client_id: &provider.client_id, nonce: &proofs.nonce };
+    let expected = Expected { issuer: &provider.issuer, tenants: &provider.tenants, client_id: &provider.client_id, nonce: &proofs.nonce };
     // Asked of the clock again: the provider may have taken its time, and signed after we began.
     upstream.judge(&metadata, &text, &expected, state.clock.now()).await.map_err(|error| {
         tracing::warn!(provider = &*provider.name, %error, "a provider's ID token is not believed");

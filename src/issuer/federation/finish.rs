@@ -46,12 +46,7 @@ pub(super) async fn show(State(state): State<IssuerState>, uri: Uri, headers: He
 }
 
 /// Takes the ticket, and makes the account.
-pub(super) async fn finish(
-    State(state): State<IssuerState>,
-    headers: HeaderMap,
-    peer: Option<Extension<Peer>>,
-    body: Body,
-) -> Response {
+pub(super) async fn finish(State(state): State<IssuerState>, headers: HeaderMap, peer: Option<Extension<Peer>>, body: Body) -> Response {
     let visit = Visit::new(&state, &headers, peer.map(|Extension(peer)| peer));
     make(&state, &visit, body).await.unwrap_or_else(Stop::into_response)
 }

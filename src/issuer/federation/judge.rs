@@ -1,10 +1,10 @@
 //! Whether what came back belongs to what was sent out: named checks, each a plain function, so that a test can leave one out.
 
 use crate::issuer::federation::ask;
+use crate::jose::id_token::TENANT;
 use crate::model::account::TicketRecord;
 use crate::model::issuance::Provider;
 use crate::model::time::Timestamp;
-use crate::jose::id_token::TENANT;
 
 /// What came back, beside what was sent out.
 #[derive(Clone, Copy, Debug)]

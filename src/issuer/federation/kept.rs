@@ -178,7 +178,13 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_key_brings_one_look_in_half_a_minute() {
         let (kept, source) = (Kept::new("test"), Source::new(Some(7)));
-        let first = kept.get(NOW, { let source = Arc::clone(&source); move || source.fetch() }).await.unwrap();
+        let first = kept
+            .get(NOW, {
+                let source = Arc::clone(&source);
+                move || source.fetch()
+            })
+            .await
+            .unwrap();
         *source.answers.lock().unwrap() = Some(8);
         for (after, expected) in [(1, None), (29, None), (30, Some(8)), (31, Some(8))] {
             let newer = kept.newer(&first, NOW.plus(Duration::from_secs(after)), || Arc::clone(&source).fetch()).await;

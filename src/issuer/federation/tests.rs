@@ -1,1 +1,0 @@
-//! Sign-in elsewhere over the router, against a provider without manners.
