@@ -230,6 +230,7 @@ impl Issuer {
             usage: counts.clone(),
             observer: Arc::new(()),
             audit: Arc::default(),
+            federation: Arc::default(),
         };
         state.signer.tell(&state.gate.tokens);
         Self {
