@@ -2,6 +2,7 @@
 
 mod keys;
 mod replicas;
+mod ring;
 mod rotate;
 mod usage;
 mod users;
