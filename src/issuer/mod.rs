@@ -226,4 +226,4 @@ async fn method_not_allowed() -> Response {
 }
 
 #[cfg(test)]
-pub(in crate::issuer) mod tests;
+pub(crate) mod tests;

@@ -4,6 +4,7 @@ mod callers;
 mod keys;
 mod reach;
 mod replicas;
+mod ring;
 mod rotate;
 mod usage;
 mod users;
@@ -153,7 +154,7 @@ fn rules() -> Rules {
 }
 
 /// `https://id.example.com`, open to sign-ups, with two resources and three scopes.
-pub(in crate::issuer) fn issuance() -> Issuance {
+pub(crate) fn issuance() -> Issuance {
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     let scopes = |text: &str| Arc::new(ScopeSet::new(text.split(' ').map(|scope| Scope::parse(scope).unwrap())));
     Issuance {
