@@ -123,6 +123,7 @@ fn api(folder: &Path) -> Result<Router, String> {
         last_used: Arc::new(NeverUsed),
         usage: Arc::new(Fixed),
         observer: Arc::new(()),
+        audit: Arc::default(),
     }))
 }
 

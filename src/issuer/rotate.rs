@@ -9,10 +9,13 @@ use axum::response::Response;
 use zeroize::Zeroizing;
 
 use crate::issuer::IssuerState;
+use crate::issuer::audit::Deed;
+use crate::issuer::callers::Asker;
 use crate::issuer::events::KeyEvent;
 use crate::issuer::events::told;
 use crate::issuer::input::Fields;
 use crate::issuer::keys::Issued;
+use crate::issuer::keys::check_may_change;
 use crate::issuer::keys::load;
 use crate::issuer::keys::own_display;
 use crate::issuer::keys::refuse_revoked;
@@ -38,15 +41,17 @@ const GRACE_DAYS_MAX: u64 = 30;
 
 pub(in crate::issuer) async fn rotate(
     State(state): State<IssuerState>,
+    asker: Asker,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    told(&state, KeyEvent::Rotated, rotate_one(&state, id, &headers, body)).await
+    told(&state, KeyEvent::Rotated, rotate_one(&state, &asker, id, &headers, body)).await
 }
 
 async fn rotate_one(
     state: &IssuerState,
+    asker: &Asker,
     id: Result<Path<String>, PathRejection>,
     headers: &HeaderMap,
     body: Body,
@@ -59,9 +64,10 @@ async fn rotate_one(
     let grace = fields.required("grace", read_grace, expected)?;
     let expires = names::expiry(&mut fields, now)?;
     fields.finish()?;
-    let (mut record, revision) = load(state, &id).await?;
+    let (mut record, revision) = load(state, &asker.actor, &id).await?;
     check_revision(headers, revision)?;
     refuse_revoked(&record)?;
+    check_may_change(&asker.actor, &record)?;
     if record.id.as_str().len() != 12 {
         return Err(Problem::new(Code::Conflict, "a key with an id of this form cannot carry a new secret; create another one"));
     }
@@ -89,6 +95,7 @@ async fn rotate_one(
     record.display = own_display(&rules, record.environment, &record.id);
     let outcome = replace(state, &record, revision, writes, now).await?;
     tracing::info!(key = %record.id, grace_seconds = grace.as_secs(), "key rotated");
+    asker.note(state, Deed::KeyRotated, record.id.as_str(), record.organization.as_deref(), now).await;
     let revision = revision_of(state, &record.id).await;
     let view = KeyView::new(&record, revision, state, now).await;
     Ok(answer_change(&outcome, revision, Issued { key: &text, view }))

@@ -97,6 +97,11 @@ pub trait Facts: Send + Sync + std::fmt::Debug + 'static {
     fn grant(&self, id: &str) -> Answer<'_, Result<Option<Arc<GrantRecord>>, StoreError>>;
     /// The OAuth client of this id.
     fn client(&self, id: &str) -> Answer<'_, Result<Option<Arc<ClientRecord>>, StoreError>>;
+
+    /// How long one check may wait for all of its questions together; none: nobody ever waits.
+    fn patience(&self) -> Option<std::time::Duration> {
+        None
+    }
 }
 
 /// What the corridor may fall back on when [`Facts`] gives no answer: what was known last, however long ago that was confirmed.

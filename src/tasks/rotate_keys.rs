@@ -3,28 +3,42 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::clock::monotonic;
 use crate::jose::Assertions;
-use crate::jose::assertions::Rotation;
+use crate::jose::Tokens;
 use crate::jose::ring::RingError;
+use crate::jose::ring::Rotation;
+use crate::jose::signer::Signer;
+use crate::model::rules::Rules;
 use crate::secrets::Peppers;
 use crate::store::Records;
 
 /// How long one key signs, unless the config says otherwise.
 pub const ROTATE_EVERY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// How often the ring on the shelf is looked at.
+/// How often the assertion ring on the shelf is looked at.
 pub const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// How often it is looked for while there is none: checks that need an assertion are faults until then.
+/// How often the issuer's ring on the shelf is looked at, if nobody says that it changed. With a shared store the change log says so
+/// within half a second, and this is for what the log may miss.
+pub const LOOK_AT_ISSUER_EVERY: Duration = Duration::from_secs(10);
+
+/// How often a ring is looked for while there is none: what needs it is a fault until then.
 const SEEK_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two looks that tokens with an unknown `kid` bring about: anybody can write such tokens.
+const WANTED_APART: Duration = Duration::from_secs(5);
 
 /// Everything that the task needs.
 #[derive(Debug)]
 pub struct RotateKeys {
-    pub assertions: Arc<Assertions>,
+    pub ring: RingKind,
     pub records: Arc<dyn Records>,
     pub peppers: Arc<Peppers>,
     pub clock: Arc<dyn Clock>,
@@ -34,46 +48,119 @@ pub struct RotateKeys {
     pub observer: Arc<dyn RotationObserver>,
 }
 
-/// What is told about the ring.
+/// Whose keys they are.
+#[derive(Debug)]
+pub enum RingKind {
+    Assertions(Arc<Assertions>),
+    Issuer(IssuerRing),
+}
+
+/// The issuer's ring, and who tells that it may have changed.
+#[derive(Debug)]
+pub struct IssuerRing {
+    pub signer: Arc<Signer>,
+    /// Says that a `kid` of ours was shown that nobody here knows.
+    pub tokens: Arc<Tokens>,
+    /// Without `issuer` in them no ring is made or looked for.
+    pub rules: Arc<ArcSwap<Rules>>,
+    /// Rises when another process may have turned the ring; none: there is no other process.
+    pub changes: Option<watch::Receiver<u64>>,
+}
+
+/// What is told about the rings; `ring`: assertion, issuer.
 pub trait RotationObserver: std::fmt::Debug + Send + Sync + 'static {
-    fn rotated(&self, outcome: &Result<Rotation, RingError>);
+    fn rotated(&self, ring: &'static str, outcome: &Result<Rotation, RingError>);
 }
 
 impl RotationObserver for () {
-    fn rotated(&self, _outcome: &Result<Rotation, RingError>) {}
+    fn rotated(&self, _ring: &'static str, _outcome: &Result<Rotation, RingError>) {}
 }
 
 /// Runs until `shutdown`.
-pub async fn run(task: RotateKeys, shutdown: CancellationToken) {
+pub async fn run(mut task: RotateKeys, shutdown: CancellationToken) {
     let mut is_failing = false;
+    let mut quiet_until = monotonic();
     loop {
         look(&task, &mut is_failing).await;
-        let pause = if task.assertions.has_ring() { task.look_every } else { task.look_every.min(SEEK_EVERY) };
+        let pause = if task.ring.has_keys() { task.look_every } else { task.look_every.min(SEEK_EVERY) };
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
+            () = task.ring.news(&mut quiet_until) => {}
         }
     }
 }
 
 /// `is_failing`: whether the look before failed, which was said then.
 async fn look(task: &RotateKeys, is_failing: &mut bool) {
-    let had_ring = task.assertions.has_ring();
-    let outcome = task.assertions.rotate_if_due(&*task.records, &task.peppers, task.rotate_every, task.clock.now()).await;
+    let had_keys = task.ring.has_keys();
+    let Some(outcome) = task.ring.rotate_if_due(task).await else { return };
     let was_failing = std::mem::replace(is_failing, outcome.is_err());
-    match (&outcome, news(&outcome, had_ring, was_failing)) {
+    let ring = task.ring.name();
+    match (&outcome, news(&outcome, had_keys, was_failing)) {
         (_, None) => {}
-        (Err(error), Some(words)) => tracing::warn!(%error, "{words}"),
-        (Ok(_), Some(words)) => tracing::info!("{words}"),
+        (Err(error), Some(words)) => tracing::warn!(ring, %error, "{words}"),
+        (Ok(_), Some(words)) => tracing::info!(ring, "{words}"),
     }
     if outcome != Ok(Rotation::NotDue) {
-        task.observer.rotated(&outcome);
+        task.observer.rotated(ring, &outcome);
+    }
+}
+
+impl RingKind {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Assertions(_) => "assertion",
+            Self::Issuer(_) => "issuer",
+        }
+    }
+
+    fn has_keys(&self) -> bool {
+        match self {
+            Self::Assertions(assertions) => assertions.has_ring(),
+            Self::Issuer(issuer) => issuer.signer.has_ring(),
+        }
+    }
+
+    /// None: nobody needs the ring.
+    async fn rotate_if_due(&self, task: &RotateKeys) -> Option<Result<Rotation, RingError>> {
+        let (records, peppers, every, now) = (&*task.records, &*task.peppers, task.rotate_every, task.clock.now());
+        match self {
+            Self::Assertions(assertions) => Some(assertions.rotate_if_due(records, peppers, every, now).await),
+            Self::Issuer(issuer) if issuer.rules.load().issuance.is_none() => None,
+            Self::Issuer(issuer) => Some(issuer.signer.rotate_if_due(records, peppers, every, now).await),
+        }
+    }
+
+    /// Waits for a reason to look before it is time.
+    async fn news(&mut self, quiet_until: &mut Instant) {
+        let issuer = match self {
+            Self::Assertions(_) => return std::future::pending().await,
+            Self::Issuer(issuer) => issuer,
+        };
+        let changed = async {
+            let is_told = match &mut issuer.changes {
+                Some(changes) => changes.changed().await.is_ok(),
+                None => false,
+            };
+            if !is_told {
+                std::future::pending::<()>().await;
+            }
+        };
+        let wanted = async {
+            tokio::time::sleep_until(*quiet_until).await;
+            issuer.tokens.own_wanted().await;
+        };
+        tokio::select! {
+            () = changed => {}
+            () = wanted => *quiet_until = monotonic() + WANTED_APART,
+        }
     }
 }
 
 /// What the log says of a look. A failure is said once, however long it lasts and however often it is looked.
-const fn news(outcome: &Result<Rotation, RingError>, had_ring: bool, was_failing: bool) -> Option<&'static str> {
-    match (outcome, had_ring, was_failing) {
+const fn news(outcome: &Result<Rotation, RingError>, had_keys: bool, was_failing: bool) -> Option<&'static str> {
+    match (outcome, had_keys, was_failing) {
         (Err(_), _, true) | (Ok(Rotation::NotDue), _, false) => None,
         (Err(_), true, false) => Some("signing keys could not be looked at; the old ones stay in use"),
         (Err(_), false, false) => {
@@ -96,6 +183,7 @@ mod tests {
 
     use super::LOOK_EVERY;
     use super::ROTATE_EVERY;
+    use super::RingKind;
     use super::RotateKeys;
     use super::RotationObserver;
     use super::look;
@@ -103,17 +191,17 @@ mod tests {
     use super::run;
     use crate::clock::ManualClock;
     use crate::jose::Assertions;
-    use crate::jose::assertions::Rotation;
     use crate::jose::battery::NOW;
     use crate::jose::battery::rotation::Memory;
     use crate::jose::battery::rotation::peppers;
     use crate::jose::ring::RingError;
+    use crate::jose::ring::Rotation;
 
     #[derive(Debug, Default)]
     struct Seen(Mutex<Vec<Result<Rotation, RingError>>>);
 
     impl RotationObserver for Seen {
-        fn rotated(&self, outcome: &Result<Rotation, RingError>) {
+        fn rotated(&self, _ring: &'static str, outcome: &Result<Rotation, RingError>) {
             self.0.lock().unwrap().push(outcome.clone());
         }
     }
@@ -123,7 +211,7 @@ mod tests {
         let (shelf, clock, seen) = (Arc::new(Memory::default()), Arc::new(ManualClock::starting_at(NOW)), Arc::new(Seen::default()));
         let assertions = Arc::new(Assertions::load_or_create(&*shelf, &peppers(), NOW).await.unwrap());
         let mut task = RotateKeys {
-            assertions: Arc::clone(&assertions),
+            ring: RingKind::Assertions(Arc::clone(&assertions)),
             records: shelf,
             peppers: Arc::new(peppers()),
             clock: Arc::<ManualClock>::clone(&clock),

@@ -1,5 +1,6 @@
 //! What the credential proves by itself, before anything is looked up: a checksum, a signature, a principal's domain.
 
+pub mod handle;
 pub mod key;
 pub mod principal;
 pub mod token;
@@ -16,6 +17,7 @@ use crate::model::claims::VerifiedClaims;
 use crate::model::key::OwnKey;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
+use crate::secrets::Peppers;
 
 /// What the look-up may go by.
 #[derive(Clone, Debug)]
@@ -27,6 +29,12 @@ pub enum Proof<'m> {
     ForeignKey(&'m str),
     /// Signature, issuer, audience and lifetime hold.
     Token(Arc<VerifiedClaims>),
+    /// An opaque token of ours: its MAC holds, under the pepper of this id.
+    Grant {
+        id: &'m str,
+        generation: u32,
+        pepper: &'m str,
+    },
     /// A configured principal of the mesh's trust domain.
     Principal(&'m str),
 }
@@ -43,14 +51,15 @@ pub enum Unproven {
 ///
 /// # Errors
 /// [`Unproven`].
-pub fn prove<'m>(shown: &Shown<'m>, rules: &Rules, tokens: &Tokens, now: Timestamp) -> Result<Proof<'m>, Unproven> {
+pub fn prove<'m>(shown: &Shown<'m>, rules: &Rules, tokens: &Tokens, peppers: &'m Peppers, now: Timestamp) -> Result<Proof<'m>, Unproven> {
     match &shown.credential {
         Credential::None => Ok(Proof::Nobody),
         Credential::Own(key) => Ok(key::prove_own(*key)),
         Credential::Foreign(text) => key::prove_foreign(text, rules.imported_keys),
         Credential::Token(token) => token::prove(token, rules, tokens, now),
-        // Nothing here issues opaque tokens, so none can be one of ours.
-        Credential::Opaque(_) => Err(Denial::new(Reason::UnknownKey).because("an opaque credential, and none is issued here").into()),
+        Credential::Handle { handle, .. } => handle::prove(*handle, peppers),
+        // Ours have a form of their own.
+        Credential::Opaque(_) => Err(Denial::new(Reason::UnknownKey).because("an opaque credential of another making").into()),
         Credential::Principal(principal) => principal::prove(principal, rules.mesh.as_ref()),
     }
 }
@@ -89,13 +98,15 @@ mod tests {
     use crate::model::rules::Source;
     use crate::model::scope::ScopeSet;
 
+    use crate::check::doubles::peppers;
+
     fn shown(credential: Credential<'_>) -> Shown<'_> {
-        Shown { credential, paired_key: None, headers: Vec::new(), query_parameter: None }
+        Shown::alone(credential)
     }
 
     /// The reason of a refusal; none where something was proven.
     fn refused(credential: Credential<'_>, rules: &Rules) -> Option<Reason> {
-        match prove(&shown(credential), rules, &Tokens::new(8), NOW) {
+        match prove(&shown(credential), rules, &Tokens::new(8), &peppers(), NOW) {
             Ok(_proof) => None,
             Err(Unproven::Denied(denial)) => {
                 assert_eq!(denial.reason.row().kind, Kind::Denial);
@@ -166,10 +177,10 @@ mod tests {
         let rules = battery::rules(Vec::new());
         let importing = Rules { imported_keys: ImportedKeys::Accepted, ..battery::rules(Vec::new()) };
         let own = OwnKey { text: "tg_live_sk_x", environment: Environment::Live, id: "x" };
-        let tokens = Tokens::new(8);
-        assert!(matches!(prove(&shown(Credential::None), &rules, &tokens, NOW), Ok(Proof::Nobody)));
-        assert!(matches!(prove(&shown(Credential::Own(own)), &rules, &tokens, NOW), Ok(Proof::OwnKey(key)) if key == own));
-        assert!(matches!(prove(&shown(Credential::Foreign("f")), &importing, &tokens, NOW), Ok(Proof::ForeignKey("f"))));
+        let (tokens, peppers) = (Tokens::new(8), peppers());
+        assert!(matches!(prove(&shown(Credential::None), &rules, &tokens, &peppers, NOW), Ok(Proof::Nobody)));
+        assert!(matches!(prove(&shown(Credential::Own(own)), &rules, &tokens, &peppers, NOW), Ok(Proof::OwnKey(key)) if key == own));
+        assert!(matches!(prove(&shown(Credential::Foreign("f")), &importing, &tokens, &peppers, NOW), Ok(Proof::ForeignKey("f"))));
         assert_eq!(refused(Credential::Foreign("f"), &rules), Some(Reason::UnknownKey));
         assert_eq!(refused(Credential::Opaque("o"), &importing), Some(Reason::UnknownKey));
     }

@@ -1,6 +1,8 @@
 //! The resource API over its router, and what its changes mean at the gate.
 
+mod callers;
 mod keys;
+mod reach;
 mod replicas;
 mod rotate;
 mod usage;
@@ -49,6 +51,7 @@ use crate::model::issuance::Lifetimes;
 use crate::model::issuance::Passwords;
 use crate::model::issuance::Registration;
 use crate::model::issuance::Resource;
+use crate::model::issuance::SignOut;
 use crate::model::issuance::SignUp;
 use crate::model::key::KeyForm;
 use crate::model::key::KeyId;
@@ -61,6 +64,7 @@ use crate::model::rules::FaultAnswer;
 use crate::model::rules::GuardLimits;
 use crate::model::rules::ImportedKeys;
 use crate::model::rules::LimitsFailure;
+use crate::model::rules::Place;
 use crate::model::rules::Rules;
 use crate::model::rules::Source;
 use crate::model::rules::Tier;
@@ -124,7 +128,9 @@ fn rules() -> Rules {
         routes: Vec::new(),
         route_index: RouteIndex::build(&[]).unwrap(),
         errors: ErrorFormat::Standard,
-        places: Vec::new(),
+        places: [("authorization", Some("Bearer")), ("x-api-key", None), ("x-authorization", Some("Agent"))]
+            .map(|(header, scheme)| Place { header: header.into(), scheme: scheme.map(Arc::from) })
+            .to_vec(),
         key_brand: "reva".into(),
         imported_keys: ImportedKeys::Accepted,
         local: Source { name: SourceName::local(), namespace: Namespace::Bare },
@@ -175,6 +181,7 @@ pub(in crate::issuer) fn issuance() -> Issuance {
         },
         algorithm: Algorithm::EdDsa,
         sign_up: SignUp::Open,
+        sign_out: SignOut::Session,
         admin_rights: scopes("orders:read orders:write files:read tollgate:keys tollgate:users tollgate:usage"),
         member_rights: scopes("orders:read files:read"),
         tier: None,
@@ -214,7 +221,7 @@ impl Issuer {
         let state = IssuerState {
             records: records.clone(),
             gate: Arc::new(gate_over(Arc::clone(&facts), Arc::clone(&peppers), START)),
-            signer: Arc::new(Signer::default()),
+            signer: Arc::new(Signer::for_tests(START)),
             passwords: Arc::new(passwords::Passwords::default()),
             peppers,
             rules: Arc::new(ArcSwap::from_pointee(rules)),
@@ -222,7 +229,9 @@ impl Issuer {
             last_used: uses.clone(),
             usage: counts.clone(),
             observer: Arc::new(()),
+            audit: Arc::default(),
         };
+        state.signer.tell(&state.gate.tokens);
         Self {
             router: router(state.clone()),
             public: public_router(state.clone()),
@@ -236,7 +245,7 @@ impl Issuer {
         }
     }
 
-    async fn send(&self, request: Request<Body>) -> (u16, Value) {
+    pub(in crate::issuer) async fn send(&self, request: Request<Body>) -> (u16, Value) {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         assert!(response.headers()["x-request-id"].to_str().unwrap().starts_with("req_"));
@@ -245,7 +254,7 @@ impl Issuer {
         (status, if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() })
     }
 
-    async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    pub(in crate::issuer) async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let request = Request::builder().method(method).uri(path);
         self.send(match body {
             Value::Null => request.body(Body::empty()).unwrap(),
@@ -256,15 +265,40 @@ impl Issuer {
         .await
     }
 
+    /// A call to `listen.issuer` with this key; empty: without.
+    pub(in crate::issuer) async fn call_with(&self, key: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let mut request = Request::builder().method(method).uri(path);
+        if !key.is_empty() {
+            request = request.header("x-api-key", key);
+        }
+        let body = if body.is_null() {
+            Body::empty()
+        } else {
+            request = request.header("content-type", "application/json");
+            Body::from(body.to_string())
+        };
+        let response = self.public.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() })
+    }
+
+    /// A new key of this user with these scopes, made by the operator: its id and its text.
+    pub(in crate::issuer) async fn key_of(&self, user: &str, organization: &str, scopes: &[&str]) -> (String, String) {
+        let body = json!({"name": "ci", "user": user, "organization": organization, "scopes": scopes});
+        let answer = self.ok("POST", "/v1/keys", body).await;
+        (answer["id"].as_str().unwrap().to_owned(), answer["key"].as_str().unwrap().to_owned())
+    }
+
     /// What a call that must succeed answers.
-    async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
+    pub(in crate::issuer) async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
         let (status, answer) = self.call(method, path, body).await;
         assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
         answer
     }
 
     /// The status and the `error` member of a call that must fail.
-    async fn refused(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    pub(in crate::issuer) async fn refused(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let (status, answer) = self.call(method, path, body).await;
         assert!(status >= 400, "{method} {path}: {status} {answer}");
         assert!(answer["error"]["request_id"].as_str().unwrap().starts_with("req_"));
@@ -278,7 +312,7 @@ impl Issuer {
     }
 
     /// Who a key's text makes its holder at the gate, by the gate's own rooms.
-    async fn judge(&self, text: &str) -> Result<Arc<Caller>, Reason> {
+    pub(in crate::issuer) async fn judge(&self, text: &str) -> Result<Arc<Caller>, Reason> {
         let (proof, key) = match read_key("reva", text) {
             KeyForm::Own(own) => (Proof::OwnKey(own), self.facts.key(own.id).await),
             KeyForm::Damaged => return Err(Reason::MalformedCredential),
@@ -296,8 +330,8 @@ impl Issuer {
             Ok(Some(record)) => UserFact::FromStore(self.facts.user("local", record.user.as_str()).await),
             Ok(None) | Err(_) => UserFact::NotAsked,
         };
-        let facts = FoundFacts { key: KeyFact::FromStore(key), user, lapsed_for: None };
-        match resolve(&proof, None, &facts, &self.state.rules.load(), &self.state.peppers, self.clock.now()) {
+        let facts = FoundFacts { key: KeyFact::FromStore(key), user, ..FoundFacts::NONE };
+        match resolve(&proof, None, &facts, None, &self.state.rules.load(), &self.state.peppers, self.clock.now()) {
             Ok(caller) => Ok(caller.unwrap()),
             Err(Exit::Denied(denial)) => Err(denial.reason),
             Err(Exit::Failed(fault)) => Err(fault.reason),

@@ -54,13 +54,13 @@ impl Mark {
         match key.family {
             Family::Key => decode_key(&key.id, bytes).map_or(Self::Open, |record| mark_of_key(&record)),
             Family::User => decode_user(&key.id, bytes).map_or(Self::Open, |record| mark_of_user(&record)),
-            Family::Grant => match GrantRecord::decode(&key.id, bytes).map(|record| record.state) {
-                Ok(GrantState::Ended { .. }) => Self::Revoked,
-                Ok(GrantState::Pending(_) | GrantState::Live) | Err(_) => Self::Open,
+            Family::Grant => match GrantRecord::decode(&key.id, bytes) {
+                Ok(record) => mark_of_grant(&record),
+                Err(_) => Self::Open,
             },
-            Family::Client => match ClientRecord::decode(&key.id, bytes).map(|record| record.state) {
-                Ok(ClientState::Disabled) => Self::Disabled,
-                Ok(ClientState::Active) | Err(_) => Self::Open,
+            Family::Client => match ClientRecord::decode(&key.id, bytes) {
+                Ok(record) => mark_of_client(&record),
+                Err(_) => Self::Open,
             },
             Family::Ring
             | Family::Digest
@@ -90,6 +90,22 @@ pub(super) fn mark_of_user(record: &UserRecord) -> Mark {
     match record.state {
         UserState::Disabled => Mark::Disabled,
         UserState::Active => Mark::Open,
+    }
+}
+
+/// How a grant stands. An ended one never opens anything again.
+pub(super) fn mark_of_grant(record: &GrantRecord) -> Mark {
+    match record.state {
+        GrantState::Ended { .. } => Mark::Revoked,
+        GrantState::Pending(_) | GrantState::Live => Mark::Open,
+    }
+}
+
+/// How a client's record stands.
+pub(super) fn mark_of_client(record: &ClientRecord) -> Mark {
+    match record.state {
+        ClientState::Disabled => Mark::Disabled,
+        ClientState::Active => Mark::Open,
     }
 }
 
@@ -150,7 +166,8 @@ mod tests {
             (Some("7 1 2 o key/abc"), change(RecordKey::key("abc"), Some(1), Some(2), Mark::Open)),
             (Some("7 - 2 d user/local:a b/c\n"), change(RecordKey::user("local", "a b/c\n"), None, Some(2), Mark::Disabled)),
             (Some("7 0 - r key/abc"), change(RecordKey::key("abc"), Some(0), None, Mark::Removed)),
-            (Some("7 1 2 o session/x"), Entry::Foreign),
+            (Some("7 1 2 o session/x"), change(RecordKey { family: Family::Session, id: "x".into() }, Some(1), Some(2), Mark::Open)),
+            (Some("7 1 2 o widget/x"), Entry::Foreign),
             (Some("7 1 2 ? key/abc"), Entry::Unreadable),
             (Some("7 x 2 o key/abc"), Entry::Unreadable),
             (Some("7 1 2 o"), Entry::Unreadable),
