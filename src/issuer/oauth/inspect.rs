@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::issuer::IssuerState;
 use crate::issuer::oauth::answer::Refusal;
 use crate::issuer::oauth::clients;
-use crate::issuer::oauth::grants;
+use crate::issuer::oauth::families;
 use crate::jose::TokenError;
 use crate::model::caller::Subject;
 use crate::model::claims::VerifiedClaims;
@@ -138,7 +138,7 @@ pub(in crate::issuer) async fn active(state: &IssuerState, rules: &Rules, text: 
     let Some(traced) = trace(state, rules, text, now)? else {
         return Ok(key_of_text(state, rules, text, now).await?);
     };
-    let Some((grant, _version)) = grants::load(state, traced.grant()).await? else { return Ok(None) };
+    let Some((grant, _version)) = families::load(state, traced.grant()).await? else { return Ok(None) };
     if !grant.is_live(now) {
         return Ok(None);
     }
@@ -167,8 +167,8 @@ impl Holders {
             }
         }
         if let Some(subject) = grant.user() {
-            match grants::user(state, subject).await? {
-                Some(user) if grants::stands(Some(&user), grant.created) => holders.user = Some(user),
+            match families::user(state, subject).await? {
+                Some(user) if families::stands(Some(&user), grant.created) => holders.user = Some(user),
                 Some(_) | None => return Ok(None),
             }
         }
@@ -184,12 +184,12 @@ impl Holders {
     fn ceiling(&self, scopes: &ScopeSet) -> ScopeSet {
         let within_client = self.client.as_ref().map_or_else(|| scopes.clone(), |client| scopes.intersect(&client.scopes));
         let within_key = self.key.as_ref().map_or_else(|| within_client.clone(), |key| within_client.intersect(&key.scopes));
-        grants::within(&within_key, self.user.as_ref()).without_reserved()
+        families::within(&within_key, self.user.as_ref()).without_reserved()
     }
 
     /// Whether what was issued then still counts.
     fn stand_since(&self, issued: Timestamp) -> bool {
-        self.user.is_none() || grants::stands(self.user.as_ref(), issued)
+        self.user.is_none() || families::stands(self.user.as_ref(), issued)
     }
 }
 
@@ -219,7 +219,7 @@ fn opaque(grant: GrantRecord, number: u32, holders: Holders, now: Timestamp) -> 
         }
         GrantOf::Key { .. } => return None,
         GrantOf::Consent { .. } | GrantOf::Client { .. } | GrantOf::SignIn { .. } => {
-            let token = grants::out_token(&grant, number, now)?;
+            let token = families::out_token(&grant, number, now)?;
             match &token.state {
                 AccessState::Out { issued, scopes, audience } => (Arc::clone(scopes), audience.clone(), *issued, token.expires),
                 AccessState::Revoked => return None,
@@ -312,8 +312,8 @@ async fn key_of_text(state: &IssuerState, rules: &Rules, text: &str, now: Timest
             && record.secrets.iter().any(|secret| is_live(secret) && state.peppers.matches(text.as_bytes(), &secret.hash))
     };
     let Some(record) = record.filter(opens) else { return Ok(None) };
-    let user = if in_file { None } else { grants::user(state, &record.user).await? };
-    if !in_file && !grants::stands(user.as_ref(), now) {
+    let user = if in_file { None } else { families::user(state, &record.user).await? };
+    if !in_file && !families::stands(user.as_ref(), now) {
         return Ok(None);
     }
     Ok(Some(Active {
@@ -323,7 +323,7 @@ async fn key_of_text(state: &IssuerState, rules: &Rules, text: &str, now: Timest
         subject: Arc::from(record.user.as_str()),
         user: Some(record.user.clone()),
         organization: record.organization.clone().or_else(|| user.as_ref().and_then(|user| user.organization.clone())),
-        scopes: grants::within(&record.scopes, user.as_ref()),
+        scopes: families::within(&record.scopes, user.as_ref()),
         audience: Vec::new(),
         issued: record.created,
         expires: record.expires,

@@ -6,7 +6,7 @@ pub mod checks;
 pub mod client_auth;
 pub mod clients;
 pub mod form;
-pub mod grants;
+pub mod families;
 pub mod inspect;
 pub mod introspect;
 pub mod revoke;

@@ -22,7 +22,7 @@ use crate::issuer::oauth::checks::run;
 use crate::issuer::oauth::client_auth::authenticate;
 use crate::issuer::oauth::form::Bodies;
 use crate::issuer::oauth::form::Form;
-use crate::issuer::oauth::grants;
+use crate::issuer::oauth::families;
 use crate::issuer::oauth::inspect;
 use crate::issuer::oauth::inspect::Traced;
 use crate::model::client::ClientRecord;
@@ -78,8 +78,8 @@ async fn take_back(
     asked: &Asked,
     now: Timestamp,
 ) -> Result<(), Refusal> {
-    for _attempt in 0..grants::ATTEMPTS {
-        let Some((grant, version)) = grants::load(state, traced.grant()).await? else { return Ok(()) };
+    for _attempt in 0..families::ATTEMPTS {
+        let Some((grant, version)) = families::load(state, traced.grant()).await? else { return Ok(()) };
         let issued_to = match traced {
             Traced::Signed { claims, .. } => claims.client.clone(),
             Traced::Refresh { .. } | Traced::Opaque { .. } => None,
@@ -95,28 +95,28 @@ async fn take_back(
         }
         let is_noted = match traced {
             Traced::Refresh { .. } => false,
-            Traced::Opaque { number, .. } => match grants::out_token(&grant, *number, now).map(|token| token.expires) {
-                Some(expires) => grants::take_back(&mut grant, &number.to_string(), expires, now),
+            Traced::Opaque { number, .. } => match families::out_token(&grant, *number, now).map(|token| token.expires) {
+                Some(expires) => families::take_back(&mut grant, &number.to_string(), expires, now),
                 None => return Ok(()),
             },
             Traced::Signed { claims, .. } => match &claims.token_id {
                 Some(id) if grant.has_revoked(id) => return Ok(()),
-                Some(id) => grants::take_back(&mut grant, id, claims.expires.plus(LEEWAY), now),
+                Some(id) => families::take_back(&mut grant, id, claims.expires.plus(LEEWAY), now),
                 None => false,
             },
         };
         // One token was all that this grant was for.
         let was_only_one = matches!(grant.of, GrantOf::Client { .. });
         if !is_noted || was_only_one {
-            grants::finish(&mut grant, GrantEnd::Revoked, now);
+            families::finish(&mut grant, GrantEnd::Revoked, now);
         }
-        if grants::replace(state, &grant, version, now).await? {
+        if families::replace(state, &grant, version, now).await? {
             tracing::info!(grant = %grant.id, client = %client.id, "token revoked");
-            grants::note(state, client, Deed::GrantRevoked, &grant, asked.address, now).await;
+            families::note(state, client, Deed::GrantRevoked, &grant, asked.address, now).await;
             return Ok(());
         }
     }
-    Err(grants::contended(traced.grant()).into())
+    Err(families::contended(traced.grant()).into())
 }
 
 /// How long after its end a token still passes a clock that is late.

@@ -11,7 +11,7 @@ use crate::issuer::oauth::checks::Check;
 use crate::issuer::oauth::checks::Stop;
 use crate::issuer::oauth::checks::run;
 use crate::issuer::oauth::form::Form;
-use crate::issuer::oauth::grants;
+use crate::issuer::oauth::families;
 use crate::issuer::oauth::token::Bench;
 use crate::issuer::oauth::token::audience;
 use crate::issuer::oauth::token::mint;
@@ -51,7 +51,7 @@ pub(in crate::issuer) fn checks() -> Vec<Check<OwnRequest>> {
 pub(in crate::issuer) async fn grant(bench: &Bench<'_>, form: &Arc<Form>) -> Result<Response, Refusal> {
     let client = &bench.client;
     let owner = match &client.owner {
-        Some(owner) => grants::user(bench.state, owner).await?,
+        Some(owner) => families::user(bench.state, owner).await?,
         None => None,
     };
     let wanted = audience::read_scopes(form.get("scope"))?;
@@ -62,7 +62,7 @@ pub(in crate::issuer) async fn grant(bench: &Bench<'_>, form: &Arc<Form>) -> Res
     let default = allowed.get(..1).unwrap_or_default();
     let audience = audience::pick(form.all("resource"), &allowed, default)?;
     // Never more than whoever registered it holds now.
-    let held = grants::within(&wanted.unwrap_or_else(|| ScopeSet::clone(&client.scopes)), owner.as_ref()).without_reserved();
+    let held = families::within(&wanted.unwrap_or_else(|| ScopeSet::clone(&client.scopes)), owner.as_ref()).without_reserved();
     let scopes = Arc::new(audience::at(&held, &audience, bench.issuance));
     let ends = whole(bench.now).plus(bench.issuance.lifetimes.access_token);
     let mut record = GrantRecord {
@@ -84,10 +84,10 @@ pub(in crate::issuer) async fn grant(bench: &Bench<'_>, form: &Arc<Form>) -> Res
     };
     let order = Order { subject: client.id.as_str(), form: client.token_form, scopes, audience, no_later_than: ends, act: None };
     let minted = mint::mint(bench, &mut record, order).await?;
-    if !grants::create(bench.state, &record, bench.now).await? {
-        return Err(grants::contended(record.id.as_str()).into());
+    if !families::create(bench.state, &record, bench.now).await? {
+        return Err(families::contended(record.id.as_str()).into());
     }
-    grants::note(bench.state, client, Deed::TokenIssued, &record, bench.address, bench.now).await;
+    families::note(bench.state, client, Deed::TokenIssued, &record, bench.address, bench.now).await;
     Ok(mint::success(bench, &minted, None, None))
 }
 
@@ -101,7 +101,7 @@ fn is_confidential(request: &OwnRequest) -> Result<(), Stop> {
 }
 
 fn owner_stands(request: &OwnRequest) -> Result<(), Stop> {
-    if request.client.owner.is_none() || grants::stands(request.owner.as_ref(), request.now) {
+    if request.client.owner.is_none() || families::stands(request.owner.as_ref(), request.now) {
         return Ok(());
     }
     Err(Refusal::new(Fault::UnauthorizedClient, "whoever registered the client is gone or disabled").into())

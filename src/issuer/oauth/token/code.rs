@@ -17,7 +17,7 @@ use crate::issuer::oauth::checks::Consequence;
 use crate::issuer::oauth::checks::Stop;
 use crate::issuer::oauth::checks::run;
 use crate::issuer::oauth::form::Form;
-use crate::issuer::oauth::grants;
+use crate::issuer::oauth::families;
 use crate::issuer::oauth::token::Bench;
 use crate::issuer::oauth::token::audience;
 use crate::issuer::oauth::token::mint;
@@ -76,8 +76,8 @@ pub(in crate::issuer) async fn redeem(bench: &Bench<'_>, form: &Arc<Form>) -> Re
     let shown = form.required("code")?;
     let handle = read_handle(&bench.rules.key_brand, shown).filter(|handle| handle.kind == HandleKind::Code && handle.generation == 0);
     let handle = handle.filter(|handle| bench.state.peppers.prove_handle(handle).is_some()).ok_or_else(Refusal::grant)?;
-    for _attempt in 0..grants::ATTEMPTS {
-        let (grant, version) = grants::load(bench.state, handle.id).await?.ok_or_else(Refusal::grant)?;
+    for _attempt in 0..families::ATTEMPTS {
+        let (grant, version) = families::load(bench.state, handle.id).await?.ok_or_else(Refusal::grant)?;
         let user = user_of(bench, &grant).await?;
         let redemption = Redemption {
             grant,
@@ -95,13 +95,13 @@ pub(in crate::issuer) async fn redeem(bench: &Bench<'_>, form: &Arc<Form>) -> Re
             return outcome;
         }
     }
-    Err(grants::contended(handle.id).into())
+    Err(families::contended(handle.id).into())
 }
 
 /// The local user in whose name a grant stands.
 pub(in crate::issuer) async fn user_of(bench: &Bench<'_>, grant: &GrantRecord) -> Result<Option<UserRecord>, Refusal> {
     Ok(match grant.user() {
-        Some(subject) => grants::user(bench.state, subject).await?,
+        Some(subject) => families::user(bench.state, subject).await?,
         None => None,
     })
 }
@@ -120,15 +120,15 @@ pub(in crate::issuer) async fn settle(bench: &Bench<'_>, mut grant: GrantRecord,
         },
     };
     if let Some(why) = why {
-        grants::finish(&mut grant, why, bench.now);
+        families::finish(&mut grant, why, bench.now);
     }
-    if !grants::replace(bench.state, &grant, version, bench.now).await? {
+    if !families::replace(bench.state, &grant, version, bench.now).await? {
         return Ok(None);
     }
     if let Some(why) = why {
         tracing::warn!(grant = %grant.id, client = %bench.client.id, ?why, "a grant was ended by what its client showed");
         let deed = if why == GrantEnd::Reused { Deed::ReuseDetected } else { Deed::GrantRevoked };
-        grants::note(bench.state, &bench.client, deed, &grant, bench.address, bench.now).await;
+        families::note(bench.state, &bench.client, deed, &grant, bench.address, bench.now).await;
     }
     Ok(Some(()))
 }
@@ -138,7 +138,7 @@ async fn issue(bench: &Bench<'_>, redemption: Redemption, version: u64) -> Resul
     let Redemption { mut grant, user, form, .. } = redemption;
     let granted = granted_resources(bench, &grant);
     let audience = audience::pick(form.all("resource"), &granted, &granted)?;
-    let held = grants::within(&grant.scopes.intersect(&bench.client.scopes), user.as_ref()).without_reserved();
+    let held = families::within(&grant.scopes.intersect(&bench.client.scopes), user.as_ref()).without_reserved();
     let scopes = Arc::new(audience::at(&held, &audience, bench.issuance));
     let subject = user.as_ref().map(|user| user.subject.clone()).ok_or_else(Refusal::grant)?;
     grant.state = GrantState::Live;
@@ -155,11 +155,11 @@ async fn issue(bench: &Bench<'_>, redemption: Redemption, version: u64) -> Resul
         grant.ends = minted.expires;
         None
     };
-    if !grants::replace(bench.state, &grant, version, bench.now).await? {
+    if !families::replace(bench.state, &grant, version, bench.now).await? {
         return Ok(None);
     }
     tracing::info!(grant = %grant.id, client = %bench.client.id, "code redeemed");
-    grants::note(bench.state, &bench.client, Deed::TokenIssued, &grant, bench.address, bench.now).await;
+    families::note(bench.state, &bench.client, Deed::TokenIssued, &grant, bench.address, bench.now).await;
     Ok(Some(Ok(mint::success(bench, &minted, refresh_token.as_ref().map(|text| text.as_str()), None))))
 }
 
@@ -228,7 +228,7 @@ fn challenge_of(verifier: &str, challenge: &str) -> bool {
 }
 
 fn user_stands(redemption: &Redemption) -> Result<(), Stop> {
-    if grants::stands(redemption.user.as_ref(), redemption.grant.created) { Ok(()) } else { Err(Refusal::grant().into()) }
+    if families::stands(redemption.user.as_ref(), redemption.grant.created) { Ok(()) } else { Err(Refusal::grant().into()) }
 }
 
 #[cfg(test)]

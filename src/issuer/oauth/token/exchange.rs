@@ -14,7 +14,7 @@ use crate::issuer::oauth::checks::Check;
 use crate::issuer::oauth::checks::Stop;
 use crate::issuer::oauth::checks::run;
 use crate::issuer::oauth::form::Form;
-use crate::issuer::oauth::grants;
+use crate::issuer::oauth::families;
 use crate::issuer::oauth::inspect;
 use crate::issuer::oauth::inspect::Active;
 use crate::issuer::oauth::inspect::Kind;
@@ -89,7 +89,7 @@ pub(in crate::issuer) async fn exchange(bench: &Bench<'_>, form: &Arc<Form>) -> 
         act: Some(&act),
     };
     let minted = mint::mint(bench, &mut grant, order).await?;
-    grants::note(bench.state, &bench.client, Deed::TokenIssued, &grant, bench.address, bench.now).await;
+    families::note(bench.state, &bench.client, Deed::TokenIssued, &grant, bench.address, bench.now).await;
     Ok(mint::success(bench, &minted, None, Some(ACCESS_TOKEN)))
 }
 

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::issuer::oauth::answer::Refusal;
 use crate::issuer::oauth::answer::unstored;
-use crate::issuer::oauth::grants;
+use crate::issuer::oauth::families;
 use crate::issuer::oauth::token::Bench;
 use crate::jose::signer::AccessClaims;
 use crate::model::client::AccessTokenForm;
@@ -81,7 +81,7 @@ pub(in crate::issuer) async fn mint(bench: &Bench<'_>, grant: &mut GrantRecord, 
             Zeroizing::new(bench.state.signer.sign(&claims, algorithm).await?)
         }
         AccessTokenForm::Opaque => {
-            let number = grants::put_out(grant, Arc::clone(&scopes), audience, issued, expires)
+            let number = families::put_out(grant, Arc::clone(&scopes), audience, issued, expires)
                 .ok_or_else(|| Refusal::unavailable("this grant has no room for another token; end it and begin anew"))?;
             opaque(bench, grant, number)?
         }
@@ -97,8 +97,8 @@ pub(in crate::issuer) fn remint(
     audience: &[Arc<str>],
 ) -> Result<Option<Minted>, Refusal> {
     use crate::model::grant::AccessState;
-    let Some(number) = grant.access.iter().filter_map(grants::number_of).max() else { return Ok(None) };
-    let Some(token) = grants::out_token(grant, number, bench.now) else { return Ok(None) };
+    let Some(number) = grant.access.iter().filter_map(families::number_of).max() else { return Ok(None) };
+    let Some(token) = families::out_token(grant, number, bench.now) else { return Ok(None) };
     let is_as_wanted = match &token.state {
         AccessState::Out { issued, scopes: held, audience: at } => held == scopes && *at == *audience && *issued >= whole(grant.advanced),
         AccessState::Revoked => false,

@@ -12,7 +12,7 @@ use crate::issuer::oauth::checks::Consequence;
 use crate::issuer::oauth::checks::Stop;
 use crate::issuer::oauth::checks::run;
 use crate::issuer::oauth::form::Form;
-use crate::issuer::oauth::grants;
+use crate::issuer::oauth::families;
 use crate::issuer::oauth::token::Bench;
 use crate::issuer::oauth::token::audience;
 use crate::issuer::oauth::token::code::granted_resources;
@@ -69,8 +69,8 @@ pub(in crate::issuer) async fn refresh(bench: &Bench<'_>, form: &Arc<Form>) -> R
     let wanted = audience::read_scopes(form.get("scope"))?;
     let handle = read_handle(&bench.rules.key_brand, shown).filter(|handle| handle.kind == HandleKind::Refresh);
     let handle = handle.filter(|handle| bench.state.peppers.prove_handle(handle).is_some()).ok_or_else(Refusal::grant)?;
-    for _attempt in 0..grants::ATTEMPTS {
-        let (grant, version) = grants::load(bench.state, handle.id).await?.ok_or_else(Refusal::grant)?;
+    for _attempt in 0..families::ATTEMPTS {
+        let (grant, version) = families::load(bench.state, handle.id).await?.ok_or_else(Refusal::grant)?;
         let user = user_of(bench, &grant).await?;
         let refreshing = Refreshing {
             grant,
@@ -89,7 +89,7 @@ pub(in crate::issuer) async fn refresh(bench: &Bench<'_>, form: &Arc<Form>) -> R
             return outcome;
         }
     }
-    Err(grants::contended(handle.id).into())
+    Err(families::contended(handle.id).into())
 }
 
 /// None: somebody was faster.
@@ -99,7 +99,7 @@ async fn issue(bench: &Bench<'_>, form: &Form, refreshing: Refreshing, version: 
     let granted = granted_resources(bench, &grant);
     let audience = audience::pick(form.all("resource"), &granted, &granted)?;
     let asked = wanted.unwrap_or_else(|| ScopeSet::clone(&grant.scopes));
-    let held = grants::within(&asked.intersect(&grant.scopes).intersect(&bench.client.scopes), user.as_ref()).without_reserved();
+    let held = families::within(&asked.intersect(&grant.scopes).intersect(&bench.client.scopes), user.as_ref()).without_reserved();
     let scopes = Arc::new(audience::at(&held, &audience, bench.issuance));
     let subject = user.as_ref().map(|user| user.subject.clone()).ok_or_else(Refusal::grant)?;
     if is_repeat && let Some(minted) = mint::remint(bench, &grant, &scopes, &audience)? {
@@ -121,7 +121,7 @@ async fn issue(bench: &Bench<'_>, form: &Form, refreshing: Refreshing, version: 
     let refresh_token = mint::refresh_token(bench, &grant)?;
     // A repeat that is answered with a signed token changes nothing.
     let is_written = !is_repeat || matches!(bench.client.token_form, AccessTokenForm::Opaque);
-    if is_written && !grants::replace(bench.state, &grant, version, bench.now).await? {
+    if is_written && !families::replace(bench.state, &grant, version, bench.now).await? {
         return Ok(None);
     }
     Ok(Some(Ok(mint::success(bench, &minted, Some(&refresh_token), None))))
@@ -146,7 +146,7 @@ fn newest(refreshing: &Refreshing) -> Result<(), Stop> {
 }
 
 fn user_stands(refreshing: &Refreshing) -> Result<(), Stop> {
-    if grants::stands(refreshing.user.as_ref(), refreshing.grant.created) {
+    if families::stands(refreshing.user.as_ref(), refreshing.grant.created) {
         return Ok(());
     }
     Err(Stop { refusal: Refusal::grant(), consequence: Consequence::End(GrantEnd::Revoked) })
