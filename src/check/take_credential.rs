@@ -108,7 +108,7 @@ pub(in crate::check) fn show_key<'m>(text: &'m str, rules: &Rules) -> Result<Sho
     if text.len() > CREDENTIAL_LIMIT_BYTES || !is_token68(text) {
         return Err(malformed("the text can be no key"));
     }
-    match by_form(text, rules)? {
+    match credential_of(text, rules)? {
         credential @ (Credential::Own(_) | Credential::Foreign(_)) => Ok(Shown::alone(credential)),
         Credential::None | Credential::Token(_) | Credential::Handle { .. } | Credential::Opaque(_) | Credential::Principal(_) => {
             Err(malformed("the text can be no key"))

@@ -10,6 +10,7 @@ pub mod accounts;
 pub mod actor;
 pub mod audit;
 pub mod callers;
+pub mod base;
 pub mod compat;
 pub mod control;
 pub mod events;
@@ -126,7 +127,7 @@ pub fn router(state: IssuerState) -> Router {
 pub fn public_router(state: IssuerState) -> Router {
     let spoken = Spoken { rules: Arc::clone(&state.rules), door: Door::Public };
     let judge = axum::middleware::from_fn_with_state(state.clone(), callers::judge);
-    Router::new()
+    let router = Router::new()
         .merge(resources().route_layer(judge))
         .merge(keys::public_router())
         .merge(oauth::router())
@@ -137,7 +138,8 @@ pub fn public_router(state: IssuerState) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(axum::middleware::from_fn_with_state(spoken, frame))
-        .with_state(state)
+        .with_state(state.clone());
+    base::under_issuer_path(state, router)
 }
 
 /// The resource API: the same for operators and for everybody else. Each of its handlers asks its [`Actor`] how far it reaches.
@@ -207,6 +209,7 @@ async fn frame(State(spoken): State<Spoken>, mut request: Request, next: Next) -
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         headers.insert("x-request-id", value);
     }
+    // What everybody may keep says so itself: the keys and the metadata.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
