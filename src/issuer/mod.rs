@@ -9,8 +9,8 @@
 pub mod accounts;
 pub mod actor;
 pub mod audit;
-pub mod callers;
 pub mod base;
+pub mod callers;
 pub mod compat;
 pub mod control;
 pub mod events;
@@ -21,6 +21,7 @@ pub mod pages;
 pub mod passwords;
 pub mod problem;
 pub mod sessions;
+pub mod sign_in_tokens;
 pub mod usage;
 
 mod import;
