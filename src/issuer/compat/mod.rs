@@ -6,6 +6,9 @@ mod auth_users;
 mod generate;
 mod tinyoauth;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use axum::Router;
