@@ -16,6 +16,7 @@ pub mod control;
 pub mod events;
 pub mod explain;
 pub mod federation;
+pub mod key_tokens;
 pub mod oauth;
 pub mod pages;
 pub mod passwords;

@@ -14,12 +14,13 @@ use crate::issuer::callers::Asker;
 use crate::issuer::events::KeyEvent;
 use crate::issuer::events::told;
 use crate::issuer::input::Fields;
+use crate::issuer::key_tokens;
 use crate::issuer::keys::Issued;
 use crate::issuer::keys::check_may_change;
 use crate::issuer::keys::load;
 use crate::issuer::keys::own_display;
 use crate::issuer::keys::refuse_revoked;
-use crate::issuer::keys::replace;
+use crate::issuer::keys::replace_with;
 use crate::issuer::keys::revision_of;
 use crate::issuer::names;
 use crate::issuer::parameters::key_id;
@@ -93,7 +94,13 @@ async fn rotate_one(
     }
     record.secrets = secrets;
     record.display = own_display(&rules, record.environment, &record.id);
-    let outcome = replace(state, &record, revision, writes, now).await?;
+    let mut preconditions = Vec::new();
+    // A token that the old secret was traded for ends with it.
+    if let Some((precondition, write)) = key_tokens::until_rotated(state, &record.id, now.plus(grace), now).await? {
+        preconditions.push(precondition);
+        writes.push(write);
+    }
+    let outcome = replace_with(state, &record, revision, (preconditions, writes), now).await?;
     tracing::info!(key = %record.id, grace_seconds = grace.as_secs(), "key rotated");
     asker.note(state, Deed::KeyRotated, record.id.as_str(), record.organization.as_deref(), now).await;
     let revision = revision_of(state, &record.id).await;

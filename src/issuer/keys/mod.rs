@@ -30,6 +30,7 @@ use crate::issuer::callers::Asker;
 use crate::issuer::events::KeyEvent;
 use crate::issuer::events::told;
 use crate::issuer::input::Fields;
+use crate::issuer::key_tokens;
 use crate::issuer::parameters::key_id;
 use crate::issuer::parameters::no_such_key;
 use crate::issuer::problem::Code;
@@ -67,7 +68,7 @@ pub(in crate::issuer) const ATTEMPTS: usize = 4;
 
 /// What whoever holds a key's text may do with it, recognised or not.
 pub(in crate::issuer) fn public_router() -> Router<IssuerState> {
-    Router::new().route("/v1/keys/self/revoke", post(own::revoke_own))
+    Router::new().route("/v1/keys/self/revoke", post(own::revoke_own)).route("/v1/keys/self/token", post(key_tokens::trade))
 }
 
 /// A key with its secret: the one answer that has it.
@@ -179,12 +180,24 @@ pub(in crate::issuer) async fn replace(
     state: &IssuerState,
     record: &KeyRecord,
     revision: u64,
-    mut writes: Vec<Write>,
+    writes: Vec<Write>,
+    now: Timestamp,
+) -> Result<Committed, Problem> {
+    replace_with(state, record, revision, (Vec::new(), writes), now).await
+}
+
+/// The same, where something beside the key must stand still for it.
+pub(in crate::issuer) async fn replace_with(
+    state: &IssuerState,
+    record: &KeyRecord,
+    revision: u64,
+    (mut preconditions, mut writes): (Vec<Precondition>, Vec<Write>),
     now: Timestamp,
 ) -> Result<Committed, Problem> {
     let place = RecordKey::key(record.id.as_str());
     writes.push(Write::Put { key: place.clone(), bytes: encode_key(record), expires: None });
-    match state.records.commit(vec![Precondition::AtVersion(place, revision)], writes, now).await? {
+    preconditions.push(Precondition::AtVersion(place, revision));
+    match state.records.commit(preconditions, writes, now).await? {
         outcome @ (Committed::Done | Committed::Unconfirmed) => Ok(outcome),
         Committed::Refused(_) => Err(Problem::changed_meanwhile()),
     }
