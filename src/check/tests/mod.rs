@@ -2,6 +2,7 @@
 
 mod explain;
 mod grace;
+mod grants;
 mod matrix;
 mod resolve;
 mod ways;
