@@ -21,7 +21,7 @@ use crate::issuer::views::show_time;
 use crate::jose::ring::RingError;
 use crate::jose::ring::RingKeyState;
 use crate::jose::ring::Rotation;
-use crate::jose::signer::KEYS_CACHED_FOR;
+use crate::jose::signer::PUBLISHED_BEFORE_USE;
 use crate::jose::signer::RingKey;
 use crate::listen::http::Peer;
 use crate::model::time::Timestamp;
@@ -88,7 +88,7 @@ async fn turn(state: &IssuerState, now: Timestamp) -> Result<(), Problem> {
         Rotation::Rotated => Ok(()),
         Rotation::Adopted => Err(Problem::new(Code::Conflict, "another process had turned the ring; look at it before it is turned again")),
         Rotation::NotDue => {
-            let minutes = KEYS_CACHED_FOR.as_secs() / 60;
+            let minutes = PUBLISHED_BEFORE_USE.as_secs() / 60;
             let why = format!(
                 "the next keys have been published for less than {minutes} minutes, and whoever verifies may not know them; try later, or `emergency`"
             );

@@ -5,6 +5,7 @@ mod key_tokens;
 mod keys;
 mod reach;
 mod replicas;
+mod ring;
 mod rotate;
 mod usage;
 mod users;
