@@ -22,6 +22,7 @@ pub mod pages;
 pub mod passwords;
 pub mod problem;
 pub mod sessions;
+pub mod sign_in_tokens;
 pub mod usage;
 
 mod import;

@@ -45,6 +45,7 @@ use crate::issuer::usage::UsageError;
 use crate::issuer::usage::UsageRead;
 use crate::jose::signer::Signer;
 use crate::model::caller::Caller;
+use crate::model::caller::Environment;
 use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
 use crate::model::issuance::Compatibility;
@@ -62,15 +63,20 @@ use crate::model::quota::Limit;
 use crate::model::route::ErrorFormat;
 use crate::model::route::RouteIndex;
 use crate::model::rules::Algorithm;
+use crate::model::rules::ClaimNames;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::GuardLimits;
 use crate::model::rules::ImportedKeys;
+use crate::model::rules::Issuer as TrustedIssuer;
+use crate::model::rules::IssuerKeys;
 use crate::model::rules::LimitsFailure;
+use crate::model::rules::Managed;
 use crate::model::rules::Place;
 use crate::model::rules::Rules;
 use crate::model::rules::Source;
 use crate::model::rules::Tier;
 use crate::model::rules::TierState;
+use crate::model::rules::TokenId;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
@@ -198,6 +204,31 @@ pub(crate) fn issuance() -> Issuance {
     }
 }
 
+/// The trust in our own tokens, as the config compiles it.
+fn own_issuer(issuance: &Issuance) -> TrustedIssuer {
+    TrustedIssuer {
+        source: Source { name: SourceName::new("tollgate"), namespace: Namespace::Named },
+        issuer: Arc::clone(&issuance.url),
+        audience: issuance.resources.iter().map(|resource| Arc::clone(&resource.uri)).collect(),
+        algorithms: vec![Algorithm::Rs256, Algorithm::EdDsa],
+        keys: IssuerKeys::Own,
+        claims: ClaimNames {
+            user: "sub".into(),
+            scopes: vec!["scope".into()],
+            organization: None,
+            tier: None,
+            environment: None,
+            client: Some("client_id".into()),
+        },
+        token_type: Some("at+jwt".into()),
+        managed: Managed::ByGrant,
+        max_lifetime: None,
+        tier: None,
+        environment: Environment::Live,
+        token_id: TokenId::Ignored,
+    }
+}
+
 impl Issuer {
     pub(in crate::issuer) fn new() -> Self {
         Self::with(rules())
@@ -207,7 +238,7 @@ impl Issuer {
     pub(in crate::issuer) fn issuing(change: impl FnOnce(&mut Issuance)) -> Self {
         let mut issuance = issuance();
         change(&mut issuance);
-        Self::with(Rules { issuance: Some(Arc::new(issuance)), ..rules() })
+        Self::with(Rules { issuers: vec![own_issuer(&issuance)], issuance: Some(Arc::new(issuance)), ..rules() })
     }
 
     fn with(rules: Rules) -> Self {
