@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::app::counts::CountsOf;
 use crate::app::shared::Shared;
 use crate::store::Facts;
@@ -63,6 +65,14 @@ impl Engine {
         match self {
             Self::Embedded(_) => None,
             Self::Shared(shared) => Some(Arc::clone(shared.share()) as _),
+        }
+    }
+
+    /// Rises whenever another process may have turned a ring; none: there is no other process.
+    pub(super) fn ring_changes(&self) -> Option<watch::Receiver<u64>> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Shared(shared) => Some(shared.records().follower().rings()),
         }
     }
 

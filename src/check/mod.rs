@@ -5,6 +5,8 @@
 
 pub mod find_route;
 
+pub mod identify_caller;
+
 pub mod take_credential;
 
 pub mod guard;

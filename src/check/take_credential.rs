@@ -100,6 +100,22 @@ pub fn take_credential<'m>(request: &Request<'m>, found: &Found<'_, '_>, rules: 
     Ok(Shown { credential, paired_key, headers, query_parameter })
 }
 
+/// A key's text that stood somewhere else than in a header.
+///
+/// # Errors
+/// 401 for a text that can be no key.
+pub(in crate::check) fn show_key<'m>(text: &'m str, rules: &Rules) -> Result<Shown<'m>, Denial> {
+    if text.len() > CREDENTIAL_LIMIT_BYTES || !is_token68(text) {
+        return Err(malformed("the text can be no key"));
+    }
+    match credential_of(text, rules)? {
+        credential @ (Credential::Own(_) | Credential::Foreign(_)) => Ok(Shown::alone(credential)),
+        Credential::None | Credential::Token(_) | Credential::Handle { .. } | Credential::Opaque(_) | Credential::Principal(_) => {
+            Err(malformed("the text can be no key"))
+        }
+    }
+}
+
 fn without_text<'m>(request: &Request<'m>, auth: Auth, in_query: InQuery<'m>, rules: &Rules) -> Result<Shown<'m>, Denial> {
     let of_mesh = |principal: &&str| {
         let trust_domain = rules.mesh.as_ref().map(|mesh| &*mesh.trust_domain);

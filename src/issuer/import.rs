@@ -11,16 +11,18 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::issuer::IssuerState;
+use crate::issuer::audit::Deed;
+use crate::issuer::callers::Asker;
 use crate::issuer::events::KeyEvent;
 use crate::issuer::events::told;
 use crate::issuer::input::Fields;
 use crate::issuer::keys::ATTEMPTS;
 use crate::issuer::keys::Draft;
+use crate::issuer::keys::owner_of_new_key;
 use crate::issuer::names;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Details;
 use crate::issuer::problem::Problem;
-use crate::issuer::users;
 use crate::model::key::KeyId;
 use crate::model::key::key_id;
 use crate::model::rules::ImportedKeys;
@@ -61,7 +63,12 @@ struct Failed {
     details: Option<Details>,
 }
 
-pub(in crate::issuer) async fn import(State(state): State<IssuerState>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+pub(in crate::issuer) async fn import(
+    State(state): State<IssuerState>,
+    asker: Asker,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     let mut fields = Fields::read(&headers, body).await?;
     let now = state.clock.now();
     let rules = state.rules.load_full();
@@ -70,7 +77,7 @@ pub(in crate::issuer) async fn import(State(state): State<IssuerState>, headers:
     let accepted_at_the_gate = rules.imported_keys == ImportedKeys::Accepted;
     let mut report = Report { imported: Vec::new(), failed: Vec::new(), accepted_at_the_gate };
     for (index, entry) in entries.into_iter().enumerate() {
-        match told(&state, KeyEvent::Imported, import_one(&state, entry, &rules, now)).await {
+        match told(&state, KeyEvent::Imported, import_one(&state, &asker, entry, &rules, now)).await {
             Ok(id) => report.imported.push(Imported { index, id: id.to_string() }),
             // Without a store the rest fails too; what was done before is said.
             Err(problem) => report.failed.push(Failed {
@@ -84,12 +91,12 @@ pub(in crate::issuer) async fn import(State(state): State<IssuerState>, headers:
     Ok(Json(report).into_response())
 }
 
-async fn import_one(state: &IssuerState, mut entry: Fields, rules: &Rules, now: Timestamp) -> Result<KeyId, Problem> {
+async fn import_one(state: &IssuerState, asker: &Asker, mut entry: Fields, rules: &Rules, now: Timestamp) -> Result<KeyId, Problem> {
     let sha256 = entry.required("sha256", |value| read_hex(names::text(value)?), names::SHA256)?;
-    let draft = Draft::read(&mut entry, rules, now)?;
+    let draft = Draft::read(&mut entry, rules, &asker.actor, now)?;
     entry.finish()?;
     for _attempt in 0..ATTEMPTS {
-        let owner = users::owner_of_new_key(state, &draft, now).await?;
+        let owner = owner_of_new_key(state, &asker.actor, &draft, now).await?;
         let id = key_id(&random_bytes::<16>()?);
         let hash = state.peppers.hash_imported(&sha256);
         let (place, digest) = (RecordKey::key(id.as_str()), RecordKey::digest(&hash.digest));
@@ -102,6 +109,7 @@ async fn import_one(state: &IssuerState, mut entry: Fields, rules: &Rules, now: 
         match state.records.commit(preconditions, writes, now).await? {
             Committed::Done | Committed::Unconfirmed => {
                 tracing::info!(key = %id, user = record.user.as_str(), "key imported");
+                asker.note(state, Deed::KeyImported, id.as_str(), record.organization.as_deref(), now).await;
                 return Ok(id);
             }
             Committed::Refused(0) => return Err(Problem::new(Code::Conflict, "a key of this hash is there already")),

@@ -1,7 +1,12 @@
 //! What the members of bodies may be, each with the sentence that says so.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::issuer::input::Change;
 use crate::issuer::input::Fields;
@@ -9,6 +14,7 @@ use crate::issuer::input::Value;
 use crate::issuer::problem::Problem;
 use crate::model::caller::Environment;
 use crate::model::caller::Subject;
+use crate::model::client::CLIENT_ID_PREFIX;
 use crate::model::rules::Rules;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
@@ -26,10 +32,57 @@ pub(in crate::issuer) const RATE_LIMIT: &str = "must be a whole number from 1 to
 pub(in crate::issuer) const INSTANT: &str = "must be a time such as \"2027-01-31T00:00:00Z\"";
 pub(in crate::issuer) const LENGTH: &str = "must be a length of time such as \"90d\", \"12h\", \"30m\" or \"0s\"";
 pub(in crate::issuer) const TRUTH: &str = "must be true or false";
+pub(in crate::issuer) const ACCOUNT_NAME: &str = "must be a free name of 1 to 64 of `a-z 0-9 . _ @ + -`";
+pub(in crate::issuer) const PHONE: &str = "must be a number such as \"+49 30 1234567\": `+`, the country, then 7 to 15 digits in all";
+pub(in crate::issuer) const EMAIL: &str = "must be an e-mail address of at most 254 characters";
 pub(in crate::issuer) const SHA256: &str = "must be 64 hex digits, the SHA-256 of the key's text";
 
+pub(in crate::issuer) const NETWORKS: &str = "must be a list of up to 32 networks such as \"10.0.0.0/8\" or addresses";
+pub(in crate::issuer) const METADATA: &str =
+    "must be an object of up to 16 texts of up to 255 characters, under names of 1 to 64 of a-z A-Z 0-9 _ . -";
+pub(in crate::issuer) const TAGS: &str = "must be a list of up to 16 texts of 1 to 64 characters without control characters";
+
 pub(in crate::issuer) fn name(value: &Value) -> Option<Arc<str>> {
-    text(value).filter(|text| (1..=255).contains(&text.chars().count()) && !text.chars().any(char::is_control)).map(Arc::from)
+    plain_name(text(value)?)
+}
+
+/// What may be shown as somebody's or something's name.
+pub(in crate::issuer) fn plain_name(text: &str) -> Option<Arc<str>> {
+    ((1..=255).contains(&text.chars().count()) && !text.chars().any(char::is_control)).then(|| Arc::from(text))
+}
+
+/// Names that would read as somebody they are not.
+const RESERVED_NAMES: [&str; 10] =
+    ["anonymous", "admin", "administrator", "local", "nobody", "operator", "root", "system", "tollgate", "__other__"];
+
+/// The name under which an account signs up and in, folded to lower case.
+pub(in crate::issuer) fn account_name(text: &str) -> Option<Subject> {
+    let folded = text.to_ascii_lowercase();
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._@+-".contains(&byte);
+    if !(1..=64).contains(&folded.len()) || !folded.bytes().all(is_plain) {
+        return None;
+    }
+    let is_reserved = folded.starts_with(CLIENT_ID_PREFIX) || RESERVED_NAMES.contains(&&*folded);
+    if is_reserved { None } else { Subject::parse(&folded).ok() }
+}
+
+/// A number as E.164 writes it: `+` and 7 to 15 digits, the first of them not zero. Spaces, dots, hyphens and brackets are left out.
+pub(in crate::issuer) fn phone(text: &str) -> Option<Arc<str>> {
+    if text.len() > 40 {
+        return None;
+    }
+    let kept: String = text.chars().filter(|character| !" .-()".contains(*character)).collect();
+    let digits = kept.strip_prefix('+')?;
+    let is_number = (7..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+    is_number.then(|| Arc::from(kept.as_str()))
+}
+
+/// An e-mail address, as far as its form tells.
+pub(in crate::issuer) fn email(text: &str) -> Option<Arc<str>> {
+    let (local, domain) = text.rsplit_once('@')?;
+    let is_whole = !local.is_empty() && !domain.is_empty() && text.len() <= 254;
+    let is_plain = !text.chars().any(|character| character.is_whitespace() || character.is_control());
+    (is_whole && is_plain).then(|| Arc::from(text))
 }
 
 pub(in crate::issuer) fn subject(value: &Value) -> Option<Subject> {
@@ -110,6 +163,33 @@ pub(in crate::issuer) fn read_length(text: &str) -> Option<Duration> {
     };
     let total = number.parse::<u64>().ok()?.checked_mul(seconds)?;
     (total <= 36_525 * 86_400).then_some(Duration::from_secs(total))
+}
+
+pub(in crate::issuer) fn networks(value: &Value) -> Option<Vec<IpNet>> {
+    let Value::List(items) = value else { return None };
+    let read = |item| {
+        let text = text(item).filter(|text| text.len() <= 64)?;
+        text.parse().or_else(|_error| text.parse::<IpAddr>().map(IpNet::from)).ok().map(|network: IpNet| network.trunc())
+    };
+    (items.len() <= 32).then(|| items.iter().map(read).collect())?
+}
+
+pub(in crate::issuer) fn metadata(value: &Value) -> Option<BTreeMap<String, String>> {
+    let Value::Object(members) = value else { return None };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    let read = |(name, value): (&String, &Value)| {
+        let is_name = (1..=64).contains(&name.len()) && name.bytes().all(plain);
+        let text = text(value).filter(|text| is_name && text.chars().count() <= 255 && !text.chars().any(char::is_control))?;
+        Some((name.clone(), text.to_owned()))
+    };
+    (members.len() <= 16).then(|| members.iter().map(read).collect())?
+}
+
+pub(in crate::issuer) fn tags(value: &Value) -> Option<Vec<String>> {
+    let Value::List(items) = value else { return None };
+    let is_tag = |text: &&str| (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    let tags: BTreeSet<String> = items.iter().map(|item| text(item).filter(is_tag).map(str::to_owned)).collect::<Option<_>>()?;
+    (items.len() <= 16).then(|| tags.into_iter().collect())
 }
 
 /// A tier that the config knows, so that a misspelt one is not silently the default.

@@ -18,7 +18,6 @@ use crate::issuer::input::Change;
 use crate::issuer::input::Fields;
 use crate::issuer::input::Value;
 use crate::issuer::keys::ATTEMPTS;
-use crate::issuer::keys::Draft;
 use crate::issuer::names;
 use crate::issuer::parameters::Parameters;
 use crate::issuer::problem::Code;
@@ -37,8 +36,6 @@ use crate::model::key::Rights;
 use crate::model::key::UserRecord;
 use crate::model::key::UserState;
 use crate::model::rules::Rules;
-use crate::model::scope::ScopeSet;
-use crate::model::time::Timestamp;
 use crate::store::Committed;
 use crate::store::Family;
 use crate::store::Precondition;
@@ -55,61 +52,6 @@ const VALID_FROM: &str = "must be \"now\" or a time such as \"2027-01-31T00:00:0
 const SCANNED_TOGETHER: usize = 500;
 /// Keys that one commit removes with their user.
 const REMOVED_TOGETHER: usize = 200;
-
-/// What a new key's commit needs of its user.
-pub(in crate::issuer) struct Owner {
-    pub organization: Option<Arc<str>>,
-    pub preconditions: Vec<Precondition>,
-    pub writes: Vec<Write>,
-}
-
-/// The user of a new key, made with it where there is none; it must hold what the key is to hold.
-pub(in crate::issuer) async fn owner_of_new_key(state: &IssuerState, draft: &Draft, now: Timestamp) -> Result<Owner, Problem> {
-    let place = RecordKey::user(LOCAL, draft.user.as_str());
-    let Some((user, revision)) = find(state, LOCAL, draft.user.as_str()).await? else {
-        let user = UserRecord {
-            source: Arc::from(LOCAL),
-            subject: draft.user.clone(),
-            organization: draft.organization.clone(),
-            tier: None,
-            rights: Rights::Unlimited,
-            state: UserState::Active,
-            valid_from: None,
-            created: now,
-        };
-        let write = Write::Put { key: place.clone(), bytes: encode_user(&user), expires: None };
-        return Ok(Owner { organization: user.organization, preconditions: vec![Precondition::Absent(place)], writes: vec![write] });
-    };
-    match user.state {
-        UserState::Active => {}
-        UserState::Disabled => return Err(Problem::new(Code::Conflict, "the user is disabled; enable it first")),
-    }
-    if user.organization.is_some() && draft.organization.is_some() && user.organization != draft.organization {
-        return Err(Problem::field("organization", "must be the user's own organisation, or absent"));
-    }
-    exceeds(&user.rights, &draft.scopes).map_or(Ok(()), |()| Err(above_ceiling("scopes")))?;
-    Ok(Owner {
-        organization: draft.organization.clone().or(user.organization),
-        preconditions: vec![Precondition::AtVersion(place, revision)],
-        writes: Vec::new(),
-    })
-}
-
-/// Refuses scopes that a key's user does not hold.
-pub(in crate::issuer) async fn check_ceiling(
-    state: &IssuerState,
-    user: &Subject,
-    scopes: &ScopeSet,
-    fields: &Fields,
-) -> Result<(), Problem> {
-    match find(state, LOCAL, user.as_str()).await? {
-        Some((user, _revision)) if exceeds(&user.rights, scopes).is_some() => {
-            Err(fields.complaint("scopes", above_ceiling("scopes").details.map_or(RIGHTS.into(), |details| details.issue)))
-        }
-        Some(_) => Ok(()),
-        None => Err(Problem::new(Code::Conflict, "the key's user is gone")),
-    }
-}
 
 pub(in crate::issuer) async fn create(State(state): State<IssuerState>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let mut fields = Fields::read(&headers, body).await?;
@@ -266,7 +208,7 @@ pub(in crate::issuer) async fn of_organization(state: &IssuerState, organization
     }
 }
 
-async fn find(state: &IssuerState, source: &str, subject: &str) -> Result<Option<(UserRecord, u64)>, Problem> {
+pub(in crate::issuer) async fn find(state: &IssuerState, source: &str, subject: &str) -> Result<Option<(UserRecord, u64)>, Problem> {
     let place = RecordKey::user(source, subject);
     match state.records.get(&place).await? {
         Some(stored) => Ok(Some((decode_user(&place.id, &stored.bytes)?, stored.version))),
@@ -328,17 +270,6 @@ fn known_source(rules: &Rules, name: &str) -> Option<Arc<str>> {
 fn sources_sentence(rules: &Rules) -> String {
     let foreign = rules.issuers.iter().map(|issuer| issuer.source.name.as_str());
     format!("must be one of: {}", std::iter::once(LOCAL).chain(foreign).collect::<Vec<_>>().join(", "))
-}
-
-fn exceeds(rights: &Rights, scopes: &ScopeSet) -> Option<()> {
-    match rights {
-        Rights::Unlimited => None,
-        Rights::Only(held) => scopes.iter().any(|scope| !held.covers(scope.as_str())).then_some(()),
-    }
-}
-
-fn above_ceiling(field: &str) -> Problem {
-    Problem::field(field, "must be within what the user holds (`rights`)")
 }
 
 fn no_such_user() -> Problem {

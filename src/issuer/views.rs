@@ -1,5 +1,6 @@
 //! What the API shows of records.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -38,6 +39,12 @@ pub(in crate::issuer) struct KeyView {
     pub tier: Option<Arc<str>>,
     pub rate_limit: Option<u32>,
     pub version: Option<Arc<str>>,
+    /// The client addresses from which alone it opens anything; empty: from everywhere.
+    pub allowed_networks: Vec<String>,
+    pub metadata: BTreeMap<String, String>,
+    pub tags: Vec<String>,
+    /// Who made it, where that was another than its user.
+    pub made_by: Option<String>,
     pub imported: bool,
     pub created_at: String,
     pub not_before: Option<String>,
@@ -86,6 +93,7 @@ pub(in crate::issuer) enum Row<T> {
 impl KeyView {
     pub(in crate::issuer) async fn new(record: &KeyRecord, revision: u64, state: &IssuerState, now: Timestamp) -> Self {
         let last_use = state.last_used.last_use(&record.id).await;
+        let extras = record.notes.extras();
         Self {
             id: record.id.to_string(),
             name: Arc::clone(&record.name),
@@ -99,6 +107,10 @@ impl KeyView {
             tier: record.tier.clone(),
             rate_limit: record.rate_limit,
             version: record.pinned_version.clone(),
+            allowed_networks: record.notes.allowed_networks().iter().map(ToString::to_string).collect(),
+            metadata: extras.map(|extras| extras.metadata.clone()).unwrap_or_default(),
+            tags: extras.map(|extras| extras.tags.clone()).unwrap_or_default(),
+            made_by: extras.and_then(|extras| extras.made_by.as_ref()).map(|maker| maker.as_str().to_owned()),
             imported: record.secrets.iter().any(|secret| secret.hash.algorithm == HashAlgorithm::HmacOfSha256),
             created_at: show_time(record.created),
             not_before: record.not_before.map(show_time),

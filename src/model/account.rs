@@ -48,6 +48,14 @@ pub struct LinkedIdentity {
     pub subject: Arc<str>,
 }
 
+/// Which account a sign-in elsewhere opens. Lies under the SHA-256 of its issuer and subject, 64 hex digits: it is linked once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityRecord {
+    pub id: Arc<str>,
+    pub user: Subject,
+}
+
 /// What only the issuer needs of a local user. Lies under the user's subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -24,6 +24,7 @@ pub struct Issuance {
     /// How JWT access tokens are signed where the client does not say: RS256 or EdDSA.
     pub algorithm: Algorithm,
     pub sign_up: SignUp,
+    pub sign_out: SignOut,
     /// What a new organisation's first user may hold. May name `tollgate:keys`, `tollgate:users` and `tollgate:usage`, which then
     /// reach no further than its organisation.
     pub admin_rights: Arc<ScopeSet>,
@@ -78,6 +79,15 @@ pub enum SignUp {
     /// Only with an invitation.
     Invited,
     Closed,
+}
+
+/// What ends when somebody signs out of the issuer's pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignOut {
+    /// The session alone: applications that were allowed something keep it until it is taken back.
+    Session,
+    /// Also whatever was allowed to applications under that session.
+    Grants,
 }
 
 /// A key made with each new user (seed 003).

@@ -132,7 +132,8 @@ impl fmt::Display for ScopeSet {
     }
 }
 
-fn is_reserved(scope: &str) -> bool {
+/// As [`Scope::is_reserved`], of a text.
+pub fn is_reserved(scope: &str) -> bool {
     scope == "tollgate" || scope.starts_with("tollgate:")
 }
 

@@ -55,16 +55,28 @@ impl Peppers {
 
     /// A keyed fingerprint of a text for one purpose, under the current pepper: for what must be compared and not read.
     pub fn fingerprint(&self, purpose: &str, text: &[u8]) -> Option<[u8; 32]> {
-        let mut mac = hmac::Context::with_key(self.current.handles.as_ref()?);
+        self.current.fingerprint(purpose, text)
+    }
+
+    /// Whether this is the text's fingerprint for the purpose under the pepper of this id, in constant time; none where there is no such
+    /// pepper any more.
+    pub fn is_fingerprint(&self, pepper: &str, purpose: &str, text: &[u8], shown: &[u8; 32]) -> Option<bool> {
+        let pepper = self.all().find(|known| *known.id == *pepper)?;
+        let expected = pepper.fingerprint(purpose, text)?;
+        Some(constant_time::verify_slices_are_equal(&expected, shown).is_ok())
+    }
+}
+
+impl Prepared {
+    fn fingerprint(&self, purpose: &str, text: &[u8]) -> Option<[u8; 32]> {
+        let mut mac = hmac::Context::with_key(self.handles.as_ref()?);
         mac.update(b"fingerprint\0");
         mac.update(&(purpose.len() as u64).to_be_bytes());
         mac.update(purpose.as_bytes());
         mac.update(text);
         mac.sign().as_ref().try_into().ok()
     }
-}
 
-impl Prepared {
     fn handle_mac(&self, kind: HandleKind, id: &str, generation: u32) -> Option<hmac::Tag> {
         let mut mac = hmac::Context::with_key(self.handles.as_ref()?);
         mac.update(kind.as_str().as_bytes());
@@ -103,5 +115,12 @@ mod tests {
         }
         assert_ne!(both.fingerprint("a", b"x"), both.fingerprint("b", b"x"));
         assert_eq!(both.fingerprint("a", b"x"), both.fingerprint("a", b"x"));
+        let shown = old.fingerprint("a", b"x").unwrap();
+        assert_eq!(both.is_fingerprint("old", "a", b"x", &shown), Some(true));
+        for (pepper, purpose, text, expected) in
+            [("old", "a", b"y", Some(false)), ("old", "b", b"x", Some(false)), ("new", "a", b"x", Some(false)), ("gone", "a", b"x", None)]
+        {
+            assert_eq!(both.is_fingerprint(pepper, purpose, text, &shown), expected, "{pepper} {purpose}");
+        }
     }
 }

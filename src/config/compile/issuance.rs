@@ -25,6 +25,7 @@ use crate::config::file::issuance::PasswordsFile;
 use crate::config::file::issuance::ProviderFile;
 use crate::config::file::issuance::RegistrationFile;
 use crate::config::file::issuance::ResourceFile;
+use crate::config::file::issuance::SignOutFile;
 use crate::config::file::issuance::SignUpFile;
 use crate::config::file::issuance::SigningFile;
 use crate::model::caller::Environment;
@@ -36,6 +37,7 @@ use crate::model::issuance::Passwords;
 use crate::model::issuance::Provider;
 use crate::model::issuance::Registration;
 use crate::model::issuance::Resource;
+use crate::model::issuance::SignOut;
 use crate::model::issuance::SignUp;
 use crate::model::rules::Algorithm;
 use crate::model::rules::ClaimNames;
@@ -90,6 +92,10 @@ pub(super) fn issuance(
         algorithm: match written.algorithm {
             Some(SigningFile::Rs256) => Algorithm::Rs256,
             Some(SigningFile::EdDsa) | None => Algorithm::EdDsa,
+        },
+        sign_out: match written.sign_out {
+            Some(SignOutFile::Session) | None => SignOut::Session,
+            Some(SignOutFile::Grants) => SignOut::Grants,
         },
         sign_up: match written.sign_up {
             Some(SignUpFile::Open) => SignUp::Open,
@@ -298,8 +304,8 @@ fn passwords(desk: &mut Desk<'_>, spot: &Spot, written: PasswordsFile) -> Passwo
         iterations: number("iterations", written.iterations, 2, 1, 16),
         workers: usize::try_from(number("workers", written.workers.map(u32::from), 1, 1, 64)).unwrap_or(1),
         waiting: usize::try_from(number("waiting", written.waiting.map(u32::from), 8, 1, 1_024)).unwrap_or(1),
-        per_address: number("per_address", written.per_address, 30, 1, 10_000),
-        per_account_and_address: number("per_account_and_address", written.per_account_and_address, 5, 1, 10_000),
+        per_address: number("per_address", written.per_address, 30, 1, 1_000_000),
+        per_account_and_address: number("per_account_and_address", written.per_account_and_address, 5, 1, 1_000_000),
     }
 }
 

@@ -28,6 +28,8 @@ pub struct IssuanceFile {
     pub algorithm: Option<SigningFile>,
     /// Who may sign up. Default: `invited`.
     pub sign_up: Option<SignUpFile>,
+    /// What ends when somebody signs out. Default: `session`.
+    pub sign_out: Option<SignOutFile>,
     /// What the first user of a new organisation may hold. Default: every scope above, `tollgate:keys`, `tollgate:users` and
     /// `tollgate:usage`; the reserved ones reach no further than its organisation.
     pub admin_rights: Option<Vec<String>>,
@@ -111,6 +113,16 @@ pub enum SignUpFile {
     Closed,
 }
 
+/// What ends when somebody signs out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SignOutFile {
+    /// The session alone.
+    Session,
+    /// Also whatever was allowed to applications under it.
+    Grants,
+}
+
 /// A key made with each new user.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -135,9 +147,9 @@ pub struct PasswordsFile {
     pub workers: Option<u16>,
     /// Sign-ins that may wait for one, 1 to 1024; more are refused. Default: 8.
     pub waiting: Option<u16>,
-    /// Failed sign-ins per minute and address, 1 to 10000. Default: 30.
+    /// Failed sign-ins per minute and address, 1 to 1000000. Default: 30.
     pub per_address: Option<u32>,
-    /// Failed sign-ins per minute, account and address, 1 to 10000. Default: 5.
+    /// Failed sign-ins per minute, account and address, 1 to 1000000. Default: 5.
     pub per_account_and_address: Option<u32>,
 }
 

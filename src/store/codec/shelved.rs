@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::account::AccountRecord;
+use crate::model::account::IdentityRecord;
 use crate::model::account::InvitationRecord;
 use crate::model::account::OrganizationRecord;
 use crate::model::account::SessionRecord;
@@ -70,6 +71,15 @@ impl Shelved for AccountRecord {
 
     fn id(&self) -> &str {
         self.user.as_str()
+    }
+}
+
+impl Shelved for IdentityRecord {
+    const FAMILY: Family = Family::Identity;
+    const KIND: u8 = b'e';
+
+    fn id(&self) -> &str {
+        &self.id
     }
 }
 
