@@ -4,6 +4,7 @@
 use crate::issuer::IssuerState;
 use crate::issuer::actor::Actor;
 use crate::issuer::problem::Problem;
+use crate::model::caller::Subject;
 use crate::model::time::Timestamp;
 
 /// What was done.
@@ -92,5 +93,13 @@ pub struct Entry<'a> {
 /// # Errors
 /// A store that does not answer.
 pub async fn note(_state: &IssuerState, _entry: Entry<'_>, _now: Timestamp) -> Result<(), Problem> {
+    std::future::ready(Ok(())).await
+}
+
+/// Forgets who a local user's pseudonym stands for: nothing in the log leads to the user any more.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn forget(_state: &IssuerState, _user: &Subject) -> Result<(), Problem> {
     std::future::ready(Ok(())).await
 }

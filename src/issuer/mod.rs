@@ -137,6 +137,7 @@ fn resources() -> Router<IssuerState> {
         .route("/v1/users", get(users::list).post(users::create))
         .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::delete))
         .route("/v1/usage", get(usage::query))
+        .merge(accounts::resources())
 }
 
 /// Names every answer, gives problems their body, and writes the one log line.

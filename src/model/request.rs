@@ -107,23 +107,28 @@ impl Request<'_> {
     /// The client's address behind `trusted_hops` proxies. An entry that no trusted proxy wrote is never believed: where the list
     /// is too short or unreadable at that place, the peer is the client.
     pub fn client_address(&self, trusted_hops: u8) -> Option<IpAddr> {
-        let peer = self.peer_address.map(|address| address.to_canonical());
-        if trusted_hops == 0 {
-            return peer;
-        }
-        let lists = self.headers.entries.iter().rev().filter(|(name, _)| *name == b"x-forwarded-for");
-        let mut from_right = lists.flat_map(|(_, value)| value.rsplit(|byte| *byte == b','));
-        let mut nearest = from_right.next().and_then(parse_forwarded);
-        if peer.is_some() && nearest == peer {
-            // Envoy adds its peer before it asks, when it runs with `use_remote_address`.
-            nearest = from_right.next().and_then(parse_forwarded);
-        }
-        let client = match trusted_hops {
-            1 => nearest,
-            more => from_right.nth(usize::from(more) - 2).and_then(parse_forwarded),
-        };
-        client.or(peer)
+        let lists = self.headers.entries.iter().filter(|(name, _)| *name == b"x-forwarded-for").map(|(_, value)| *value);
+        client_behind(self.peer_address, lists, trusted_hops)
     }
+}
+
+/// [`Request::client_address`] of a peer and the values of its `x-forwarded-for`, in the order in which they came.
+pub fn client_behind<'v>(peer: Option<IpAddr>, lists: impl DoubleEndedIterator<Item = &'v [u8]>, trusted_hops: u8) -> Option<IpAddr> {
+    let peer = peer.map(|address| address.to_canonical());
+    if trusted_hops == 0 {
+        return peer;
+    }
+    let mut from_right = lists.rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
+    let mut nearest = from_right.next().and_then(parse_forwarded);
+    if peer.is_some() && nearest == peer {
+        // Envoy adds its peer before it asks, when it runs with `use_remote_address`.
+        nearest = from_right.next().and_then(parse_forwarded);
+    }
+    let client = match trusted_hops {
+        1 => nearest,
+        more => from_right.nth(usize::from(more) - 2).and_then(parse_forwarded),
+    };
+    client.or(peer)
 }
 
 fn parse_forwarded(entry: &[u8]) -> Option<IpAddr> {

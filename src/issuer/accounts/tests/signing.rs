@@ -12,6 +12,9 @@ use crate::issuer::accounts::sign_up::SignedUp;
 use crate::issuer::accounts::sign_up::sign_up;
 use crate::issuer::accounts::sign_up::sign_up_linked;
 use crate::issuer::accounts::sign_up::sign_up_under;
+use crate::issuer::accounts::tests::PASSWORD;
+use crate::issuer::accounts::tests::new;
+use crate::issuer::accounts::tests::scopes;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::tests::Issuer;
@@ -26,21 +29,9 @@ use crate::model::handle::HandleKind;
 use crate::model::issuance::FirstKey;
 use crate::model::issuance::SignUp;
 use crate::model::key::Rights;
-use crate::model::scope::Scope;
-use crate::model::scope::ScopeSet;
-
-const PASSWORD: &str = "correct horse";
-
-fn new(name: &str) -> NewAccount {
-    NewAccount { name: name.to_owned(), password: Some(PASSWORD.to_owned()), ..NewAccount::default() }
-}
 
 fn address(last: u8) -> Option<IpAddr> {
     Some(IpAddr::from([192, 0, 2, last]))
-}
-
-fn scopes(text: &str) -> Arc<ScopeSet> {
-    Arc::new(ScopeSet::new(text.split_whitespace().map(|scope| Scope::parse(scope).unwrap())))
 }
 
 /// One whose pool many may wait for.
