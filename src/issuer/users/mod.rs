@@ -260,7 +260,8 @@ pub(in crate::issuer) async fn delete(
     let (record, _revision) = find(&state, &source, subject.as_str()).await?.ok_or_else(no_such_user)?;
     refuse_unreached(&reach, &record)?;
     reach::refuse_superior(&actor, &reach, &record)?;
-    if matches!((&reach, &actor), (Reach::Own(_), Actor::Caller(_))) {
+    let is_own = &*source == LOCAL && actor.user() == Some(&subject);
+    if is_own && reach != Reach::Everything && matches!(actor, Actor::Caller(_)) {
         return Err(Problem::new(Code::Forbidden, "a user erases itself by signing in, not by a key or a token"));
     }
     let now = state.clock.now();

@@ -126,7 +126,13 @@ async fn another_password_ends_what_the_old_one_opened() {
     issuer.records.commit(Vec::new(), writes, now).await.unwrap();
     let (alice, elsewhere) = (Browser::of(&issuer, "alice").await, Browser::of(&issuer, "alice").await);
     let path = "/v1/users/alice";
-    assert_eq!(alice.refused("PATCH", path, json!({"rights": []})).await, (400, "rights".to_owned()), "not its own to say");
+    alice.ok("POST", "/v1/users", json!({"id": "bob"})).await;
+    let bob = Browser::of(&issuer, "bob").await;
+    for (field, value) in [("rights", json!(["orders:read"])), ("role", json!("member")), ("active", json!(true)), ("tier", json!("pro"))] {
+        assert_eq!(bob.refused("PATCH", "/v1/users/bob", json!({field: value})).await, (400, field.to_owned()), "not its own to say");
+    }
+    bob.ok("PATCH", "/v1/users/bob", json!({"display_name": "Bob", "password": PASSWORD})).await;
+    assert!(!bob.is_signed_in().await, "also a first password ends what was open");
     let changed = alice.ok("PATCH", path, json!({"display_name": "Alice", "email": "a@example.com", "phone": null})).await;
     assert_eq!((&changed["display_name"], &changed["email_verified"]), (&json!("Alice"), &json!(false)));
     let next = "another horse";
