@@ -158,6 +158,9 @@ fn resources() -> Router<IssuerState> {
         .route("/v1/usage", get(usage::query))
         .merge(audit::router())
         .merge(oauth::clients::resources())
+        .merge(accounts::resources())
+        .route("/v1/users", get(users::list).post(users::create))
+        .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::delete))
         .route("/v1/ring", get(ring::show))
         .route("/v1/ring/rotate", post(ring::rotate))
 }
@@ -166,8 +169,6 @@ fn resources() -> Router<IssuerState> {
 fn operators() -> Router<IssuerState> {
     Router::new()
         .route("/v1/keys/file-entry", post(keys::file_entry))
-        .route("/v1/users", get(users::list).post(users::create))
-        .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::delete))
 }
 
 /// In which form a listener's refusals are written.
