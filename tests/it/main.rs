@@ -27,6 +27,7 @@
 //! | `redis_limits` | one bucket, and one, two or four sidecars that hammer it |
 //! | `redis_scale` | many keys and many lines of counts against few |
 //! | `redis_servers` | the private servers and the faulty proxy that the tests of the shared store stand on |
+//! | `issuer_federation` | sign-in at Google and Microsoft, for whom a certified provider stands in |
 //! | `usage` | the ledger through `kill -9`, full disks, and files of the first release |
 //! | `tidy` | the arrows between the folders of `src/` |
 //! | `support` | what the tests stand on |
@@ -56,6 +57,7 @@ mod envoy_reva_limits;
 mod envoy_sources;
 mod envoy_spoofing;
 mod envoy_vanishing;
+mod issuer_federation;
 mod observe_metrics;
 mod observe_secrets;
 mod observe_usage;
