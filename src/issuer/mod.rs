@@ -17,6 +17,7 @@ pub mod explain;
 pub mod federation;
 pub mod key_tokens;
 pub mod oauth;
+pub mod openapi;
 pub mod pages;
 pub mod passwords;
 pub mod problem;
@@ -30,6 +31,7 @@ mod names;
 mod parameters;
 mod ring;
 mod rotate;
+mod stats;
 mod users;
 mod views;
 
@@ -48,6 +50,9 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::check::Gate;
 use crate::clock::Clock;
@@ -114,7 +119,7 @@ impl LastUsed for NeverUsed {
 /// The resource API for the command line, on the control socket: whoever reaches it is an operator.
 pub fn router(state: IssuerState) -> Router {
     let spoken = Spoken { rules: Arc::clone(&state.rules), door: Door::Control };
-    resources()
+    Router::from(resources())
         .merge(operators())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
@@ -127,9 +132,9 @@ pub fn router(state: IssuerState) -> Router {
 pub fn public_router(state: IssuerState) -> Router {
     let spoken = Spoken { rules: Arc::clone(&state.rules), door: Door::Public };
     let judge = axum::middleware::from_fn_with_state(state.clone(), callers::judge);
-    Router::new()
-        .merge(resources().route_layer(judge))
-        .merge(keys::public_router())
+    Router::from(resources())
+        .route_layer(judge)
+        .merge(anybody())
         .merge(oauth::router())
         .merge(accounts::router())
         .merge(pages::router())
@@ -142,17 +147,25 @@ pub fn public_router(state: IssuerState) -> Router {
 }
 
 /// The resource API: the same for operators and for everybody else. Each of its handlers asks its [`Actor`] how far it reaches.
-fn resources() -> Router<IssuerState> {
-    Router::new()
-        .route("/v1/keys", get(keys::list).post(keys::create))
-        .route("/v1/keys/import", post(import::import))
-        .route("/v1/keys/self", get(keys::show_own))
-        .route("/v1/keys/{id}", get(keys::show).patch(keys::change).delete(keys::revoke))
-        .route("/v1/keys/{id}/rotate", post(rotate::rotate))
-        .route("/v1/usage", get(usage::query))
-        .merge(audit::router())
+///
+/// An area adds its routes here; those that it describes (`utoipa::path` on the handler, `routes!` in its router) stand in the document.
+fn resources() -> OpenApiRouter<IssuerState> {
+    keys::resources()
+        .routes(routes!(usage::query))
+        .routes(routes!(stats::stats))
+        .merge(audit::router().into())
         .route("/v1/ring", get(ring::show))
         .route("/v1/ring/rotate", post(ring::rotate))
+}
+
+/// What asks for no credential, or takes it in the body.
+fn anybody() -> OpenApiRouter<IssuerState> {
+    keys::public_router().routes(routes!(openapi::show))
+}
+
+/// Everything on the public door that is described.
+fn documented() -> OpenApiRouter<IssuerState> {
+    OpenApiRouter::with_openapi(openapi::Frame::openapi()).merge(resources()).merge(anybody())
 }
 
 /// What operators alone may ask for.
