@@ -13,6 +13,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
 use crate::issuer::actor::Actor;
@@ -20,6 +21,10 @@ use crate::issuer::actor::Reach;
 use crate::issuer::actor::USAGE;
 use crate::issuer::callers::Asker;
 use crate::issuer::names::read_instant;
+use crate::issuer::openapi::answers::Judged;
+use crate::issuer::openapi::schemas::FormatName;
+use crate::issuer::openapi::schemas::OutcomeName;
+use crate::issuer::openapi::schemas::PeriodName;
 use crate::issuer::parameters::Parameters;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -72,7 +77,8 @@ impl UsageRead for NoUsage {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = UsageRow)]
 struct RowView {
     start: String,
     user: Arc<str>,
@@ -82,6 +88,29 @@ struct RowView {
     count: u64,
 }
 
+/// Exact counts of whoever lies within the caller's reach, by period, user, key, route and outcome. As CSV, what a table's program would
+/// run as a formula has an apostrophe before it, and `next` is in the header `x-next`.
+#[utoipa::path(get, path = "/v1/usage", operation_id = "read_usage", tag = "usage",
+    params(
+        ("user" = Option<String>, Query, description = "Only this user's, as the gate names it."),
+        ("organization" = Option<String>, Query, description = "Only this organisation's users'; not beside `user`."),
+        ("key" = Option<String>, Query, description = "Only this key's; empty: only those without one."),
+        ("route" = Option<String>, Query, description = "Only this route's."),
+        ("outcome" = Option<OutcomeName>, Query, description = "Only these."),
+        ("period" = Option<PeriodName>, Query, description = "The length of a row's period, in UTC; `day` where it is absent."),
+        ("from" = Option<String>, Query, description = "A day or a time; the period that it lies in is the first."),
+        ("to" = Option<String>, Query, description = "A day or a time; periods that begin then or later are left out."),
+        ("format" = Option<FormatName>, Query, description = "In the place of `accept`."),
+        ("limit" = Option<u16>, Query, description = "How many rows at the most.", minimum = 1, maximum = 10_000),
+        ("after" = Option<String>, Query, description = "The `next` of the page before."),
+    ),
+    responses(
+        (status = 200, description = "A page of counts.", headers(("x-next")), content(
+            (PageView<RowView> = "application/json"),
+            (String = "text/csv", example = "start,user,key,route,outcome,count\r\n")
+        )),
+        Judged
+    ))]
 pub(in crate::issuer) async fn query(
     State(state): State<IssuerState>,
     asker: Asker,
