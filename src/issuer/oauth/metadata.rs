@@ -202,9 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_issuer_that_issues_nothing_has_no_documents() {
-        let issuer = Issuer::issuing(|_| ());
-        let without = crate::model::rules::Rules { issuance: None, ..(*issuer.state.rules.load_full()).clone() };
-        issuer.state.rules.store(std::sync::Arc::new(without));
+        let issuer = Issuer::new();
         for path in ["/.well-known/oauth-authorization-server", "/oauth/jwks", "/oauth/authorize", "/sign-in"] {
             assert_eq!(fetch(&issuer, path, "a").await.0, 404, "{path}");
         }

@@ -230,7 +230,7 @@ fn own_issuer(issuance: &Issuance) -> TrustedIssuer {
 }
 
 impl Issuer {
-    fn new() -> Self {
+    pub(in crate::issuer) fn new() -> Self {
         Self::with(rules())
     }
 
