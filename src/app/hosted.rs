@@ -19,6 +19,7 @@ use crate::issuer::IssuerState;
 use crate::issuer::events::KeyObserver;
 use crate::issuer::explain;
 use crate::issuer::explain::Explainer;
+use crate::issuer::federation::Federation;
 use crate::issuer::passwords::Passwords;
 use crate::jose::Assertions;
 use crate::jose::Tokens;
@@ -82,5 +83,6 @@ pub(super) fn issuer_state(shelves: Shelves, rules: Arc<ArcSwap<Rules>>, clock: 
         signer,
         passwords: Arc::new(Passwords::default()),
         audit: Arc::default(),
+        federation: Arc::new(Federation::default()),
     }
 }

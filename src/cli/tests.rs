@@ -117,6 +117,7 @@ fn api(folder: &Path) -> Result<Router, String> {
         gate: Arc::new(gate_over(store, Arc::clone(&peppers), START)),
         signer: Arc::new(Signer::default()),
         passwords: Arc::new(Passwords::default()),
+        federation: Arc::default(),
         peppers,
         rules: Arc::new(ArcSwap::from_pointee(rules())),
         clock,

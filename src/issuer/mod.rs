@@ -57,6 +57,7 @@ use crate::issuer::actor::Actor;
 use crate::issuer::audit::Audit;
 use crate::issuer::callers::RequestId;
 use crate::issuer::events::KeyObserver;
+use crate::issuer::federation::Federation;
 use crate::issuer::passwords::Passwords;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -89,6 +90,8 @@ pub struct IssuerState {
     pub signer: Arc<Signer>,
     pub passwords: Arc<Passwords>,
     pub audit: Arc<Audit>,
+    /// What is known of the providers of sign-ins.
+    pub federation: Arc<Federation>,
 }
 
 /// Where it is known when a key was last used: the ledger's flush knows, and nothing is written per request.
@@ -225,4 +228,4 @@ async fn method_not_allowed() -> Response {
 }
 
 #[cfg(test)]
-pub(in crate::issuer) mod tests;
+pub(crate) mod tests;

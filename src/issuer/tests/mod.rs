@@ -161,7 +161,7 @@ fn rules() -> Rules {
 }
 
 /// `https://id.example.com`, open to sign-ups, with two resources and three scopes.
-pub(in crate::issuer) fn issuance() -> Issuance {
+pub(crate) fn issuance() -> Issuance {
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     let scopes = |text: &str| Arc::new(ScopeSet::new(text.split(' ').map(|scope| Scope::parse(scope).unwrap())));
     Issuance {
@@ -263,6 +263,7 @@ impl Issuer {
             usage: counts.clone(),
             observer: Arc::new(()),
             audit: Arc::default(),
+            federation: Arc::default(),
         };
         state.signer.tell(&state.gate.tokens);
         Self {

@@ -105,6 +105,11 @@ impl Seen {
         self.told(name).map(|value| String::from_utf8(value).unwrap()).unwrap_or_default()
     }
 
+    /// The same, or nothing where the page has no such field.
+    pub(in crate::issuer) fn hidden_or_empty(&self, name: &str) -> String {
+        if self.text.contains(&format!("name=\"{name}\" value=\"")) { self.hidden(name) } else { String::new() }
+    }
+
     /// The value of a hidden field of the page.
     pub(in crate::issuer) fn hidden(&self, name: &str) -> String {
         let (_, after) = self.text.split_once(&format!("name=\"{name}\" value=\"")).unwrap_or_else(|| panic!("no {name} in {}", self.text));
@@ -113,7 +118,7 @@ impl Seen {
 }
 
 /// A browser: it keeps cookies, and follows nothing.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::issuer) struct Browser {
     cookies: BTreeMap<String, String>,
 }
