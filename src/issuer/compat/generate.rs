@@ -24,6 +24,7 @@ use crate::issuer::compat::serving;
 use crate::issuer::events::KeyEvent;
 use crate::issuer::events::told;
 use crate::issuer::input::Fields;
+use crate::issuer::input::Value;
 use crate::issuer::keys::Draft;
 use crate::issuer::keys::issue;
 use crate::issuer::names;
@@ -113,7 +114,7 @@ pub(super) async fn generate(State(state): State<IssuerState>, request: Request)
     Ok((StatusCode::CREATED, Json(view)).into_response())
 }
 
-fn read_form(value: &crate::issuer::input::Value) -> Option<Form> {
+fn read_form(value: &Value) -> Option<Form> {
     match names::text(value)? {
         "key" => Some(Form::Opaque),
         "jwt" => Some(Form::Jwt),

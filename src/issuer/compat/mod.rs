@@ -4,6 +4,7 @@
 
 mod auth_users;
 mod generate;
+mod get_token;
 mod tinyoauth;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub(in crate::issuer) fn router() -> Router<IssuerState> {
         .route("/generate", by_name(Compatibility::Generate, post(generate::generate)))
         .route("/auth/users", by_name(Compatibility::AuthUsers, post(auth_users::create)))
         .route("/auth/token", by_name(Compatibility::AuthUsers, post(auth_users::token)))
+        .route("/get-token", by_name(Compatibility::GetToken, post(get_token::get_token)))
         .route("/register", tinyoauth(post(tinyoauth::register)))
         .route("/login", tinyoauth(post(tinyoauth::login)))
         .route("/client", tinyoauth(post(tinyoauth::client)))

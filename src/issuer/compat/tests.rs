@@ -154,3 +154,101 @@ async fn nothing_but_a_login_is_a_session_for_seed_004() {
     }
     assert_eq!(ask(&issuer, "HEAD", query, Some(&token), Value::Null).await.status, 405);
 }
+
+fn query(pairs: &[(&str, &str)]) -> String {
+    let encoded = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    encoded
+}
+
+#[tokio::test]
+async fn seed_004_goes_from_login_to_token() {
+    let issuer = Issuer::issuing(|_| ());
+    let token = signed_in(&issuer, "user").await;
+    let back = "https://app.example/back";
+    let made = ask(&issuer, "POST", "/client", Some(&token), json!({"redirect_uris": [back]})).await;
+    assert_eq!((made.status, &made.body["result"]), (201, &json!("succeeded")), "{}", made.body);
+    let (id, secret) = (made.body["client_id"].as_str().unwrap(), made.body["client_secret"].as_str().unwrap());
+    let verifier = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
+    let asked = query(&[
+        ("response_type", "code"),
+        ("client_id", id),
+        ("redirect_uri", back),
+        ("state", "xyz"),
+        ("scope", "orders:read"),
+        ("code_challenge", &challenge(verifier)),
+        ("code_challenge_method", "S256"),
+    ]);
+    for method in ["GET", "POST"] {
+        let request = Request::builder().method(method).header("authorization", format!("Bearer {token}"));
+        let request = match method {
+            "GET" => request.uri(format!("/authorize?{asked}")).body(Body::empty()),
+            _ => {
+                let request = request.uri("/authorize").header("content-type", "application/x-www-form-urlencoded");
+                request.body(Body::from(asked.clone()))
+            }
+        };
+        let answer = send(&issuer, request.unwrap()).await;
+        assert_eq!(answer.status, 302, "{method}: {}", answer.body);
+        let location = answer.headers["location"].to_str().unwrap();
+        let (address, answered) = location.split_once('?').unwrap();
+        assert_eq!(address, back);
+        let answered: std::collections::BTreeMap<String, String> = form_urlencoded::parse(answered.as_bytes()).into_owned().collect();
+        assert_eq!(answered["state"], "xyz");
+        let redeemed = query(&[
+            ("grant_type", "authorization_code"),
+            ("code", &answered["code"]),
+            ("redirect_uri", back),
+            ("client_id", id),
+            ("client_secret", secret),
+            ("code_verifier", verifier),
+        ]);
+        let request = Request::post("/token").header("content-type", "application/x-www-form-urlencoded");
+        let tokens = send(&issuer, request.body(Body::from(redeemed)).unwrap()).await;
+        assert_eq!((tokens.status, &tokens.body["scope"]), (200, &json!("orders:read")), "{method}: {}", tokens.body);
+        assert!(tokens.body["access_token"].is_string() && tokens.body["refresh_token"].is_string());
+        // What an application got is no login.
+        let own = tokens.body["access_token"].as_str().unwrap();
+        assert_eq!(ask(&issuer, "GET", &format!("/authorize?{asked}"), Some(own), Value::Null).await.status, 401);
+    }
+    let strangers = signed_in(&issuer, "other").await;
+    let answer = ask(&issuer, "GET", &format!("/authorize?{asked}"), Some(&strangers), Value::Null).await;
+    assert!(answer.headers["location"].to_str().unwrap().contains("error=consent_required"), "{:?}", answer.headers);
+}
+
+fn challenge(verifier: &str) -> String {
+    use base64::Engine as _;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes());
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest.as_ref())
+}
+
+#[tokio::test]
+async fn seed_003_trades_a_key_for_a_token_in_its_envelope() {
+    let issuer = Issuer::issuing(|_| ());
+    let token = signed_in(&issuer, "alice").await;
+    let key = ask(&issuer, "POST", "/generate", Some(&token), Value::Null).await.body["api_key"].as_str().unwrap().to_owned();
+    let first = ask(&issuer, "POST", "/get-token", None, json!({"api_key": key})).await;
+    assert_eq!(
+        [&first.body["status"], &first.body["code"], &first.body["message"]],
+        [&json!("success"), &json!(200), &json!("token successfully created")],
+        "{}",
+        first.body
+    );
+    assert_eq!(first.status, 200);
+    let again = ask(&issuer, "POST", "/get-token", None, json!({"api_key": key})).await;
+    assert_eq!(first.body["data"]["auth_token"], again.body["data"]["auth_token"]);
+    for (body, status) in [
+        (json!({"api_key": "a6b2d038-4eb1-4ca1-a3b4-2cf783ad55e1"}), 401),
+        (json!({"api_key": 7}), 400),
+        (json!({}), 400),
+        (json!([]), 400),
+    ] {
+        let refused = ask(&issuer, "POST", "/get-token", None, body.clone()).await;
+        assert_eq!(
+            (refused.status, &refused.body["data"], &refused.body["status"], &refused.body["code"]),
+            (status, &json!({}), &json!("failed"), &json!(411)),
+            "{body}: {}",
+            refused.body
+        );
+        assert!(refused.body["message"].is_string());
+    }
+}

@@ -16,6 +16,7 @@ use axum::http::request::Parts;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use serde_json::json;
 use tower::ServiceExt as _;
 
 use crate::issuer::IssuerState;
@@ -29,16 +30,21 @@ use crate::issuer::callers::identify;
 use crate::issuer::compat::auth_users::Login;
 use crate::issuer::compat::auth_users::in_their_words;
 use crate::issuer::compat::serving;
+use crate::issuer::input::Fields;
+use crate::issuer::input::Value;
+use crate::issuer::names;
 use crate::issuer::oauth;
 use crate::issuer::oauth::authorize::AuthorizeParameters;
 use crate::issuer::oauth::authorize::authorize_as;
+use crate::issuer::oauth::clients;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
-use crate::issuer::resources;
 use crate::issuer::sign_in_tokens::token_for_sign_in;
 use crate::model::caller::Caller;
+use crate::model::caller::ProvenBy;
 use crate::model::caller::Subject;
 use crate::model::issuance::Compatibility;
+use crate::model::issuance::Issuance;
 use crate::model::route::ErrorFormat;
 
 /// The largest form of an authorization request.
@@ -51,6 +57,14 @@ struct Outcome<'a> {
     token: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
+}
+
+/// What `/client` says.
+#[derive(Serialize)]
+struct Registered<'a> {
+    result: &'static str,
+    client_id: Option<&'a serde_json::Value>,
+    client_secret: Option<&'a serde_json::Value>,
 }
 
 pub(super) async fn register(State(state): State<IssuerState>, request: Request) -> Response {
@@ -129,19 +143,51 @@ pub(super) async fn client(State(state): State<IssuerState>, request: Request) -
     if let Err(absent) = serving(&state, Compatibility::Tinyoauth) {
         return absent.into_response();
     }
-    let (parts, body) = request.into_parts();
-    let actor = match signed_in(&state, &parts).await {
-        Ok((actor, _user)) => actor,
-        Err(problem) => return spoken(problem),
-    };
-    let mut request = Request::from_parts(parts, body);
-    *request.uri_mut() = Uri::from_static("/v1/clients");
-    request.extensions_mut().insert(actor);
-    let Ok(mut answer) = resources().with_state(state).oneshot(request).await;
-    if answer.extensions().get::<Problem>().is_some() {
-        answer.extensions_mut().insert(ErrorFormat::Result);
+    match register_client(&state, request).await {
+        Ok(answer) => answer,
+        Err(problem) => spoken(problem),
     }
-    answer
+}
+
+async fn register_client(state: &IssuerState, request: Request) -> Result<Response, Problem> {
+    const TEXTS: &str = "must be a list of texts";
+    let issuance = serving(state, Compatibility::Tinyoauth)?;
+    let (parts, body) = request.into_parts();
+    let (actor, _user) = signed_in(state, &parts).await?;
+    let mut fields = Fields::read(&parts.headers, body).await?;
+    let name = fields.optional("name", names::name, names::NAME)?.unwrap_or_else(|| "application".into());
+    let redirect_uris = fields.required("redirect_uris", texts, TEXTS)?;
+    let scopes = fields.optional("scopes", texts, TEXTS)?;
+    fields.finish()?;
+    let scopes = scopes.unwrap_or_else(|| issuance.scopes.keys().map(|scope| scope.to_string()).collect());
+    let description = json!({
+        "name": name,
+        "redirect_uris": redirect_uris,
+        "scopes": scopes,
+        "token_endpoint_auth_method": "client_secret_post",
+    });
+    let described = Request::post("/v1/clients").header(header::CONTENT_TYPE, "application/json").body(Body::from(description.to_string()));
+    let mut described = described.map_err(|_error| Problem::new(Code::InvalidRequest, "the request could not be read"))?;
+    described.extensions_mut().extend(parts.extensions);
+    described.extensions_mut().insert(actor);
+    let Ok(answer) = clients::resources().with_state(state.clone()).oneshot(described).await;
+    if !answer.status().is_success() {
+        let mut answer = answer;
+        answer.extensions_mut().insert(ErrorFormat::Result);
+        return Ok(answer);
+    }
+    let unread = || Problem::new(Code::Unavailable, "the application was registered and its secret is lost; register it again");
+    let bytes = axum::body::to_bytes(answer.into_body(), FORM_BYTES_MAX).await.map_err(|_error| unread())?;
+    let made: serde_json::Value = serde_json::from_slice(&bytes).map_err(|_error| unread())?;
+    let made = Registered { result: "succeeded", client_id: made.get("id"), client_secret: made.get("client_secret") };
+    Ok((StatusCode::CREATED, Json(made)).into_response())
+}
+
+fn texts(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::List(items) => items.iter().map(|item| names::text(item).map(str::to_owned)).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Object(_) => None,
+    }
 }
 
 /// The token endpoint under the document's name.
@@ -160,14 +206,20 @@ pub(super) async fn token(State(state): State<IssuerState>, mut request: Request
 
 /// Whose login token the request shows. Doing something is an operation: its time is noted.
 async fn signed_in(state: &IssuerState, parts: &Parts) -> Result<(Actor, Subject), Problem> {
-    let is_login = |caller: &Caller| caller.client.as_deref() == Some(OURSELVES) && caller.key.is_none();
+    let issuance = serving(state, Compatibility::Tinyoauth)?;
     let actor = match identify(state, parts).await? {
-        Some(Actor::Caller(caller)) if is_login(&caller) => Actor::Caller(caller),
+        Some(Actor::Caller(caller)) if is_login(&caller, &issuance) => Actor::Caller(caller),
         Some(Actor::Caller(_) | Actor::Person(_) | Actor::Operator) | None => return Err(Problem::unauthenticated()),
     };
     let user = actor.user().cloned().ok_or_else(Problem::unauthenticated)?;
     mark_online(state, &user, state.clock.now()).await?;
     Ok((actor, user))
+}
+
+/// A token of our own that stands for a user alone: no key and no application is behind it.
+fn is_login(caller: &Caller, issuance: &Issuance) -> bool {
+    let is_own = caller.proven_by == ProvenBy::Token && caller.issuer.as_ref() == Some(&issuance.url);
+    is_own && caller.key.is_none() && caller.client.as_deref().is_none_or(|client| client == OURSELVES)
 }
 
 fn succeeded(status: StatusCode, token: Option<&str>) -> Response {
