@@ -150,6 +150,7 @@ fn resources() -> Router<IssuerState> {
         .route("/v1/keys/{id}/rotate", post(rotate::rotate))
         .route("/v1/usage", get(usage::query))
         .merge(audit::router())
+        .merge(oauth::clients::resources())
         .route("/v1/ring", get(ring::show))
         .route("/v1/ring/rotate", post(ring::rotate))
 }

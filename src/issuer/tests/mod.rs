@@ -43,6 +43,7 @@ use crate::issuer::usage::UsageError;
 use crate::issuer::usage::UsageRead;
 use crate::jose::signer::Signer;
 use crate::model::caller::Caller;
+use crate::model::caller::Environment;
 use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
 use crate::model::issuance::Compatibility;
@@ -59,6 +60,7 @@ use crate::model::key::read_key;
 use crate::model::quota::Limit;
 use crate::model::route::ErrorFormat;
 use crate::model::route::RouteIndex;
+use crate::model::rules as trusted;
 use crate::model::rules::Algorithm;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::GuardLimits;
@@ -196,6 +198,31 @@ pub(in crate::issuer) fn issuance() -> Issuance {
     }
 }
 
+/// The trust in its own tokens that the config derives.
+fn own_issuer(issuance: &Issuance) -> trusted::Issuer {
+    trusted::Issuer {
+        source: Source { name: SourceName::local(), namespace: Namespace::Bare },
+        issuer: Arc::clone(&issuance.url),
+        audience: issuance.resources.iter().map(|resource| Arc::clone(&resource.uri)).collect(),
+        algorithms: vec![Algorithm::Rs256, Algorithm::EdDsa],
+        keys: trusted::IssuerKeys::Own,
+        claims: trusted::ClaimNames {
+            user: "sub".into(),
+            scopes: vec!["scope".into()],
+            organization: None,
+            tier: None,
+            environment: None,
+            client: Some("client_id".into()),
+        },
+        token_type: Some("at+jwt".into()),
+        managed: trusted::Managed::ByGrant,
+        max_lifetime: None,
+        tier: None,
+        environment: Environment::Live,
+        token_id: trusted::TokenId::Ignored,
+    }
+}
+
 impl Issuer {
     fn new() -> Self {
         Self::with(rules())
@@ -205,7 +232,8 @@ impl Issuer {
     pub(in crate::issuer) fn issuing(change: impl FnOnce(&mut Issuance)) -> Self {
         let mut issuance = issuance();
         change(&mut issuance);
-        Self::with(Rules { issuance: Some(Arc::new(issuance)), ..rules() })
+        let issuers = vec![own_issuer(&issuance)];
+        Self::with(Rules { issuance: Some(Arc::new(issuance)), issuers, ..rules() })
     }
 
     fn with(rules: Rules) -> Self {
