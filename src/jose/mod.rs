@@ -24,6 +24,8 @@ pub mod assertions;
 pub mod ring;
 pub mod signer;
 
+mod write;
+
 #[cfg(test)]
 pub mod battery;
 

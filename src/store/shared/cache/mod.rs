@@ -4,8 +4,9 @@
 //! was applied: a read goes in only if the log's head at its moment is no older than any change that was applied since, and both
 //! that judgement and every applied change happen under one lock, which no look-up takes.
 
+mod part;
+
 use std::collections::BTreeSet;
-use std::collections::hash_map::RandomState;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -15,32 +16,30 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use quick_cache::Equivalent;
-use quick_cache::UnitWeighter;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache as QuickCache;
-use quick_cache::sync::DefaultLifecycle;
 use tokio::time::Instant;
+
+pub(super) use crate::store::shared::cache::part::Known;
 
 use crate::clock::Clock;
 use crate::clock::monotonic;
+use crate::model::client::ClientRecord;
+use crate::model::grant::GrantRecord;
 use crate::model::key::KeyRecord;
 use crate::model::key::UserRecord;
 use crate::model::time::Timestamp;
 use crate::store::Family;
 use crate::store::RecordKey;
+use crate::store::codec::Shelved;
 use crate::store::codec::read_hex;
+use crate::store::shared::cache::part::Held;
+use crate::store::shared::cache::part::Part;
 use crate::store::shared::entry::Change;
 use crate::store::shared::entry::Entry;
 use crate::store::shared::entry::Mark;
-use crate::store::shared::entry::mark_of_key;
-use crate::store::shared::entry::mark_of_user;
 use crate::store::shared::records::SharedCounts;
+use crate::store::shared::tombstones::Closable;
 use crate::store::shared::tombstones::Tombstones;
-use crate::store::shared::tombstones::bury_key;
-use crate::store::shared::tombstones::bury_user;
 
-/// What an entry weighs besides its record's bytes.
-const ENTRY_WEIGHT: u64 = 450;
 /// What it weighs that an id is known not to be there.
 const ABSENT_WEIGHT: usize = 100;
 const TOMBSTONES_MAX: usize = 100_000;
@@ -51,14 +50,16 @@ pub struct CacheSizes {
     pub keys: usize,
     pub users: usize,
     pub digests: usize,
+    pub grants: usize,
+    pub clients: usize,
     /// Ids that are not there. Apart from the others, so that whoever tries many cannot push out those that are.
     pub absent: usize,
 }
 
 impl Default for CacheSizes {
     fn default() -> Self {
-        // 100,000 keys and their users fit; it is filled only as far as they are asked for.
-        Self { keys: 128 << 20, users: 64 << 20, digests: 8 << 20, absent: 8 << 20 }
+        // 100,000 keys, their users, and as many grants fit; it is filled only as far as they are asked for.
+        Self { keys: 128 << 20, users: 64 << 20, digests: 8 << 20, grants: 128 << 20, clients: 16 << 20, absent: 8 << 20 }
     }
 }
 
@@ -68,19 +69,13 @@ pub(super) struct Cache {
     keys: Part<Arc<str>, KeyRecord>,
     users: Part<UserPlace, UserRecord>,
     digests: Part<[u8; 32], str>,
+    grants: Part<Arc<str>, GrantRecord>,
+    clients: Part<Arc<str>, ClientRecord>,
     /// Rises when what is held is dropped: a read from before goes in no more.
     era: AtomicU64,
     /// Rises when another server takes over: what was read before is not confirmed any more, and is still what was known last.
     reign: AtomicU64,
     course: Mutex<Course>,
-}
-
-/// What a look-up found.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Known<T: ?Sized> {
-    Here(Arc<T>),
-    Absent,
-    Unknown,
 }
 
 /// Why everything was dropped.
@@ -107,23 +102,6 @@ struct Course {
     tombstones: Tombstones,
 }
 
-/// One kind of record.
-struct Part<K, T: ?Sized> {
-    there: QuickCache<K, Held<T>, ByWeight, RandomState>,
-    absent: QuickCache<K, (), UnitWeighter, RandomState>,
-}
-
-#[derive(Debug)]
-struct Held<T: ?Sized> {
-    reign: u64,
-    record: Arc<T>,
-    expires: Option<Timestamp>,
-    weight: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct ByWeight;
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct UserPlace {
     source: Arc<str>,
@@ -140,24 +118,6 @@ struct AskedPlace<'a> {
 impl Equivalent<UserPlace> for AskedPlace<'_> {
     fn equivalent(&self, place: &UserPlace) -> bool {
         self.source == &*place.source && self.subject == &*place.subject
-    }
-}
-
-impl<T: ?Sized> Clone for Held<T> {
-    fn clone(&self) -> Self {
-        Self { reign: self.reign, record: Arc::clone(&self.record), expires: self.expires, weight: self.weight }
-    }
-}
-
-impl<K, T: ?Sized> Weighter<K, Held<T>> for ByWeight {
-    fn weight(&self, _key: &K, held: &Held<T>) -> u64 {
-        held.weight
-    }
-}
-
-impl<K, T: ?Sized> std::fmt::Debug for Part<K, T> {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("Part")
     }
 }
 
@@ -183,11 +143,13 @@ pub(super) struct Moment {
 
 impl Cache {
     pub(super) fn new(sizes: CacheSizes) -> Self {
-        let absent = sizes.absent / ABSENT_WEIGHT / 4;
+        let absent = sizes.absent / ABSENT_WEIGHT / 6;
         Self {
             keys: Part::new(sizes.keys, absent * 2),
             users: Part::new(sizes.users, absent),
             digests: Part::new(sizes.digests, absent),
+            grants: Part::new(sizes.grants, absent),
+            clients: Part::new(sizes.clients, absent),
             era: AtomicU64::new(0),
             reign: AtomicU64::new(0),
             course: Mutex::new(Course {
@@ -212,6 +174,14 @@ impl Cache {
         self.users.look_up(&AskedPlace { source, subject }, clock, Some(self.reign()))
     }
 
+    pub(super) fn grant(&self, id: &str, clock: &dyn Clock) -> Known<GrantRecord> {
+        self.grants.look_up(id, clock, Some(self.reign()))
+    }
+
+    pub(super) fn client(&self, id: &str, clock: &dyn Clock) -> Known<ClientRecord> {
+        self.clients.look_up(id, clock, Some(self.reign()))
+    }
+
     /// As [`Self::key`], even if the store may have lost it since.
     pub(super) fn last_key(&self, id: &str, clock: &dyn Clock) -> Known<KeyRecord> {
         self.keys.look_up(id, clock, None)
@@ -227,11 +197,27 @@ impl Cache {
         self.users.look_up(&AskedPlace { source, subject }, clock, None)
     }
 
+    /// As [`Self::last_key`].
+    pub(super) fn last_grant(&self, id: &str, clock: &dyn Clock) -> Known<GrantRecord> {
+        self.grants.look_up(id, clock, None)
+    }
+
+    /// As [`Self::last_key`].
+    pub(super) fn last_client(&self, id: &str, clock: &dyn Clock) -> Known<ClientRecord> {
+        self.clients.look_up(id, clock, None)
+    }
+
     pub(super) fn counts(&self) -> SharedCounts {
         SharedCounts {
             keys: self.keys.there.len(),
             users: self.users.there.len(),
-            absent: self.keys.absent.len() + self.users.absent.len() + self.digests.absent.len(),
+            grants: self.grants.there.len(),
+            clients: self.clients.there.len(),
+            absent: self.keys.absent.len()
+                + self.users.absent.len()
+                + self.digests.absent.len()
+                + self.grants.absent.len()
+                + self.clients.absent.len(),
             tombstones: self.course().tombstones.len(),
             ..SharedCounts::default()
         }
@@ -243,14 +229,7 @@ impl Cache {
 
     /// What a key that was read is to whoever asked, tombstones considered; and keeps it, if it is not outdated already.
     pub(super) fn take_in_key(&self, id: &str, read: Option<Taken<KeyRecord>>, moment: Moment) -> Option<Arc<KeyRecord>> {
-        let mut course = self.course();
-        let admitted = course.admits(moment, self.era());
-        let mark = course.tombstones.over(&RecordKey::key(id));
-        if let (true, None, Some(read)) = (admitted, mark, &read) {
-            course.tombstones.saw(RecordKey::key(id), mark_of_key(&read.record), read.version, monotonic());
-        }
-        let held = read.and_then(|read| Some(held(self.reign(), bury_key(read.record, mark)?, read.expires, read.size)));
-        self.keys.keep(Arc::from(id), held, admitted)
+        self.take_in(&self.keys, Arc::from(id), RecordKey::key(id), read, moment)
     }
 
     /// As [`Self::take_in_key`].
@@ -261,27 +240,43 @@ impl Cache {
         read: Option<Taken<UserRecord>>,
         moment: Moment,
     ) -> Option<Arc<UserRecord>> {
+        let place = UserPlace { source: Arc::from(source), subject: Arc::from(subject) };
+        self.take_in(&self.users, place, RecordKey::user(source, subject), read, moment)
+    }
+
+    /// As [`Self::take_in_key`].
+    pub(super) fn take_in_grant(&self, id: &str, read: Option<Taken<GrantRecord>>, moment: Moment) -> Option<Arc<GrantRecord>> {
+        self.take_in(&self.grants, Arc::from(id), GrantRecord::place(id), read, moment)
+    }
+
+    /// As [`Self::take_in_key`].
+    pub(super) fn take_in_client(&self, id: &str, read: Option<Taken<ClientRecord>>, moment: Moment) -> Option<Arc<ClientRecord>> {
+        self.take_in(&self.clients, Arc::from(id), ClientRecord::place(id), read, moment)
+    }
+
+    fn take_in<K: Eq + Hash + Clone, T: Closable>(
+        &self,
+        part: &Part<K, T>,
+        place: K,
+        key: RecordKey,
+        read: Option<Taken<T>>,
+        moment: Moment,
+    ) -> Option<Arc<T>> {
         let mut course = self.course();
         let admitted = course.admits(moment, self.era());
-        let mark = course.tombstones.over(&RecordKey::user(source, subject));
+        let mark = read.as_ref().and_then(|read| course.tombstones.over_made(&key, read.record.created()));
         if let (true, None, Some(read)) = (admitted, mark, &read) {
-            course.tombstones.saw(RecordKey::user(source, subject), mark_of_user(&read.record), read.version, monotonic());
+            course.tombstones.saw(key, read.record.mark(), read.version, read.expires, monotonic());
         }
-        let held = read.and_then(|read| Some(held(self.reign(), bury_user(read.record, mark)?, read.expires, read.size)));
-        let place = UserPlace { source: Arc::from(source), subject: Arc::from(subject) };
-        self.users.keep(place, held, admitted)
+        let held = read.and_then(|read| Some(Held::new(self.reign(), Arc::new(read.record.bury(mark)?), read.expires, read.size)));
+        part.keep(place, held, admitted)
     }
 
     /// As [`Self::take_in_key`]. A digest that was removed and turns up again leads to a key, and the key's own tombstone decides.
     pub(super) fn take_in_digest(&self, digest: &[u8; 32], read: Option<Taken<Arc<str>>>, moment: Moment) -> Option<Arc<str>> {
         let mut course = self.course();
         let admitted = course.admits(moment, self.era());
-        let held = read.map(|read| Held {
-            reign: self.reign(),
-            record: read.record,
-            expires: read.expires,
-            weight: ENTRY_WEIGHT + read.size as u64,
-        });
+        let held = read.map(|read| Held::new(self.reign(), read.record, read.expires, read.size));
         self.digests.keep(*digest, held, admitted)
     }
 
@@ -389,9 +384,9 @@ impl Cache {
                     self.digests.forget(&digest);
                 }
             }
+            Family::Grant => self.grants.forget(key.id.as_str()),
+            Family::Client => self.clients.forget(key.id.as_str()),
             Family::Ring
-            | Family::Grant
-            | Family::Client
             | Family::Account
             | Family::Organization
             | Family::Session
@@ -407,12 +402,16 @@ impl Cache {
         self.keys.clear();
         self.users.clear();
         self.digests.clear();
+        self.grants.clear();
+        self.clients.clear();
     }
 
     fn clear_absent(&self) {
         self.keys.absent.clear();
         self.users.absent.clear();
         self.digests.absent.clear();
+        self.grants.absent.clear();
+        self.clients.absent.clear();
     }
 
     fn reign(&self) -> u64 {
@@ -433,63 +432,16 @@ impl Course {
     }
 }
 
-impl<K: Eq + Hash + Clone, T: ?Sized> Part<K, T> {
-    fn new(weight: usize, absent: usize) -> Self {
-        let expected = weight / (2 * ENTRY_WEIGHT as usize);
-        Self {
-            there: QuickCache::with(expected, weight as u64, ByWeight, RandomState::new(), DefaultLifecycle::default()),
-            absent: QuickCache::with(absent, absent as u64, UnitWeighter, RandomState::new(), DefaultLifecycle::default()),
-        }
-    }
-
-    /// With a reign: only what was read since it began.
-    fn look_up<Q: Hash + Equivalent<K> + ?Sized>(&self, asked: &Q, clock: &dyn Clock, reign: Option<u64>) -> Known<T> {
-        match self.there.get(asked).filter(|held| reign.is_none_or(|reign| held.reign == reign)) {
-            // Few records expire by themselves, so the clock is seldom asked.
-            Some(held) if held.expires.is_some_and(|expires| expires <= clock.now()) => Known::Absent,
-            Some(held) => Known::Here(held.record),
-            None if self.absent.get(asked).is_some() => Known::Absent,
-            None => Known::Unknown,
-        }
-    }
-
-    fn keep(&self, key: K, held: Option<Held<T>>, admitted: bool) -> Option<Arc<T>> {
-        let record = held.as_ref().map(|held| Arc::clone(&held.record));
-        if admitted {
-            match held {
-                Some(held) => {
-                    self.absent.remove(&key);
-                    self.there.insert(key, held);
-                }
-                None => {
-                    self.there.remove(&key);
-                    self.absent.insert(key, ());
-                }
-            }
-        }
-        record
-    }
-
-    fn forget<Q: Hash + Equivalent<K> + ?Sized>(&self, asked: &Q) {
-        self.there.remove(asked);
-        self.absent.remove(asked);
-    }
-
-    fn clear(&self) {
-        self.there.clear();
-        self.absent.clear();
-    }
-}
-
-fn held<T>(reign: u64, record: T, expires: Option<Timestamp>, size: usize) -> Held<T> {
-    Held { reign, record: Arc::new(record), expires, weight: ENTRY_WEIGHT + size as u64 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
+    use crate::model::client::ClientState;
+    use crate::model::grant::GrantState;
     use crate::model::key::KeyState;
+    use crate::store::codec::shelved::tests::client_id;
+    use crate::store::codec::shelved::tests::client_record;
+    use crate::store::codec::shelved::tests::grant_record;
     use crate::store::codec::tests::key_record;
     use crate::store::shared::entry::Mark;
 
@@ -576,6 +528,51 @@ mod tests {
         let before = ManualClock::starting_at(Timestamp::from_nanos(NOW.as_nanos() - 1));
         assert!(matches!(cache.key("a", &before), Known::Here(_)));
         assert_eq!(cache.key("a", &ManualClock::starting_at(NOW)), Known::Absent);
+    }
+
+    #[test]
+    fn grants_and_clients_are_held_forgotten_and_remembered_as_keys_are() {
+        let (cache, app) = (Cache::new(CacheSizes::default()), client_id(1));
+        let clock = ManualClock::starting_at(NOW);
+        cache.begin(0);
+        let take_in = |head| {
+            let moment = read(&cache, head);
+            let grant = Taken { record: grant_record("g"), expires: None, size: 100, version: 1 };
+            let client = Taken { record: client_record(&app), expires: None, size: 100, version: 1 };
+            let grant = cache.take_in_grant("g", Some(grant), moment).map(|record| record.state.clone());
+            let client = cache.take_in_client(&app, Some(client), moment).map(|record| record.state);
+            (grant, client)
+        };
+        let held = || {
+            let counts = cache.counts();
+            (counts.grants, counts.clients)
+        };
+        assert_eq!(take_in(0), (Some(GrantState::Live), Some(ClientState::Active)));
+        cache.take_in_grant("absent", None, read(&cache, 0));
+        cache.take_in_client("absent", None, read(&cache, 0));
+        assert_eq!((cache.grant("absent", &clock), cache.client("absent", &clock)), (Known::Absent, Known::Absent));
+        assert!(matches!((cache.grant("g", &clock), cache.client(&app, &clock)), (Known::Here(_), Known::Here(_))));
+        // After a takeover they are only what was known last, and absence is not even that.
+        cache.reset(0, Dropped::TakenOver);
+        assert_eq!((cache.grant("g", &clock), cache.client(&app, &clock)), (Known::Unknown, Known::Unknown));
+        assert!(matches!((cache.last_grant("g", &clock), cache.last_client(&app, &clock)), (Known::Here(_), Known::Here(_))));
+        assert_eq!((cache.last_grant("absent", &clock), cache.last_client("absent", &clock)), (Known::Unknown, Known::Unknown));
+        take_in(0);
+        let closing = |key: RecordKey, mark| Entry::Change(Change { key, replaced: Some(1), version: Some(2), mark });
+        let entries = [closing(GrantRecord::place("g"), Mark::Revoked), closing(ClientRecord::place(&app), Mark::Disabled)];
+        cache.apply(&entries, 2, monotonic());
+        assert_eq!(held(), (0, 0));
+        // The store was thrown back to before; what was seen closed stays so.
+        let (grant, client) = take_in(2);
+        assert!(matches!(grant, Some(GrantState::Ended { .. })), "{grant:?}");
+        assert_eq!(client, Some(ClientState::Disabled));
+        assert_eq!(held(), (1, 1));
+        cache.forget([GrantRecord::place("g"), ClientRecord::place(&app)].iter());
+        assert_eq!(held(), (0, 0));
+        take_in(2);
+        cache.reset(2, Dropped::Lost);
+        assert_eq!(held(), (0, 0));
+        assert_eq!(cache.last_grant("g", &clock), Known::Unknown);
     }
 
     #[test]
