@@ -9,6 +9,7 @@
 pub mod accounts;
 pub mod actor;
 pub mod audit;
+pub mod base;
 pub mod callers;
 pub mod compat;
 pub mod control;
@@ -22,6 +23,7 @@ pub mod pages;
 pub mod passwords;
 pub mod problem;
 pub mod sessions;
+pub mod sign_in_tokens;
 pub mod usage;
 
 mod import;
@@ -60,6 +62,7 @@ use crate::issuer::actor::Actor;
 use crate::issuer::audit::Audit;
 use crate::issuer::callers::RequestId;
 use crate::issuer::events::KeyObserver;
+use crate::issuer::federation::Federation;
 use crate::issuer::passwords::Passwords;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -92,6 +95,8 @@ pub struct IssuerState {
     pub signer: Arc<Signer>,
     pub passwords: Arc<Passwords>,
     pub audit: Arc<Audit>,
+    /// What is known of the providers of sign-ins.
+    pub federation: Arc<Federation>,
 }
 
 /// Where it is known when a key was last used: the ledger's flush knows, and nothing is written per request.
@@ -132,7 +137,7 @@ pub fn router(state: IssuerState) -> Router {
 pub fn public_router(state: IssuerState) -> Router {
     let spoken = Spoken { rules: Arc::clone(&state.rules), door: Door::Public };
     let judge = axum::middleware::from_fn_with_state(state.clone(), callers::judge);
-    Router::from(resources())
+    let router = Router::from(resources())
         .route_layer(judge)
         .merge(anybody())
         .merge(oauth::router())
@@ -143,7 +148,8 @@ pub fn public_router(state: IssuerState) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(axum::middleware::from_fn_with_state(spoken, frame))
-        .with_state(state)
+        .with_state(state.clone());
+    base::under_issuer_path(state, router)
 }
 
 /// The resource API: the same for operators and for everybody else. Each of its handlers asks its [`Actor`] how far it reaches.
@@ -154,6 +160,10 @@ fn resources() -> OpenApiRouter<IssuerState> {
         .routes(routes!(usage::query))
         .routes(routes!(stats::stats))
         .merge(audit::router().into())
+        .merge(oauth::clients::resources().into())
+        .merge(accounts::resources().into())
+        .route("/v1/users", get(users::list).post(users::create))
+        .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::delete))
         .route("/v1/ring", get(ring::show))
         .route("/v1/ring/rotate", post(ring::rotate))
 }
@@ -170,10 +180,7 @@ fn documented() -> OpenApiRouter<IssuerState> {
 
 /// What operators alone may ask for.
 fn operators() -> Router<IssuerState> {
-    Router::new()
-        .route("/v1/keys/file-entry", post(keys::file_entry))
-        .route("/v1/users", get(users::list).post(users::create))
-        .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::delete))
+    Router::new().route("/v1/keys/file-entry", post(keys::file_entry))
 }
 
 /// In which form a listener's refusals are written.
@@ -221,6 +228,7 @@ async fn frame(State(spoken): State<Spoken>, mut request: Request, next: Next) -
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         headers.insert("x-request-id", value);
     }
+    // What everybody may keep says so itself: the keys and the metadata.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
@@ -234,4 +242,4 @@ async fn method_not_allowed() -> Response {
 }
 
 #[cfg(test)]
-pub(in crate::issuer) mod tests;
+pub(crate) mod tests;

@@ -59,6 +59,8 @@ pub enum UsageError {
 /// The counts, flushed or not.
 pub trait UsageRead: Send + Sync + std::fmt::Debug + 'static {
     fn read<'a>(&'a self, asked: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>>;
+    /// Erases what was counted of a user (as it is rendered in counts), flushed or not.
+    fn forget<'a>(&'a self, user: &'a str) -> Answer<'a, Result<(), UsageError>>;
 }
 
 /// Knows of no counts: for a store that is looked at without its ledger.
@@ -68,6 +70,10 @@ pub struct NoUsage;
 impl UsageRead for NoUsage {
     fn read<'a>(&'a self, _asked: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>> {
         Answer::ready(Err(UsageError::Unavailable("this process has no ledger".to_owned())))
+    }
+
+    fn forget<'a>(&'a self, _user: &'a str) -> Answer<'a, Result<(), UsageError>> {
+        Answer::ready(Ok(()))
     }
 }
 
@@ -280,7 +286,7 @@ impl From<UsageError> for Problem {
 }
 
 /// As the gate names the user in headers and counts.
-fn render(rules: &Rules, source: &str, subject: &crate::model::caller::Subject) -> UserId {
+pub(in crate::issuer) fn render(rules: &Rules, source: &str, subject: &crate::model::caller::Subject) -> UserId {
     let issuers = rules.issuers.iter().map(|issuer| &issuer.source);
     let known = std::iter::once(&rules.local).chain(issuers).find(|known| known.name.as_str() == source);
     match known {

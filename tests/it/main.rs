@@ -14,6 +14,13 @@
 //! | `envoy_reload` | a hundred reloads under load |
 //! | `envoy_restart` | rolling restart of two instances; SIGTERM under load |
 //! | `envoy_kill` | `kill -9` under load, and the counts afterwards |
+//! | `issuer_clients` | OAuth clients that nobody here wrote, and a certified server as their control |
+//! | `issuer_concurrency` | one winner of many who use one code, token, name or organisation at the same instant |
+//! | `issuer_kill` | replies of the issuer that are lost after their commit, by a cut or by `kill -9` |
+//! | `issuer_flood` | sign-ins at ten times what can be hashed |
+//! | `issuer_openapi` | the API against its own description |
+//! | `issuer_rotation` | signing keys that change under load, and in an emergency |
+//! | `issuer_timing` | what the time of an answer tells |
 //! | `bad_config` | every mistake in a config is named with its place; a config with every setting is good |
 //! | `direct_checks`, `direct_abuse` | the check listener without an Envoy between: what it judges, and peers without manners |
 //! | `observe_metrics` | every metric is fed and keeps to Prometheus' rules; no label comes from a client |
@@ -27,6 +34,7 @@
 //! | `redis_limits` | one bucket, and one, two or four sidecars that hammer it |
 //! | `redis_scale` | many keys and many lines of counts against few |
 //! | `redis_servers` | the private servers and the faulty proxy that the tests of the shared store stand on |
+//! | `issuer_federation` | sign-in at Google and Microsoft, for whom a certified provider stands in |
 //! | `usage` | the ledger through `kill -9`, full disks, and files of the first release |
 //! | `tidy` | the arrows between the folders of `src/` |
 //! | `support` | what the tests stand on |
@@ -56,6 +64,14 @@ mod envoy_reva_limits;
 mod envoy_sources;
 mod envoy_spoofing;
 mod envoy_vanishing;
+mod issuer_clients;
+mod issuer_concurrency;
+mod issuer_federation;
+mod issuer_flood;
+mod issuer_kill;
+mod issuer_openapi;
+mod issuer_rotation;
+mod issuer_timing;
 mod observe_metrics;
 mod observe_secrets;
 mod observe_usage;

@@ -6,6 +6,7 @@ mod keys;
 mod openapi;
 mod reach;
 mod replicas;
+mod ring;
 mod rotate;
 mod usage;
 mod users;
@@ -45,6 +46,7 @@ use crate::issuer::usage::UsageError;
 use crate::issuer::usage::UsageRead;
 use crate::jose::signer::Signer;
 use crate::model::caller::Caller;
+use crate::model::caller::Environment;
 use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
 use crate::model::issuance::Compatibility;
@@ -62,15 +64,20 @@ use crate::model::quota::Limit;
 use crate::model::route::ErrorFormat;
 use crate::model::route::RouteIndex;
 use crate::model::rules::Algorithm;
+use crate::model::rules::ClaimNames;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::GuardLimits;
 use crate::model::rules::ImportedKeys;
+use crate::model::rules::Issuer as TrustedIssuer;
+use crate::model::rules::IssuerKeys;
 use crate::model::rules::LimitsFailure;
+use crate::model::rules::Managed;
 use crate::model::rules::Place;
 use crate::model::rules::Rules;
 use crate::model::rules::Source;
 use crate::model::rules::Tier;
 use crate::model::rules::TierState;
+use crate::model::rules::TokenId;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
@@ -114,12 +121,18 @@ impl LastUsed for Uses {
 struct Counted {
     asked: Mutex<Option<UsageQuery>>,
     says: Mutex<Option<Result<UsagePage, UsageError>>>,
+    forgotten: Mutex<Vec<String>>,
 }
 
 impl UsageRead for Counted {
     fn read<'a>(&'a self, asked: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>> {
         *self.asked.lock().unwrap() = Some(asked.clone());
         Answer::ready(self.says.lock().unwrap().clone().unwrap_or_else(|| Ok(UsagePage::default())))
+    }
+
+    fn forget<'a>(&'a self, user: &'a str) -> Answer<'a, Result<(), UsageError>> {
+        self.forgotten.lock().unwrap().push(user.to_owned());
+        Answer::ready(Ok(()))
     }
 }
 
@@ -155,7 +168,7 @@ fn rules() -> Rules {
 }
 
 /// `https://id.example.com`, open to sign-ups, with two resources and three scopes.
-pub(in crate::issuer) fn issuance() -> Issuance {
+pub(crate) fn issuance() -> Issuance {
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     let scopes = |text: &str| Arc::new(ScopeSet::new(text.split(' ').map(|scope| Scope::parse(scope).unwrap())));
     Issuance {
@@ -198,8 +211,33 @@ pub(in crate::issuer) fn issuance() -> Issuance {
     }
 }
 
+/// The trust in our own tokens, as the config compiles it.
+fn own_issuer(issuance: &Issuance) -> TrustedIssuer {
+    TrustedIssuer {
+        source: Source { name: SourceName::new("tollgate"), namespace: Namespace::Named },
+        issuer: Arc::clone(&issuance.url),
+        audience: issuance.resources.iter().map(|resource| Arc::clone(&resource.uri)).collect(),
+        algorithms: vec![Algorithm::Rs256, Algorithm::EdDsa],
+        keys: IssuerKeys::Own,
+        claims: ClaimNames {
+            user: "sub".into(),
+            scopes: vec!["scope".into()],
+            organization: None,
+            tier: None,
+            environment: None,
+            client: Some("client_id".into()),
+        },
+        token_type: Some("at+jwt".into()),
+        managed: Managed::ByGrant,
+        max_lifetime: None,
+        tier: None,
+        environment: Environment::Live,
+        token_id: TokenId::Ignored,
+    }
+}
+
 impl Issuer {
-    fn new() -> Self {
+    pub(in crate::issuer) fn new() -> Self {
         Self::with(rules())
     }
 
@@ -207,7 +245,7 @@ impl Issuer {
     pub(in crate::issuer) fn issuing(change: impl FnOnce(&mut Issuance)) -> Self {
         let mut issuance = issuance();
         change(&mut issuance);
-        Self::with(Rules { issuance: Some(Arc::new(issuance)), ..rules() })
+        Self::with(Rules { issuers: vec![own_issuer(&issuance)], issuance: Some(Arc::new(issuance)), ..rules() })
     }
 
     fn with(rules: Rules) -> Self {
@@ -232,6 +270,7 @@ impl Issuer {
             usage: counts.clone(),
             observer: Arc::new(()),
             audit: Arc::default(),
+            federation: Arc::default(),
         };
         state.signer.tell(&state.gate.tokens);
         Self {
@@ -311,6 +350,11 @@ impl Issuer {
     async fn key(&self, scopes: &[&str]) -> (String, String) {
         let answer = self.ok("POST", "/v1/keys", json!({"name": "ci", "user": "alice", "scopes": scopes})).await;
         (answer["id"].as_str().unwrap().to_owned(), answer["key"].as_str().unwrap().to_owned())
+    }
+
+    /// Whose counts were erased, each time.
+    pub(in crate::issuer) fn forgotten(&self) -> Vec<String> {
+        self.counts.forgotten.lock().unwrap().clone()
     }
 
     /// Who a key's text makes its holder at the gate, by the gate's own rooms.

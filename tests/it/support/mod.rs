@@ -1,5 +1,6 @@
 //! What the acceptance tests stand on: processes that end with their owner, and clients that can send what a decent client never would.
 
+pub mod browser;
 pub mod chance;
 pub mod check_load;
 pub mod envoy;
@@ -9,9 +10,11 @@ pub mod frames;
 pub mod grpc;
 pub mod http1;
 pub mod http2;
+pub mod issuing;
 pub mod jwt;
 pub mod load;
 pub mod node;
+pub mod node_tool;
 pub mod ports;
 pub mod process;
 #[expect(dead_code, reason = "the library's own tests stand on it too, and use other parts")]
