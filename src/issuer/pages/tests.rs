@@ -46,7 +46,7 @@ async fn with_account() -> Issuer {
         email: None,
         phone: Some("+4930123456".to_owned()),
     };
-    sign_up(&issuer.state, new, issuer.state.clock.now()).await.unwrap();
+    sign_up(&issuer.state, new, None, issuer.state.clock.now()).await.unwrap();
     issuer
 }
 
