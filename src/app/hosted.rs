@@ -9,7 +9,6 @@ use crate::app::AppError;
 use crate::app::counts::CountsOf;
 use crate::app::open::Opened;
 use crate::app::open::open;
-use crate::app::signer_for;
 use crate::check::Gate;
 use crate::check::guard::Guard;
 use crate::clock::Clock;
@@ -36,7 +35,7 @@ pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppEr
     let Opened { peppers, engine, usage } = open(&loaded.boot, &clock)?;
     let records = engine.records();
     let assertions = Arc::new(Assertions::load_or_pretend(&*records, &peppers, clock.now()).await?);
-    let signer = Arc::new(signer_for(&loaded.rules, &*records, &peppers, clock.now()).await?);
+    let signer = Arc::new(Signer::load(&*records, &peppers, clock.now()).await?);
     let rules = Arc::new(ArcSwap::from_pointee(loaded.rules));
     let tokens = Arc::new(Tokens::new(1));
     signer.tell(&tokens);

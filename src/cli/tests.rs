@@ -77,6 +77,10 @@ impl UsageRead for Fixed {
             Some(_) => UsagePage { rows: vec![row("send", 7)], next: None },
         }))
     }
+
+    fn forget<'a>(&'a self, _user: &'a str) -> Answer<'a, Result<(), UsageError>> {
+        Answer::ready(Ok(()))
+    }
 }
 
 fn rules() -> Rules {

@@ -14,6 +14,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::check::identify_caller::identify_key;
@@ -24,6 +25,11 @@ use crate::issuer::callers::Asker;
 use crate::issuer::callers::address_of;
 use crate::issuer::input::Fields;
 use crate::issuer::names;
+use crate::issuer::openapi::answers::Conflicting;
+use crate::issuer::openapi::answers::Judged;
+use crate::issuer::openapi::answers::Missing;
+use crate::issuer::openapi::answers::WithBody;
+use crate::issuer::openapi::schemas::HeldKeyBody;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Hint;
 use crate::issuer::problem::Problem;
@@ -65,7 +71,8 @@ pub struct KeyToken {
     pub ends: Timestamp,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = KeyToken)]
 struct TokenView<'a> {
     token: &'a str,
     token_type: &'static str,
@@ -75,7 +82,9 @@ struct TokenView<'a> {
     ends_at: String,
 }
 
-/// `POST /v1/keys/self/token`, with the key in the body.
+/// Trades a key for a short-lived token. Asked again while it lives, it is the same one, its life reset.
+#[utoipa::path(post, path = "/v1/keys/self/token", operation_id = "trade_key", tag = "keys", security(()), request_body = HeldKeyBody,
+    responses((status = 200, description = "The token.", body = TokenView<'_>), Judged, WithBody, Missing, Conflicting))]
 pub(in crate::issuer) async fn trade(
     State(state): State<IssuerState>,
     peer: Option<Extension<Peer>>,

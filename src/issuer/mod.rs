@@ -18,6 +18,7 @@ pub mod explain;
 pub mod federation;
 pub mod key_tokens;
 pub mod oauth;
+pub mod openapi;
 pub mod pages;
 pub mod passwords;
 pub mod problem;
@@ -32,6 +33,7 @@ mod names;
 mod parameters;
 mod ring;
 mod rotate;
+mod stats;
 mod users;
 mod views;
 
@@ -50,6 +52,9 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::check::Gate;
 use crate::clock::Clock;
@@ -119,7 +124,7 @@ impl LastUsed for NeverUsed {
 /// The resource API for the command line, on the control socket: whoever reaches it is an operator.
 pub fn router(state: IssuerState) -> Router {
     let spoken = Spoken { rules: Arc::clone(&state.rules), door: Door::Control };
-    resources()
+    Router::from(resources())
         .merge(operators())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
@@ -132,9 +137,9 @@ pub fn router(state: IssuerState) -> Router {
 pub fn public_router(state: IssuerState) -> Router {
     let spoken = Spoken { rules: Arc::clone(&state.rules), door: Door::Public };
     let judge = axum::middleware::from_fn_with_state(state.clone(), callers::judge);
-    let router = Router::new()
-        .merge(resources().route_layer(judge))
-        .merge(keys::public_router())
+    let router = Router::from(resources())
+        .route_layer(judge)
+        .merge(anybody())
         .merge(oauth::router())
         .merge(accounts::router())
         .merge(pages::router())
@@ -148,25 +153,35 @@ pub fn public_router(state: IssuerState) -> Router {
 }
 
 /// The resource API: the same for operators and for everybody else. Each of its handlers asks its [`Actor`] how far it reaches.
-fn resources() -> Router<IssuerState> {
-    Router::new()
-        .route("/v1/keys", get(keys::list).post(keys::create))
-        .route("/v1/keys/import", post(import::import))
-        .route("/v1/keys/self", get(keys::show_own))
-        .route("/v1/keys/{id}", get(keys::show).patch(keys::change).delete(keys::revoke))
-        .route("/v1/keys/{id}/rotate", post(rotate::rotate))
-        .route("/v1/usage", get(usage::query))
-        .merge(audit::router())
+///
+/// An area adds its routes here; those that it describes (`utoipa::path` on the handler, `routes!` in its router) stand in the document.
+fn resources() -> OpenApiRouter<IssuerState> {
+    keys::resources()
+        .routes(routes!(usage::query))
+        .routes(routes!(stats::stats))
+        .merge(audit::router().into())
+        .merge(oauth::clients::resources().into())
+        .merge(accounts::resources().into())
+        .route("/v1/users", get(users::list).post(users::create))
+        .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::delete))
         .route("/v1/ring", get(ring::show))
         .route("/v1/ring/rotate", post(ring::rotate))
+}
+
+/// What asks for no credential, or takes it in the body.
+fn anybody() -> OpenApiRouter<IssuerState> {
+    keys::public_router().routes(routes!(openapi::show))
+}
+
+/// Everything on the public door that is described.
+fn documented() -> OpenApiRouter<IssuerState> {
+    OpenApiRouter::with_openapi(openapi::Frame::openapi()).merge(resources()).merge(anybody())
 }
 
 /// What operators alone may ask for.
 fn operators() -> Router<IssuerState> {
     Router::new()
         .route("/v1/keys/file-entry", post(keys::file_entry))
-        .route("/v1/users", get(users::list).post(users::create))
-        .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::delete))
 }
 
 /// In which form a listener's refusals are written.

@@ -49,10 +49,6 @@ pub(in crate::issuer) async fn show(
 ) -> Result<Json<RingView>, Problem> {
     admit(&state, &actor)?;
     let now = state.clock.now();
-    if !state.signer.has_ring() {
-        // Where no process runs that looks for it, as under the command line.
-        state.signer.rotate_if_due(&*state.records, &state.peppers, std::time::Duration::MAX, now).await.map_err(failed)?;
-    }
     view(&state, now)
 }
 
@@ -109,7 +105,7 @@ fn admit(state: &IssuerState, actor: &Actor) -> Result<(), Problem> {
 }
 
 fn view(state: &IssuerState, now: Timestamp) -> Result<Json<RingView>, Problem> {
-    let missing = || Problem::new(Code::Unavailable, "the signing keys could not be fetched from the store yet");
+    let missing = || Problem::new(Code::Unavailable, "there are no signing keys yet, or the store did not give them");
     let report = state.signer.report(now).ok_or_else(missing)?;
     Ok(Json(RingView { since: show_time(report.since), data: report.keys.into_iter().map(key_view).collect() }))
 }

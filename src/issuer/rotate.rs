@@ -23,6 +23,12 @@ use crate::issuer::keys::refuse_revoked;
 use crate::issuer::keys::replace_with;
 use crate::issuer::keys::revision_of;
 use crate::issuer::names;
+use crate::issuer::openapi::answers::Conditional;
+use crate::issuer::openapi::answers::Conflicting;
+use crate::issuer::openapi::answers::Judged;
+use crate::issuer::openapi::answers::Missing;
+use crate::issuer::openapi::answers::WithBody;
+use crate::issuer::openapi::schemas::RotationBody;
 use crate::issuer::parameters::key_id;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -40,6 +46,15 @@ use crate::store::codec::encode_digest_owner;
 /// The longest grace.
 const GRACE_DAYS_MAX: u64 = 30;
 
+/// Gives a key a new secret. Its id stays, and for the grace the old secret opens too.
+#[utoipa::path(post, path = "/v1/keys/{id}/rotate", operation_id = "rotate_key", tag = "keys",
+    params(("id" = String, Path, description = "Of the key."), ("if-match" = Option<String>, Header, description = "The `etag` of what was read.")),
+    request_body = RotationBody,
+    responses(
+        (status = 200, description = "The key, with its new text.", body = Issued<'_>, headers(("etag"))),
+        (status = 202, description = "The same; no replica has confirmed it yet.", body = Issued<'_>, headers(("etag"))),
+        Judged, WithBody, Missing, Conflicting, Conditional
+    ))]
 pub(in crate::issuer) async fn rotate(
     State(state): State<IssuerState>,
     asker: Asker,

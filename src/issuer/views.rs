@@ -11,6 +11,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
 use crate::issuer::problem::Code;
@@ -25,7 +26,14 @@ use crate::model::time::Timestamp;
 use crate::store::Committed;
 
 /// A key without its secret.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Key, example = json!({
+    "id": "4Fz0c2Qk1LmN", "name": "nightly import", "display": "tg_live_sk_4Fz0c2Qk1LmN", "state": "active", "active": true,
+    "user": "ann", "organization": "acme", "environment": "live", "scopes": ["orders:read"], "tier": null, "rate_limit": 60,
+    "version": null, "allowed_networks": ["192.0.2.0/24"], "metadata": {"team": "billing"}, "tags": ["batch"], "made_by": null,
+    "imported": false, "created_at": "2027-01-15T08:00:00Z", "not_before": null, "expires_at": "2027-04-15T08:00:00Z",
+    "old_secret_until": null, "last_used_at": "2027-01-16T02:00:00Z", "last_used_route": "orders", "revision": 17
+}))]
 pub(in crate::issuer) struct KeyView {
     pub id: String,
     pub name: Arc<str>,
@@ -74,7 +82,7 @@ pub(in crate::issuer) struct UserView {
 }
 
 /// A page of a list.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(in crate::issuer) struct PageView<T> {
     pub data: Vec<T>,
     /// Hand it in as `after` for the next page.

@@ -55,6 +55,10 @@ impl Counts for History {
     fn last_use<'a>(&'a self, key: &'a str) -> Answer<'a, Result<Option<LastUse>, StoreError>> {
         Answer::ready(History::last_use(self, &KeyId::new(key)).map_err(store_error))
     }
+
+    fn forget<'a>(&'a self, user: &'a str) -> Answer<'a, Result<(), StoreError>> {
+        Answer::ready(self.forget_user(user).map_err(store_error))
+    }
 }
 
 impl CountsArchive for History {

@@ -21,6 +21,7 @@ mod dictionary;
 mod digest;
 mod disk;
 mod error;
+mod forget;
 mod history;
 mod ledger;
 mod live;

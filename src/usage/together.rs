@@ -177,6 +177,18 @@ impl Usage {
         Ok(flushed)
     }
 
+    /// Erases what was counted of a user, flushed or not. Only a backup has it still.
+    ///
+    /// # Errors
+    /// The first thing that failed; asking again completes it.
+    pub fn forget(&self, user: &str) -> Result<(), UsageError> {
+        // No flush may tell the history of what is just being taken out of the ledger.
+        let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ledger.forget(user)?;
+        self.history.forget_user(user)?;
+        Ok(())
+    }
+
     /// Everything counted before this instant is in the history.
     pub fn flushed_to(&self) -> Timestamp {
         Timestamp::from_nanos(self.flushed_to.load(Ordering::Relaxed))

@@ -34,6 +34,7 @@
 //! | `redis_limits` | one bucket, and one, two or four sidecars that hammer it |
 //! | `redis_scale` | many keys and many lines of counts against few |
 //! | `redis_servers` | the private servers and the faulty proxy that the tests of the shared store stand on |
+//! | `issuer_federation` | sign-in at Google and Microsoft, for whom a certified provider stands in |
 //! | `usage` | the ledger through `kill -9`, full disks, and files of the first release |
 //! | `tidy` | the arrows between the folders of `src/` |
 //! | `support` | what the tests stand on |
@@ -70,6 +71,7 @@ mod issuer_kill;
 mod issuer_openapi;
 mod issuer_rotation;
 mod issuer_timing;
+mod issuer_federation;
 mod observe_metrics;
 mod observe_secrets;
 mod observe_usage;

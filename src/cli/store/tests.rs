@@ -85,7 +85,8 @@ async fn a_store_is_moved_backed_up_and_looked_at() {
     fill(&one).await;
     let ran = run(&["migrate", "--from", &one, "--to", &redis]).await;
     assert_eq!(ran.exit, Exit::Good, "{}", ran.complaints);
-    assert!(ran.out.contains("key             2       2\n") && ran.out.contains("3 written, 0 already there\n"), "{}", ran.out);
+    let keys = ran.out.lines().any(|line| line.split_whitespace().eq(["key", "2", "2"]));
+    assert!(keys && ran.out.contains("3 written, 0 already there\n"), "{}", ran.out);
     assert!(ran.complaints.contains("writing the store of"), "{}", ran.complaints);
     let ran = run(&["migrate", "--from", &one, "--to", &redis, "--json"]).await;
     let report: Value = serde_json::from_str(&ran.out).unwrap();

@@ -1,6 +1,5 @@
 //! Asking the person: what it is asked is kept as a ticket of its session, and its answer uses the ticket up.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +13,11 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::shelf;
+use crate::issuer::accounts::trail;
+use crate::issuer::accounts::trail::Done;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Person;
-use crate::issuer::audit;
 use crate::issuer::audit::Deed;
 use crate::issuer::keys::ATTEMPTS;
 use crate::issuer::oauth::authorize::ReturnAddress;
@@ -36,6 +37,7 @@ use crate::issuer::sessions;
 use crate::model::account::TicketRecord;
 use crate::model::caller::Subject;
 use crate::model::client::ClientId;
+use crate::model::client::ClientKind;
 use crate::model::client::ClientRecord;
 use crate::model::client::ClientState;
 use crate::model::grant::GrantId;
@@ -46,9 +48,7 @@ use crate::model::handle::read_handle;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 use crate::secrets::random_id;
-use crate::store::Precondition;
 use crate::store::Write;
-use crate::store::codec::Shelved;
 
 /// How long a question waits for its answer.
 const ASKED_FOR: Duration = Duration::from_secs(600);
@@ -133,22 +133,6 @@ pub(in crate::issuer::oauth) async fn answer(State(state): State<IssuerState>, r
     }
 }
 
-/// Notes a deed about a grant. What cannot be noted is logged: the deed is done.
-pub(in crate::issuer) async fn note(
-    state: &IssuerState,
-    deed: Deed,
-    actor: &Actor,
-    grant: &GrantRecord,
-    address: Option<IpAddr>,
-    now: Timestamp,
-) {
-    let subject = grant.id.as_str();
-    let entry = audit::Entry { deed, actor, subject, organization: grant.organization.as_deref(), address, request_id: None };
-    if let Err(problem) = audit::note(state, entry, now).await {
-        tracing::error!(deed = deed.as_str(), grant = subject, code = problem.code.as_str(), "a deed could not be noted");
-    }
-}
-
 async fn keep(state: &IssuerState, visit: &Visit, person: &Person, question: &Question) -> Result<(TicketRecord, String), Problem> {
     let ticket = TicketRecord {
         id: Arc::from(random_id()?),
@@ -158,9 +142,8 @@ async fn keep(state: &IssuerState, visit: &Visit, person: &Person, question: &Qu
         created: visit.now,
         expires: visit.now.plus(ASKED_FOR),
     };
-    let place = TicketRecord::place(&ticket.id);
-    let put = Write::Put { key: place.clone(), bytes: ticket.encode(), expires: Some(ticket.expires) };
-    if !state.records.commit(vec![Precondition::Absent(place)], vec![put], visit.now).await?.is_done() {
+    let put = shelf::put(&ticket, Some(ticket.expires));
+    if !state.records.commit(vec![shelf::absent(&ticket)], vec![put], visit.now).await?.is_done() {
         return Err(Problem::changed_meanwhile());
     }
     let rules = state.rules.load();
@@ -180,7 +163,7 @@ fn show(state: &IssuerState, visit: &Visit, client: &ClientRecord, question: &Qu
         website: client.website.as_deref(),
         user: question.user.as_str(),
         host: question.back.host(),
-        is_public: client.kind != crate::model::client::ClientKind::Confidential,
+        is_public: client.kind != ClientKind::Confidential,
         scopes: question.scopes.iter().filter_map(|scope| words(scope.as_str())).collect(),
         form_token: &form_token,
         ticket: handle,
@@ -204,11 +187,7 @@ async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Res
     };
     let allows = form.take("answer").as_deref() == Some("allow");
     for _attempt in 0..ATTEMPTS {
-        let place = TicketRecord::place(ticket.id);
-        let Some(stored) = state.records.get(&place).await?.filter(|stored| stored.is_alive(visit.now)) else {
-            return Ok(used_up());
-        };
-        let record = TicketRecord::decode(ticket.id, &stored.bytes)?;
+        let Some((record, version)) = shelf::find::<TicketRecord>(state, ticket.id).await? else { return Ok(used_up()) };
         let Some(question) = open(&record, &person, visit.now) else { return Ok(used_up()) };
         if let Some(answer) = &question.answer {
             return Ok(repeat(state, visit, &question, answer, allows).await?.unwrap_or_else(used_up));
@@ -227,16 +206,17 @@ async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Res
         // For as long as the code lives, a second click finds where the first one went.
         let expires = visit.now.plus(visit.issuance.lifetimes.code);
         let answered = TicketRecord { data: write(&Question { answer: Some(answer), ..question.clone() }), expires, ..record };
-        writes.push(Write::Put { key: place.clone(), bytes: answered.encode(), expires: Some(expires) });
+        writes.push(shelf::put(&answered, Some(expires)));
         let code = given.as_ref().map(|grant| grants::code_of(state, grant)).transpose()?;
-        let preconditions = vec![Precondition::AtVersion(place, stored.version)];
-        if !state.records.commit(preconditions, writes, visit.now).await?.is_done() {
+        if !state.records.commit(vec![shelf::at(&answered, version)], writes, visit.now).await?.is_done() {
             continue;
         }
         let location = match (given, code) {
             (Some(grant), Some(code)) => {
                 let actor = Actor::Person(Arc::new(person));
-                note(state, Deed::ConsentGiven, &actor, &grant, visit.address, visit.now).await;
+                let (subject, organization) = (grant.id.as_str(), grant.organization.as_deref());
+                let done = Done { deed: Deed::ConsentGiven, subject, organization, address: visit.address };
+                trail::note(state, &actor, done, visit.now).await;
                 question.back.with_code(&visit.issuance.url, &code)
             }
             (Some(_) | None, _) => denied(visit, &question),

@@ -6,9 +6,9 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::shelf;
 use crate::issuer::keys::ATTEMPTS;
 use crate::issuer::oauth::sha256_hex;
-use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::model::caller::Subject;
 use crate::model::client::ClientRecord;
@@ -25,17 +25,10 @@ use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 use crate::secrets::SecretError;
 use crate::secrets::random_id;
-use crate::store::Family;
-use crate::store::Precondition;
-use crate::store::StoreError;
 use crate::store::Write;
-use crate::store::codec::Shelved;
 
 /// How long a grant that opens nothing any more is still known, so that a late repeat is told from a made-up one.
 pub(in crate::issuer) const FORGOTTEN_AFTER: Duration = Duration::from_secs(86_400);
-const READ_TOGETHER: usize = 200;
-/// Grants of one user that are looked at; the oldest of them end by themselves.
-const OF_ONE_USER_MAX: usize = 2_000;
 
 /// What is granted with a code.
 #[derive(Debug)]
@@ -98,8 +91,7 @@ pub(in crate::issuer) fn pending(
         session: granted.session,
         access: Vec::new(),
     };
-    let key = GrantRecord::place(record.id.as_str());
-    let write = Write::Put { key, bytes: record.encode(), expires: Some(expires.plus(FORGOTTEN_AFTER)) };
+    let write = shelf::put(&record, Some(expires.plus(FORGOTTEN_AFTER)));
     (record, write)
 }
 
@@ -116,68 +108,54 @@ pub(in crate::issuer) fn code_of(state: &IssuerState, record: &GrantRecord) -> R
 ///
 /// # Errors
 /// A store that does not answer.
-pub(in crate::issuer) async fn find(state: &IssuerState, id: &str) -> Result<Option<(GrantRecord, u64)>, StoreError> {
-    let Some(stored) = state.records.get(&GrantRecord::place(id)).await? else { return Ok(None) };
-    Ok(Some((GrantRecord::decode(id, &stored.bytes)?, stored.version)))
+pub(in crate::issuer) async fn find(state: &IssuerState, id: &str) -> Result<Option<(GrantRecord, u64)>, Problem> {
+    shelf::find(state, id).await
 }
 
 /// What this user allowed clients to do, as far as tokens came of it that may still open something.
 ///
 /// # Errors
 /// A store that does not answer. A record that cannot be read is passed over: it opens nothing.
-pub(in crate::issuer) async fn live_of(state: &IssuerState, user: &Subject, now: Timestamp) -> Result<Vec<GrantRecord>, StoreError> {
-    of_user(state, user, |record| record.is_live(now)).await
+pub(in crate::issuer) async fn live_of(state: &IssuerState, user: &Subject, now: Timestamp) -> Result<Vec<GrantRecord>, Problem> {
+    let found = shelf::all(state, &neighbourhood(user), |grant: &GrantRecord| grant.user() == Some(user) && grant.is_live(now)).await?;
+    Ok(found.into_iter().map(|(grant, _version)| grant).collect())
 }
 
-/// The same, and those whose code is out.
-///
-/// # Errors
-/// A store that does not answer.
-pub(in crate::issuer) async fn standing_of(state: &IssuerState, user: &Subject, now: Timestamp) -> Result<Vec<GrantRecord>, StoreError> {
-    of_user(state, user, |record| record.is_live(now) || matches!(record.state, GrantState::Pending(_))).await
-}
-
-async fn of_user(state: &IssuerState, user: &Subject, wanted: impl Fn(&GrantRecord) -> bool) -> Result<Vec<GrantRecord>, StoreError> {
-    let neighbourhood = neighbourhood(user);
-    let mut after = neighbourhood.clone();
-    let mut found = Vec::new();
-    for _page in 0..OF_ONE_USER_MAX / READ_TOGETHER {
-        let page = state.records.range(Family::Grant, Some(&after), READ_TOGETHER).await?;
-        for (place, stored) in page.records {
-            if !place.id.starts_with(&neighbourhood) {
-                return Ok(found);
-            }
-            let record = GrantRecord::decode(&place.id, &stored.bytes).ok();
-            found.extend(record.filter(|record| record.user() == Some(user) && wanted(record)));
-        }
-        match page.next {
-            Some(next) => after = next,
-            None => break,
-        }
-    }
-    Ok(found)
-}
-
-/// Ends a grant of this user's, and with it everything under it; whether there was one.
+/// Ends everything that this user allowed a client, codes that are out included; what was ended.
 ///
 /// # Errors
 /// A store that does not answer, or somebody else who changes it all the time.
-pub(in crate::issuer) async fn end(state: &IssuerState, id: &str, user: &Subject, why: GrantEnd, now: Timestamp) -> Result<bool, Problem> {
+pub(in crate::issuer) async fn take_back(
+    state: &IssuerState,
+    user: &Subject,
+    client: &str,
+    now: Timestamp,
+) -> Result<Vec<GrantRecord>, Problem> {
+    let stands = |grant: &GrantRecord| {
+        let is_theirs = grant.user() == Some(user) && grant.client().is_some_and(|granted| granted.as_str() == client);
+        is_theirs && (grant.is_live(now) || matches!(grant.state, GrantState::Pending(_)))
+    };
+    let found = shelf::all(state, &neighbourhood(user), stands).await?;
+    let mut ended = Vec::with_capacity(found.len());
+    for (grant, version) in found {
+        end(state, grant.clone(), version, now).await?;
+        ended.push(grant);
+    }
+    Ok(ended)
+}
+
+async fn end(state: &IssuerState, mut grant: GrantRecord, mut version: u64, now: Timestamp) -> Result<(), Problem> {
     for _attempt in 0..ATTEMPTS {
-        let Some((mut record, version)) = find(state, id).await?.filter(|(record, _)| record.user() == Some(user)) else {
-            return Ok(false);
-        };
-        if matches!(record.state, GrantState::Ended { .. }) {
-            return Ok(true);
-        }
-        record.state = GrantState::Ended { at: now, why };
-        let place = GrantRecord::place(id);
-        let expires = Some(record.ends.plus(FORGOTTEN_AFTER));
-        let write = Write::Put { key: place.clone(), bytes: record.encode(), expires };
-        let precondition = Precondition::AtVersion(place, version);
+        let precondition = shelf::at(&grant, version);
+        grant.state = GrantState::Ended { at: now, why: GrantEnd::Revoked };
+        let write = shelf::put(&grant, Some(grant.ends.plus(FORGOTTEN_AFTER)));
         if state.records.commit(vec![precondition], vec![write], now).await?.is_done() {
-            return Ok(true);
+            return Ok(());
+        }
+        match find(state, grant.id.as_str()).await? {
+            Some((again, at)) if !matches!(again.state, GrantState::Ended { .. }) => (grant, version) = (again, at),
+            Some(_) | None => return Ok(()),
         }
     }
-    Err(Problem::new(Code::Conflict, "the grant was changed at the same time; try again"))
+    Err(Problem::changed_meanwhile())
 }

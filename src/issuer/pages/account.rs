@@ -1,5 +1,6 @@
 //! `/account`: who am I, where am I signed in, what may act for me.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,9 +12,11 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::shelf;
+use crate::issuer::accounts::trail;
+use crate::issuer::accounts::trail::Done;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Person;
-use crate::issuer::audit;
 use crate::issuer::audit::Deed;
 use crate::issuer::oauth::authorize::client_name;
 use crate::issuer::oauth::grants;
@@ -23,20 +26,19 @@ use crate::issuer::pages::visit::Visit;
 use crate::issuer::problem::Problem;
 use crate::issuer::sessions;
 use crate::issuer::views::show_time;
+use crate::model::account::AccountRecord;
 use crate::model::account::SessionRecord;
 use crate::model::client::ClientId;
-use crate::model::grant::GrantEnd;
 use crate::model::grant::GrantRecord;
-use crate::model::key::KeyRecord;
+use crate::model::issuance::Provider;
 use crate::store::Family;
-use crate::store::RecordKey;
-use crate::store::StoreError;
-use crate::store::codec::Shelved;
 use crate::store::codec::decode_key;
 
 const PURPOSE: &str = "account";
-/// Records that the page looks at for each of its lists; behind them it says nothing.
-const LOOKED_AT_MAX: usize = 20_000;
+/// What the forms that link one more sign-in elsewhere are for.
+const LINK_PURPOSE: &str = "link";
+/// Keys of everybody that the page looks through for the person's own.
+const KEYS_LOOKED_AT_MAX: usize = 20_000;
 const LOOKED_AT_TOGETHER: usize = 500;
 
 #[derive(Template)]
@@ -55,6 +57,10 @@ const LOOKED_AT_TOGETHER: usize = 500;
 <h2 id="keys">Your keys</h2>
 {% if keys.is_empty() %}<p class="note">None.</p>{% else %}
 <ul class="list" aria-labelledby="keys">{% for key in keys %}<li><span><strong>{{ key.name }}</strong><br><code>{{ key.display }}&hellip;</code></span><span>{{ key.state }}</span></li>{% endfor %}</ul>{% endif %}
+{% if !doors.is_empty() %}<h2 id="doors">Sign-in elsewhere</h2>
+<ul class="list" aria-labelledby="doors">{% for door in doors %}<li><span>{{ door.label }}</span>{% if door.is_linked %}<span>linked</span>{% else %}
+<form method="post" action="{{ base }}/account/link/{{ door.provider }}"><input type="hidden" name="form_token" value="{{ link_token }}">
+<button type="submit" class="quiet" aria-label="Link {{ door.label }}">Link</button></form>{% endif %}</li>{% endfor %}</ul>{% endif %}
 <h2 id="sessions">Where you are signed in</h2>
 <ul class="list" aria-labelledby="sessions">{% for session in sessions %}<li><span>{{ session.agent }}{% if session.is_this %} <strong>(this one)</strong>{% endif %}<br><span class="note">last used {{ session.used }}</span></span></li>{% endfor %}</ul>"#
 )]
@@ -68,6 +74,8 @@ struct Page<'a> {
     apps: Vec<App>,
     keys: Vec<Key>,
     sessions: Vec<Session>,
+    doors: Vec<Door>,
+    link_token: &'a str,
 }
 
 struct App {
@@ -81,6 +89,12 @@ struct Key {
     name: Arc<str>,
     display: Arc<str>,
     state: &'static str,
+}
+
+struct Door {
+    provider: Arc<str>,
+    label: Arc<str>,
+    is_linked: bool,
 }
 
 struct Session {
@@ -116,6 +130,8 @@ async fn show(state: &IssuerState, visit: &Visit) -> Result<Response, Problem> {
         return Ok(pages::go_to(&visit.local(&format!("/sign-in?return_to={}", visit.local("/account")))));
     };
     let (form_token, cookie) = sessions::form_token(state, &visit.headers, PURPOSE)?;
+    // Bound to the same session, so that no second cookie is due.
+    let (link_token, _none) = sessions::form_token(state, &visit.headers, LINK_PURPOSE)?;
     let page = Page {
         base: &visit.base,
         user: person.user.subject.as_str(),
@@ -125,7 +141,9 @@ async fn show(state: &IssuerState, visit: &Visit) -> Result<Response, Problem> {
         form_token: &form_token,
         apps: apps(state, visit, &person).await?,
         keys: keys(state, visit, &person).await?,
-        sessions: others(state, visit, &person).await?,
+        sessions: sessions_of(state, visit, &person).await?,
+        doors: doors(state, visit, &person).await?,
+        link_token: &link_token,
     };
     Ok(pages::with_cookie(pages::show(StatusCode::OK, "Your account", &page, &[]), cookie))
 }
@@ -136,24 +154,16 @@ async fn take_back(state: &IssuerState, visit: &Visit, mut form: Form) -> Result
         return Ok(pages::go_to(&visit.local("/sign-in")));
     };
     let client = form.take("client").unwrap_or_default();
-    let actor = Actor::Person(Arc::new(person.clone()));
-    for grant in grants::standing_of(state, &person.user.subject, visit.now).await? {
-        if grant.client().is_none_or(|granted| granted.as_str() != client) {
-            continue;
-        }
-        grants::end(state, grant.id.as_str(), &person.user.subject, GrantEnd::Revoked, visit.now).await?;
+    for grant in grants::take_back(state, &person.user.subject, &client, visit.now).await? {
+        let actor = Actor::Person(Arc::new(person.clone()));
         let (subject, organization) = (grant.id.as_str(), grant.organization.as_deref());
-        let entry =
-            audit::Entry { deed: Deed::GrantRevoked, actor: &actor, subject, organization, address: visit.address, request_id: None };
-        if let Err(problem) = audit::note(state, entry, visit.now).await {
-            tracing::error!(grant = subject, code = problem.code.as_str(), "a revocation could not be noted");
-        }
+        trail::note(state, &actor, Done { deed: Deed::GrantRevoked, subject, organization, address: visit.address }, visit.now).await;
     }
     Ok(pages::go_to(&visit.local("/account")))
 }
 
 /// One line a client, whatever the number of its grants.
-async fn apps(state: &IssuerState, visit: &Visit, person: &Person) -> Result<Vec<App>, StoreError> {
+async fn apps(state: &IssuerState, visit: &Visit, person: &Person) -> Result<Vec<App>, Problem> {
     let mut of_clients: BTreeMap<ClientId, Vec<GrantRecord>> = BTreeMap::new();
     for grant in grants::live_of(state, &person.user.subject, visit.now).await? {
         if let Some(client) = grant.client() {
@@ -177,38 +187,44 @@ async fn apps(state: &IssuerState, visit: &Visit, person: &Person) -> Result<Vec
     Ok(apps)
 }
 
-async fn keys(state: &IssuerState, visit: &Visit, person: &Person) -> Result<Vec<Key>, StoreError> {
-    let read = |place: &RecordKey, bytes: &[u8]| decode_key(&place.id, bytes).ok().filter(|key| key.user == person.user.subject);
-    let found = look(state, Family::Key, read).await?;
-    let show = |key: KeyRecord| Key { state: key.state_at(visit.now), name: key.name, display: key.display };
-    Ok(found.into_iter().map(show).filter(|key| key.state != "revoked").collect())
-}
-
-async fn others(state: &IssuerState, visit: &Visit, person: &Person) -> Result<Vec<Session>, StoreError> {
-    let read = |place: &RecordKey, bytes: &[u8]| {
-        let session = SessionRecord::decode(&place.id, bytes).ok();
-        session.filter(|session| session.user == person.user.subject && session.is_live(visit.now))
-    };
-    let mut found = look(state, Family::Session, read).await?;
-    found.sort_by_key(|session| std::cmp::Reverse(session.used));
-    let show = |session: SessionRecord| Session {
-        is_this: session.id == person.session.id,
-        agent: session.agent.unwrap_or_else(|| Arc::from("a browser")),
-        used: show_time(session.used),
-    };
-    Ok(found.into_iter().map(show).collect())
-}
-
-async fn look<T>(state: &IssuerState, family: Family, read: impl Fn(&RecordKey, &[u8]) -> Option<T>) -> Result<Vec<T>, StoreError> {
+/// Revoked ones are nobody's any more.
+async fn keys(state: &IssuerState, visit: &Visit, person: &Person) -> Result<Vec<Key>, Problem> {
     let mut found = Vec::new();
     let mut after: Option<String> = None;
-    for _page in 0..LOOKED_AT_MAX / LOOKED_AT_TOGETHER {
-        let page = state.records.range(family, after.as_deref(), LOOKED_AT_TOGETHER).await?;
-        found.extend(page.records.iter().filter_map(|(place, stored)| read(place, &stored.bytes)));
+    for _page in 0..KEYS_LOOKED_AT_MAX / LOOKED_AT_TOGETHER {
+        let page = state.records.range(Family::Key, after.as_deref(), LOOKED_AT_TOGETHER).await?;
+        let read = page.records.iter().filter_map(|(place, stored)| decode_key(&place.id, &stored.bytes).ok());
+        let own = read.filter(|key| key.user == person.user.subject);
+        found.extend(own.map(|key| Key { state: key.state_at(visit.now), name: key.name, display: key.display }));
         match page.next {
             Some(next) => after = Some(next),
             None => break,
         }
     }
+    found.retain(|key| key.state != "revoked");
     Ok(found)
+}
+
+async fn sessions_of(state: &IssuerState, visit: &Visit, person: &Person) -> Result<Vec<Session>, Problem> {
+    let is_own = |session: &SessionRecord| session.user == person.user.subject && session.is_live(visit.now);
+    let mut found: Vec<SessionRecord> = shelf::all(state, "", is_own).await?.into_iter().map(|(session, _version)| session).collect();
+    found.sort_by_key(|session| Reverse(session.used));
+    let show = |session: SessionRecord| Session {
+        is_this: session.id == person.session.id,
+        agent: session.agent.unwrap_or_else(|| Arc::from("A browser")),
+        used: show_time(session.used),
+    };
+    Ok(found.into_iter().map(show).collect())
+}
+
+/// Where else the person may prove who it is, and whether that opens this account already.
+async fn doors(state: &IssuerState, visit: &Visit, person: &Person) -> Result<Vec<Door>, Problem> {
+    let account = shelf::find::<AccountRecord>(state, person.user.subject.as_str()).await?;
+    let identities = account.map(|(account, _version)| account.identities).unwrap_or_default();
+    let show = |provider: &Provider| Door {
+        provider: Arc::clone(&provider.name),
+        label: Arc::clone(&provider.label),
+        is_linked: identities.iter().any(|identity| identity.provider == provider.name),
+    };
+    Ok(visit.issuance.providers.iter().map(show).collect())
 }

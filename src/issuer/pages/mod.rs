@@ -61,7 +61,6 @@ pub(in crate::issuer) fn show(status: StatusCode, title: &str, body: &impl Templ
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
     guard(headers);
     response
 }

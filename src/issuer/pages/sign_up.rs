@@ -9,7 +9,9 @@ use axum::response::Response;
 
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::sign_up::NewAccount;
-use crate::issuer::accounts::sign_up::sign_up;
+use crate::issuer::accounts::sign_up::PhoneRule;
+use crate::issuer::accounts::sign_up::sign_up_under;
+use crate::issuer::oauth::authorize::asked::encode;
 use crate::issuer::oauth::authorize::form_source;
 use crate::issuer::pages;
 use crate::issuer::pages::form::Form;
@@ -47,6 +49,8 @@ const PURPOSE: &str = "sign-up";
 <input id="phone" name="phone" type="tel" value="{{ filled.phone }}" autocomplete="tel" placeholder="+4930123456" maxlength="20">
 <button type="submit">Sign up</button>
 </form>
+{% for provider in providers %}<a class="button {{ provider.0 }}" href="{{ base }}/sign-in/{{ provider.0 }}{{ elsewhere }}">Continue with {{ provider.1 }}</a>
+{% endfor %}
 <p class="note">You have an account? <a href="{{ base }}/sign-in{{ onward }}">Sign in</a></p>"#
 )]
 struct Page<'a> {
@@ -57,6 +61,10 @@ struct Page<'a> {
     onward: &'a str,
     needs_invitation: bool,
     filled: &'a Filled,
+    /// Names and labels.
+    providers: Vec<(&'a str, &'a str)>,
+    /// The query that takes `return_to` and the invitation along.
+    elsewhere: &'a str,
 }
 
 /// What was written already; never the password.
@@ -137,7 +145,7 @@ async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Res
         // People write numbers with gaps.
         phone: written(&filled.phone.replace([' ', '-', '(', ')'], "")),
     };
-    let made = match sign_up(state, new, visit.address, visit.now).await {
+    let made = match sign_up_under(state, new, PhoneRule::OfFounders, visit.address, visit.now).await {
         Ok(made) => made,
         Err(problem) => {
             let status = pages::error::status_of(&problem);
@@ -178,8 +186,18 @@ async fn show(
         onward: &onward_query(return_to),
         needs_invitation: visit.issuance.sign_up == SignUp::Invited,
         filled,
+        providers: visit.issuance.providers.iter().map(|provider| (&*provider.name, &*provider.label)).collect(),
+        elsewhere: &elsewhere(return_to, &filled.invitation),
     };
     pages::with_cookie(pages::show(status, "Sign up", &page, source.as_slice()), cookie)
+}
+
+fn elsewhere(return_to: Option<&str>, invitation: &str) -> String {
+    match (onward_query(return_to), invitation) {
+        (query, "") => query,
+        (query, invitation) if query.is_empty() => format!("?invitation={}", encode(invitation.as_bytes())),
+        (query, invitation) => format!("{query}&invitation={}", encode(invitation.as_bytes())),
+    }
 }
 
 fn closed(visit: &Visit) -> Response {

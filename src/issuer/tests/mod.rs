@@ -3,6 +3,7 @@
 mod callers;
 mod key_tokens;
 mod keys;
+mod openapi;
 mod reach;
 mod replicas;
 mod ring;
@@ -120,12 +121,18 @@ impl LastUsed for Uses {
 struct Counted {
     asked: Mutex<Option<UsageQuery>>,
     says: Mutex<Option<Result<UsagePage, UsageError>>>,
+    forgotten: Mutex<Vec<String>>,
 }
 
 impl UsageRead for Counted {
     fn read<'a>(&'a self, asked: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>> {
         *self.asked.lock().unwrap() = Some(asked.clone());
         Answer::ready(self.says.lock().unwrap().clone().unwrap_or_else(|| Ok(UsagePage::default())))
+    }
+
+    fn forget<'a>(&'a self, user: &'a str) -> Answer<'a, Result<(), UsageError>> {
+        self.forgotten.lock().unwrap().push(user.to_owned());
+        Answer::ready(Ok(()))
     }
 }
 
@@ -343,6 +350,11 @@ impl Issuer {
     async fn key(&self, scopes: &[&str]) -> (String, String) {
         let answer = self.ok("POST", "/v1/keys", json!({"name": "ci", "user": "alice", "scopes": scopes})).await;
         (answer["id"].as_str().unwrap().to_owned(), answer["key"].as_str().unwrap().to_owned())
+    }
+
+    /// Whose counts were erased, each time.
+    pub(in crate::issuer) fn forgotten(&self) -> Vec<String> {
+        self.counts.forgotten.lock().unwrap().clone()
     }
 
     /// Who a key's text makes its holder at the gate, by the gate's own rooms.

@@ -1,4 +1,13 @@
+use axum::Extension;
+use axum::extract::State;
+
 use super::*;
+use crate::issuer::actor::ADMIN;
+use crate::issuer::actor::Actor;
+use crate::issuer::problem::Code;
+use crate::issuer::ring::rotate;
+use crate::issuer::ring::show;
+use crate::jose::battery::rotation::caller;
 use crate::jose::signer::PUBLISHED_BEFORE_USE;
 
 /// The kids in this state.
@@ -33,4 +42,18 @@ async fn operators_see_the_ring_turn_it_and_throw_it_away() {
     let gate = Issuer::new();
     assert_eq!(gate.refused("GET", "/v1/ring", Value::Null).await.0, 404, "nothing is issued there");
     assert_eq!(gate.refused("POST", "/v1/ring/rotate", json!({"emergency": true})).await.0, 404);
+}
+
+#[tokio::test]
+async fn whoever_is_no_admin_neither_sees_nor_turns_it() {
+    let issuer = Issuer::issuing(|_issuance| {});
+    for (scope, is_admitted) in [("orders:read", false), ("tollgate:keys", false), ("tollgate:users", false), (ADMIN, true)] {
+        let scopes = Arc::new(ScopeSet::new([Scope::parse(scope).unwrap()]));
+        let actor = || Extension(Actor::Caller(Arc::new(Caller { scopes: Arc::clone(&scopes), ..caller() })));
+        let shown = show(State(issuer.state.clone()), actor()).await.err().map(|problem| problem.code);
+        // Without a body, so that an admin changes nothing here.
+        let turned = rotate(State(issuer.state.clone()), actor(), None, axum::http::HeaderMap::new(), Body::empty()).await;
+        let expected = if is_admitted { (None, Code::InvalidRequest) } else { (Some(Code::Forbidden), Code::Forbidden) };
+        assert_eq!((shown, turned.err().unwrap().code), expected, "{scope}");
+    }
 }

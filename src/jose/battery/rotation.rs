@@ -105,7 +105,7 @@ fn assertion() -> Assertion {
     }
 }
 
-fn caller() -> Caller {
+pub fn caller() -> Caller {
     let source = SourceName::local();
     let subject = Subject::parse("alice").unwrap();
     Caller {

@@ -18,16 +18,17 @@
 //   delay         milliseconds before metadata and keys are answered
 //   down          true: metadata and keys are answered by 503
 //
-// GET /control says how often each document was asked for.
+// GET /control says how often each document was asked for, and which tokens were issued.
 
 import { createServer } from 'node:http';
-import { createHmac, createSign, generateKeyPairSync, randomUUID } from 'node:crypto';
+import { createHmac, createPrivateKey, createSign, generateKeyPairSync, randomUUID } from 'node:crypto';
+import Provider from 'oidc-provider';
 
 const settings = JSON.parse(process.argv[2]);
 const root = `http://127.0.0.1:${settings.port}`;
 const issuer = settings.tenant ? `${root}/${settings.tenant}/v2.0` : root;
-const state = { account: { sub: 'alice' }, generation: 0, token: {}, algorithm: null, redirect: {}, delay: 0, down: false };
-const asked = { metadata: 0, keys: 0, token: 0 };
+const state = { account: { sub: 'alice' }, token: {}, algorithm: null, redirect: {}, delay: 0, down: false };
+const asked = { metadata: 0, keys: 0, token: 0, issued: [] };
 
 let key = newKey();
 
@@ -35,8 +36,6 @@ function newKey() {
   const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   return { ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), use: 'sig', alg: 'RS256' };
 }
-
-const { default: Provider } = await import('oidc-provider');
 
 function newProvider() {
   const provider = new Provider(issuer, {
@@ -96,7 +95,6 @@ async function forge(token) {
   const input = `${encode(header)}.${encode(body)}`;
   if (state.algorithm === 'none') return `${input}.`;
   if (state.algorithm === 'HS256') return `${input}.${createHmac('sha256', settings.client_secret).update(input).digest('base64url')}`;
-  const { createPrivateKey } = await import('node:crypto');
   return `${input}.${createSign('sha256').update(input).sign(createPrivateKey({ key, format: 'jwk' }), 'base64url')}`;
 }
 
@@ -140,8 +138,7 @@ const server = createServer(async (request, response) => {
         // Its memory goes with it: nobody is signed in any more.
         provider = newProvider();
         serve = provider.callback();
-        state.generation += 1;
-      }
+        }
       return send(response, 200, {});
     }
     const common = settings.tenant ? path.replace('/common/v2.0', `/${settings.tenant}/v2.0`) : path;
@@ -164,6 +161,7 @@ const server = createServer(async (request, response) => {
       caught(response, async (text) => {
         const answer = JSON.parse(text);
         if (answer.id_token) answer.id_token = await forge(answer.id_token);
+        if (answer.access_token) asked.issued.push(answer.access_token, answer.id_token);
         return JSON.stringify(answer);
       });
     }

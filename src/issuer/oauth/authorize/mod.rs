@@ -15,6 +15,7 @@ pub(in crate::issuer) mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -27,6 +28,9 @@ use axum::response::Response;
 use serde_json::json;
 
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::shelf;
+use crate::issuer::accounts::trail;
+use crate::issuer::accounts::trail::Done;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Person;
 use crate::issuer::audit::Deed;
@@ -45,25 +49,19 @@ use crate::issuer::pages;
 use crate::issuer::pages::visit::Visit;
 use crate::issuer::problem::Problem;
 use crate::issuer::sessions;
-use crate::model::account::SessionRecord;
+use crate::issuer::users;
 use crate::model::caller::Subject;
 use crate::model::client::ClientId;
 use crate::model::client::ClientKind;
 use crate::model::client::ClientRecord;
 use crate::model::client::is_client_id;
 use crate::model::grant::GrantOf;
-use crate::model::grant::GrantRecord;
 use crate::model::issuance::Issuance;
 use crate::model::issuance::Registration;
 use crate::model::key::UserRecord;
 use crate::model::key::UserState;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
-use crate::store::Precondition;
-use crate::store::RecordKey;
-use crate::store::StoreError;
-use crate::store::codec::Shelved;
-use crate::store::codec::decode_user;
 
 pub use crate::issuer::oauth::authorize::asked::AuthorizeParameters;
 
@@ -141,10 +139,10 @@ pub async fn authorize_as(state: &IssuerState, user: &Subject, asked: AuthorizeP
         }
         Err(Untrusted::Failed(problem)) => return problem.into_response(),
     };
-    let user = match active_user(state, user).await {
-        Ok(Some(user)) => user,
-        Ok(None) => return StatusCode::UNAUTHORIZED.into_response(),
-        Err(error) => return Problem::from(error).into_response(),
+    let user = match users::find(state, users::LOCAL, user.as_str()).await {
+        Ok(Some((user, _version))) if user.state == UserState::Active => user,
+        Ok(_) => return StatusCode::UNAUTHORIZED.into_response(),
+        Err(problem) => return problem.into_response(),
     };
     let answer = match &trusted.inquired {
         Err(refusal) => Err(*refusal),
@@ -154,8 +152,14 @@ pub async fn authorize_as(state: &IssuerState, user: &Subject, asked: AuthorizeP
         Ok(inquired) => match grantable(inquired, &trusted.client, &user, issuance) {
             Err(refusal) => Err(refusal),
             Ok(scopes) => {
-                let actor = Actor::Person(Arc::new(without_session(&user, now)));
-                give_code(state, issuance, Giving { trusted: &trusted, inquired, scopes, user: &user, session: None, actor }, now).await
+                let actor = trail::themselves(user.clone(), now);
+                give_code(
+                    state,
+                    issuance,
+                    Giving { trusted: &trusted, inquired, scopes, user: &user, session: None, actor, address: None },
+                    now,
+                )
+                .await
             }
         },
     };
@@ -174,24 +178,16 @@ pub(in crate::issuer) async fn form_source(state: &IssuerState, visit: &Visit, p
 }
 
 /// The client of this id, if it has the form of one.
-pub(in crate::issuer::oauth) async fn find_client(state: &IssuerState, id: &str) -> Result<Option<Arc<ClientRecord>>, StoreError> {
+pub(in crate::issuer::oauth) async fn find_client(state: &IssuerState, id: &str) -> Result<Option<Arc<ClientRecord>>, Problem> {
     if !is_client_id(id) {
         return Ok(None);
     }
-    let Some(stored) = state.records.get(&ClientRecord::place(id)).await? else { return Ok(None) };
-    Ok(Some(Arc::new(ClientRecord::decode(id, &stored.bytes)?)))
-}
-
-/// The local user of this name, as the shelf has it now.
-pub(in crate::issuer::oauth) async fn active_user(state: &IssuerState, user: &Subject) -> Result<Option<UserRecord>, StoreError> {
-    let place = RecordKey::user("local", user.as_str());
-    let Some(stored) = state.records.get(&place).await? else { return Ok(None) };
-    Ok(Some(decode_user(&place.id, &stored.bytes)?).filter(|user| user.state == UserState::Active))
+    Ok(shelf::find(state, id).await?.map(|(client, _version)| Arc::new(client)))
 }
 
 async fn trust(state: &IssuerState, issuance: &Issuance, asked: &AuthorizeParameters) -> Result<Trusted, Untrusted> {
     let id = asked.value("client_id").unwrap_or_default();
-    let client = find_client(state, &id).await.map_err(|error| Untrusted::Failed(error.into()))?;
+    let client = find_client(state, &id).await.map_err(Untrusted::Failed)?;
     let inquiry = Inquiry { asked, client: client.as_ref(), issuance };
     checks::run(TRUST, &inquiry).map_err(Untrusted::Refused)?;
     let inquired = checks::run(RULES, &inquiry).map(|()| checks::read(&inquiry));
@@ -239,7 +235,7 @@ async fn for_person(state: &IssuerState, visit: &Visit, asked: &AuthorizeParamet
                 Ok(false) => {
                     let session = Some(Arc::clone(&person.session.id));
                     let actor = Actor::Person(Arc::new(person.clone()));
-                    let giving = Giving { trusted, inquired, scopes, user: &person.user, session, actor };
+                    let giving = Giving { trusted, inquired, scopes, user: &person.user, session, actor, address: visit.address };
                     give_code(state, &visit.issuance, giving, visit.now).await
                 }
                 Ok(true) if trusted.prompt.is_silent => Err(Refusal::new(ErrorCode::ConsentRequired, "the user must be asked")),
@@ -274,7 +270,7 @@ async fn needs_asking(
     scopes: &ScopeSet,
     user: &UserRecord,
     now: Timestamp,
-) -> Result<bool, StoreError> {
+) -> Result<bool, Problem> {
     let client = &trusted.client;
     match client.kind {
         ClientKind::Public | ClientKind::Native => return Ok(true),
@@ -299,11 +295,12 @@ struct Giving<'a> {
     user: &'a UserRecord,
     session: Option<Arc<str>>,
     actor: Actor,
+    address: Option<IpAddr>,
 }
 
 /// Grants; where the answer goes.
 async fn give_code(state: &IssuerState, issuance: &Issuance, giving: Giving<'_>, now: Timestamp) -> Result<String, Refusal> {
-    let Giving { trusted, inquired, scopes, user, session, actor } = giving;
+    let Giving { trusted, inquired, scopes, user, session, actor, address } = giving;
     let unavailable = Refusal::new(ErrorCode::TemporarilyUnavailable, "no code can be given now; try again");
     let granted = Granted {
         client: &trusted.client,
@@ -318,8 +315,7 @@ async fn give_code(state: &IssuerState, issuance: &Issuance, giving: Giving<'_>,
     let id = grants::new_grant_id(&user.subject).map_err(|_error| unavailable)?;
     let (record, write) = grants::pending(state, issuance, granted, id, now);
     let code = grants::code_of(state, &record).map_err(|_error| unavailable)?;
-    let place = GrantRecord::place(record.id.as_str());
-    match state.records.commit(vec![Precondition::Absent(place)], vec![write], now).await {
+    match state.records.commit(vec![shelf::absent(&record)], vec![write], now).await {
         Ok(committed) if committed.is_done() => {}
         Ok(_) => return Err(unavailable),
         Err(error) => {
@@ -327,23 +323,9 @@ async fn give_code(state: &IssuerState, issuance: &Issuance, giving: Giving<'_>,
             return Err(unavailable);
         }
     }
-    consent::note(state, Deed::ConsentGiven, &actor, &record, None, now).await;
+    let (subject, organization) = (record.id.as_str(), record.organization.as_deref());
+    trail::note(state, &actor, Done { deed: Deed::ConsentGiven, subject, organization, address }, now).await;
     Ok(trusted.back.with_code(&issuance.url, &code))
-}
-
-/// A user who showed a token and has no session, for the audit.
-fn without_session(user: &UserRecord, now: Timestamp) -> Person {
-    let session = SessionRecord {
-        id: Arc::from("-"),
-        user: user.subject.clone(),
-        method: Arc::from("token"),
-        created: now,
-        used: now,
-        idle_until: now,
-        ends: now,
-        agent: None,
-    };
-    Person { session, user: Arc::new(user.clone()) }
 }
 
 /// A client's name, for the pages.
