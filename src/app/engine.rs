@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::app::counts::CountsOf;
 use crate::app::shared::Shared;
 use crate::store::Facts;
@@ -66,10 +68,18 @@ impl Engine {
         }
     }
 
+    /// Rises whenever another process may have turned a ring; none: there is no other process.
+    pub(super) fn ring_changes(&self) -> Option<watch::Receiver<u64>> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Shared(shared) => Some(shared.records().follower().rings()),
+        }
+    }
+
     pub(super) fn counts(&self, usage: &Arc<Usage>) -> CountsOf {
         match self {
             Self::Embedded(_) => CountsOf::ThisProcess(Arc::clone(usage)),
-            Self::Shared(shared) => CountsOf::AllSidecars(Arc::clone(shared.counts()) as _),
+            Self::Shared(shared) => CountsOf::AllSidecars { counts: Arc::clone(shared.counts()) as _, own: Arc::clone(usage) },
         }
     }
 

@@ -18,6 +18,7 @@ use crate::issuer::IssuerState;
 use crate::issuer::events::KeyObserver;
 use crate::issuer::explain;
 use crate::issuer::explain::Explainer;
+use crate::issuer::federation::Federation;
 use crate::issuer::passwords::Passwords;
 use crate::jose::Assertions;
 use crate::jose::Tokens;
@@ -34,15 +35,17 @@ pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppEr
     let Opened { peppers, engine, usage } = open(&loaded.boot, &clock)?;
     let records = engine.records();
     let assertions = Arc::new(Assertions::load_or_pretend(&*records, &peppers, clock.now()).await?);
+    let signer = Arc::new(Signer::load(&*records, &peppers, clock.now()).await?);
     let rules = Arc::new(ArcSwap::from_pointee(loaded.rules));
-    let signer = Arc::new(Signer::load_or_create(&*records, &peppers, clock.now()).await?);
+    let tokens = Arc::new(Tokens::new(1));
+    signer.tell(&tokens);
     let gate = Arc::new(Gate {
         facts: engine.facts(),
         last_known: engine.last_known(),
         limits: engine.limits(&usage),
         local_share: engine.local_share(),
         ledger: Arc::clone(usage.ledger()) as Arc<_>,
-        tokens: Arc::new(Tokens::new(1)),
+        tokens,
         assertions,
         peppers: Arc::clone(&peppers),
         guard: Guard::new(),
@@ -78,5 +81,7 @@ pub(super) fn issuer_state(shelves: Shelves, rules: Arc<ArcSwap<Rules>>, clock: 
         gate,
         signer,
         passwords: Arc::new(Passwords::default()),
+        audit: Arc::default(),
+        federation: Arc::new(Federation::default()),
     }
 }

@@ -44,7 +44,7 @@ use crate::app::open::door_of;
 use crate::app::open::open;
 use crate::app::shared::Publishing;
 use crate::app::watchers::Counting;
-use crate::app::watchers::KeyRing;
+use crate::app::watchers::KeyRings;
 use crate::app::watchers::PartsOf;
 use crate::app::watchers::fetched_issuers;
 use crate::check::Gate;
@@ -96,6 +96,8 @@ use crate::tasks::reload::Looked;
 use crate::tasks::reload::Reload;
 use crate::tasks::reload::ReloadStatus;
 use crate::tasks::rotate_keys;
+use crate::tasks::rotate_keys::IssuerRing;
+use crate::tasks::rotate_keys::RingKind;
 use crate::tasks::rotate_keys::RotateKeys;
 use crate::telemetry::Metrics;
 use crate::telemetry::decisions::DecisionLog;
@@ -229,7 +231,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         // The config lets the control socket be nothing else.
         Some(Listen::Tcp { .. }) | None => None,
     };
-    let signer = Arc::new(Signer::load_or_create(&*records, &peppers, clock.now()).await?);
+    let signer = Arc::new(signer_for(&loaded.rules, &*records, &peppers, clock.now()).await?);
     let (decisions, writer) = DecisionLog::start(decisions, QUEUE_LENGTH, &metrics).map_err(AppError::DecisionLog)?;
 
     let revision = Arc::clone(&loaded.rules.revision);
@@ -237,6 +239,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let (rules, reload) = take_rules(loaded, watch, &reload_status);
     tell_rules(&rules.load(), &metrics);
     let tokens = Arc::new(Tokens::new(TOKENS_MAX));
+    signer.tell(&tokens);
     let counts = engine.counts(&usage);
     let shown = Shown::new(counts.clone(), Arc::clone(&usage), Arc::clone(&records), Arc::clone(&rules), Arc::clone(&clock));
     let shown = Arc::new(shown);
@@ -251,7 +254,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         peppers: Arc::clone(&peppers),
         guard: Guard::new(),
     });
-    let issuing = Arc::clone(&gate);
+    let judging = Arc::clone(&gate);
     let explainer = Arc::new(Explainer::over(&gate, Arc::clone(&rules), Arc::clone(&clock)));
     let door = Arc::new(Door {
         gate,
@@ -290,6 +293,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         publish: publishing.as_ref().map(|publishing| Arc::clone(&publishing.status)),
         tokens: Arc::clone(&tokens),
         assertions: Arc::clone(&assertions),
+        signer: Arc::clone(&signer),
         tls: tls.clone(),
         clock: Arc::clone(&clock),
     };
@@ -300,7 +304,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let counting = Arc::new(Counting::new(Arc::clone(&metrics), Arc::clone(&rules), Arc::clone(&clock)));
     tasks.spawn(refresh_jwks::run(
         RefreshJwks {
-            tokens,
+            tokens: Arc::clone(&tokens),
             rules: Arc::clone(&rules),
             fetcher,
             clock: Arc::clone(&clock),
@@ -309,18 +313,22 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         },
         end.clone(),
     ));
-    tasks.spawn(rotate_keys::run(
-        RotateKeys {
-            assertions: Arc::clone(&assertions),
+    let issuing = IssuerRing { signer: Arc::clone(&signer), tokens, rules: Arc::clone(&rules), changes: engine.ring_changes() };
+    for (ring, look_every) in [
+        (RingKind::Assertions(Arc::clone(&assertions)), rotate_keys::LOOK_EVERY),
+        (RingKind::Issuer(issuing), rotate_keys::LOOK_AT_ISSUER_EVERY),
+    ] {
+        let task = RotateKeys {
+            ring,
             records: Arc::clone(&records),
             peppers: Arc::clone(&peppers),
             clock: Arc::clone(&clock),
             rotate_every: rotate_keys::ROTATE_EVERY,
-            look_every: rotate_keys::LOOK_EVERY,
+            look_every,
             observer: counting.clone(),
-        },
-        end.clone(),
-    ));
+        };
+        tasks.spawn(rotate_keys::run(task, end.clone()));
+    }
     if let Some(reload) = reload {
         let (rules, metrics) = (Arc::clone(&rules), Arc::clone(&metrics));
         let after = move |looked: &Looked| after_reload(looked, &rules.load(), &metrics);
@@ -333,7 +341,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         ..ServerOptions::default()
     };
     let check = CheckServer::start(check_listener, check_tls, Arc::clone(&door), options).await;
-    let shelves = Shelves { records, peppers, counts, observer: counting, gate: issuing, signer };
+    let shelves = Shelves { records, peppers, counts, observer: counting, gate: judging, signer: Arc::clone(&signer) };
     let state = issuer_state(shelves, Arc::clone(&rules), clock);
     if let Some(control) = control {
         let resource_api = issuer::router(state.clone()).merge(explain::router(explainer));
@@ -352,7 +360,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         readiness: Arc::clone(&readiness),
         metrics: Arc::clone(&metrics),
         stats: shown,
-        keys: Arc::new(KeyRing(assertions)),
+        keys: Arc::new(KeyRings { assertions, signer: Arc::clone(&signer), rules: Arc::clone(&rules) }),
         series: UserSeries::default(),
     }));
     let ops = Server::start(ops_listener, ops_tls, OPS_CONNECTIONS_MAX, metrics, move |connection| http::serve(connection, pages.clone()));
@@ -381,6 +389,14 @@ async fn signing_keys(engine: &Engine, records: &dyn Records, peppers: &Peppers,
     match engine {
         Engine::Embedded(_) => Assertions::load_or_create(records, peppers, now).await,
         Engine::Shared(_) => Assertions::load_or_wait(records, peppers, now).await,
+    }
+}
+
+/// Only where the rules say that something is issued: else no ring is made, until they do.
+async fn signer_for(rules: &Rules, records: &dyn Records, peppers: &Peppers, now: Timestamp) -> Result<Signer, RingError> {
+    match rules.issuance {
+        Some(_) => Signer::load_or_create(records, peppers, now).await,
+        None => Ok(Signer::default()),
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::PoisonError;
 
 use arc_swap::ArcSwap;
 use prometheus::IntCounter;
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::app::engine::Engine;
 use crate::clock::Clock;
@@ -15,8 +17,9 @@ use crate::issuer::events::KeyEventResult;
 use crate::issuer::events::KeyObserver;
 use crate::jose::Assertions;
 use crate::jose::Tokens;
-use crate::jose::assertions::Rotation;
 use crate::jose::ring::RingError;
+use crate::jose::ring::Rotation;
+use crate::jose::signer::Signer;
 use crate::listen::tls::Tls;
 use crate::model::key::KEY_STATES;
 use crate::model::rules::IssuerKeys;
@@ -49,6 +52,7 @@ pub(super) struct PartsOf {
     pub(super) publish: Option<Arc<PublishStatus>>,
     pub(super) tokens: Arc<Tokens>,
     pub(super) assertions: Arc<Assertions>,
+    pub(super) signer: Arc<Signer>,
     /// Of the listeners that have one.
     pub(super) tls: Vec<(&'static str, Arc<Tls>)>,
     pub(super) clock: Arc<dyn Clock>,
@@ -73,6 +77,7 @@ impl Parts for PartsOf {
             corrupt_records,
             shared_store_error: self.engine.trouble(),
             signing_keys_missing: rules.assertion.is_some() && !self.assertions.has_ring(),
+            issuer_keys_missing: rules.issuance.is_some() && !self.signer.has_ring(),
             ledger_error: (ledger.growth_failures > 0 && ledger.slots_used >= ledger.slots)
                 .then(|| String::from("the ledger is full and cannot grow; make room on its disk")),
             key_sets_missing: missing.map(|(name, _)| name.to_string()).collect(),
@@ -170,13 +175,30 @@ fn seconds(instant: Timestamp) -> f64 {
     instant.unix_seconds() as f64
 }
 
-/// The ring's public half.
+/// The rings' public halves.
 #[derive(Debug)]
-pub(super) struct KeyRing(pub(super) Arc<Assertions>);
+pub(super) struct KeyRings {
+    pub(super) assertions: Arc<Assertions>,
+    pub(super) signer: Arc<Signer>,
+    pub(super) rules: Arc<ArcSwap<Rules>>,
+}
 
-impl PublishedKeys for KeyRing {
+#[derive(Serialize, Deserialize)]
+struct PublishedSet {
+    keys: Vec<serde_json::Value>,
+}
+
+impl PublishedKeys for KeyRings {
+    /// None while one of them is missing: half a set would be remembered by whoever asked.
     fn jwks_json(&self) -> Option<String> {
-        self.0.jwks_json().map(|keys| keys.to_string())
+        let assertions = self.assertions.jwks_json()?;
+        if self.rules.load().issuance.is_none() {
+            return Some(assertions.to_string());
+        }
+        let read = |text: &str| serde_json::from_str::<PublishedSet>(text).ok();
+        let (mut published, issuers) = (read(&assertions)?, read(&self.signer.jwks()?)?);
+        published.keys.extend(issuers.keys);
+        serde_json::to_string(&published).ok()
     }
 }
 
@@ -204,20 +226,24 @@ impl FetchObserver for Counting {
 }
 
 impl RotationObserver for Counting {
-    fn rotated(&self, outcome: &Result<Rotation, RingError>) {
+    fn rotated(&self, ring: &'static str, outcome: &Result<Rotation, RingError>) {
         let outcome = match outcome {
             Ok(Rotation::NotDue) => return,
             Ok(Rotation::Rotated) => "rotated",
             Ok(Rotation::Adopted) => "adopted",
             Err(_) => "failed",
         };
-        self.metrics.signing_key_rotations.with_label_values(&[outcome]).inc();
+        self.metrics.signing_key_rotations.with_label_values(&[ring, outcome]).inc();
     }
 }
 
 impl KeyObserver for Counting {
     fn happened(&self, event: KeyEvent, result: KeyEventResult) {
         self.metrics.key_events.with_label_values(&[event.as_str(), result.as_str()]).inc();
+    }
+
+    fn noted(&self, is_written: bool) {
+        self.metrics.audit_entries.with_label_values(&[if is_written { "success" } else { "failure" }]).inc();
     }
 }
 

@@ -48,6 +48,14 @@ enum Fit {
     Foreign,
 }
 
+impl<'r: 'm, 'm> Found<'r, 'm> {
+    /// A door of ours, which chose its route itself.
+    pub(in crate::check) fn at_our_door(route: &'r Route, request: &'m Request<'m>) -> Self {
+        let variables = Variables { template: &route.matcher.path, path: request.path.without_matrix(), fit: Fit::Foreign };
+        Self { route, variables, passage: Passage::Ordinary }
+    }
+}
+
 /// The rule for this request.
 ///
 /// # Errors

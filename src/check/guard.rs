@@ -118,7 +118,8 @@ impl Guard {
             Credential::Own(own) => own.id,
             Credential::Foreign(text) | Credential::Opaque(text) => text.get(..PREFIX_LENGTH).unwrap_or(text),
             // All tokens of an issuer begin alike, and what tells them apart is not theirs until it is proven.
-            Credential::Token(_) | Credential::None | Credential::Principal(_) => return None,
+            // Whoever shows the right MAC has it from us, and nobody else ever finds it: a flood of wrong ones would only shut its holder out.
+            Credential::Token(_) | Credential::Handle { .. } | Credential::None | Credential::Principal(_) => return None,
         };
         Some(Bucket { buckets: &self.prefixes, tag: nonzero(self.hasher.hash_one(prefix)) })
     }

@@ -5,11 +5,15 @@
 
 pub mod find_route;
 
+pub mod identify_caller;
+
 pub mod take_credential;
 
 pub mod guard;
 
 pub mod prove;
+
+mod find_facts;
 
 pub mod resolve;
 
@@ -49,7 +53,6 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::Either;
 use futures_util::future::select;
@@ -63,17 +66,14 @@ use crate::check::authorise::authorise;
 use crate::check::decide::Exit;
 use crate::check::decide::Grant;
 use crate::check::decide::decide;
+use crate::check::find_facts::find_facts;
 use crate::check::find_route::find_route;
 use crate::check::guard::Guard;
 use crate::check::pin_version::pin_version;
 use crate::check::prepare::prepare;
-use crate::check::prove::Proof;
 use crate::check::prove::Unproven;
 use crate::check::prove::prove;
-use crate::check::remembered::Remembered;
-use crate::check::resolve::FoundFacts;
-use crate::check::resolve::KeyFact;
-use crate::check::resolve::UserFact;
+use crate::check::resolve::key::older_secret;
 use crate::check::resolve::resolve;
 use crate::check::take_credential::Shown;
 use crate::check::take_credential::take_credential;
@@ -88,9 +88,7 @@ use crate::jose::Assertions;
 use crate::jose::Tokens;
 use crate::model::caller::Caller;
 use crate::model::request::Request;
-use crate::model::rules::Managed;
 use crate::model::rules::Rules;
-use crate::model::rules::TokenId;
 use crate::model::time::Timestamp;
 use crate::model::usage::Tally;
 use crate::secrets::Peppers;
@@ -150,10 +148,7 @@ async fn walk<'r>(
     seen.label = meter::label(&found);
     let client = request.client_address(rules.trusted_hops);
     let shown = seen.pass(Room::TakeCredential, take_credential(request, &found, rules), tell::shown)?;
-    seen.pass(Room::Guard, gate.guard.judge(&shown, client, &rules.guard, now), |()| String::new())?;
-    let identified = identify(&shown, gate, rules, seen, now).await;
-    learn(&identified, &shown, client, gate, rules, now);
-    let caller = identified?;
+    let caller = recognise(&shown, client, gate, rules, seen, now).await?;
     seen.caller.clone_from(&caller);
     let permit = seen.pass(Room::Authorise, authorise(caller, &found), |permit| permit.reason().row().label.to_owned())?;
     let pinned = seen.pass(Room::PinVersion, pin_version(request, &found, permit.caller(), rules), tell::pinned)?;
@@ -167,113 +162,45 @@ async fn walk<'r>(
     Ok(decide(prepared, admission, counted))
 }
 
-/// From what was shown to who it is: prove, look up, resolve.
-async fn identify<'r>(
+/// Who shows this, for doors that judge their own callers: the rooms from the guard to the caller. None: nobody, and nothing was shown.
+/// `address` is the client's, as far as it can be trusted.
+///
+/// # Errors
+/// As [`check`]'s.
+pub async fn recognise<'r>(
     shown: &Shown<'r>,
-    gate: &Gate,
+    address: Option<IpAddr>,
+    gate: &'r Gate,
     rules: &Rules,
     seen: &mut Seen<'_>,
     now: Timestamp,
 ) -> Result<Option<Arc<Caller>>, Exit> {
-    let proof = seen.pass(Room::Prove, prove(shown, rules, &gate.tokens, now), tell::proof)?;
+    seen.pass(Room::Guard, gate.guard.judge(shown, address, &rules.guard, now), |()| String::new())?;
+    let identified = identify(shown, address, gate, rules, seen, now).await;
+    learn(&identified, shown, address, gate, rules, now);
+    identified
+}
+
+/// From what was shown to who it is: prove, look up, resolve.
+async fn identify<'r>(
+    shown: &Shown<'r>,
+    address: Option<IpAddr>,
+    gate: &'r Gate,
+    rules: &Rules,
+    seen: &mut Seen<'_>,
+    now: Timestamp,
+) -> Result<Option<Arc<Caller>>, Exit> {
+    let proof = seen.pass(Room::Prove, prove(shown, rules, &gate.tokens, &gate.peppers, now), tell::proof)?;
     let facts = find_facts(&proof, gate, rules).await;
-    let resolved = resolve(&proof, shown.paired_key, &facts, rules, &gate.peppers, now);
+    let resolved = resolve(&proof, shown.paired_key, &facts, address, rules, &gate.peppers, now);
     let caller = seen.pass(Room::Resolve, resolved, |caller| tell::caller(caller, facts.lapsed_for))?;
     seen.lapsed_for = facts.lapsed_for;
+    if let Some(text) = shown.paired_key.or_else(|| shown.credential.secret_text())
+        && let Some(name) = older_secret(text, &facts, &gate.peppers)
+    {
+        gate.ledger.note_use(&name, seen.label.as_str(), now);
+    }
     Ok(caller)
-}
-
-/// The facts behind a proof, or the failure to get them. Where the shelf is silent and some tier has a grace left, what was known last
-/// stands in for what it did not say; whether this caller may live by that is [`resolve`]'s to say.
-async fn find_facts(proof: &Proof<'_>, gate: &Gate, rules: &Rules) -> FoundFacts {
-    let key = find_key(proof, &*gate.facts, gate, rules).await;
-    let user = find_user(proof, &key, &*gate.facts, rules).await;
-    let found = FoundFacts { key, user, lapsed_for: None };
-    match &gate.last_known {
-        Some(last_known) if found.lack_an_answer() => match last_known.lapsed_for() {
-            Some(lapsed_for) if has_grace(rules, lapsed_for) => remember(proof, found, last_known, lapsed_for, gate, rules).await,
-            Some(_) | None => found,
-        },
-        Some(_) | None => found,
-    }
-}
-
-/// Whether there are callers who may live by what was confirmed so long ago.
-fn has_grace(rules: &Rules, lapsed_for: Duration) -> bool {
-    rules.tiers.values().any(|tier| tier.lasts(lapsed_for))
-}
-
-/// What the shelf did say stays; the rest comes from memory.
-async fn remember(
-    proof: &Proof<'_>,
-    found: FoundFacts,
-    last_known: &Arc<dyn LastKnown>,
-    lapsed_for: Duration,
-    gate: &Gate,
-    rules: &Rules,
-) -> FoundFacts {
-    let remembered = Remembered(Arc::clone(last_known));
-    let key = if found.key.lacks_an_answer() { find_key(proof, &remembered, gate, rules).await } else { found.key };
-    let user = match found.user {
-        UserFact::FromStore(Ok(user)) => UserFact::FromStore(Ok(user)),
-        UserFact::NotAsked | UserFact::FromStore(Err(_)) => find_user(proof, &key, &remembered, rules).await,
-    };
-    FoundFacts { key, user, lapsed_for: Some(lapsed_for) }
-}
-
-/// The key behind a proof: the file's keys first, then the shelf's.
-async fn find_key(proof: &Proof<'_>, facts: &dyn Facts, gate: &Gate, rules: &Rules) -> KeyFact {
-    match proof {
-        Proof::Nobody | Proof::Principal(_) => KeyFact::NotAsked,
-        Proof::OwnKey(own) => find_key_of_id(own.id, facts, rules).await,
-        Proof::ForeignKey(text) => find_imported_key(text, facts, gate).await,
-        Proof::Token(claims) => match (rules.issuers.get(claims.issuer).map(|issuer| issuer.token_id), &claims.token_id) {
-            (Some(TokenId::NamesKey), Some(id)) if names_a_key(id) => find_key_of_id(id, facts, rules).await,
-            (Some(TokenId::NamesKey), Some(_)) => KeyFact::FromStore(Ok(None)),
-            (Some(TokenId::NamesKey), None) | (Some(TokenId::Ignored) | None, _) => KeyFact::NotAsked,
-        },
-    }
-}
-
-async fn find_key_of_id(id: &str, facts: &dyn Facts, rules: &Rules) -> KeyFact {
-    match rules.file_keys.get(id) {
-        Some(record) => KeyFact::InFile(Arc::clone(record)),
-        None => KeyFact::FromStore(facts.key(id).await),
-    }
-}
-
-async fn find_imported_key(text: &str, facts: &dyn Facts, gate: &Gate) -> KeyFact {
-    let mut found = Ok(None);
-    for digest in gate.peppers.imported_digests(text.as_bytes()) {
-        found = facts.key_by_digest(&digest).await;
-        if !matches!(found, Ok(None)) {
-            break;
-        }
-    }
-    KeyFact::FromStore(found)
-}
-
-/// The user behind a proof, where one rules: a managed issuer's subject, or a stored key's owner.
-async fn find_user(proof: &Proof<'_>, key: &KeyFact, facts: &dyn Facts, rules: &Rules) -> UserFact {
-    match proof {
-        Proof::Nobody | Proof::Principal(_) => return UserFact::NotAsked,
-        Proof::OwnKey(_) | Proof::ForeignKey(_) => {}
-        Proof::Token(claims) => match rules.issuers.get(claims.issuer) {
-            Some(issuer) if issuer.managed == Managed::Yes => {
-                return UserFact::FromStore(facts.user(issuer.source.name.as_str(), claims.subject.as_str()).await);
-            }
-            Some(_) | None => {}
-        },
-    }
-    match key {
-        KeyFact::FromStore(Ok(Some(record))) => UserFact::FromStore(facts.user(rules.local.name.as_str(), record.user.as_str()).await),
-        KeyFact::NotAsked | KeyFact::InFile(_) | KeyFact::FromStore(Ok(None) | Err(_)) => UserFact::NotAsked,
-    }
-}
-
-/// A text outside the grammar of key ids never reaches the shelf.
-fn names_a_key(id: &str) -> bool {
-    (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 /// Tells the guard how the credential fared. Failures of ours are nobody's failed guess.

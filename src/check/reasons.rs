@@ -84,6 +84,8 @@ registry! {
     /// Too many failed credentials from this address or for this key prefix.
     TooManyFailures => Denial, "too_many_failures", "TOO_MANY_REQUESTS", 429, 8, None, "Too many failed attempts";
     UnknownKey => Denial, "unknown_key", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
+    /// A token of ours whose grant is not there, or does not know of it.
+    UnknownToken => Denial, "unknown_token", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
     BadSignature => Denial, "bad_signature", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
     /// A claim is missing, of the wrong type, or not what the issuer's entry asks for.
     BadClaims => Denial, "bad_claims", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
@@ -94,6 +96,8 @@ registry! {
     Revoked => Denial, "revoked", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
     Disabled => Denial, "disabled", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
     UnknownUser => Denial, "unknown_user", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
+    /// The OAuth client behind a token of ours was deleted.
+    UnknownClient => Denial, "unknown_client", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
     /// The record is there and cannot be read: ours to mend.
     CorruptRecord => Denial, "corrupt_record", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
 
@@ -101,6 +105,8 @@ registry! {
     /// Another organisation's resource looks as if it were not there.
     WrongTenant => Denial, "wrong_tenant", "NOT_FOUND", 404, 12, None, "There is nothing here";
     WrongEnvironment => Denial, "wrong_environment", "WRONG_ENVIRONMENT", 403, 7, None, "The credential belongs to another environment";
+    /// A key that opens things from some networks alone, shown from another one. Its secret was right, so its holder may know.
+    WrongNetwork => Denial, "wrong_network", "WRONG_NETWORK", 403, 7, None, "The credential may not be used from this address";
     UnknownVersion => Denial, "unknown_version", "UNKNOWN_API_VERSION", 400, 3, None, "There is no such API version";
     ConflictingVersions => Denial, "conflicting_versions", "CONFLICTING_API_VERSIONS", 400, 3, None, "Path and header name different API versions";
     RetiredVersion => Denial, "retired_version", "RETIRED_API_VERSION", 410, 9, None, "This API version has been retired";

@@ -10,6 +10,9 @@ use crate::check::decide::Denial;
 use crate::check::decide::Particulars;
 use crate::check::find_route::Found;
 use crate::check::reasons::Reason;
+use crate::model::handle::Handle;
+use crate::model::handle::HandleKind;
+use crate::model::handle::read_handle;
 use crate::model::key::KeyForm;
 use crate::model::key::OwnKey;
 use crate::model::key::read_key;
@@ -42,6 +45,11 @@ pub enum Credential<'m> {
     /// Three base64url parts.
     Token(&'m str),
     Opaque(&'m str),
+    /// An opaque access token of ours by its form; its MAC is yet to be proven.
+    Handle {
+        text: &'m str,
+        handle: Handle<'m>,
+    },
     /// The peer's mTLS identity, of the mesh's trust domain.
     Principal(&'m str),
 }
@@ -66,7 +74,7 @@ pub struct Shown<'m> {
 pub fn take_credential<'m>(request: &Request<'m>, found: &Found<'_, '_>, rules: &Rules) -> Result<Shown<'m>, Denial> {
     let route = found.route;
     if route.auth == Auth::Public || found.preflight() {
-        return Ok(shown(Credential::None));
+        return Ok(Shown::alone(Credential::None));
     }
     let in_headers = take_from_headers(request, &rules.places)?;
     let in_query = take_from_query(request.query, &route.query_token, rules)?;
@@ -80,10 +88,10 @@ pub fn take_credential<'m>(request: &Request<'m>, found: &Found<'_, '_>, rules: 
         (None, InQuery::Allowed { text, parameter }) => (text, None, Some(parameter)),
         (None, in_query) => return without_text(request, route.auth, in_query, rules),
     };
-    let credential = by_form(text, rules)?;
+    let credential = credential_of(text, rules)?;
     if let Some(paired_key) = paired_key {
         // A damaged key is no better for standing beside a token.
-        by_form(paired_key, rules)?;
+        credential_of(paired_key, rules)?;
     }
     let headers = match route.credential_upstream {
         CredentialUpstream::Removed => in_headers.present,
@@ -92,8 +100,20 @@ pub fn take_credential<'m>(request: &Request<'m>, found: &Found<'_, '_>, rules: 
     Ok(Shown { credential, paired_key, headers, query_parameter })
 }
 
-fn shown(credential: Credential<'_>) -> Shown<'_> {
-    Shown { credential, paired_key: None, headers: Vec::new(), query_parameter: None }
+/// A key's text that stood somewhere else than in a header.
+///
+/// # Errors
+/// 401 for a text that can be no key.
+pub(in crate::check) fn show_key<'m>(text: &'m str, rules: &Rules) -> Result<Shown<'m>, Denial> {
+    if text.len() > CREDENTIAL_LIMIT_BYTES || !is_token68(text) {
+        return Err(malformed("the text can be no key"));
+    }
+    match credential_of(text, rules)? {
+        credential @ (Credential::Own(_) | Credential::Foreign(_)) => Ok(Shown::alone(credential)),
+        Credential::None | Credential::Token(_) | Credential::Handle { .. } | Credential::Opaque(_) | Credential::Principal(_) => {
+            Err(malformed("the text can be no key"))
+        }
+    }
 }
 
 fn without_text<'m>(request: &Request<'m>, auth: Auth, in_query: InQuery<'m>, rules: &Rules) -> Result<Shown<'m>, Denial> {
@@ -106,12 +126,12 @@ fn without_text<'m>(request: &Request<'m>, auth: Auth, in_query: InQuery<'m>, ru
         if matches!(in_query, InQuery::Leaked) {
             return Err(conflicting());
         }
-        return Ok(shown(Credential::Principal(principal)));
+        return Ok(Shown::alone(Credential::Principal(principal)));
     }
     match (in_query, auth) {
         (InQuery::Refused | InQuery::Leaked | InQuery::Allowed { .. }, _) => Err(Denial::new(Reason::TokenInQuery)),
         (InQuery::Nothing, Auth::Required) => Err(Denial::new(Reason::MissingCredential)),
-        (InQuery::Nothing, Auth::Optional | Auth::Public) => Ok(shown(Credential::None)),
+        (InQuery::Nothing, Auth::Optional | Auth::Public) => Ok(Shown::alone(Credential::None)),
     }
 }
 
@@ -247,15 +267,34 @@ fn could_open(parameter: &str, value: &str, rules: &Rules) -> bool {
         || (rules.imported_keys == ImportedKeys::Accepted && is_token68(value))
 }
 
-fn by_form<'m>(text: &'m str, rules: &Rules) -> Result<Credential<'m>, Denial> {
+/// What a text is by its form. For doors that are handed a credential elsewhere than in its usual places, such as introspection.
+///
+/// # Errors
+/// 401 for a damaged key, and for a handle of ours that opens another door than this one.
+pub fn credential_of<'m>(text: &'m str, rules: &Rules) -> Result<Credential<'m>, Denial> {
     match read_key(&rules.key_brand, text) {
         KeyForm::Own(own) => Ok(Credential::Own(own)),
-        KeyForm::Damaged => Err(malformed("a key of ours, damaged")),
+        KeyForm::Damaged => handle_of(text, rules),
         KeyForm::Foreign if is_token(text) => Ok(Credential::Token(text)),
         KeyForm::Foreign => Ok(match rules.imported_keys {
             ImportedKeys::Accepted => Credential::Foreign(text),
             ImportedKeys::Refused => Credential::Opaque(text),
         }),
+    }
+}
+
+/// Codes, refresh tokens and whatever else we hand out have the same form, and open nothing here.
+fn handle_of<'m>(text: &'m str, rules: &Rules) -> Result<Credential<'m>, Denial> {
+    let Some(handle) = read_handle(&rules.key_brand, text) else {
+        return Err(malformed("a key or a token of ours, damaged"));
+    };
+    match handle.kind {
+        HandleKind::Access => Ok(Credential::Handle { text, handle }),
+        HandleKind::Code => Err(malformed("an authorization code, which only the token endpoint takes")),
+        HandleKind::Refresh => Err(malformed("a refresh token, which only the token endpoint takes")),
+        HandleKind::Session | HandleKind::Invitation | HandleKind::Ticket | HandleKind::Browser => {
+            Err(malformed("a handle of the issuer's own pages"))
+        }
     }
 }
 
@@ -281,8 +320,15 @@ impl<'m> Credential<'m> {
         match self {
             Self::None | Self::Principal(_) => None,
             Self::Own(own) => Some(own.text),
-            Self::Foreign(text) | Self::Token(text) | Self::Opaque(text) => Some(text),
+            Self::Foreign(text) | Self::Token(text) | Self::Opaque(text) | Self::Handle { text, .. } => Some(text),
         }
+    }
+}
+
+impl<'m> Shown<'m> {
+    /// A credential by itself, with nothing to take out of any request.
+    pub fn alone(credential: Credential<'m>) -> Self {
+        Self { credential, paired_key: None, headers: Vec::new(), query_parameter: None }
     }
 }
 
@@ -305,6 +351,7 @@ impl fmt::Debug for Credential<'_> {
             Self::Foreign(_) => out.write_str("Foreign"),
             Self::Token(_) => out.write_str("Token"),
             Self::Opaque(_) => out.write_str("Opaque"),
+            Self::Handle { handle, .. } => write!(out, "{handle:?}"),
             Self::Principal(principal) => write!(out, "Principal({principal})"),
         }
     }
@@ -406,6 +453,37 @@ mod tests {
         check("/required", &[("x-api-key", UUID)], &importing, Ok("Foreign"));
         check("/required", &[("x-api-key", JWT)], &importing, Ok("Token"));
         check("/required", &[("x-api-key", &key)], &importing, Ok("Own(0123456789AB)"));
+    }
+
+    // oauth: H14 G8
+    #[test]
+    fn of_our_handles_only_an_access_token_is_a_credential_here() {
+        let rules = table();
+        let mac = "m".repeat(43);
+        for kind in HandleKind::ALL {
+            let text = format!("tg_{}_grant-1.7.{mac}", kind.as_str());
+            let expected = if kind == HandleKind::Access { Ok("Handle(at grant-1 7)") } else { MALFORMED };
+            let bearer = format!("Bearer {text}");
+            let agent = format!("Agent {text}");
+            for header in [("authorization", &*bearer), ("x-api-key", &*text), ("x-authorization", &*agent)] {
+                check("/required", &[header], &rules, expected);
+                check("/optional", &[header], &rules, expected);
+            }
+            check(&format!("/query?access_token={text}"), &[], &rules, expected);
+            check(&format!("/required?access_token={text}"), &[], &rules, Err(Reason::TokenInQuery));
+            // Under the application's own name it is still ours, and must not travel on.
+            let beside = format!("/required?api_key={text}");
+            check(&beside, &[("x-api-key", "abc")], &rules, Err(Reason::ConflictingCredentials));
+        }
+        let mut importing = table();
+        importing.imported_keys = ImportedKeys::Accepted;
+        check("/required", &[("x-api-key", &format!("tg_at_grant-1.7.{mac}"))], &importing, Ok("Handle(at grant-1 7)"));
+        for damaged in ["tg_at_grant-1.7", "tg_at_grant-1.07.m", "tg_at_.7.m", "tg_xx_grant-1.7.m", "tg_at_a+b.7.m"] {
+            check_bytes(damaged.replace(".m", &format!(".{mac}")).as_bytes(), MALFORMED);
+        }
+        // Another brand's is none of ours; it has the three parts of a JWT and will not be one.
+        check_bytes(format!("xx_at_grant.7.{mac}").as_bytes(), Ok("Token"));
+        check_bytes(format!("TG_at_grant.7.{mac}").as_bytes(), Ok("Token"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::check::throttle::Admission;
 use crate::check::throttle::Entered;
 use crate::check::throttle::JudgedBy;
 use crate::model::caller::Caller;
+use crate::model::caller::ProvenBy;
 
 pub(in crate::check) fn shown(shown: &Shown<'_>) -> String {
     match &shown.credential {
@@ -20,6 +21,7 @@ pub(in crate::check) fn shown(shown: &Shown<'_>) -> String {
         Credential::Foreign(_) => "a key that is not of our making".to_owned(),
         Credential::Token(_) => "a signed token".to_owned(),
         Credential::Opaque(_) => "an opaque token".to_owned(),
+        Credential::Handle { handle, .. } => format!("an opaque token of ours, grant {}", handle.id),
         Credential::Principal(principal) => format!("the mTLS principal {principal}"),
     }
 }
@@ -29,7 +31,11 @@ pub(in crate::check) fn proof(proof: &Proof<'_>) -> String {
         Proof::Nobody => "nobody to prove".to_owned(),
         Proof::OwnKey(own) => format!("the form of key {} holds; its record decides", own.id),
         Proof::ForeignKey(_) => "an imported key's record decides".to_owned(),
-        Proof::Token(claims) => format!("signature and claims hold, subject {}", claims.subject.as_str()),
+        Proof::Token(claims) => match &claims.grant {
+            None => format!("signature and claims hold, subject {}", claims.subject.as_str()),
+            Some(grant) => format!("signature and claims hold, subject {}; grant {grant} decides", claims.subject.as_str()),
+        },
+        Proof::Grant { id, .. } => format!("the token was made here; grant {id} decides"),
         Proof::Principal(principal) => format!("Envoy verified {principal}"),
     }
 }
@@ -40,7 +46,12 @@ pub(in crate::check) fn caller(caller: &Option<Arc<Caller>>, lapsed_for: Option<
         Some(caller) => {
             let organization = caller.organization.as_deref().unwrap_or("none");
             let tier = caller.tier.as_deref().unwrap_or("none");
-            format!("user {}, organisation {organization}, tier {tier}, scopes [{}]", caller.user, caller.scopes)
+            let by = match (&caller.client, &caller.key) {
+                (Some(client), _) => format!(", by client {client}"),
+                (None, Some(key)) if caller.proven_by == ProvenBy::Token => format!(", by key {key}"),
+                (None, Some(_) | None) => String::new(),
+            };
+            format!("user {}{by}, organisation {organization}, tier {tier}, scopes [{}]", caller.user, caller.scopes)
         }
     };
     match lapsed_for {

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::model::account::SessionRecord;
 use crate::model::caller::Caller;
+use crate::model::caller::Environment;
 use crate::model::caller::Subject;
 use crate::model::key::Rights;
 use crate::model::key::UserRecord;
 use crate::model::scope::ScopeSet;
+use crate::model::scope::UNLIMITED;
+use crate::model::scope::is_reserved;
 
 /// The right to everything, in every organisation.
 pub const ADMIN: &str = "tollgate:admin";
@@ -19,6 +21,9 @@ pub const KEYS: &str = "tollgate:keys";
 pub const USERS: &str = "tollgate:users";
 /// The right to the counts of one's organisation.
 pub const USAGE: &str = "tollgate:usage";
+
+/// Who is named as the client of a token that a person got by signing in at our own door.
+pub const OURSELVES: &str = "tollgate";
 
 /// Who calls. Every request to the resource API carries one as an extension.
 #[derive(Clone, Debug)]
@@ -51,7 +56,8 @@ impl Actor {
     pub fn user(&self) -> Option<&Subject> {
         match self {
             Self::Operator => None,
-            Self::Caller(caller) => (caller.source.as_str() == "local").then_some(&caller.subject),
+            // Keys belong to local users, also where a foreign issuer's token names one.
+            Self::Caller(caller) => (caller.source.as_str() == "local" || caller.key.is_some()).then_some(&caller.subject),
             Self::Person(person) => Some(&person.user.subject),
         }
     }
@@ -78,18 +84,60 @@ impl Actor {
         }
     }
 
+    /// Whether an application acts here in its user's name. Its user allowed it what its scopes say, and never the account itself.
+    pub fn is_application(&self) -> bool {
+        match self {
+            Self::Operator | Self::Person(_) => false,
+            Self::Caller(caller) => caller.client.as_deref().is_some_and(|client| client != OURSELVES),
+        }
+    }
+
+    /// Whether it may hand on this scope now: nobody gives what they do not hold, and the rights over everything only who has them.
+    pub fn may_grant(&self, scope: &str) -> bool {
+        if matches!(self, Self::Operator) || self.holds(ADMIN) {
+            return true;
+        }
+        if scope == ADMIN || scope == UNLIMITED {
+            return false;
+        }
+        match self {
+            Self::Operator => true,
+            Self::Caller(caller) => caller.scopes.covers(scope),
+            Self::Person(person) => match &person.user.rights {
+                Rights::Unlimited => !is_reserved(scope),
+                Rights::Only(scopes) => scopes.covers(scope),
+            },
+        }
+    }
+
+    /// The same of all of them.
+    pub fn may_grant_all(&self, scopes: &ScopeSet) -> bool {
+        scopes.iter().all(|scope| self.may_grant(scope.as_str()))
+    }
+
+    /// Whether it may make something of this environment: what is kept from live routes makes nothing that is not.
+    pub fn may_use(&self, environment: Environment) -> bool {
+        match self {
+            Self::Operator | Self::Person(_) => true,
+            Self::Caller(caller) => caller.environment == Environment::Live || environment == Environment::Test,
+        }
+    }
+
     /// How far it reaches among the things that `scope` is about. Whoever does not hold it reaches its own.
     ///
     /// # Errors
-    /// 403 for a caller that is nobody's.
-    pub fn reach(&self, scope: &str) -> Result<Reach, Problem> {
+    /// 403 for a caller that is nobody's, and for an application.
+    pub fn reach(&self, scope: &'static str) -> Result<Reach, Problem> {
         if matches!(self, Self::Operator) || self.holds(ADMIN) {
             return Ok(Reach::Everything);
+        }
+        if self.is_application() {
+            return Err(Problem::lacks_scope(scope));
         }
         match (self.holds(scope), self.organization(), self.user()) {
             (true, Some(organization), _) => Ok(Reach::Organization(Arc::clone(organization))),
             (_, _, Some(user)) => Ok(Reach::Own(user.clone())),
-            (_, _, None) => Err(Problem::new(Code::Forbidden, format!("this needs the scope {scope}"))),
+            (_, _, None) => Err(Problem::lacks_scope(scope)),
         }
     }
 }

@@ -30,6 +30,9 @@ pub enum KeyEventResult {
 /// Who hears of it.
 pub trait KeyObserver: Send + Sync + std::fmt::Debug + 'static {
     fn happened(&self, event: KeyEvent, result: KeyEventResult);
+
+    /// An entry of the audit log was written, or lost.
+    fn noted(&self, _is_written: bool) {}
 }
 
 impl KeyObserver for () {

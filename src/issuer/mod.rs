@@ -1,6 +1,8 @@
-//! The door to people and programs: the resource API (JSON), served on the control socket.
+//! The door to people and programs: the resource API (JSON), on the control socket and on `listen.issuer`, and there the authorization
+//! server beside it.
 //!
-//! Whoever reaches the socket administers: its file's mode is the right to do so. Plain secrets leave once, in the answer that
+//! Whoever reaches the socket administers: its file's mode is the right to do so. Everybody else is judged by the gate's own rooms, and
+//! what lies outside their reach is not there. Plain secrets leave once, in the answer that
 //! makes them, and stand in no log and no error. Every change is one conditional commit, so of two at once one is told of the
 //! other.
 
@@ -8,16 +10,20 @@ pub mod accounts;
 pub mod actor;
 pub mod audit;
 pub mod base;
+pub mod callers;
 pub mod compat;
 pub mod control;
 pub mod events;
 pub mod explain;
 pub mod federation;
+pub mod key_tokens;
 pub mod oauth;
+pub mod openapi;
 pub mod pages;
 pub mod passwords;
 pub mod problem;
 pub mod sessions;
+pub mod sign_in_tokens;
 pub mod usage;
 
 mod import;
@@ -25,7 +31,9 @@ mod input;
 mod keys;
 mod names;
 mod parameters;
+mod ring;
 mod rotate;
+mod stats;
 mod users;
 mod views;
 
@@ -36,6 +44,7 @@ use axum::Extension;
 use axum::Router;
 use axum::extract::MatchedPath;
 use axum::extract::Request;
+use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header;
 use axum::middleware::Next;
@@ -43,17 +52,24 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::check::Gate;
 use crate::clock::Clock;
 use crate::issuer::actor::Actor;
+use crate::issuer::audit::Audit;
+use crate::issuer::callers::RequestId;
 use crate::issuer::events::KeyObserver;
+use crate::issuer::federation::Federation;
 use crate::issuer::passwords::Passwords;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::usage::UsageRead;
 use crate::jose::signer::Signer;
 use crate::model::key::KeyId;
+use crate::model::route::ErrorFormat;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use crate::secrets;
@@ -78,6 +94,9 @@ pub struct IssuerState {
     pub gate: Arc<Gate>,
     pub signer: Arc<Signer>,
     pub passwords: Arc<Passwords>,
+    pub audit: Arc<Audit>,
+    /// What is known of the providers of sign-ins.
+    pub federation: Arc<Federation>,
 }
 
 /// Where it is known when a key was last used: the ledger's flush knows, and nothing is written per request.
@@ -104,18 +123,31 @@ impl LastUsed for NeverUsed {
 
 /// The resource API for the command line, on the control socket: whoever reaches it is an operator.
 pub fn router(state: IssuerState) -> Router {
-    resources()
+    let spoken = Spoken { rules: Arc::clone(&state.rules), door: Door::Control };
+    Router::from(resources())
+        .merge(operators())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(axum::middleware::from_fn(frame))
+        .layer(axum::middleware::from_fn_with_state(spoken, frame))
         .layer(Extension(Actor::Operator))
         .with_state(state)
 }
 
+/// The resource API as this actor meets it.
+#[cfg(test)]
+pub(in crate::issuer) fn router_as(state: IssuerState, actor: Actor) -> Router {
+    let spoken = Spoken { rules: Arc::clone(&state.rules), door: Door::Control };
+    let frame = axum::middleware::from_fn_with_state(spoken, frame);
+    Router::from(resources()).layer(frame).layer(Extension(actor)).with_state(state)
+}
+
 /// Everything that people and programs reach on `listen.issuer`.
 pub fn public_router(state: IssuerState) -> Router {
-    // The resource API itself joins them once its callers are judged.
-    let router = Router::new()
+    let spoken = Spoken { rules: Arc::clone(&state.rules), door: Door::Public };
+    let judge = axum::middleware::from_fn_with_state(state.clone(), callers::judge);
+    let router = Router::from(resources())
+        .route_layer(judge)
+        .merge(anybody())
         .merge(oauth::router())
         .merge(accounts::router())
         .merge(pages::router())
@@ -123,36 +155,82 @@ pub fn public_router(state: IssuerState) -> Router {
         .merge(compat::router())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(axum::middleware::from_fn(frame))
+        .layer(axum::middleware::from_fn_with_state(spoken, frame))
         .with_state(state.clone());
     base::under_issuer_path(state, router)
 }
 
-/// The resource API: the same for operators and for everybody else.
-fn resources() -> Router<IssuerState> {
-    Router::new()
-        .route("/v1/keys", get(keys::list).post(keys::create))
-        .route("/v1/keys/import", post(import::import))
-        .route("/v1/keys/file-entry", post(keys::file_entry))
-        .route("/v1/keys/{id}", get(keys::show).patch(keys::change).delete(keys::revoke))
-        .route("/v1/keys/{id}/rotate", post(rotate::rotate))
+/// The resource API: the same for operators and for everybody else. Each of its handlers asks its [`Actor`] how far it reaches.
+///
+/// An area adds its routes here; those that it describes (`utoipa::path` on the handler, `routes!` in its router) stand in the document.
+fn resources() -> OpenApiRouter<IssuerState> {
+    keys::resources()
+        .routes(routes!(usage::query))
+        .routes(routes!(stats::stats))
+        .merge(audit::router().into())
+        .merge(oauth::clients::resources().into())
+        .merge(accounts::resources().into())
         .route("/v1/users", get(users::list).post(users::create))
         .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::delete))
-        .route("/v1/usage", get(usage::query))
+        .route("/v1/ring", get(ring::show))
+        .route("/v1/ring/rotate", post(ring::rotate))
+}
+
+/// What asks for no credential, or takes it in the body.
+fn anybody() -> OpenApiRouter<IssuerState> {
+    keys::public_router().routes(routes!(openapi::show))
+}
+
+/// Everything on the public door that is described.
+fn documented() -> OpenApiRouter<IssuerState> {
+    OpenApiRouter::with_openapi(openapi::Frame::openapi()).merge(resources()).merge(anybody())
+}
+
+/// What operators alone may ask for.
+fn operators() -> Router<IssuerState> {
+    Router::new().route("/v1/keys/file-entry", post(keys::file_entry))
+}
+
+/// In which form a listener's refusals are written.
+#[derive(Clone, Debug)]
+struct Spoken {
+    rules: Arc<ArcSwap<Rules>>,
+    door: Door,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    /// The command line reads one form.
+    Control,
+    Public,
+}
+
+impl Spoken {
+    fn format(&self) -> ErrorFormat {
+        match self.door {
+            Door::Control => ErrorFormat::Standard,
+            Door::Public => {
+                let rules = self.rules.load();
+                rules.issuance.as_ref().map_or(rules.errors, |issuance| issuance.errors)
+            }
+        }
+    }
 }
 
 /// Names every answer, gives problems their body, and writes the one log line.
-async fn frame(request: Request, next: Next) -> Response {
+async fn frame(State(spoken): State<Spoken>, mut request: Request, next: Next) -> Response {
     let method = request.method().clone();
     // The pattern, never the path: ids are fine in a log, but what a caller mistyped into a path may be a secret.
     let path = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let request_id = secrets::request_id();
+    request.extensions_mut().insert(RequestId(Arc::from(&*request_id)));
     let mut response = next.run(request).await;
     let problem = response.extensions_mut().remove::<Problem>();
     let code = problem.as_ref().map_or("OK", |problem| problem.code.as_str());
     tracing::info!(%method, path, status = response.status().as_u16(), code, request_id, "resource api");
     if let Some(problem) = problem {
-        response = problem.render(&request_id);
+        let format = response.extensions_mut().remove::<ErrorFormat>().unwrap_or_else(|| spoken.format());
+        response = problem.render(format, &request_id);
     }
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&request_id) {
@@ -172,4 +250,4 @@ async fn method_not_allowed() -> Response {
 }
 
 #[cfg(test)]
-pub(in crate::issuer) mod tests;
+pub(crate) mod tests;

@@ -1,12 +1,18 @@
 //! What the members of bodies may be, each with the sentence that says so.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::issuer::input::Change;
 use crate::issuer::input::Fields;
 use crate::issuer::input::Value;
 use crate::issuer::problem::Problem;
+use crate::model::account::Role;
 use crate::model::caller::Environment;
 use crate::model::caller::Subject;
 use crate::model::client::CLIENT_ID_PREFIX;
@@ -28,9 +34,15 @@ pub(in crate::issuer) const INSTANT: &str = "must be a time such as \"2027-01-31
 pub(in crate::issuer) const LENGTH: &str = "must be a length of time such as \"90d\", \"12h\", \"30m\" or \"0s\"";
 pub(in crate::issuer) const TRUTH: &str = "must be true or false";
 pub(in crate::issuer) const ACCOUNT_NAME: &str = "must be a free name of 1 to 64 of `a-z 0-9 . _ @ + -`";
+pub(in crate::issuer) const ROLE: &str = "must be \"admin\" or \"member\"";
 pub(in crate::issuer) const PHONE: &str = "must be a number such as \"+49 30 1234567\": `+`, the country, then 7 to 15 digits in all";
 pub(in crate::issuer) const EMAIL: &str = "must be an e-mail address of at most 254 characters";
 pub(in crate::issuer) const SHA256: &str = "must be 64 hex digits, the SHA-256 of the key's text";
+
+pub(in crate::issuer) const NETWORKS: &str = "must be a list of up to 32 networks such as \"10.0.0.0/8\" or addresses";
+pub(in crate::issuer) const METADATA: &str =
+    "must be an object of up to 16 texts of up to 255 characters, under names of 1 to 64 of a-z A-Z 0-9 _ . -";
+pub(in crate::issuer) const TAGS: &str = "must be a list of up to 16 texts of 1 to 64 characters without control characters";
 
 pub(in crate::issuer) fn name(value: &Value) -> Option<Arc<str>> {
     plain_name(text(value)?)
@@ -39,6 +51,15 @@ pub(in crate::issuer) fn name(value: &Value) -> Option<Arc<str>> {
 /// What may be shown as somebody's or something's name.
 pub(in crate::issuer) fn plain_name(text: &str) -> Option<Arc<str>> {
     ((1..=255).contains(&text.chars().count()) && !text.chars().any(char::is_control)).then(|| Arc::from(text))
+}
+
+pub(in crate::issuer) fn role(value: &Value) -> Option<Role> {
+    [Role::Admin, Role::Member].into_iter().find(|role| text(value) == Some(role.as_str()))
+}
+
+/// Whether a text could be the id of a record that we named: what is not never reaches a record's name.
+pub(in crate::issuer) fn is_record_id(text: &str) -> bool {
+    text.len() == 22 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Names that would read as somebody they are not.
@@ -153,6 +174,33 @@ pub(in crate::issuer) fn read_length(text: &str) -> Option<Duration> {
     };
     let total = number.parse::<u64>().ok()?.checked_mul(seconds)?;
     (total <= 36_525 * 86_400).then_some(Duration::from_secs(total))
+}
+
+pub(in crate::issuer) fn networks(value: &Value) -> Option<Vec<IpNet>> {
+    let Value::List(items) = value else { return None };
+    let read = |item| {
+        let text = text(item).filter(|text| text.len() <= 64)?;
+        text.parse().or_else(|_error| text.parse::<IpAddr>().map(IpNet::from)).ok().map(|network: IpNet| network.trunc())
+    };
+    (items.len() <= 32).then(|| items.iter().map(read).collect())?
+}
+
+pub(in crate::issuer) fn metadata(value: &Value) -> Option<BTreeMap<String, String>> {
+    let Value::Object(members) = value else { return None };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    let read = |(name, value): (&String, &Value)| {
+        let is_name = (1..=64).contains(&name.len()) && name.bytes().all(plain);
+        let text = text(value).filter(|text| is_name && text.chars().count() <= 255 && !text.chars().any(char::is_control))?;
+        Some((name.clone(), text.to_owned()))
+    };
+    (members.len() <= 16).then(|| members.iter().map(read).collect())?
+}
+
+pub(in crate::issuer) fn tags(value: &Value) -> Option<Vec<String>> {
+    let Value::List(items) = value else { return None };
+    let is_tag = |text: &&str| (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    let tags: BTreeSet<String> = items.iter().map(|item| text(item).filter(is_tag).map(str::to_owned)).collect::<Option<_>>()?;
+    (items.len() <= 16).then(|| tags.into_iter().collect())
 }
 
 /// A tier that the config knows, so that a misspelt one is not silently the default.

@@ -69,7 +69,7 @@ pub(in crate::issuer) fn no_such_key() -> Problem {
     Problem::new(Code::NotFound, "there is no key of this id (the 12 characters after `_sk_`)")
 }
 
-fn decode(text: &str) -> Option<String> {
+pub(in crate::issuer) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -1,15 +1,23 @@
-//! Refusals and failures of the resource API, in the one form of seed 002.
+//! Refusals and failures of the issuer, in the form that its listener, or one route of it, speaks.
 
 use std::borrow::Cow;
 
-use axum::Json;
+use axum::extract::Request;
+use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header;
+use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
 
+use crate::check::decide::Exit;
+use crate::check::decide::Particulars;
+use crate::check::reasons::Challenge;
+use crate::model::refusal::Refusal;
+use crate::model::refusal::write_body;
+use crate::model::route::ErrorFormat;
 use crate::secrets::SecretError;
 use crate::store::StoreError;
 
@@ -90,6 +98,22 @@ pub struct Problem {
     pub code: Code,
     pub message: Cow<'static, str>,
     pub details: Option<Details>,
+    pub hint: Hint,
+}
+
+/// What a refusal's headers say beside its body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Hint {
+    #[default]
+    None,
+    /// 401 without a credential: a bare challenge (RFC 6750 section 3).
+    Challenge,
+    /// The credential that came is worth nothing.
+    InvalidToken,
+    /// This scope would be needed.
+    InsufficientScope(Cow<'static, str>),
+    /// Whole seconds until it is worth another try.
+    RetryAfter(u32),
 }
 
 /// The field that is wrong, and what is expected of it.
@@ -99,29 +123,31 @@ pub struct Details {
     pub issue: Cow<'static, str>,
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    error: Body<'a>,
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    code: &'static str,
-    message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<&'a Details>,
-    request_id: &'a str,
-}
-
 impl Problem {
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), details: None }
+        Self { code, message: message.into(), details: None, hint: Hint::None }
     }
 
     /// A field that is not as expected.
     pub fn field(field: impl Into<String>, issue: impl Into<Cow<'static, str>>) -> Self {
         let details = Some(Details { field: field.into(), issue: issue.into() });
-        Self { code: Code::InvalidRequest, message: Cow::Borrowed("the request is invalid"), details }
+        Self { code: Code::InvalidRequest, message: Cow::Borrowed("the request is invalid"), details, hint: Hint::None }
+    }
+
+    /// Nobody is recognised: no credential came.
+    pub fn unauthenticated() -> Self {
+        Self { hint: Hint::Challenge, ..Self::new(Code::Unauthorized, "this needs a credential: an API key, an access token or a session") }
+    }
+
+    /// A right is missing.
+    pub fn lacks_scope(scope: &'static str) -> Self {
+        Self { hint: Hint::InsufficientScope(Cow::Borrowed(scope)), ..Self::new(Code::Forbidden, format!("this needs the scope {scope}")) }
+    }
+
+    /// The same, worth another try after so many seconds.
+    #[must_use]
+    pub fn after(self, seconds: u32) -> Self {
+        Self { hint: Hint::RetryAfter(seconds.max(1)), ..self }
     }
 
     /// Somebody else changed the record in between.
@@ -129,14 +155,53 @@ impl Problem {
         Self::new(Code::Conflict, "the record was changed at the same time; read it again and repeat the change")
     }
 
-    pub(in crate::issuer) fn render(&self, request_id: &str) -> Response {
-        let body = Body { code: self.code.as_str(), message: &self.message, details: self.details.as_ref(), request_id };
-        let mut response = (self.code.status(), Json(Envelope { error: body })).into_response();
-        if self.code == Code::Unavailable {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    pub(in crate::issuer) fn render(&self, format: ErrorFormat, request_id: &str) -> Response {
+        let body = write_body(
+            format,
+            &Refusal {
+                status: self.code.status().as_u16(),
+                code: self.code.as_str(),
+                message: &self.message,
+                details: self.details.as_ref().map(|details| (Cow::Borrowed(&*details.field), Cow::Borrowed(&*details.issue))),
+                violated: Vec::new(),
+                request_id,
+            },
+        );
+        let mut response = (self.code.status(), body.text).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(body.content_type));
+        if let Some((name, value)) = self.hint.header(self.code) {
+            headers.insert(name, value);
         }
         response
     }
+}
+
+impl Hint {
+    fn header(&self, code: Code) -> Option<(header::HeaderName, HeaderValue)> {
+        const INVALID: &str = "Bearer realm=\"tollgate\", error=\"invalid_token\", error_description=\"The credential is not valid\"";
+        match self {
+            Self::Challenge => Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tollgate\""))),
+            Self::InvalidToken => Some((header::WWW_AUTHENTICATE, HeaderValue::from_static(INVALID))),
+            Self::InsufficientScope(scope) => {
+                let value = format!("Bearer realm=\"tollgate\", error=\"insufficient_scope\", scope=\"{scope}\"");
+                HeaderValue::from_str(&value).ok().map(|value| (header::WWW_AUTHENTICATE, value))
+            }
+            Self::RetryAfter(seconds) => Some((header::RETRY_AFTER, HeaderValue::from(*seconds))),
+            Self::None if code == Code::Unavailable => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            Self::None => None,
+        }
+    }
+}
+
+/// A layer under which every refusal speaks `format`, whatever the listener speaks:
+/// `axum::middleware::from_fn_with_state(ErrorFormat::Envelope, problem::speak)`.
+pub async fn speak(State(format): State<ErrorFormat>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if response.extensions().get::<Problem>().is_some() {
+        response.extensions_mut().get_or_insert_with(|| format);
+    }
+    response
 }
 
 impl IntoResponse for Problem {
@@ -166,5 +231,35 @@ impl From<SecretError> for Problem {
     fn from(error: SecretError) -> Self {
         tracing::error!(%error, "a secret could not be made");
         Self::new(Code::Unavailable, "a secret could not be made")
+    }
+}
+
+impl From<Exit> for Problem {
+    /// The rooms' verdict about who calls, as this door says it. What they know for the log stays in the log.
+    fn from(exit: Exit) -> Self {
+        let denial = match exit {
+            Exit::Denied(denial) => denial,
+            Exit::Failed(fault) => {
+                tracing::error!(reason = fault.reason.row().label, why = &*fault.internal, "a caller could not be judged");
+                return Self::new(Code::Unavailable, "the request cannot be judged now");
+            }
+        };
+        let row = denial.reason.row();
+        tracing::debug!(reason = row.label, why = denial.internal.as_deref(), "a caller was refused");
+        let code = match row.http {
+            401 => Code::Unauthorized,
+            403 => Code::Forbidden,
+            404 => Code::NotFound,
+            429 => Code::TooManyRequests,
+            500.. => Code::Unavailable,
+            _ => Code::InvalidRequest,
+        };
+        let problem = Self::new(code, row.text);
+        match (row.challenge, denial.particulars) {
+            (Challenge::InvalidToken, _) => Self { hint: Hint::InvalidToken, ..problem },
+            (Challenge::Bare, _) => Self { hint: Hint::Challenge, ..problem },
+            (_, Particulars::RetryAfter(seconds)) => problem.after(seconds),
+            (Challenge::None | Challenge::InvalidRequest | Challenge::InsufficientScope, _) => problem,
+        }
     }
 }

@@ -7,16 +7,29 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::RawQuery;
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::HeaderValue;
+use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
+use crate::issuer::actor::Actor;
+use crate::issuer::actor::Reach;
+use crate::issuer::actor::USAGE;
+use crate::issuer::callers::Asker;
 use crate::issuer::names::read_instant;
+use crate::issuer::openapi::answers::Judged;
+use crate::issuer::openapi::schemas::FormatName;
+use crate::issuer::openapi::schemas::OutcomeName;
+use crate::issuer::openapi::schemas::PeriodName;
 use crate::issuer::parameters::Parameters;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::users;
+use crate::issuer::users::LOCAL;
 use crate::issuer::views::PageView;
 use crate::issuer::views::show_time;
 use crate::model::caller::Namespace;
@@ -46,6 +59,8 @@ pub enum UsageError {
 /// The counts, flushed or not.
 pub trait UsageRead: Send + Sync + std::fmt::Debug + 'static {
     fn read<'a>(&'a self, asked: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>>;
+    /// Erases what was counted of a user (as it is rendered in counts), flushed or not.
+    fn forget<'a>(&'a self, user: &'a str) -> Answer<'a, Result<(), UsageError>>;
 }
 
 /// Knows of no counts: for a store that is looked at without its ledger.
@@ -56,9 +71,14 @@ impl UsageRead for NoUsage {
     fn read<'a>(&'a self, _asked: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>> {
         Answer::ready(Err(UsageError::Unavailable("this process has no ledger".to_owned())))
     }
+
+    fn forget<'a>(&'a self, _user: &'a str) -> Answer<'a, Result<(), UsageError>> {
+        Answer::ready(Ok(()))
+    }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = UsageRow)]
 struct RowView {
     start: String,
     user: Arc<str>,
@@ -68,16 +88,38 @@ struct RowView {
     count: u64,
 }
 
-pub(in crate::issuer) async fn query(State(state): State<IssuerState>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    let asked = read(&state, query.as_deref()).await?;
-    let counts = state.usage.read(&asked).await.map_err(|error| match error {
-        UsageError::Cursor => Problem::field("after", "must be the `next` of the page before"),
-        UsageError::Unavailable(why) => {
-            tracing::error!(why, "the counts cannot be read");
-            Problem::new(Code::Unavailable, "the counts cannot be read now; the log and `tollgate store check` say why")
-        }
-    })?;
-    let data = counts
+/// Exact counts of whoever lies within the caller's reach, by period, user, key, route and outcome. As CSV, what a table's program would
+/// run as a formula has an apostrophe before it, and `next` is in the header `x-next`.
+#[utoipa::path(get, path = "/v1/usage", operation_id = "read_usage", tag = "usage",
+    params(
+        ("user" = Option<String>, Query, description = "Only this user's, as the gate names it."),
+        ("organization" = Option<String>, Query, description = "Only this organisation's users'; not beside `user`."),
+        ("key" = Option<String>, Query, description = "Only this key's; empty: only those without one."),
+        ("route" = Option<String>, Query, description = "Only this route's."),
+        ("outcome" = Option<OutcomeName>, Query, description = "Only these."),
+        ("period" = Option<PeriodName>, Query, description = "The length of a row's period, in UTC; `day` where it is absent."),
+        ("from" = Option<String>, Query, description = "A day or a time; the period that it lies in is the first."),
+        ("to" = Option<String>, Query, description = "A day or a time; periods that begin then or later are left out."),
+        ("format" = Option<FormatName>, Query, description = "In the place of `accept`."),
+        ("limit" = Option<u16>, Query, description = "How many rows at the most.", minimum = 1, maximum = 10_000),
+        ("after" = Option<String>, Query, description = "The `next` of the page before."),
+    ),
+    responses(
+        (status = 200, description = "A page of counts.", headers(("x-next")), content(
+            (PageView<RowView> = "application/json"),
+            (String = "text/csv", example = "start,user,key,route,outcome,count\r\n")
+        )),
+        Judged
+    ))]
+pub(in crate::issuer) async fn query(
+    State(state): State<IssuerState>,
+    asker: Asker,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let (asked, form) = read(&state, &asker, &headers, query.as_deref()).await?;
+    let counts = state.usage.read(&asked).await?;
+    let data: Vec<RowView> = counts
         .rows
         .into_iter()
         .map(|row| RowView {
@@ -89,10 +131,13 @@ pub(in crate::issuer) async fn query(State(state): State<IssuerState>, RawQuery(
             count: row.count,
         })
         .collect();
-    Ok(Json(PageView { data, next: counts.next }).into_response())
+    Ok(match form {
+        Form::Json => Json(PageView { data, next: counts.next }).into_response(),
+        Form::Csv => write_csv(&data, counts.next.as_deref()),
+    })
 }
 
-async fn read(state: &IssuerState, query: Option<&str>) -> Result<UsageQuery, Problem> {
+async fn read(state: &IssuerState, asker: &Asker, headers: &HeaderMap, query: Option<&str>) -> Result<(UsageQuery, Form), Problem> {
     const WHEN: &str = "must be a day such as 2027-01-31 or a time such as 2027-01-31T00:00:00Z";
     let now = state.clock.now();
     let mut parameters = Parameters::read(query)?;
@@ -101,16 +146,12 @@ async fn read(state: &IssuerState, query: Option<&str>) -> Result<UsageQuery, Pr
     let to = parameters.parsed("to", read_when, WHEN)?.unwrap_or_else(|| now.plus(Duration::from_secs(1)));
     let user = parameters.text("user");
     let organization = parameters.text("organization");
-    let users = match (user, organization) {
-        (None, None) => None,
-        (Some(user), None) => Some(BTreeSet::from([Arc::from(user)])),
-        (None, Some(organization)) => {
-            let rules = state.rules.load_full();
-            let records = users::of_organization(state, &organization).await?;
-            Some(records.iter().map(|record| Arc::from(render(&rules, &record.source, &record.subject).as_str())).collect())
-        }
-        (Some(_), Some(_)) => return Err(Problem::field("organization", "must be absent where `user` is given")),
-    };
+    if user.is_some() && organization.is_some() {
+        return Err(Problem::field("organization", "must be absent where `user` is given"));
+    }
+    let reach = asker.actor.reach(USAGE)?;
+    let users = within(state, asker, &reach, user.as_deref(), organization.as_deref()).await?;
+    let form = parameters.parsed("format", Form::read, "must be one of: json, csv")?.unwrap_or_else(|| Form::accepted(headers));
     let outcomes = Outcome::ALL.map(Outcome::as_str).join(", ");
     let known = |text: &str| Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == text);
     let read_limit = |text: &str| text.parse().ok().filter(|limit| (1..=ROWS_MAX).contains(limit));
@@ -125,15 +166,127 @@ async fn read(state: &IssuerState, query: Option<&str>) -> Result<UsageQuery, Pr
         limit: parameters.parsed("limit", read_limit, format!("must be a whole number from 1 to {ROWS_MAX}"))?.unwrap_or(ROWS_DEFAULT),
         after: parameters.text("after"),
     };
-    parameters.finish("user, organization, key, route, outcome, period, from, to, limit, after")?;
+    parameters.finish("user, organization, key, route, outcome, period, from, to, format, limit, after")?;
     if asked.to <= asked.from {
         return Err(Problem::field("to", "must lie after `from`"));
     }
-    Ok(asked)
+    Ok((asked, form))
+}
+
+/// Whose counts are shown: those asked for, as far as somebody reaches. None: everybody's.
+pub(in crate::issuer) async fn within(
+    state: &IssuerState,
+    asker: &Asker,
+    reach: &Reach,
+    user: Option<&str>,
+    organization: Option<&str>,
+) -> Result<Option<BTreeSet<Arc<str>>>, Problem> {
+    let reached = match reach {
+        Reach::Everything => match organization {
+            Some(organization) => Some(members(state, organization).await?),
+            None => None,
+        },
+        Reach::Organization(own) => match organization {
+            None => Some(members(state, own).await?),
+            Some(asked) if *asked == **own => Some(members(state, own).await?),
+            Some(_) => Some(BTreeSet::new()),
+        },
+        Reach::Own(own) => {
+            let rules = state.rules.load_full();
+            let mut names = BTreeSet::from([Arc::from(render(&rules, LOCAL, own).as_str())]);
+            if let Actor::Caller(caller) = &asker.actor {
+                names.insert(Arc::from(caller.user.as_str()));
+            }
+            if organization.is_some_and(|asked| asker.actor.organization().is_none_or(|own| **own != *asked)) {
+                names.clear();
+            }
+            Some(names)
+        }
+    };
+    Ok(match (user, reached) {
+        (None, reached) => reached,
+        (Some(user), None) => Some(BTreeSet::from([Arc::from(user)])),
+        (Some(user), Some(reached)) => Some(reached.into_iter().filter(|name| **name == *user).collect()),
+    })
+}
+
+async fn members(state: &IssuerState, organization: &str) -> Result<BTreeSet<Arc<str>>, Problem> {
+    let rules = state.rules.load_full();
+    let records = users::of_organization(state, organization).await?;
+    Ok(records.iter().map(|record| Arc::from(render(&rules, &record.source, &record.subject).as_str())).collect())
+}
+
+/// In which form counts are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Json,
+    Csv,
+}
+
+impl Form {
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "json" => Some(Self::Json),
+            "csv" => Some(Self::Csv),
+            _ => None,
+        }
+    }
+
+    /// CSV for whoever names it before JSON, or alone.
+    fn accepted(headers: &HeaderMap) -> Self {
+        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let known = accept.split(',').filter_map(|range| match range.split(';').next().unwrap_or_default().trim() {
+            "text/csv" => Some(Self::Csv),
+            "application/json" => Some(Self::Json),
+            _ => None,
+        });
+        known.into_iter().next().unwrap_or(Self::Json)
+    }
+}
+
+/// RFC 4180. The cursor of the next page is in a header, for a row of a table it is not.
+fn write_csv(rows: &[RowView], next: Option<&str>) -> Response {
+    let mut text = String::from("start,user,key,route,outcome,count\r\n");
+    for row in rows {
+        let key = row.key.as_deref().unwrap_or_default();
+        for cell in [row.start.as_str(), &row.user, key, &row.route, row.outcome] {
+            push_cell(&mut text, cell);
+            text.push(',');
+        }
+        text.push_str(&row.count.to_string());
+        text.push_str("\r\n");
+    }
+    let mut response = ([(header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present")], text).into_response();
+    if let Some(next) = next.and_then(|next| HeaderValue::from_str(next).ok()) {
+        response.headers_mut().insert("x-next", next);
+    }
+    response
+}
+
+/// Names come from callers, and a table's program would run what looks like a formula: an apostrophe before it stops that.
+fn push_cell(text: &mut String, cell: &str) {
+    text.push('"');
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        text.push('\'');
+    }
+    text.push_str(&cell.replace('"', "\"\""));
+    text.push('"');
+}
+
+impl From<UsageError> for Problem {
+    fn from(error: UsageError) -> Self {
+        match error {
+            UsageError::Cursor => Self::field("after", "must be the `next` of the page before"),
+            UsageError::Unavailable(why) => {
+                tracing::error!(why, "the counts cannot be read");
+                Self::new(Code::Unavailable, "the counts cannot be read now; the log and `tollgate store check` say why")
+            }
+        }
+    }
 }
 
 /// As the gate names the user in headers and counts.
-fn render(rules: &Rules, source: &str, subject: &crate::model::caller::Subject) -> UserId {
+pub(in crate::issuer) fn render(rules: &Rules, source: &str, subject: &crate::model::caller::Subject) -> UserId {
     let issuers = rules.issuers.iter().map(|issuer| &issuer.source);
     let known = std::iter::once(&rules.local).chain(issuers).find(|known| known.name.as_str() == source);
     match known {

@@ -1,5 +1,6 @@
 //! What the API shows of records.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -10,6 +11,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
 use crate::issuer::problem::Code;
@@ -24,7 +26,14 @@ use crate::model::time::Timestamp;
 use crate::store::Committed;
 
 /// A key without its secret.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Key, example = json!({
+    "id": "4Fz0c2Qk1LmN", "name": "nightly import", "display": "tg_live_sk_4Fz0c2Qk1LmN", "state": "active", "active": true,
+    "user": "ann", "organization": "acme", "environment": "live", "scopes": ["orders:read"], "tier": null, "rate_limit": 60,
+    "version": null, "allowed_networks": ["192.0.2.0/24"], "metadata": {"team": "billing"}, "tags": ["batch"], "made_by": null,
+    "imported": false, "created_at": "2027-01-15T08:00:00Z", "not_before": null, "expires_at": "2027-04-15T08:00:00Z",
+    "old_secret_until": null, "old_secret_used_at": null, "old_secret_used_route": null, "last_used_at": "2027-01-16T02:00:00Z", "last_used_route": "orders", "revision": 17
+}))]
 pub(in crate::issuer) struct KeyView {
     pub id: String,
     pub name: Arc<str>,
@@ -38,12 +47,21 @@ pub(in crate::issuer) struct KeyView {
     pub tier: Option<Arc<str>>,
     pub rate_limit: Option<u32>,
     pub version: Option<Arc<str>>,
+    /// The client addresses from which alone it opens anything; empty: from everywhere.
+    pub allowed_networks: Vec<String>,
+    pub metadata: BTreeMap<String, String>,
+    pub tags: Vec<String>,
+    /// Who made it, where that was another than its user.
+    pub made_by: Option<String>,
     pub imported: bool,
     pub created_at: String,
     pub not_before: Option<String>,
     pub expires_at: Option<String>,
     /// Until when the secret of before the last rotation still opens.
     pub old_secret_until: Option<String>,
+    /// When that secret was last used since the rotation, as far as is known; somebody holds it still.
+    pub old_secret_used_at: Option<String>,
+    pub old_secret_used_route: Option<Arc<str>>,
     pub last_used_at: Option<String>,
     pub last_used_route: Option<Arc<str>>,
     /// Name it in `if-match` to change exactly what was read.
@@ -67,7 +85,7 @@ pub(in crate::issuer) struct UserView {
 }
 
 /// A page of a list.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(in crate::issuer) struct PageView<T> {
     pub data: Vec<T>,
     /// Hand it in as `after` for the next page.
@@ -86,6 +104,12 @@ pub(in crate::issuer) enum Row<T> {
 impl KeyView {
     pub(in crate::issuer) async fn new(record: &KeyRecord, revision: u64, state: &IssuerState, now: Timestamp) -> Self {
         let last_use = state.last_used.last_use(&record.id).await;
+        let old = record.secrets.iter().find(|secret| secret.retires.is_some_and(|retires| now < retires));
+        let old_use = match old {
+            Some(secret) => state.last_used.last_use(&secret.use_name(&record.id)).await,
+            None => None,
+        };
+        let extras = record.notes.extras();
         Self {
             id: record.id.to_string(),
             name: Arc::clone(&record.name),
@@ -99,17 +123,17 @@ impl KeyView {
             tier: record.tier.clone(),
             rate_limit: record.rate_limit,
             version: record.pinned_version.clone(),
+            allowed_networks: record.notes.allowed_networks().iter().map(ToString::to_string).collect(),
+            metadata: extras.map(|extras| extras.metadata.clone()).unwrap_or_default(),
+            tags: extras.map(|extras| extras.tags.clone()).unwrap_or_default(),
+            made_by: extras.and_then(|extras| extras.made_by.as_ref()).map(|maker| maker.as_str().to_owned()),
             imported: record.secrets.iter().any(|secret| secret.hash.algorithm == HashAlgorithm::HmacOfSha256),
             created_at: show_time(record.created),
             not_before: record.not_before.map(show_time),
             expires_at: record.expires.map(show_time),
-            old_secret_until: record
-                .secrets
-                .iter()
-                .filter_map(|secret| secret.retires)
-                .filter(|retires| now < *retires)
-                .max()
-                .map(show_time),
+            old_secret_until: old.and_then(|secret| secret.retires).map(show_time),
+            old_secret_used_at: old_use.as_ref().map(|used| show_time(used.at)),
+            old_secret_used_route: old_use.map(|used| used.route),
             last_used_at: last_use.as_ref().map(|last_use| show_time(last_use.at)),
             last_used_route: last_use.map(|last_use| last_use.route),
             revision,

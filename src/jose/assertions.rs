@@ -5,25 +5,25 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use quick_cache::sync::Cache;
 use serde::Serialize;
 
 use crate::jose::lookups::Lookups;
+use crate::jose::ring::Lines;
 use crate::jose::ring::Ring;
 use crate::jose::ring::RingError;
+use crate::jose::ring::Rotation;
+use crate::jose::ring::shelf::Found;
+use crate::jose::ring::shelf::Looked;
+use crate::jose::ring::shelf::Shelf;
+use crate::jose::write;
+use crate::jose::write::Audience;
 use crate::model::caller::Caller;
 use crate::model::rules::Assertion;
 use crate::model::time::Timestamp;
 use crate::secrets::Peppers;
-use crate::store::Committed;
-use crate::store::Family;
-use crate::store::Precondition;
-use crate::store::RecordKey;
 use crate::store::Records;
 use crate::store::StoreError;
-use crate::store::Write;
 
 /// `typ` of an assertion: never to be taken for an access token.
 pub const ASSERTION_TYPE: &str = "tollgate+jwt";
@@ -32,8 +32,11 @@ pub const ASSERTION_TYPE: &str = "tollgate+jwt";
 pub const LIFETIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 
 const CACHE_CAPACITY: usize = 10_000;
-const RECORD_ID: &str = "assertion";
-const CONTEXT: &[u8] = b"tollgate assertion ring";
+
+/// How long a retired key's public half stays in `/jwks`.
+const SHOWN_AFTER_LAST_USE: Duration = Duration::from_secs(24 * 60 * 60);
+
+const SHELF: Shelf = Shelf { id: "assertion", context: b"tollgate assertion ring", lines: Lines::EdDsa, shown_after: SHOWN_AFTER_LAST_USE };
 
 /// Signs assertions and publishes the keys that verify them.
 pub struct Assertions {
@@ -45,9 +48,7 @@ pub struct Assertions {
 }
 
 struct Loaded {
-    ring: Ring,
-    /// Of the record on the shelf.
-    version: u64,
+    found: Found,
     /// `base64url(header).`
     header: String,
     jwks: Arc<str>,
@@ -58,15 +59,6 @@ struct Signed {
     from: Timestamp,
     /// From here on it is signed anew.
     until: Timestamp,
-}
-
-/// What became of an attempt to rotate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rotation {
-    NotDue,
-    Rotated,
-    /// Another process had rotated; its ring is used from now on.
-    Adopted,
 }
 
 /// The caller's credential has no life left to assert.
@@ -86,7 +78,7 @@ impl Assertions {
     /// # Errors
     /// [`RingError`]; a ring that cannot be read is never replaced.
     pub async fn load_or_create(records: &dyn Records, peppers: &Peppers, now: Timestamp) -> Result<Self, RingError> {
-        Ok(Self::with(Some(find_or_create(records, peppers, now).await?)))
+        Ok(Self::with(Some(Loaded::new(SHELF.find_or_create(records, peppers, now).await?, now))))
     }
 
     /// The same where the store may be out of reach: then nothing is signed and nothing published until [`Self::rotate_if_due`]
@@ -95,8 +87,8 @@ impl Assertions {
     /// # Errors
     /// As [`Self::load_or_create`], but for a store that does not answer.
     pub async fn load_or_wait(records: &dyn Records, peppers: &Peppers, now: Timestamp) -> Result<Self, RingError> {
-        match find_or_create(records, peppers, now).await {
-            Ok(loaded) => Ok(Self::with(Some(loaded))),
+        match Self::load_or_create(records, peppers, now).await {
+            Ok(loaded) => Ok(loaded),
             Err(RingError::Store(StoreError::Unavailable(_))) => Ok(Self::with(None)),
             Err(error) => Err(error),
         }
@@ -108,8 +100,8 @@ impl Assertions {
     /// # Errors
     /// As [`Self::load_or_wait`].
     pub async fn load_or_pretend(records: &dyn Records, peppers: &Peppers, now: Timestamp) -> Result<Self, RingError> {
-        match read(records, peppers).await {
-            Ok(Some((ring, version))) => Ok(Self::with(Some(Loaded::new(ring, version, now)))),
+        match SHELF.read(records, peppers).await {
+            Ok(Some(found)) => Ok(Self::with(Some(Loaded::new(found, now)))),
             Ok(None) | Err(RingError::Store(StoreError::Unavailable(_))) => Self::ephemeral(now),
             Err(error) => Err(error),
         }
@@ -126,7 +118,8 @@ impl Assertions {
     /// [`RingError::NoRandomness`].
     #[doc(hidden)]
     pub fn ephemeral(now: Timestamp) -> Result<Self, RingError> {
-        Ok(Self::with(Some(Loaded::new(Ring::create(now)?, 0, now))))
+        let ring = Arc::new(Ring::create(Lines::EdDsa, now)?);
+        Ok(Self::with(Some(Loaded::new(Found { ring, mark: [0; 32] }, now))))
     }
 
     /// An assertion about this caller, fresh or from the cache; without the header's prefix.
@@ -136,7 +129,7 @@ impl Assertions {
     pub fn sign_for(&self, assertion: &Assertion, caller: &Caller, now: Timestamp) -> Result<Arc<str>, AssertionError> {
         let loaded = self.loaded.load();
         let loaded = loaded.as_ref().ok_or(AssertionError::NoRing)?;
-        let key = fingerprint(assertion, caller, &loaded.ring.current.public.id);
+        let key = fingerprint(assertion, caller, &loaded.found.ring.eddsa.current.public.id);
         if let Some(signed) = self.signed.get(&key)
             && (signed.from..signed.until).contains(&now)
         {
@@ -178,26 +171,16 @@ impl Assertions {
         rotate_every: Duration,
         now: Timestamp,
     ) -> Result<Rotation, RingError> {
-        let Some(known) = self.loaded.load().as_ref().map(|loaded| loaded.version) else {
-            self.loaded.store(Some(Arc::new(find_or_create(records, peppers, now).await?)));
-            return Ok(Rotation::Adopted);
-        };
-        let (ring, version) = read(records, peppers).await?.ok_or_else(|| RingError::Unreadable("it is gone from the store".to_owned()))?;
-        if !ring.is_due(rotate_every, now) {
-            let other = version != known;
+        let known = self.loaded.load().as_ref().map(|loaded| loaded.found.clone());
+        let looked = SHELF.look(known.as_ref(), |ring| ring.is_due(rotate_every, now), (records, peppers), now).await?;
+        let (found, rotation) = match (looked, known) {
+            (Looked::Found(found, rotation), _) => (found, rotation),
             // Taken anew also when nothing changed, so that keys whose time is over leave `/jwks`.
-            self.loaded.store(Some(Arc::new(Loaded::new(ring, version, now))));
-            return Ok(if other { Rotation::Adopted } else { Rotation::NotDue });
-        }
-        let turned = ring.turn(now)?;
-        let put = Write::Put { key: record_key(), bytes: wrap(&turned, peppers)?, expires: None };
-        let committed = records.commit(vec![Precondition::AtVersion(record_key(), version)], vec![put], now).await?;
-        let (ring, version) = read(records, peppers).await?.ok_or(RingError::Contended)?;
-        self.loaded.store(Some(Arc::new(Loaded::new(ring, version, now))));
-        Ok(match committed {
-            Committed::Done | Committed::Unconfirmed => Rotation::Rotated,
-            Committed::Refused(_) => Rotation::Adopted,
-        })
+            (Looked::Unchanged, Some(known)) => (known, Rotation::NotDue),
+            (Looked::Unchanged, None) => return Ok(Rotation::NotDue),
+        };
+        self.loaded.store(Some(Arc::new(Loaded::new(found, now))));
+        Ok(rotation)
     }
 
     fn with(loaded: Option<Loaded>) -> Self {
@@ -208,26 +191,21 @@ impl Assertions {
 impl std::fmt::Debug for Assertions {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Assertions")
-            .field("key", &self.loaded.load().as_ref().map(|loaded| Arc::clone(&loaded.ring.current.public.id)))
+            .field("key", &self.loaded.load().as_ref().map(|loaded| Arc::clone(&loaded.found.ring.eddsa.current.public.id)))
             .finish_non_exhaustive()
     }
 }
 
 impl Loaded {
-    fn new(ring: Ring, version: u64, now: Timestamp) -> Self {
-        let header = serde_json::json!({ "alg": "EdDSA", "kid": ring.current.public.id, "typ": ASSERTION_TYPE }).to_string();
-        let jwks = Arc::from(ring.jwks(now));
-        Self { ring, version, header: format!("{}.", URL_SAFE_NO_PAD.encode(header)), jwks }
+    fn new(found: Found, now: Timestamp) -> Self {
+        let header = write::header(&found.ring.eddsa.current, ASSERTION_TYPE);
+        let jwks = Arc::from(found.ring.jwks(now));
+        Self { found, header, jwks }
     }
 
     fn sign(&self, claims: &Claims<'_>) -> Result<Arc<str>, AssertionError> {
         let payload = serde_json::to_vec(claims).map_err(|_error| AssertionError::Unsigned)?;
-        let mut text = self.header.clone();
-        URL_SAFE_NO_PAD.encode_string(payload, &mut text);
-        let signature = self.ring.current.pair.try_sign(text.as_bytes()).map_err(|_error| AssertionError::Unsigned)?;
-        text.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut text);
-        Ok(Arc::from(text))
+        write::sign(&self.found.ring.eddsa.current, &self.header, &payload).map(Arc::from).ok_or(AssertionError::Unsigned)
     }
 }
 
@@ -253,22 +231,11 @@ struct Claims<'a> {
     client_id: Option<&'a str>,
 }
 
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Audience<'a> {
-    One(&'a str),
-    Several(&'a [Arc<str>]),
-}
-
 impl<'a> Claims<'a> {
     fn about(assertion: &'a Assertion, caller: &'a Caller, now: Timestamp, expires: Timestamp) -> Self {
-        let aud = match assertion.audience.as_slice() {
-            [only] => Audience::One(only),
-            several => Audience::Several(several),
-        };
         Self {
             iss: &assertion.issuer,
-            aud,
+            aud: Audience::of(&assertion.audience),
             sub: caller.user.as_str(),
             iat: now.unix_seconds(),
             exp: expires.unix_seconds(),
@@ -307,30 +274,4 @@ fn fingerprint(assertion: &Assertion, caller: &Caller, signing_key: &str) -> [u8
     let mut out = [0; 32];
     out.copy_from_slice(text.finish().as_ref());
     out
-}
-
-fn record_key() -> RecordKey {
-    RecordKey { family: Family::Ring, id: RECORD_ID.to_owned() }
-}
-
-async fn find_or_create(records: &dyn Records, peppers: &Peppers, now: Timestamp) -> Result<Loaded, RingError> {
-    if let Some((ring, version)) = read(records, peppers).await? {
-        return Ok(Loaded::new(ring, version, now));
-    }
-    let put = Write::Put { key: record_key(), bytes: wrap(&Ring::create(now)?, peppers)?, expires: None };
-    // Refused: another process was first, and its ring is as good.
-    records.commit(vec![Precondition::Absent(record_key())], vec![put], now).await?;
-    let (ring, version) = read(records, peppers).await?.ok_or(RingError::Contended)?;
-    Ok(Loaded::new(ring, version, now))
-}
-
-async fn read(records: &dyn Records, peppers: &Peppers) -> Result<Option<(Ring, u64)>, RingError> {
-    let Some(stored) = records.get(&record_key()).await? else { return Ok(None) };
-    let plain = peppers.unwrap(&stored.bytes, CONTEXT).map_err(|error| RingError::Wrapping(error.to_string()))?;
-    let plain = zeroize::Zeroizing::new(plain.to_vec());
-    Ok(Some((Ring::decode(&plain)?, stored.version)))
-}
-
-fn wrap(ring: &Ring, peppers: &Peppers) -> Result<Vec<u8>, RingError> {
-    peppers.wrap(&ring.encode()?, CONTEXT).map_err(|error| RingError::Wrapping(error.to_string()))
 }

@@ -56,12 +56,26 @@ pub(in crate::jose) fn judge(
         not_before: instant(members.get("nbf"), "`nbf`")?,
         expires,
     };
+    match issuer.managed {
+        Managed::No | Managed::Yes => {}
+        Managed::ByGrant => judge_own(&claims)?,
+    }
     judge_times(&claims, now)?;
     let lifetime = claims.expires.since(claims.issued.unwrap_or(now));
     if issuer.max_lifetime.is_some_and(|most| lifetime > most) {
         return Err(TokenError::BadClaims("it lives longer than `max_lifetime`"));
     }
     Ok(claims)
+}
+
+/// RFC 9068 section 2.2: what every token of our own says.
+fn judge_own(claims: &VerifiedClaims) -> Result<(), TokenError> {
+    match (&claims.client, &claims.token_id, claims.issued) {
+        (Some(_), Some(_), Some(_)) => Ok(()),
+        (None, _, _) => Err(TokenError::BadClaims("`client_id` is missing")),
+        (_, None, _) => Err(TokenError::BadClaims("`jti` is missing or no plain text")),
+        (_, _, None) => Err(TokenError::BadClaims("`iat` is missing")),
+    }
 }
 
 /// Whether the token is good at this instant; asked again each time that a cached one is used.
@@ -109,7 +123,7 @@ fn subject(members: &Members<'_>, name: &str) -> Result<Subject, TokenError> {
 }
 
 /// A `NumericDate`, rounded down to whole seconds. Before 1970 is 1970.
-fn instant(claim: Option<&Json<'_>>, name: &'static str) -> Result<Option<Timestamp>, TokenError> {
+pub(in crate::jose) fn instant(claim: Option<&Json<'_>>, name: &'static str) -> Result<Option<Timestamp>, TokenError> {
     let wrong = || {
         TokenError::BadClaims(match name {
             "`exp`" => "`exp` is not a number within range",

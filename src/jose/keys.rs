@@ -371,7 +371,7 @@ fn public_key(der: &[u8]) -> Result<(Family, DecodingKey), KeySetError> {
 }
 
 /// Modulus and exponent of an `RSAPublicKey` (RFC 8017) in the canonical DER that the library wrote.
-fn rsa_integers(der: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(in crate::jose) fn rsa_integers(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (sequence, _rest) = der_value(der, 0x30)?;
     let (modulus, rest) = der_value(sequence, 0x02)?;
     let (exponent, _rest) = der_value(rest, 0x02)?;

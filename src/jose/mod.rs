@@ -16,12 +16,15 @@ pub mod keys;
 mod vet;
 
 pub mod claims;
+pub mod id_token;
 pub mod lookups;
 pub mod tokens;
 
 pub mod assertions;
 pub mod ring;
 pub mod signer;
+
+mod write;
 
 #[cfg(test)]
 pub mod battery;

@@ -36,6 +36,9 @@ pub struct Tokens {
     fetched: ArcSwap<HashMap<Arc<str>, Arc<Fetched>>>,
     /// Our own ring's; none until it is known.
     own: ArcSwapOption<KeySet>,
+    /// Somebody showed a `kid` that our own ring does not have.
+    own_is_wanted: AtomicBool,
+    own_wanted: Notify,
     wanted: Notify,
     lookups: Lookups,
 }
@@ -70,6 +73,8 @@ impl Tokens {
             verified: Cache::new(capacity),
             fetched: ArcSwap::from_pointee(HashMap::new()),
             own: ArcSwapOption::empty(),
+            own_is_wanted: AtomicBool::new(false),
+            own_wanted: Notify::new(),
             wanted: Notify::new(),
             lookups: Lookups::default(),
         }
@@ -115,7 +120,9 @@ impl Tokens {
 
     /// Puts our own ring's public keys in the place of the last ones. Tokens verified with others are verified anew.
     pub fn install_own(&self, keys: Arc<KeySet>) {
-        self.own.store(Some(keys));
+        if !self.own.load().as_ref().is_some_and(|known| known.same_source(&keys)) {
+            self.own.store(Some(keys));
+        }
     }
 
     /// Whether the URL's keys were ever fetched.
@@ -148,6 +155,13 @@ impl Tokens {
     /// Waits until a `kid` was shown that some fetched set does not have.
     pub async fn wanted(&self) {
         self.wanted.notified().await;
+    }
+
+    /// Waits until a `kid` of our own was shown that our own ring does not have: another process may have turned it. However many
+    /// are shown, it is said once until this is asked again.
+    pub async fn own_wanted(&self) {
+        self.own_wanted.notified().await;
+        self.own_is_wanted.store(false, Ordering::Relaxed);
     }
 
     /// The URLs whose sets lacked a `kid` since this was last asked.
@@ -191,13 +205,17 @@ impl Tokens {
     }
 
     fn want(&self, issuer: &Issuer) {
-        let IssuerKeys::Url { url, .. } = &issuer.keys else { return };
         // The first to ask wakes the task; thousands more cost a load each.
-        if let Some(set) = self.fetched.load().get(url)
-            && !set.wanted.load(Ordering::Relaxed)
-            && !set.wanted.swap(true, Ordering::Relaxed)
-        {
-            self.wanted.notify_one();
+        let is_first = |wanted: &AtomicBool| !wanted.load(Ordering::Relaxed) && !wanted.swap(true, Ordering::Relaxed);
+        match &issuer.keys {
+            IssuerKeys::Fixed(_) => {}
+            IssuerKeys::Own if is_first(&self.own_is_wanted) => self.own_wanted.notify_one(),
+            IssuerKeys::Own => {}
+            IssuerKeys::Url { url, .. } => {
+                if self.fetched.load().get(url).is_some_and(|set| is_first(&set.wanted)) {
+                    self.wanted.notify_one();
+                }
+            }
         }
     }
 }

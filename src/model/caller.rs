@@ -22,6 +22,12 @@ impl SourceName {
         Self(Arc::from("local"))
     }
 
+    /// Of our own OAuth clients that act for themselves. No issuer and no mesh can be called so.
+    pub fn client() -> Self {
+        static CLIENT: LazyLock<SourceName> = LazyLock::new(|| SourceName(Arc::from("client")));
+        CLIENT.clone()
+    }
+
     /// The caller has checked the form: `[a-z0-9-]{1,32}`.
     pub fn new(name: &str) -> Self {
         Self(Arc::from(name))

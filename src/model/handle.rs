@@ -63,6 +63,15 @@ impl fmt::Debug for Handle<'_> {
 pub const MAC_CHARACTERS: usize = 43;
 const ID_CHARACTERS_MAX: usize = 72;
 
+/// Whether a text could be the id of a record that a handle stands for: what is not never reaches a record's name.
+pub fn is_handle_id(text: &str) -> bool {
+    (1..=ID_CHARACTERS_MAX).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
 /// Reads a text's form; none where it is no handle of this brand. Allocates nothing.
 pub fn read_handle<'m>(brand: &str, text: &'m str) -> Option<Handle<'m>> {
     let rest = text.strip_prefix(brand)?.strip_prefix('_')?;
@@ -70,13 +79,11 @@ pub fn read_handle<'m>(brand: &str, text: &'m str) -> Option<Handle<'m>> {
     let kind = HandleKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
     let (id, rest) = rest.split_once('.')?;
     let (generation, mac) = rest.split_once('.')?;
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    let is_id = (1..=ID_CHARACTERS_MAX).contains(&id.len()) && id.bytes().all(plain);
     let is_number = !generation.is_empty() && generation.bytes().all(|byte| byte.is_ascii_digit());
     // One number has one spelling.
     let is_canonical = generation == "0" || !generation.starts_with('0');
-    let is_mac = mac.len() == MAC_CHARACTERS && mac.bytes().all(plain);
-    if !(is_id && is_number && is_canonical && is_mac) {
+    let is_mac = mac.len() == MAC_CHARACTERS && mac.bytes().all(is_plain);
+    if !(is_handle_id(id) && is_number && is_canonical && is_mac) {
         return None;
     }
     Some(Handle { kind, id, generation: generation.parse().ok()?, mac })

@@ -18,6 +18,7 @@ pub mod path;
 pub mod path_template;
 pub mod query;
 pub mod quota;
+pub mod refusal;
 pub mod request;
 pub mod route;
 pub mod route_index;

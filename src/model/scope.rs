@@ -1,6 +1,7 @@
 //! Scopes: what a caller may do, what a route wants, and the one rule by which the first covers the second.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::Deserializer;
@@ -96,6 +97,11 @@ impl ScopeSet {
         Self::new(kept.chain(narrowed).cloned())
     }
 
+    /// What [`Self::intersect`] gives, and the very same set where the ceiling covers all of it: the usual case, which costs nothing.
+    pub fn within(self: &Arc<Self>, ceiling: &Self) -> Arc<Self> {
+        if self.0.iter().all(|scope| ceiling.covers(&scope.0)) { Arc::clone(self) } else { Arc::new(self.intersect(ceiling)) }
+    }
+
     /// Whether a `tollgate:` scope is among them.
     pub fn holds_reserved(&self) -> bool {
         self.0.iter().any(Scope::is_reserved)
@@ -126,7 +132,8 @@ impl fmt::Display for ScopeSet {
     }
 }
 
-fn is_reserved(scope: &str) -> bool {
+/// As [`Scope::is_reserved`], of a text.
+pub fn is_reserved(scope: &str) -> bool {
     scope == "tollgate" || scope.starts_with("tollgate:")
 }
 
@@ -257,6 +264,8 @@ mod tests {
         fn an_intersection_covers_exactly_what_both_cover(left in scopes(), right in scopes(), wanted in scope()) {
             prop_assert_eq!(left.intersect(&right).covers(&wanted), left.covers(&wanted) && right.covers(&wanted));
             prop_assert_eq!(left.intersect(&right), right.intersect(&left));
+            let left = Arc::new(left);
+            prop_assert_eq!(left.within(&right).covers(&wanted), left.covers(&wanted) && right.covers(&wanted));
         }
 
         #[test]

@@ -37,6 +37,9 @@ pub struct PartsReport {
     /// The config wants callers asserted, and the keys that sign are still out of reach: whoever is to be asserted gets no verdict,
     /// so it decides about readiness.
     pub signing_keys_missing: bool,
+    /// The config has an issuer, and its keys are still out of reach: nothing is issued, and our own tokens get no verdict, so it
+    /// decides about readiness.
+    pub issuer_keys_missing: bool,
     /// None: it counts. Without it nothing is let through, so it decides about readiness.
     pub ledger_error: Option<String>,
     /// Issuers whose keys were never fetched; their tokens are answered with a fault until they are.
@@ -78,7 +81,8 @@ impl Readiness {
 
     pub fn detail(&self) -> Detail {
         let parts = self.parts.report();
-        let fails = parts.ledger_error.is_some() || parts.shared_store_error.is_some() || parts.signing_keys_missing;
+        let fails =
+            parts.ledger_error.is_some() || parts.shared_store_error.is_some() || parts.signing_keys_missing || parts.issuer_keys_missing;
         let status = match (self.stage.load(Ordering::Acquire), fails) {
             (STARTING, _) => "starting",
             (READY, false) => "ready",

@@ -31,6 +31,7 @@ struct Stub {
     ledger_is_full: AtomicBool,
     redis_is_away: AtomicBool,
     nothing_can_be_signed: AtomicBool,
+    nothing_can_be_issued: AtomicBool,
 }
 
 impl Parts for Arc<Stub> {
@@ -41,6 +42,7 @@ impl Parts for Arc<Stub> {
             ledger_error: self.ledger_is_full.load(Ordering::Relaxed).then(|| String::from("the disk is full")),
             shared_store_error: self.redis_is_away.load(Ordering::Relaxed).then(|| String::from("nobody answers")),
             signing_keys_missing: self.nothing_can_be_signed.load(Ordering::Relaxed),
+            issuer_keys_missing: self.nothing_can_be_issued.load(Ordering::Relaxed),
             ..PartsReport::default()
         }
     }
@@ -156,7 +158,7 @@ async fn readiness_follows_the_stage_and_the_parts_without_which_nobody_is_judge
     assert_eq!(status().await, (503, String::from("starting")));
     ops.readiness.set_ready();
     assert_eq!(status().await, (200, String::from("ready")));
-    for part in [&stub.ledger_is_full, &stub.redis_is_away, &stub.nothing_can_be_signed] {
+    for part in [&stub.ledger_is_full, &stub.redis_is_away, &stub.nothing_can_be_signed, &stub.nothing_can_be_issued] {
         part.store(true, Ordering::Relaxed);
         assert_eq!(status().await, (503, String::from("failing")));
         part.store(false, Ordering::Relaxed);

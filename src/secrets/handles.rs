@@ -9,10 +9,14 @@ use zeroize::Zeroizing;
 
 use crate::model::handle::Handle;
 use crate::model::handle::HandleKind;
+use crate::model::handle::MAC_CHARACTERS;
 use crate::model::handle::write_handle;
 use crate::secrets::Peppers;
 use crate::secrets::Prepared;
 use crate::secrets::SecretError;
+
+/// What the decoder wants to have at hand for the characters of a MAC.
+const MAC_BYTES_ESTIMATE: usize = MAC_CHARACTERS.div_ceil(4) * 3;
 
 /// A key that is derived from the pepper and used for nothing else; none only if the derivation fails, which it does not.
 pub(super) fn handle_key(secret: &[u8]) -> Option<hmac::Key> {
@@ -39,26 +43,40 @@ impl Peppers {
 
     /// Whether we made this handle, in constant time: the id of the pepper under which.
     pub fn prove_handle(&self, handle: &Handle<'_>) -> Option<&str> {
-        let shown = URL_SAFE_NO_PAD.decode(handle.mac).ok()?;
+        let mut shown = [0; MAC_BYTES_ESTIMATE];
+        let length = URL_SAFE_NO_PAD.decode_slice(handle.mac, &mut shown).ok()?;
+        let shown = shown.get(..length)?;
         let made_under = |pepper: &&Prepared| {
             let expected = pepper.handle_mac(handle.kind, handle.id, handle.generation);
-            expected.is_some_and(|expected| constant_time::verify_slices_are_equal(expected.as_ref(), &shown).is_ok())
+            expected.is_some_and(|expected| constant_time::verify_slices_are_equal(expected.as_ref(), shown).is_ok())
         };
         self.all().find(made_under).map(|pepper| &*pepper.id)
     }
 
     /// A keyed fingerprint of a text for one purpose, under the current pepper: for what must be compared and not read.
     pub fn fingerprint(&self, purpose: &str, text: &[u8]) -> Option<[u8; 32]> {
-        let mut mac = hmac::Context::with_key(self.current.handles.as_ref()?);
+        self.current.fingerprint(purpose, text)
+    }
+
+    /// Whether this is the text's fingerprint for the purpose under the pepper of this id, in constant time; none where there is no such
+    /// pepper any more.
+    pub fn is_fingerprint(&self, pepper: &str, purpose: &str, text: &[u8], shown: &[u8; 32]) -> Option<bool> {
+        let pepper = self.all().find(|known| *known.id == *pepper)?;
+        let expected = pepper.fingerprint(purpose, text)?;
+        Some(constant_time::verify_slices_are_equal(&expected, shown).is_ok())
+    }
+}
+
+impl Prepared {
+    fn fingerprint(&self, purpose: &str, text: &[u8]) -> Option<[u8; 32]> {
+        let mut mac = hmac::Context::with_key(self.handles.as_ref()?);
         mac.update(b"fingerprint\0");
         mac.update(&(purpose.len() as u64).to_be_bytes());
         mac.update(purpose.as_bytes());
         mac.update(text);
         mac.sign().as_ref().try_into().ok()
     }
-}
 
-impl Prepared {
     fn handle_mac(&self, kind: HandleKind, id: &str, generation: u32) -> Option<hmac::Tag> {
         let mut mac = hmac::Context::with_key(self.handles.as_ref()?);
         mac.update(kind.as_str().as_bytes());
@@ -97,5 +115,12 @@ mod tests {
         }
         assert_ne!(both.fingerprint("a", b"x"), both.fingerprint("b", b"x"));
         assert_eq!(both.fingerprint("a", b"x"), both.fingerprint("a", b"x"));
+        let shown = old.fingerprint("a", b"x").unwrap();
+        assert_eq!(both.is_fingerprint("old", "a", b"x", &shown), Some(true));
+        for (pepper, purpose, text, expected) in
+            [("old", "a", b"y", Some(false)), ("old", "b", b"x", Some(false)), ("new", "a", b"x", Some(false)), ("gone", "a", b"x", None)]
+        {
+            assert_eq!(both.is_fingerprint(pepper, purpose, text, &shown), expected, "{pepper} {purpose}");
+        }
     }
 }

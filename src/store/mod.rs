@@ -97,6 +97,11 @@ pub trait Facts: Send + Sync + std::fmt::Debug + 'static {
     fn grant(&self, id: &str) -> Answer<'_, Result<Option<Arc<GrantRecord>>, StoreError>>;
     /// The OAuth client of this id.
     fn client(&self, id: &str) -> Answer<'_, Result<Option<Arc<ClientRecord>>, StoreError>>;
+
+    /// How long one check may wait for all of its questions together; none: nobody ever waits.
+    fn patience(&self) -> Option<std::time::Duration> {
+        None
+    }
 }
 
 /// What the corridor may fall back on when [`Facts`] gives no answer: what was known last, however long ago that was confirmed.
@@ -356,6 +361,8 @@ pub trait Counts: Send + Sync + std::fmt::Debug + 'static {
     /// A page of exact counts over all writers.
     fn query<'a>(&'a self, query: &'a UsageQuery) -> Answer<'a, Result<UsagePage, CountsError>>;
     fn last_use<'a>(&'a self, key: &'a str) -> Answer<'a, Result<Option<LastUse>, StoreError>>;
+    /// Erases every count of a user that is kept here. A writer that still has some of them brings those back by telling them.
+    fn forget<'a>(&'a self, user: &'a str) -> Answer<'a, Result<(), StoreError>>;
 }
 
 /// One writer's share of a count.

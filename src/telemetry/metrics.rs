@@ -98,13 +98,15 @@ pub struct Metrics {
     pub keys: IntGaugeVec,
     /// `event` and `result` as the resource API calls them. Keys expire by themselves, which is no event: see `keys`.
     pub key_events: IntCounterVec,
+    /// `result`: success, failure.
+    pub audit_entries: IntCounterVec,
     /// `issuer`: its name in the config; `outcome`: changed, unchanged, failed.
     key_set_fetches: IntCounterVec,
     /// `issuer`; zero: never.
     key_set_last_success_timestamp: GaugeVec,
     /// The issuers that have a timestamp.
     key_set_issuers: Mutex<BTreeSet<Arc<str>>>,
-    /// `outcome`: rotated, adopted, failed.
+    /// `ring`: assertion, issuer; `outcome`: rotated, adopted, failed.
     pub signing_key_rotations: IntCounterVec,
     /// `result`: success, failure.
     pub usage_flushes: IntCounterVec,
@@ -223,6 +225,12 @@ impl Metrics {
             store_records: maker.gauges("store_records", "Records on the shelf; corrupt ones cannot be read.", &["kind"])?,
             keys: maker.gauges("keys", "API keys of the store and of the keys file.", &["state"])?,
             key_events: maker.counters("key_events_total", "Requests to change API keys.", &["event", "result"])?,
+            audit_entries: maker.counters_at_zero(
+                "audit_entries_total",
+                "Entries of the audit log: written, or lost.",
+                &["result"],
+                &[&["success"], &["failure"]],
+            )?,
             key_set_fetches: maker.counters("key_set_fetches_total", "Fetches of issuers' key sets.", &["issuer", "outcome"])?,
             key_set_last_success_timestamp: maker.timestamps(
                 "key_set_last_success_timestamp_seconds",
@@ -233,8 +241,15 @@ impl Metrics {
             signing_key_rotations: maker.counters_at_zero(
                 "signing_key_rotations_total",
                 "Looks at our signing keys that changed them or failed.",
-                &["outcome"],
-                &[&["rotated"], &["adopted"], &["failed"]],
+                &["ring", "outcome"],
+                &[
+                    &["assertion", "rotated"],
+                    &["assertion", "adopted"],
+                    &["assertion", "failed"],
+                    &["issuer", "rotated"],
+                    &["issuer", "adopted"],
+                    &["issuer", "failed"],
+                ],
             )?,
             usage_flushes: maker.counters_at_zero(
                 "usage_flushes_total",

@@ -12,6 +12,7 @@ use crate::support::scenario::NewKey;
 /// Every family of our own: name, type, labels. A name that changes breaks somebody's alert, so it changes here on purpose or not at all.
 const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("accept_errors_total", "counter", &["listener"]),
+    ("audit_entries_total", "counter", &["result"]),
     ("build_info", "gauge", &["revision", "version"]),
     ("cache_requests_total", "counter", &["cache", "result"]),
     ("check_duration_seconds", "histogram", &["decision"]),
@@ -43,7 +44,7 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("log_events_dropped_total", "counter", &["stream"]),
     ("panics_total", "counter", &[]),
     ("route_checks_total", "counter", &["decision", "route"]),
-    ("signing_key_rotations_total", "counter", &["outcome"]),
+    ("signing_key_rotations_total", "counter", &["outcome", "ring"]),
     ("store_operation_duration_seconds", "histogram", &["operation"]),
     ("store_operations_total", "counter", &["operation", "result"]),
     ("store_records", "gauge", &["kind"]),

@@ -1,5 +1,6 @@
 //! The whole program in one process: started from a file, asked over its sockets, ended in order.
 
+mod rings;
 mod shared;
 
 use std::path::Path;
@@ -227,6 +228,7 @@ async fn readiness_detail_tells_every_part_and_corrupt_records_by_name() {
         "corrupt_records": ["key/0123456789Ab"],
         "shared_store_error": null,
         "signing_keys_missing": false,
+        "issuer_keys_missing": false,
         "ledger_error": null,
         "key_sets_missing": ["away"],
     });

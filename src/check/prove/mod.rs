@@ -1,5 +1,6 @@
 //! What the credential proves by itself, before anything is looked up: a checksum, a signature, a principal's domain.
 
+pub mod handle;
 pub mod key;
 pub mod principal;
 pub mod token;
@@ -16,6 +17,7 @@ use crate::model::claims::VerifiedClaims;
 use crate::model::key::OwnKey;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
+use crate::secrets::Peppers;
 
 /// What the look-up may go by.
 #[derive(Clone, Debug)]
@@ -27,6 +29,12 @@ pub enum Proof<'m> {
     ForeignKey(&'m str),
     /// Signature, issuer, audience and lifetime hold.
     Token(Arc<VerifiedClaims>),
+    /// An opaque token of ours: its MAC holds, under the pepper of this id.
+    Grant {
+        id: &'m str,
+        generation: u32,
+        pepper: &'m str,
+    },
     /// A configured principal of the mesh's trust domain.
     Principal(&'m str),
 }
@@ -43,14 +51,15 @@ pub enum Unproven {
 ///
 /// # Errors
 /// [`Unproven`].
-pub fn prove<'m>(shown: &Shown<'m>, rules: &Rules, tokens: &Tokens, now: Timestamp) -> Result<Proof<'m>, Unproven> {
+pub fn prove<'m>(shown: &Shown<'m>, rules: &Rules, tokens: &Tokens, peppers: &'m Peppers, now: Timestamp) -> Result<Proof<'m>, Unproven> {
     match &shown.credential {
         Credential::None => Ok(Proof::Nobody),
         Credential::Own(key) => Ok(key::prove_own(*key)),
         Credential::Foreign(text) => key::prove_foreign(text, rules.imported_keys),
         Credential::Token(token) => token::prove(token, rules, tokens, now),
-        // Nothing here issues opaque tokens, so none can be one of ours.
-        Credential::Opaque(_) => Err(Denial::new(Reason::UnknownKey).because("an opaque credential, and none is issued here").into()),
+        Credential::Handle { handle, .. } => handle::prove(*handle, peppers),
+        // Ours have a form of their own.
+        Credential::Opaque(_) => Err(Denial::new(Reason::UnknownKey).because("an opaque credential of another making").into()),
         Credential::Principal(principal) => principal::prove(principal, rules.mesh.as_ref()),
     }
 }
@@ -66,6 +75,8 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
+    use zeroize::Zeroizing;
+
     use super::Proof;
     use super::Unproven;
     use super::prove;
@@ -79,6 +90,9 @@ mod tests {
     use crate::model::caller::Environment;
     use crate::model::caller::Namespace;
     use crate::model::caller::SourceName;
+    use crate::model::handle::Handle;
+    use crate::model::handle::HandleKind;
+    use crate::model::handle::read_handle;
     use crate::model::key::OwnKey;
     use crate::model::rules::Exemption;
     use crate::model::rules::ImportedKeys;
@@ -88,14 +102,18 @@ mod tests {
     use crate::model::rules::Rules;
     use crate::model::rules::Source;
     use crate::model::scope::ScopeSet;
+    use crate::secrets::Pepper;
+    use crate::secrets::Peppers;
+
+    use crate::check::doubles::peppers;
 
     fn shown(credential: Credential<'_>) -> Shown<'_> {
-        Shown { credential, paired_key: None, headers: Vec::new(), query_parameter: None }
+        Shown::alone(credential)
     }
 
     /// The reason of a refusal; none where something was proven.
     fn refused(credential: Credential<'_>, rules: &Rules) -> Option<Reason> {
-        match prove(&shown(credential), rules, &Tokens::new(8), NOW) {
+        match prove(&shown(credential), rules, &Tokens::new(8), &peppers(), NOW) {
             Ok(_proof) => None,
             Err(Unproven::Denied(denial)) => {
                 assert_eq!(denial.reason.row().kind, Kind::Denial);
@@ -161,15 +179,43 @@ mod tests {
         assert_eq!(refused(Credential::Principal("spiffe://prod.example/ns/a/sa/b"), &battery::rules(Vec::new())), untrusted);
     }
 
+    // oauth: H14
+    #[test]
+    fn an_opaque_token_is_proven_by_its_mac_alone_and_only_whole() {
+        let (rules, tokens, peppers) = (battery::rules(Vec::new()), Tokens::new(8), peppers());
+        for pepper in ["new", "old"] {
+            let text = peppers.handle("tg", HandleKind::Access, "grant", 7, pepper).unwrap();
+            let handle = read_handle("tg", &text).unwrap();
+            let shown = shown(Credential::Handle { text: &text, handle });
+            let Ok(Proof::Grant { id, generation, pepper: by }) = prove(&shown, &rules, &tokens, &peppers, NOW) else { panic!("{pepper}") };
+            assert_eq!((id, generation, by), ("grant", 7, pepper));
+            let other = "A".repeat(43);
+            for forged in [
+                Handle { id: "grand", ..handle },
+                Handle { generation: 8, ..handle },
+                Handle { mac: &other, ..handle },
+                // A refresh token's MAC under an access token's name.
+                Handle { kind: HandleKind::Refresh, ..handle },
+            ] {
+                let credential = Credential::Handle { text: &text, handle: forged };
+                assert_eq!(refused(credential, &rules), Some(Reason::BadSignature), "{forged:?}");
+            }
+        }
+        let stranger = Peppers::new(Pepper { id: "new".into(), secret: Zeroizing::new(vec![9; 32]) }, Vec::new());
+        let text = stranger.handle("tg", HandleKind::Access, "grant", 7, "new").unwrap();
+        let handle = read_handle("tg", &text).unwrap();
+        assert_eq!(refused(Credential::Handle { text: &text, handle }, &rules), Some(Reason::BadSignature));
+    }
+
     #[test]
     fn keys_are_handed_on_and_the_rest_is_refused() {
         let rules = battery::rules(Vec::new());
         let importing = Rules { imported_keys: ImportedKeys::Accepted, ..battery::rules(Vec::new()) };
         let own = OwnKey { text: "tg_live_sk_x", environment: Environment::Live, id: "x" };
-        let tokens = Tokens::new(8);
-        assert!(matches!(prove(&shown(Credential::None), &rules, &tokens, NOW), Ok(Proof::Nobody)));
-        assert!(matches!(prove(&shown(Credential::Own(own)), &rules, &tokens, NOW), Ok(Proof::OwnKey(key)) if key == own));
-        assert!(matches!(prove(&shown(Credential::Foreign("f")), &importing, &tokens, NOW), Ok(Proof::ForeignKey("f"))));
+        let (tokens, peppers) = (Tokens::new(8), peppers());
+        assert!(matches!(prove(&shown(Credential::None), &rules, &tokens, &peppers, NOW), Ok(Proof::Nobody)));
+        assert!(matches!(prove(&shown(Credential::Own(own)), &rules, &tokens, &peppers, NOW), Ok(Proof::OwnKey(key)) if key == own));
+        assert!(matches!(prove(&shown(Credential::Foreign("f")), &importing, &tokens, &peppers, NOW), Ok(Proof::ForeignKey("f"))));
         assert_eq!(refused(Credential::Foreign("f"), &rules), Some(Reason::UnknownKey));
         assert_eq!(refused(Credential::Opaque("o"), &importing), Some(Reason::UnknownKey));
     }

@@ -57,7 +57,7 @@ use crate::store::StoreError;
 const ID: &str = "AAAAAAAAAAAA";
 const WORKER: &str = "spiffe://example.org/ns/jobs/sa/worker";
 
-fn rules() -> Rules {
+pub(super) fn rules() -> Rules {
     let tier = |name: &str, state| (Arc::from(name), Tier { name: name.into(), policies: Vec::new(), state, grace: Duration::ZERO });
     let mut rules = samples::rules(Vec::new());
     rules.tiers = BTreeMap::from([
@@ -71,7 +71,7 @@ fn rules() -> Rules {
     rules
 }
 
-fn issuer(managed: Managed, token_id: TokenId) -> Issuer {
+pub(super) fn issuer(managed: Managed, token_id: TokenId) -> Issuer {
     Issuer {
         source: Source { name: SourceName::parse("idp").unwrap(), namespace: Namespace::Named },
         issuer: "https://id.example.com".into(),
@@ -118,7 +118,7 @@ fn stored(record: KeyRecord, user: UserRecord) -> FoundFacts {
     FoundFacts {
         key: KeyFact::FromStore(Ok(Some(Arc::new(record)))),
         user: UserFact::FromStore(Ok(Some(Arc::new(user)))),
-        lapsed_for: None,
+        ..FoundFacts::NONE
     }
 }
 
@@ -127,7 +127,7 @@ fn alice() -> UserRecord {
 }
 
 fn about_user(answer: Result<Option<UserRecord>, StoreError>) -> FoundFacts {
-    FoundFacts { key: KeyFact::NotAsked, user: UserFact::FromStore(answer.map(|user| user.map(Arc::new))), lapsed_for: None }
+    FoundFacts { user: UserFact::FromStore(answer.map(|user| user.map(Arc::new))), ..FoundFacts::NONE }
 }
 
 fn reason(result: Result<Option<Arc<Caller>>, Exit>) -> Result<Arc<Caller>, Reason> {
@@ -143,13 +143,13 @@ fn key_after(change: impl FnOnce(&mut KeyRecord, &mut UserRecord, &mut Rules)) -
     let (text, mut rules, mut user) = (text(), rules(), alice());
     let mut record = key_record(ID, &text);
     change(&mut record, &mut user, &mut rules);
-    reason(resolve(&own(&text), None, &stored(record, user), &rules, &peppers(), NOW))
+    reason(resolve(&own(&text), None, &stored(record, user), None, &rules, &peppers(), NOW))
 }
 
 fn token_after(facts: &FoundFacts, change: impl FnOnce(&mut VerifiedClaims, &mut Rules)) -> Result<Arc<Caller>, Reason> {
     let (mut claims, mut rules) = (claims(), rules());
     change(&mut claims, &mut rules);
-    reason(resolve(&Proof::Token(Arc::new(claims)), None, facts, &rules, &peppers(), NOW))
+    reason(resolve(&Proof::Token(Arc::new(claims)), None, facts, None, &rules, &peppers(), NOW))
 }
 
 #[test]
@@ -213,7 +213,11 @@ fn any_wrong_character_of_the_secret_is_an_unknown_key() {
     for position in [24, 45, good.len() - 1] {
         let mut wrong = good.clone();
         wrong.replace_range(position..=position, "z");
-        assert_eq!(reason(resolve(&own(&wrong), None, &facts, &rules(), &peppers(), NOW)).err(), Some(Reason::UnknownKey), "{position}");
+        assert_eq!(
+            reason(resolve(&own(&wrong), None, &facts, None, &rules(), &peppers(), NOW)).err(),
+            Some(Reason::UnknownKey),
+            "{position}"
+        );
     }
 }
 
@@ -224,7 +228,7 @@ fn during_a_rotation_both_secrets_open_and_only_the_old_one_retires() {
     record.secrets.push(KeySecret { hash: peppers().hash(old.as_bytes()), retires: Some(seconds_from_now(10)) });
     let facts = stored(record, alice());
     for (text, later, refused) in [(&new, 0, None), (&old, 0, None), (&old, 9, None), (&old, 10, Some(Reason::Expired)), (&new, 10, None)] {
-        let result = resolve(&own(text), None, &facts, &rules(), &peppers(), seconds_from_now(later));
+        let result = resolve(&own(text), None, &facts, None, &rules(), &peppers(), seconds_from_now(later));
         assert_eq!(reason(result).err(), refused, "after {later} s");
     }
 }
@@ -246,14 +250,14 @@ fn what_the_shelf_says_or_fails_to_say_of_a_key() {
         (KeyFact::FromStore(Ok(Some(record()))), UserFact::FromStore(Err(corrupt())), Reason::CorruptRecord),
     ];
     for (key, user, refused) in table {
-        let facts = FoundFacts { key, user, lapsed_for: None };
+        let facts = FoundFacts { key, user, ..FoundFacts::NONE };
         for proof in [own(&text), Proof::ForeignKey(&text)] {
-            assert_eq!(reason(resolve(&proof, None, &facts, &rules(), &peppers(), NOW)).err(), Some(refused), "{facts:?}");
+            assert_eq!(reason(resolve(&proof, None, &facts, None, &rules(), &peppers(), NOW)).err(), Some(refused), "{facts:?}");
         }
     }
     // A key of the file needs nobody.
-    let facts = FoundFacts { key: KeyFact::InFile(record()), user: UserFact::NotAsked, lapsed_for: None };
-    assert_eq!(reason(resolve(&own(&text), None, &facts, &rules(), &peppers(), NOW)).unwrap().user.as_str(), "alice");
+    let facts = FoundFacts { key: KeyFact::InFile(record()), ..FoundFacts::NONE };
+    assert_eq!(reason(resolve(&own(&text), None, &facts, None, &rules(), &peppers(), NOW)).unwrap().user.as_str(), "alice");
 }
 
 #[test]
@@ -261,7 +265,7 @@ fn an_imported_key_is_known_by_the_hash_of_its_hash() {
     let mut record = key_record("imported-1", "");
     record.secrets = vec![KeySecret { hash: peppers().hash_imported(&sha256("a-key-of-old")), retires: None }];
     let facts = stored(record, alice());
-    let caller = |text: &str| reason(resolve(&Proof::ForeignKey(text), None, &facts, &rules(), &peppers(), NOW));
+    let caller = |text: &str| reason(resolve(&Proof::ForeignKey(text), None, &facts, None, &rules(), &peppers(), NOW));
     assert_eq!(caller("a-key-of-old").unwrap().key.as_ref().unwrap().as_str(), "imported-1");
     assert_eq!(caller("another-key").err(), Some(Reason::UnknownKey));
 }
@@ -452,13 +456,13 @@ fn a_pair_must_belong_together() {
         ("another key beside a key", own(&good), &named, &*other, Some(Reason::UnknownKey)),
     ];
     for (name, proof, rules, paired, refused) in table {
-        assert_eq!(reason(resolve(&proof, Some(paired), &facts, rules, &peppers(), NOW)).err(), refused, "{name}");
+        assert_eq!(reason(resolve(&proof, Some(paired), &facts, None, rules, &peppers(), NOW)).err(), refused, "{name}");
     }
-    let unruled = resolve(&token(), Some(&good), &FoundFacts::NONE, &rules(), &peppers(), NOW);
+    let unruled = resolve(&token(), Some(&good), &FoundFacts::NONE, None, &rules(), &peppers(), NOW);
     assert_eq!(reason(unruled).err(), Some(Reason::UnknownKey), "a token that no key rules has no partner");
     let mut retired = key_record(ID, &good);
     retired.secrets[0].retires = Some(NOW);
-    let result = resolve(&token(), Some(&good), &stored(retired, alice()), &named, &peppers(), NOW);
+    let result = resolve(&token(), Some(&good), &stored(retired, alice()), None, &named, &peppers(), NOW);
     assert_eq!(reason(result).err(), Some(Reason::Expired));
 }
 
@@ -466,8 +470,9 @@ fn a_pair_must_belong_together() {
 fn a_principal_is_whom_the_rules_name() {
     let mut rules = rules();
     let grant = |limits| PrincipalGrant { scopes: scopes("jobs:run"), tier: Some("pro".into()), organization: Some("acme".into()), limits };
-    let principal =
-        |principal: &str, rules: &Rules| reason(resolve(&Proof::Principal(principal), None, &FoundFacts::NONE, rules, &peppers(), NOW));
+    let principal = |principal: &str, rules: &Rules| {
+        reason(resolve(&Proof::Principal(principal), None, &FoundFacts::NONE, None, rules, &peppers(), NOW))
+    };
     assert_eq!(principal(WORKER, &rules).err(), Some(Reason::UntrustedPrincipal), "no mesh");
     let long = format!("spiffe://example.org/{}", "x".repeat(129));
     let names = [WORKER, "spiffe://example.org.evil/x", "spiffe://other.org/x", &long];
@@ -491,5 +496,5 @@ fn a_principal_is_whom_the_rules_name() {
 
 #[test]
 fn nobody_is_nobody() {
-    assert!(resolve(&Proof::Nobody, None, &FoundFacts::NONE, &rules(), &peppers(), NOW).unwrap().is_none());
+    assert!(resolve(&Proof::Nobody, None, &FoundFacts::NONE, None, &rules(), &peppers(), NOW).unwrap().is_none());
 }

@@ -307,8 +307,8 @@ fn passwords(desk: &mut Desk<'_>, spot: &Spot, written: PasswordsFile) -> Passwo
         iterations: number("iterations", written.iterations, 2, 1, 16),
         workers: usize::try_from(number("workers", written.workers.map(u32::from), 1, 1, 64)).unwrap_or(1),
         waiting: usize::try_from(number("waiting", written.waiting.map(u32::from), 8, 1, 1_024)).unwrap_or(1),
-        per_address: number("per_address", written.per_address, 30, 1, 10_000),
-        per_account_and_address: number("per_account_and_address", written.per_account_and_address, 5, 1, 10_000),
+        per_address: number("per_address", written.per_address, 30, 1, 1_000_000),
+        per_account_and_address: number("per_account_and_address", written.per_account_and_address, 5, 1, 1_000_000),
     }
 }
 

@@ -147,9 +147,9 @@ pub struct PasswordsFile {
     pub workers: Option<u16>,
     /// Sign-ins that may wait for one, 1 to 1024; more are refused. Default: 8.
     pub waiting: Option<u16>,
-    /// Failed sign-ins per minute and address, 1 to 10000. Default: 30.
+    /// Failed sign-ins per minute and address, 1 to 1000000. Default: 30.
     pub per_address: Option<u32>,
-    /// Failed sign-ins per minute, account and address, 1 to 10000. Default: 5.
+    /// Failed sign-ins per minute, account and address, 1 to 1000000. Default: 5.
     pub per_account_and_address: Option<u32>,
 }
 

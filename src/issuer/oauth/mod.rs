@@ -1,6 +1,17 @@
 //! The OAuth 2.0 authorization server: RFC 6749 and 9700, with PKCE always.
 
+pub mod answer;
+pub mod asked;
 pub mod authorize;
+pub mod checks;
+pub mod client_auth;
+pub mod clients;
+pub mod families;
+pub mod form;
+pub mod inspect;
+pub mod introspect;
+pub mod revoke;
+pub mod token;
 
 pub(in crate::issuer) mod grants;
 
@@ -22,6 +33,8 @@ pub(in crate::issuer) fn router() -> Router<IssuerState> {
         .route("/oauth/jwks", get(metadata::jwks))
         .route("/.well-known/oauth-authorization-server", get(metadata::document))
         .route("/.well-known/oauth-authorization-server/{*path}", get(metadata::document_of_path))
+        .merge(token::router())
+        .merge(clients::router())
 }
 
 /// 64 hex digits.

@@ -1,7 +1,6 @@
 //! A request to a page: what every page needs of it.
 
 use std::net::IpAddr;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -9,9 +8,9 @@ use axum::extract::Request;
 use axum::http::HeaderMap;
 
 use crate::issuer::IssuerState;
+use crate::issuer::callers::client_address;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
-use crate::listen::http::Peer;
 use crate::model::issuance::Issuance;
 use crate::model::time::Timestamp;
 
@@ -40,8 +39,7 @@ impl Visit {
             return Err(Problem::new(Code::NotFound, "there are no pages here"));
         };
         let (parts, body) = request.into_parts();
-        let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.0).map(|peer| peer.ip().to_canonical());
-        let address = client_address(&parts.headers, peer, rules.trusted_hops);
+        let address = client_address(&parts, &rules);
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let base = base_of(&issuance.url).to_owned();
         Ok((Self { headers: parts.headers, query, address, issuance, base, now: state.clock.now() }, body))
@@ -73,20 +71,6 @@ pub(in crate::issuer) fn is_local(path: &str) -> bool {
         && !path.starts_with("//")
         && !path.contains('\\')
         && path.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// As at the gate: an entry that no trusted proxy wrote is never believed.
-fn client_address(headers: &HeaderMap, peer: Option<IpAddr>, trusted_hops: u8) -> Option<IpAddr> {
-    let Some(back) = usize::from(trusted_hops).checked_sub(1) else { return peer };
-    let lists: Vec<&[u8]> = headers.get_all("x-forwarded-for").iter().map(|value| value.as_bytes()).collect();
-    let mut from_right = lists.iter().rev().flat_map(|list| list.rsplit(|byte| *byte == b','));
-    from_right.nth(back).and_then(read_address).or(peer)
-}
-
-fn read_address(entry: &[u8]) -> Option<IpAddr> {
-    let text = str::from_utf8(entry.trim_ascii()).ok().filter(|text| text.len() <= 56)?;
-    let address = text.parse::<IpAddr>().or_else(|_error| text.parse::<SocketAddr>().map(|address| address.ip()));
-    address.ok().map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -130,15 +114,5 @@ mod tests {
         ] {
             assert_eq!(base_of(url), base);
         }
-    }
-
-    #[test]
-    fn an_address_is_believed_as_far_as_the_proxies_are() {
-        let peer: IpAddr = "10.0.0.1".parse().unwrap();
-        let headers = HeaderMap::from_iter([("x-forwarded-for".parse().unwrap(), "6.6.6.6, 1.2.3.4, [::1]:7".parse().unwrap())]);
-        let told = |hops| client_address(&headers, Some(peer), hops).unwrap().to_string();
-        assert_eq!([told(0), told(1), told(2), told(3), told(4)], ["10.0.0.1", "::1", "1.2.3.4", "6.6.6.6", "10.0.0.1"]);
-        let junk = HeaderMap::from_iter([("x-forwarded-for".parse().unwrap(), "unknown".parse().unwrap())]);
-        assert_eq!(client_address(&junk, Some(peer), 1), Some(peer));
     }
 }

@@ -1,7 +1,12 @@
 //! The resource API over its router, and what its changes mean at the gate.
 
+mod callers;
+mod key_tokens;
 mod keys;
+mod openapi;
+mod reach;
 mod replicas;
+mod ring;
 mod rotate;
 mod usage;
 mod users;
@@ -41,6 +46,7 @@ use crate::issuer::usage::UsageError;
 use crate::issuer::usage::UsageRead;
 use crate::jose::signer::Signer;
 use crate::model::caller::Caller;
+use crate::model::caller::Environment;
 use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
 use crate::model::issuance::Compatibility;
@@ -58,14 +64,20 @@ use crate::model::quota::Limit;
 use crate::model::route::ErrorFormat;
 use crate::model::route::RouteIndex;
 use crate::model::rules::Algorithm;
+use crate::model::rules::ClaimNames;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::GuardLimits;
 use crate::model::rules::ImportedKeys;
+use crate::model::rules::Issuer as TrustedIssuer;
+use crate::model::rules::IssuerKeys;
 use crate::model::rules::LimitsFailure;
+use crate::model::rules::Managed;
+use crate::model::rules::Place;
 use crate::model::rules::Rules;
 use crate::model::rules::Source;
 use crate::model::rules::Tier;
 use crate::model::rules::TierState;
+use crate::model::rules::TokenId;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
@@ -109,12 +121,18 @@ impl LastUsed for Uses {
 struct Counted {
     asked: Mutex<Option<UsageQuery>>,
     says: Mutex<Option<Result<UsagePage, UsageError>>>,
+    forgotten: Mutex<Vec<String>>,
 }
 
 impl UsageRead for Counted {
     fn read<'a>(&'a self, asked: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>> {
         *self.asked.lock().unwrap() = Some(asked.clone());
         Answer::ready(self.says.lock().unwrap().clone().unwrap_or_else(|| Ok(UsagePage::default())))
+    }
+
+    fn forget<'a>(&'a self, user: &'a str) -> Answer<'a, Result<(), UsageError>> {
+        self.forgotten.lock().unwrap().push(user.to_owned());
+        Answer::ready(Ok(()))
     }
 }
 
@@ -125,7 +143,9 @@ fn rules() -> Rules {
         routes: Vec::new(),
         route_index: RouteIndex::build(&[]).unwrap(),
         errors: ErrorFormat::Standard,
-        places: Vec::new(),
+        places: [("authorization", Some("Bearer")), ("x-api-key", None), ("x-authorization", Some("Agent"))]
+            .map(|(header, scheme)| Place { header: header.into(), scheme: scheme.map(Arc::from) })
+            .to_vec(),
         key_brand: "reva".into(),
         imported_keys: ImportedKeys::Accepted,
         local: Source { name: SourceName::local(), namespace: Namespace::Bare },
@@ -148,7 +168,7 @@ fn rules() -> Rules {
 }
 
 /// `https://id.example.com`, open to sign-ups, with two resources and three scopes.
-pub(in crate::issuer) fn issuance() -> Issuance {
+pub(crate) fn issuance() -> Issuance {
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     let scopes = |text: &str| Arc::new(ScopeSet::new(text.split(' ').map(|scope| Scope::parse(scope).unwrap())));
     Issuance {
@@ -191,6 +211,31 @@ pub(in crate::issuer) fn issuance() -> Issuance {
     }
 }
 
+/// The trust in our own tokens, as the config compiles it.
+fn own_issuer(issuance: &Issuance) -> TrustedIssuer {
+    TrustedIssuer {
+        source: Source { name: SourceName::local(), namespace: Namespace::Bare },
+        issuer: Arc::clone(&issuance.url),
+        audience: issuance.resources.iter().map(|resource| Arc::clone(&resource.uri)).collect(),
+        algorithms: vec![Algorithm::Rs256, Algorithm::EdDsa],
+        keys: IssuerKeys::Own,
+        claims: ClaimNames {
+            user: "sub".into(),
+            scopes: vec!["scope".into()],
+            organization: None,
+            tier: None,
+            environment: None,
+            client: Some("client_id".into()),
+        },
+        token_type: Some("at+jwt".into()),
+        managed: Managed::ByGrant,
+        max_lifetime: None,
+        tier: None,
+        environment: Environment::Live,
+        token_id: TokenId::Ignored,
+    }
+}
+
 impl Issuer {
     pub(in crate::issuer) fn new() -> Self {
         Self::with(rules())
@@ -200,7 +245,7 @@ impl Issuer {
     pub(in crate::issuer) fn issuing(change: impl FnOnce(&mut Issuance)) -> Self {
         let mut issuance = issuance();
         change(&mut issuance);
-        Self::with(Rules { issuance: Some(Arc::new(issuance)), ..rules() })
+        Self::with(Rules { issuers: vec![own_issuer(&issuance)], issuance: Some(Arc::new(issuance)), ..rules() })
     }
 
     fn with(rules: Rules) -> Self {
@@ -216,7 +261,7 @@ impl Issuer {
         let state = IssuerState {
             records: records.clone(),
             gate: Arc::new(gate_over(Arc::clone(&facts), Arc::clone(&peppers), START)),
-            signer: Arc::new(Signer::default()),
+            signer: Arc::new(Signer::for_tests(START)),
             passwords: Arc::new(passwords::Passwords::default()),
             peppers,
             rules: Arc::new(ArcSwap::from_pointee(rules)),
@@ -224,7 +269,10 @@ impl Issuer {
             last_used: uses.clone(),
             usage: counts.clone(),
             observer: Arc::new(()),
+            audit: Arc::default(),
+            federation: Arc::default(),
         };
+        state.signer.tell(&state.gate.tokens);
         Self {
             router: router(state.clone()),
             public: public_router(state.clone()),
@@ -258,6 +306,31 @@ impl Issuer {
         .await
     }
 
+    /// A call to `listen.issuer` with this key; empty: without.
+    pub(in crate::issuer) async fn call_with(&self, key: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let mut request = Request::builder().method(method).uri(path);
+        if !key.is_empty() {
+            request = request.header("x-api-key", key);
+        }
+        let body = if body.is_null() {
+            Body::empty()
+        } else {
+            request = request.header("content-type", "application/json");
+            Body::from(body.to_string())
+        };
+        let response = self.public.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() })
+    }
+
+    /// A new key of this user with these scopes, made by the operator: its id and its text.
+    pub(in crate::issuer) async fn key_of(&self, user: &str, organization: &str, scopes: &[&str]) -> (String, String) {
+        let body = json!({"name": "ci", "user": user, "organization": organization, "scopes": scopes});
+        let answer = self.ok("POST", "/v1/keys", body).await;
+        (answer["id"].as_str().unwrap().to_owned(), answer["key"].as_str().unwrap().to_owned())
+    }
+
     /// What a call that must succeed answers.
     pub(in crate::issuer) async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
         let (status, answer) = self.call(method, path, body).await;
@@ -279,6 +352,11 @@ impl Issuer {
         (answer["id"].as_str().unwrap().to_owned(), answer["key"].as_str().unwrap().to_owned())
     }
 
+    /// Whose counts were erased, each time.
+    pub(in crate::issuer) fn forgotten(&self) -> Vec<String> {
+        self.counts.forgotten.lock().unwrap().clone()
+    }
+
     /// Who a key's text makes its holder at the gate, by the gate's own rooms.
     pub(in crate::issuer) async fn judge(&self, text: &str) -> Result<Arc<Caller>, Reason> {
         let (proof, key) = match read_key("reva", text) {
@@ -298,8 +376,8 @@ impl Issuer {
             Ok(Some(record)) => UserFact::FromStore(self.facts.user("local", record.user.as_str()).await),
             Ok(None) | Err(_) => UserFact::NotAsked,
         };
-        let facts = FoundFacts { key: KeyFact::FromStore(key), user, lapsed_for: None };
-        match resolve(&proof, None, &facts, &self.state.rules.load(), &self.state.peppers, self.clock.now()) {
+        let facts = FoundFacts { key: KeyFact::FromStore(key), user, ..FoundFacts::NONE };
+        match resolve(&proof, None, &facts, None, &self.state.rules.load(), &self.state.peppers, self.clock.now()) {
             Ok(caller) => Ok(caller.unwrap()),
             Err(Exit::Denied(denial)) => Err(denial.reason),
             Err(Exit::Failed(fault)) => Err(fault.reason),

@@ -3,6 +3,7 @@
 
 mod claims;
 mod form;
+mod issuing;
 mod keys;
 mod memory;
 mod published;

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::clock::monotonic;
 use crate::secrets::random_bytes;
+use crate::store::Family;
 use crate::store::StoreError;
 use crate::store::shared::cache::Dropped;
 use crate::store::shared::commit::LOG_LENGTH;
@@ -94,6 +95,7 @@ pub struct Follower {
     confirmed_at: AtomicU64,
     members: Arc<AtomicU32>,
     resets: watch::Sender<u64>,
+    rings: watch::Sender<u64>,
     polls: AtomicU64,
     failed_polls: AtomicU64,
     failovers: AtomicU64,
@@ -137,6 +139,7 @@ impl Follower {
             confirmed_at: AtomicU64::new(0),
             members: Arc::new(AtomicU32::new(1)),
             resets: watch::Sender::new(0),
+            rings: watch::Sender::new(0),
             polls: AtomicU64::new(0),
             failed_polls: AtomicU64::new(0),
             failovers: AtomicU64::new(0),
@@ -165,6 +168,11 @@ impl Follower {
     /// Rises whenever it is noticed that the store lost something: it was emptied, or restored from an older state.
     pub fn resets(&self) -> watch::Receiver<u64> {
         self.resets.subscribe()
+    }
+
+    /// Rises whenever a ring of signing keys may have changed.
+    pub fn rings(&self) -> watch::Receiver<u64> {
+        self.rings.subscribe()
     }
 
     /// Whether the lease holds: what is in memory may be used.
@@ -329,6 +337,9 @@ impl SharedRecords {
                     "Redis lost something that was there; everything is read anew, and what this node changed is done again"
                 );
             }
+        }
+        if verdict != Verdict::Continues || changes.iter().any(|change: &Change| change.key.family == Family::Ring) {
+            follower.rings.send_modify(|rings| *rings += 1);
         }
         let (birth, beats, replication) = (polled.birth, polled.beats, polled.replication);
         follower.state().seen = Some(Seen { birth, cursor, nonce, beats, replication });

@@ -54,13 +54,13 @@ impl Mark {
         match key.family {
             Family::Key => decode_key(&key.id, bytes).map_or(Self::Open, |record| mark_of_key(&record)),
             Family::User => decode_user(&key.id, bytes).map_or(Self::Open, |record| mark_of_user(&record)),
-            Family::Grant => match GrantRecord::decode(&key.id, bytes).map(|record| record.state) {
-                Ok(GrantState::Ended { .. }) => Self::Revoked,
-                Ok(GrantState::Pending(_) | GrantState::Live) | Err(_) => Self::Open,
+            Family::Grant => match GrantRecord::decode(&key.id, bytes) {
+                Ok(record) => mark_of_grant(&record),
+                Err(_) => Self::Open,
             },
-            Family::Client => match ClientRecord::decode(&key.id, bytes).map(|record| record.state) {
-                Ok(ClientState::Disabled) => Self::Disabled,
-                Ok(ClientState::Active) | Err(_) => Self::Open,
+            Family::Client => match ClientRecord::decode(&key.id, bytes) {
+                Ok(record) => mark_of_client(&record),
+                Err(_) => Self::Open,
             },
             Family::Ring
             | Family::Digest
@@ -90,6 +90,22 @@ pub(super) fn mark_of_user(record: &UserRecord) -> Mark {
     match record.state {
         UserState::Disabled => Mark::Disabled,
         UserState::Active => Mark::Open,
+    }
+}
+
+/// How a grant stands. An ended one never opens anything again.
+pub(super) fn mark_of_grant(record: &GrantRecord) -> Mark {
+    match record.state {
+        GrantState::Ended { .. } => Mark::Revoked,
+        GrantState::Pending(_) | GrantState::Live => Mark::Open,
+    }
+}
+
+/// How a client's record stands.
+pub(super) fn mark_of_client(record: &ClientRecord) -> Mark {
+    match record.state {
+        ClientState::Disabled => Mark::Disabled,
+        ClientState::Active => Mark::Open,
     }
 }
 
@@ -138,8 +154,14 @@ fn read_version(text: &str) -> Option<Option<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::grant::PendingCode;
+    use crate::model::time::Timestamp;
     use crate::store::codec::encode_key;
     use crate::store::codec::encode_user;
+    use crate::store::codec::shelved::tests::client_id;
+    use crate::store::codec::shelved::tests::client_record;
+    use crate::store::codec::shelved::tests::ended;
+    use crate::store::codec::shelved::tests::grant_record;
     use crate::store::codec::tests::key_record;
     use crate::store::codec::tests::user_record;
 
@@ -150,7 +172,8 @@ mod tests {
             (Some("7 1 2 o key/abc"), change(RecordKey::key("abc"), Some(1), Some(2), Mark::Open)),
             (Some("7 - 2 d user/local:a b/c\n"), change(RecordKey::user("local", "a b/c\n"), None, Some(2), Mark::Disabled)),
             (Some("7 0 - r key/abc"), change(RecordKey::key("abc"), Some(0), None, Mark::Removed)),
-            (Some("7 1 2 o session/x"), Entry::Foreign),
+            (Some("7 1 2 o session/x"), change(RecordKey { family: Family::Session, id: "x".into() }, Some(1), Some(2), Mark::Open)),
+            (Some("7 1 2 o widget/x"), Entry::Foreign),
             (Some("7 1 2 ? key/abc"), Entry::Unreadable),
             (Some("7 x 2 o key/abc"), Entry::Unreadable),
             (Some("7 1 2 o"), Entry::Unreadable),
@@ -179,6 +202,28 @@ mod tests {
             user.state = state;
             table.push((Write::Put { key: RecordKey::user("local", "a"), bytes: encode_user(&user), expires: None }, mark));
         }
+        let put = |key: RecordKey, bytes| Write::Put { key, bytes, expires: None };
+        let pending = PendingCode {
+            redirect_uri: "https://a.example".into(),
+            redirect_uri_named: false,
+            challenge: "c".into(),
+            expires: Timestamp::from_unix_seconds(1),
+            failures: 0,
+        };
+        let grant = grant_record("g");
+        for (grant, mark) in [
+            (grant.clone(), Mark::Open),
+            (GrantRecord { state: GrantState::Pending(pending), ..grant.clone() }, Mark::Open),
+            (ended(grant), Mark::Revoked),
+        ] {
+            table.push((put(GrantRecord::place("g"), grant.encode()), mark));
+        }
+        let app = client_id(1);
+        for (state, mark) in [(ClientState::Active, Mark::Open), (ClientState::Disabled, Mark::Disabled)] {
+            table.push((put(ClientRecord::place(&app), ClientRecord { state, ..client_record(&app) }.encode()), mark));
+        }
+        table.push((Write::Remove(GrantRecord::place("g")), Mark::Removed));
+        table.push((Write::Remove(ClientRecord::place(&app)), Mark::Removed));
         for (write, expected) in table {
             assert_eq!(Mark::of(&write), expected, "{write:?}");
         }

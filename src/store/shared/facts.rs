@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::clock::monotonic;
 use crate::model::client::ClientRecord;
+use crate::model::client::is_client_id;
 use crate::model::grant::GrantRecord;
+use crate::model::handle::is_handle_id;
 use crate::model::key::KeyRecord;
 use crate::model::key::UserRecord;
 use crate::model::key::is_key_id;
@@ -82,11 +84,31 @@ impl Facts for SharedRecords {
     }
 
     fn grant(&self, id: &str) -> Answer<'_, Result<Option<Arc<GrantRecord>>, StoreError>> {
-        self.shelved(id)
+        let known = self.cache().grant(id, self.clock());
+        if let Some(answer) = self.confirmed(known) {
+            return Answer::ready(Ok(answer));
+        }
+        if !is_handle_id(id) {
+            return Answer::ready(Ok(None));
+        }
+        let id = id.to_owned();
+        Answer::Pending(Box::pin(async move { self.read_grant(&id).await }))
     }
 
     fn client(&self, id: &str) -> Answer<'_, Result<Option<Arc<ClientRecord>>, StoreError>> {
-        self.shelved(id)
+        let known = self.cache().client(id, self.clock());
+        if let Some(answer) = self.confirmed(known) {
+            return Answer::ready(Ok(answer));
+        }
+        if !is_client_id(id) {
+            return Answer::ready(Ok(None));
+        }
+        let id = id.to_owned();
+        Answer::Pending(Box::pin(async move { self.read_client(&id).await }))
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        Some(self.link().settings().timeouts.check)
     }
 }
 
@@ -102,14 +124,6 @@ impl SharedRecords {
         self.follower().holds(monotonic()).then_some(answer)
     }
 
-    fn shelved<T: Shelved + Send + Sync>(&self, id: &str) -> Answer<'_, Result<Option<Arc<T>>, StoreError>> {
-        let id = id.to_owned();
-        Answer::Pending(Box::pin(async move {
-            let (_moment, read) = self.fetch(&T::place(&id), |bytes| T::decode(&id, bytes)).await?;
-            Ok(read.map(|read| Arc::new(read.record)))
-        }))
-    }
-
     async fn read_key(&self, id: &str) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         let key = RecordKey::key(id);
         let (moment, read) = self.fetch(&key, |bytes| decode_key(id, bytes)).await?;
@@ -120,6 +134,16 @@ impl SharedRecords {
         let key = RecordKey::user(source, subject);
         let (moment, read) = self.fetch(&key, |bytes| decode_user(&key.id, bytes)).await?;
         Ok(self.cache().take_in_user(source, subject, read, moment))
+    }
+
+    async fn read_grant(&self, id: &str) -> Result<Option<Arc<GrantRecord>>, StoreError> {
+        let (moment, read) = self.fetch(&GrantRecord::place(id), |bytes| GrantRecord::decode(id, bytes)).await?;
+        Ok(self.cache().take_in_grant(id, read, moment))
+    }
+
+    async fn read_client(&self, id: &str) -> Result<Option<Arc<ClientRecord>>, StoreError> {
+        let (moment, read) = self.fetch(&ClientRecord::place(id), |bytes| ClientRecord::decode(id, bytes)).await?;
+        Ok(self.cache().take_in_client(id, read, moment))
     }
 
     async fn read_digest(&self, digest: &[u8; 32]) -> Result<Option<Arc<str>>, StoreError> {
@@ -166,12 +190,12 @@ impl LastKnown for SharedRecords {
         here(self.cache().last_user(source, subject, self.clock()))
     }
 
-    fn grant(&self, _id: &str) -> Option<Arc<GrantRecord>> {
-        None
+    fn grant(&self, id: &str) -> Option<Arc<GrantRecord>> {
+        here(self.cache().last_grant(id, self.clock()))
     }
 
-    fn client(&self, _id: &str) -> Option<Arc<ClientRecord>> {
-        None
+    fn client(&self, id: &str) -> Option<Arc<ClientRecord>> {
+        here(self.cache().last_client(id, self.clock()))
     }
 }
 

@@ -104,7 +104,7 @@ mod tests {
                 assert_eq!(read_place(&place_text(&key)), Some(key));
             }
         }
-        assert_eq!(read_place("session/x"), None);
+        assert_eq!(read_place("widget/x"), None);
         assert_eq!(read_place("key"), None);
     }
 

@@ -75,6 +75,8 @@ impl fmt::Debug for SharedRecords {
 pub struct SharedCounts {
     pub keys: usize,
     pub users: usize,
+    pub grants: usize,
+    pub clients: usize,
     /// Ids that are known not to be there.
     pub absent: usize,
     pub tombstones: usize,

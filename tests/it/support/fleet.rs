@@ -1,11 +1,7 @@
 //! Several sidecars on one shared store, asked without an Envoy between.
 
 use std::fmt::Write as _;
-use std::io::Read;
-use std::io::Write;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use serde_json::Value;
@@ -21,6 +17,8 @@ use crate::support::redis::Place;
 use crate::support::redis::Sentinels;
 use crate::support::scenario::JWT_SECRET;
 use crate::support::scenario::MadeKey;
+use crate::support::scenario::sum_of;
+use crate::support::tollgate;
 use crate::support::tollgate::CheckAt;
 use crate::support::tollgate::Tollgate;
 
@@ -157,17 +155,7 @@ impl Sidecar {
     /// # Errors
     /// When the socket is dead.
     pub fn try_control(&self, method: &str, target: &str, body: &Value) -> std::io::Result<(u16, Value)> {
-        let mut stream = UnixStream::connect(&self.control)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let head = format!("{method} {target} HTTP/1.1\r\nhost: control\r\nconnection: close\r\ncontent-type: application/json\r\n");
-        stream.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
-        Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+        tollgate::ask_control(&self.control, method, target, body)
     }
 
     pub fn control(&self, method: &str, target: &str, body: &Value) -> (u16, Value) {
@@ -208,9 +196,17 @@ impl Sidecar {
         format!("{}\n{}\n{}", process.output(), process.errors(), pages.join("\n"))
     }
 
-    /// A user's allows as the shared store has them.
+    /// A user's allows as the shared store has them. A store that is between two primaries says nothing, which is no count.
     pub fn counted(&self, user: &str) -> u64 {
-        crate::support::scenario::counted(&self.folder, user, "allowed")
+        let question = ["usage", "--config", "tollgate.yaml", "--json", "--user", user];
+        let mut report = None;
+        wait_until("the counts can be read", || {
+            let output = tollgate::run(&self.folder, &question);
+            report = output.status.success().then_some(output.stdout);
+            report.is_some()
+        });
+        let report = serde_json::from_slice(&report.expect("a report")).expect("JSON");
+        sum_of(&report, "allowed")
     }
 }
 

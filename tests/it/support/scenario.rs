@@ -114,7 +114,12 @@ impl Plan {
 
     /// Starts Tollgate and Envoy before an upstream that stands already.
     pub fn start_with(self, upstream: Upstream) -> Scenario {
-        let (port, admin_port, ops_port) = (free_port(), free_port(), free_port());
+        self.start_on(free_port(), upstream)
+    }
+
+    /// The same, with clients coming in at this port.
+    pub fn start_on(self, port: u16, upstream: Upstream) -> Scenario {
+        let (admin_port, ops_port) = (free_port(), free_port());
         let plan = self
             .envoy_with("port_value: 10000", &format!("port_value: {port}"))
             .envoy_with("port_value: 9901", &format!("port_value: {admin_port}"))
@@ -220,7 +225,11 @@ impl NewKey<'_> {
 
 /// The sum of a user's counts of one outcome, as `tollgate usage` tells it.
 pub fn counted(folder: &Path, user: &str, outcome: &str) -> u64 {
-    let report = tollgate::run_json(folder, &["usage", "--config", "tollgate.yaml", "--json", "--user", user]);
+    sum_of(&tollgate::run_json(folder, &["usage", "--config", "tollgate.yaml", "--json", "--user", user]), outcome)
+}
+
+/// The sum of the counts of one outcome in what `tollgate usage` told.
+pub fn sum_of(report: &Value, outcome: &str) -> u64 {
     let rows = report["data"].as_array().unwrap_or_else(|| panic!("rows in {report}"));
     rows.iter().filter(|row| row["outcome"] == outcome).filter_map(|row| row["count"].as_u64()).sum()
 }

@@ -1,5 +1,7 @@
 //! The program itself, as a process and as a command.
 
+use std::io::Read;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -7,6 +9,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -98,6 +101,24 @@ impl Tollgate {
         let chosen = of_name.filter(|line| labels.iter().all(|label| line.contains(label)));
         chosen.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
+}
+
+/// Asks the control API on its socket; its status and body.
+///
+/// # Errors
+/// When the socket is dead.
+pub fn ask_control(socket: &Path, method: &str, target: &str, body: &Value) -> std::io::Result<(u16, Value)> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let head = format!("{method} {target} HTTP/1.1\r\nhost: control\r\nconnection: close\r\ncontent-type: application/json\r\n");
+    stream.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
+    Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
 }
 
 /// The binary that this build made.

@@ -102,8 +102,8 @@ impl Mutation {
     fn is_closing(&self) -> bool {
         match self.mark {
             Mark::Disabled | Mark::Revoked => true,
-            // A key's id never comes back; other records are made anew under the same id.
-            Mark::Removed => self.key.family == Family::Key,
+            // The id of a key or a client never comes back; other records are made anew under the same id.
+            Mark::Removed => matches!(self.key.family, Family::Key | Family::Client),
             Mark::Open => false,
         }
     }

@@ -24,7 +24,7 @@ use crate::store::shared::tests::prefix;
 use crate::store::shared::tests::settings;
 
 /// Room for a handful of records.
-const TINY: CacheSizes = CacheSizes { keys: 2000, users: 2000, digests: 2000, absent: 2000 };
+const TINY: CacheSizes = CacheSizes { keys: 2000, users: 2000, digests: 2000, grants: 4000, clients: 4000, absent: 2000 };
 
 fn subject(sidecar: Sidecar) -> Subject<SharedRecords> {
     // The follower goes on after the handle is gone, and ends with the test's runtime.

@@ -1,0 +1,94 @@
+//! What the corridor learnt about those behind a proof, failures included.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::client::ClientRecord;
+use crate::model::grant::GrantRecord;
+use crate::model::key::KeyRecord;
+use crate::model::key::UserRecord;
+use crate::store::StoreError;
+
+/// What the corridor learnt about the key behind a proof.
+#[derive(Clone, Debug)]
+pub enum KeyFact {
+    NotAsked,
+    /// A key of the file needs no user's record: the file alone rules.
+    InFile(Arc<KeyRecord>),
+    FromStore(Result<Option<Arc<KeyRecord>>, StoreError>),
+}
+
+/// What the corridor learnt about another record behind a proof.
+#[derive(Clone, Debug)]
+pub enum Fact<T> {
+    NotAsked,
+    FromStore(Result<Option<Arc<T>>, StoreError>),
+}
+
+/// The user behind a proof.
+pub type UserFact = Fact<UserRecord>;
+
+/// The grant that a token of our own stands on.
+pub type GrantFact = Fact<GrantRecord>;
+
+/// The OAuth client that holds such a token.
+pub type ClientFact = Fact<ClientRecord>;
+
+/// What the corridor fetched for a proof, failures included.
+#[derive(Clone, Debug)]
+pub struct FoundFacts {
+    pub grant: GrantFact,
+    pub client: ClientFact,
+    pub key: KeyFact,
+    pub user: UserFact,
+    /// Set: some of it is from memory, and so long ago the memory's confirmation lost its force.
+    pub lapsed_for: Option<Duration>,
+}
+
+impl FoundFacts {
+    pub const NONE: Self =
+        Self { grant: Fact::NotAsked, client: Fact::NotAsked, key: KeyFact::NotAsked, user: Fact::NotAsked, lapsed_for: None };
+
+    /// Whether the shelf was asked for something and was silent.
+    pub fn lack_an_answer(&self) -> bool {
+        self.key.lacks_an_answer() || self.user.lacks_an_answer() || self.grant.lacks_an_answer() || self.client.lacks_an_answer()
+    }
+}
+
+impl KeyFact {
+    /// As [`FoundFacts::lack_an_answer`]. A record that cannot be read was an answer.
+    pub fn lacks_an_answer(&self) -> bool {
+        matches!(self, Self::FromStore(Err(StoreError::Unavailable(_))))
+    }
+
+    /// Whether it was asked for and the shelf said something.
+    pub fn is_answered(&self) -> bool {
+        match self {
+            Self::NotAsked | Self::FromStore(Err(StoreError::Unavailable(_))) => false,
+            Self::InFile(_) | Self::FromStore(Ok(_) | Err(StoreError::Corrupt { .. })) => true,
+        }
+    }
+}
+
+impl<T> Fact<T> {
+    /// As [`FoundFacts::lack_an_answer`]. A record that cannot be read was an answer.
+    pub fn lacks_an_answer(&self) -> bool {
+        matches!(self, Self::FromStore(Err(StoreError::Unavailable(_))))
+    }
+
+    /// Whether it was asked for and the shelf said something.
+    pub fn is_answered(&self) -> bool {
+        match self {
+            Self::NotAsked | Self::FromStore(Err(StoreError::Unavailable(_))) => false,
+            Self::FromStore(Ok(_) | Err(StoreError::Corrupt { .. })) => true,
+        }
+    }
+
+    /// The record, where there is one.
+    pub fn record(&self) -> Option<&Arc<T>> {
+        match self {
+            Self::FromStore(Ok(record)) => record.as_ref(),
+            Self::NotAsked | Self::FromStore(Err(_)) => None,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Who calls `listen.issuer`, judged by the gate's own rooms, or by the session of a person on our pages.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::Method;
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use axum::response::Response;
+
+use crate::check::identify_caller::identify_caller;
+use crate::issuer::IssuerState;
+use crate::issuer::actor::Actor;
+use crate::issuer::audit;
+use crate::issuer::audit::Deed;
+use crate::issuer::problem::Code;
+use crate::issuer::problem::Problem;
+use crate::issuer::sessions;
+use crate::listen::http::Peer;
+use crate::model::request;
+use crate::model::rules::Rules;
+use crate::model::time::Timestamp;
+
+/// What a change by cookie carries beside it: the value of a form of ours for this purpose.
+pub const FORM_HEADER: &str = "x-csrf-token";
+/// The purpose of that form value.
+pub const FORM_PURPOSE: &str = "api";
+
+/// The id of a request, as its answer and the log name it.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub Arc<str>);
+
+/// Who asks, and from where.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    pub actor: Actor,
+    /// None: over the control socket.
+    pub address: Option<IpAddr>,
+    pub request_id: Option<RequestId>,
+}
+
+impl FromRequestParts<IssuerState> for Asker {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &IssuerState) -> Result<Self, Problem> {
+        let Some(actor) = parts.extensions.get::<Actor>().cloned() else { return Err(Problem::unauthenticated()) };
+        let address = client_address(parts, &state.rules.load());
+        Ok(Self { actor, address, request_id: parts.extensions.get().cloned() })
+    }
+}
+
+impl Asker {
+    /// Writes into the audit log what this one did. The deed stands already: a note that fails is told in the log, and not undone by it.
+    pub async fn note(&self, state: &IssuerState, deed: Deed, subject: &str, organization: Option<&str>, now: Timestamp) {
+        let request_id = self.request_id.as_ref().map(|id| &*id.0);
+        let entry = audit::Entry { deed, actor: &self.actor, subject, organization, address: self.address, request_id };
+        if let Err(problem) = audit::note(state, entry, now).await {
+            tracing::error!(deed = deed.as_str(), subject, why = %problem.message, "a deed could not be noted in the audit log");
+        }
+    }
+}
+
+/// A layer for what only somebody known may ask: the request then carries its [`Actor`].
+pub async fn judge(State(state): State<IssuerState>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match identify(&state, &parts).await {
+        Ok(Some(actor)) => {
+            parts.extensions.insert(actor);
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Ok(None) => Problem::unauthenticated().into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Who sends this request; none: it shows nothing. What it shows in its headers goes before its cookie.
+///
+/// # Errors
+/// A credential that is not good, a change by cookie that did not come from a page of ours, a store that does not answer.
+pub async fn identify(state: &IssuerState, parts: &Parts) -> Result<Option<Actor>, Problem> {
+    let now = state.clock.now();
+    let rules = state.rules.load_full();
+    let shown = plain(parts)?;
+    if let Some(caller) = identify_caller(&shown, &state.gate, &rules, now).await? {
+        return Ok(Some(Actor::Caller(caller)));
+    }
+    let Some(person) = sessions::current(state, &parts.headers, now).await? else { return Ok(None) };
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        let value = parts.headers.get(FORM_HEADER).and_then(|value| value.to_str().ok());
+        sessions::check_form(state, &parts.headers, FORM_PURPOSE, value)?;
+    }
+    Ok(Some(Actor::Person(Arc::new(person))))
+}
+
+/// The address that a request came from, behind as many proxies as the config trusts.
+pub fn client_address(parts: &Parts, rules: &Rules) -> Option<IpAddr> {
+    address_of(&parts.headers, parts.extensions.get::<Peer>(), rules)
+}
+
+/// The same, for handlers that take headers and peer apart.
+pub fn address_of(headers: &HeaderMap, peer: Option<&Peer>, rules: &Rules) -> Option<IpAddr> {
+    let peer_address = peer.and_then(|peer| peer.0).map(|address| address.ip());
+    let headers = request::Headers::new(headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())).collect());
+    door(headers, None, peer_address).ok()?.client_address(rules.trusted_hops)
+}
+
+fn plain(parts: &Parts) -> Result<request::Request<'_>, Problem> {
+    let peer_address = parts.extensions.get::<Peer>().and_then(|peer| peer.0).map(|address| address.ip());
+    let entries = parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())).collect();
+    door(request::Headers::new(entries), parts.uri.query(), peer_address)
+}
+
+/// What the rooms need of a request to our own door. Host and path chose the door already and say nothing of who calls.
+fn door<'m>(headers: request::Headers<'m>, query: Option<&'m str>, peer: Option<IpAddr>) -> Result<request::Request<'m>, Problem> {
+    let unread = |_error| Problem::new(Code::InvalidRequest, "the request could not be read");
+    Ok(request::Request {
+        method: request::Method::Get,
+        host: request::Host::parse(b"issuer").map_err(unread)?,
+        path: request::Path::parse(b"/").map_err(unread)?,
+        query,
+        headers,
+        peer_address: peer,
+        principal: None,
+        chosen_route: None,
+    })
+}

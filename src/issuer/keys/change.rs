@@ -1,0 +1,149 @@
+//! `PATCH /v1/keys/{id}`: what of a key may change while its id and its secret stay.
+
+use axum::body::Body;
+use axum::extract::Path;
+use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::http::HeaderMap;
+use axum::response::Response;
+
+use crate::issuer::IssuerState;
+use crate::issuer::actor::KEYS;
+use crate::issuer::actor::Reach;
+use crate::issuer::audit::Deed;
+use crate::issuer::callers::Asker;
+use crate::issuer::events::KeyEvent;
+use crate::issuer::events::tell;
+use crate::issuer::input::Change;
+use crate::issuer::input::Fields;
+use crate::issuer::keys::check_may_change;
+use crate::issuer::keys::load;
+use crate::issuer::keys::owner::check_ceiling;
+use crate::issuer::keys::refuse_revoked;
+use crate::issuer::keys::replace;
+use crate::issuer::keys::revision_of;
+use crate::issuer::names;
+use crate::issuer::openapi::answers::Conditional;
+use crate::issuer::openapi::answers::Conflicting;
+use crate::issuer::openapi::answers::Judged;
+use crate::issuer::openapi::answers::Missing;
+use crate::issuer::openapi::answers::WithBody;
+use crate::issuer::openapi::schemas::KeyChangeBody;
+use crate::issuer::parameters::key_id;
+use crate::issuer::problem::Code;
+use crate::issuer::problem::Problem;
+use crate::issuer::views::KeyView;
+use crate::issuer::views::answer_change;
+use crate::issuer::views::check_revision;
+use crate::model::key::KeyNotes;
+use crate::model::key::KeyRecord;
+use crate::model::key::KeyState;
+use crate::model::rules::Rules;
+
+/// Changes what is named of a key.
+#[utoipa::path(patch, path = "/v1/keys/{id}", operation_id = "change_key", tag = "keys",
+    params(("id" = String, Path, description = "Of the key."), ("if-match" = Option<String>, Header, description = "The `etag` of what was read.")),
+    request_body = KeyChangeBody,
+    responses(
+        (status = 200, description = "The key as it is now.", body = KeyView, headers(("etag"))),
+        (status = 202, description = "The same; no replica has confirmed it yet.", body = KeyView, headers(("etag"))),
+        Judged, WithBody, Missing, Conflicting, Conditional
+    ))]
+pub(in crate::issuer) async fn change(
+    State(state): State<IssuerState>,
+    asker: Asker,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let mut event = KeyEvent::Changed;
+    let changed = change_one(&state, &asker, id, &headers, body, &mut event).await;
+    tell(&state, event, &changed);
+    changed
+}
+
+async fn change_one(
+    state: &IssuerState,
+    asker: &Asker,
+    id: Result<Path<String>, PathRejection>,
+    headers: &HeaderMap,
+    body: Body,
+    event: &mut KeyEvent,
+) -> Result<Response, Problem> {
+    let id = key_id(id)?;
+    let mut fields = Fields::read(headers, body).await?;
+    let now = state.clock.now();
+    let rules = state.rules.load_full();
+    let (mut record, revision) = load(state, &asker.actor, &id).await?;
+    check_revision(headers, revision)?;
+    refuse_revoked(&record)?;
+    check_may_change(&asker.actor, &record)?;
+    let reach = asker.actor.reach(KEYS)?;
+    if let Some(name) = fields.optional("name", names::name, names::NAME)? {
+        record.name = name;
+    }
+    if let Some(scopes) = fields.optional("scopes", names::scopes, names::SCOPES)? {
+        check_ceiling(state, &asker.actor, &record.user, &scopes, &fields).await?;
+        record.scopes = scopes;
+    }
+    change_limits(&mut fields, &rules, &reach, &mut record)?;
+    change_notes(&mut fields, &mut record)?;
+    names::version(&mut fields, &rules)?.apply(&mut record.pinned_version);
+    fields.change("not_before", names::instant, names::INSTANT)?.apply(&mut record.not_before);
+    names::expiry(&mut fields, now)?.apply(&mut record.expires);
+    if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
+        (record.state, *event) = match (active, record.state) {
+            (true, KeyState::Active) => (KeyState::Active, KeyEvent::Changed),
+            (true, KeyState::Disabled | KeyState::Revoked) => (KeyState::Active, KeyEvent::Enabled),
+            (false, KeyState::Disabled) => (KeyState::Disabled, KeyEvent::Changed),
+            (false, KeyState::Active | KeyState::Revoked) => (KeyState::Disabled, KeyEvent::Disabled),
+        };
+    }
+    if record.not_before.zip(record.expires).is_some_and(|(begin, end)| end <= begin) {
+        return Err(fields.complaint("not_before", "must lie before the expiry"));
+    }
+    fields.finish()?;
+    let outcome = replace(state, &record, revision, Vec::new(), now).await?;
+    tracing::info!(key = %record.id, state = record.state_at(now), scopes = %record.scopes, "key changed");
+    asker.note(state, Deed::KeyChanged, record.id.as_str(), record.organization.as_deref(), now).await;
+    let revision = revision_of(state, &record.id).await;
+    Ok(answer_change(&outcome, revision, KeyView::new(&record, revision, state, now).await))
+}
+
+/// Tiers are an operator's to give. Who reaches its own keys alone may tighten a limit that is set, and not loosen it.
+fn change_limits(fields: &mut Fields, rules: &Rules, reach: &Reach, record: &mut KeyRecord) -> Result<(), Problem> {
+    let refused = |field: &'static str, issue: &'static str| Problem { code: Code::Forbidden, ..Problem::field(field, issue) };
+    let tier = names::tier(fields, rules)?;
+    if tier != Change::Keep && *reach != Reach::Everything {
+        return Err(refused("tier", "must be absent: tiers are given by operators"));
+    }
+    tier.apply(&mut record.tier);
+    let before = record.rate_limit;
+    fields.change("rate_limit", names::rate_limit, names::RATE_LIMIT)?.apply(&mut record.rate_limit);
+    let is_looser = before.is_some_and(|before| record.rate_limit.is_none_or(|limit| limit > before));
+    match reach {
+        Reach::Own(_) if is_looser => Err(refused("rate_limit", "must not be more than it is")),
+        Reach::Everything | Reach::Organization(_) | Reach::Own(_) => Ok(()),
+    }
+}
+
+fn change_notes(fields: &mut Fields, record: &mut KeyRecord) -> Result<(), Problem> {
+    let mut extras = record.notes.extras().cloned().unwrap_or_default();
+    match fields.change("allowed_networks", names::networks, names::NETWORKS)? {
+        Change::Keep => {}
+        Change::Clear => extras.allowed_networks.clear(),
+        Change::Set(networks) => extras.allowed_networks = networks,
+    }
+    match fields.change("metadata", names::metadata, names::METADATA)? {
+        Change::Keep => {}
+        Change::Clear => extras.metadata.clear(),
+        Change::Set(metadata) => extras.metadata = metadata,
+    }
+    match fields.change("tags", names::tags, names::TAGS)? {
+        Change::Keep => {}
+        Change::Clear => extras.tags.clear(),
+        Change::Set(tags) => extras.tags = tags,
+    }
+    record.notes = KeyNotes::new(extras);
+    Ok(())
+}

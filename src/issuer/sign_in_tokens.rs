@@ -1,0 +1,112 @@
+//! Tokens for people who sign in by name and password and hold the token themselves (seeds 001 and 004).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::issuer::IssuerState;
+use crate::issuer::accounts::issuance;
+use crate::issuer::accounts::trail;
+use crate::issuer::accounts::trail::Done;
+use crate::issuer::actor::OURSELVES;
+use crate::issuer::audit::Deed;
+use crate::issuer::problem::Code;
+use crate::issuer::problem::Problem;
+use crate::jose::signer::AccessClaims;
+use crate::jose::signer::SignError;
+use crate::model::caller::Environment;
+use crate::model::caller::Subject;
+use crate::model::grant::GrantId;
+use crate::model::grant::GrantOf;
+use crate::model::grant::GrantRecord;
+use crate::model::grant::GrantState;
+use crate::model::issuance::Issuance;
+use crate::model::key::Rights;
+use crate::model::key::UserState;
+use crate::model::scope::Scope;
+use crate::model::scope::ScopeSet;
+use crate::model::time::Timestamp;
+use crate::secrets::random_id;
+use crate::store::Precondition;
+use crate::store::RecordKey;
+use crate::store::Write;
+use crate::store::codec::Shelved;
+use crate::store::codec::decode_user;
+
+/// How long a grant stays on the shelf after its end, so that what is shown late is still recognised as dead.
+pub(in crate::issuer) const KEPT_AFTER_END: Duration = Duration::from_secs(86_400);
+
+/// A JWT for a user who has just proven who it is, and how long it lives. It opens what the user may at each request, but for
+/// `tollgate:` rights: whoever administers does it with a key.
+///
+/// # Errors
+/// 404 where nothing is issued, 401 for a user who is gone or disabled, 503 when it cannot be signed or kept now.
+pub async fn token_for_sign_in(state: &IssuerState, user: &Subject, now: Timestamp) -> Result<(String, Duration), Problem> {
+    let issuance = issuance(state)?;
+    let place = RecordKey::user("local", user.as_str());
+    let found = match state.records.get(&place).await? {
+        Some(stored) => Some(decode_user(&place.id, &stored.bytes)?).filter(|found| found.state == UserState::Active),
+        None => None,
+    };
+    let Some(record) = found else {
+        return Err(Problem::new(Code::Unauthorized, "the user is gone or disabled"));
+    };
+    let scopes = match &record.rights {
+        Rights::Only(held) => held.without_reserved(),
+        Rights::Unlimited => catalogue(&issuance),
+    };
+    let lives = issuance.lifetimes.access_token;
+    let ends = now.plus(lives);
+    let grant = GrantRecord {
+        id: GrantId::new(&random_id()?),
+        of: GrantOf::SignIn { user: user.clone() },
+        organization: record.organization.clone(),
+        environment: Environment::Live,
+        scopes: Arc::new(scopes),
+        resources: issuance.resources.iter().take(1).map(|resource| Arc::clone(&resource.uri)).collect(),
+        state: GrantState::Live,
+        generation: 0,
+        advanced: now,
+        pepper: Arc::from(state.peppers.current_id()),
+        created: now,
+        idle_until: ends,
+        ends,
+        session: None,
+        access: Vec::new(),
+    };
+    let claims = AccessClaims {
+        iss: &issuance.url,
+        aud: &grant.resources,
+        sub: user.as_str(),
+        client_id: OURSELVES,
+        grant: grant.id.as_str(),
+        scope: &grant.scopes,
+        jti: &random_id()?,
+        iat: now,
+        exp: ends,
+        act: None,
+    };
+    let token = state.signer.sign(&claims, issuance.algorithm).await.map_err(unsigned)?;
+    let place = GrantRecord::place(grant.id.as_str());
+    // Under the user as it was read: one who is disabled meanwhile gets no token.
+    let preconditions = vec![Precondition::Absent(place.clone()), Precondition::Present(RecordKey::user("local", user.as_str()))];
+    let write = Write::Put { key: place, bytes: grant.encode(), expires: Some(ends.plus(KEPT_AFTER_END)) };
+    if !state.records.commit(preconditions, vec![write], now).await?.is_done() {
+        return Err(Problem::changed_meanwhile());
+    }
+    let organization = record.organization.clone();
+    let actor = trail::themselves(record, now);
+    let done = Done { deed: Deed::TokenIssued, subject: grant.id.as_str(), organization: organization.as_deref(), address: None };
+    trail::note(state, &actor, done, now).await;
+    Ok((token, lives))
+}
+
+/// Every scope that somebody can be granted here.
+pub(in crate::issuer) fn catalogue(issuance: &Issuance) -> ScopeSet {
+    ScopeSet::new(issuance.scopes.keys().filter_map(|scope| Scope::parse(scope).ok()))
+}
+
+/// Why there is no token, as this door says it.
+pub(in crate::issuer) fn unsigned(error: SignError) -> Problem {
+    tracing::error!(%error, "an access token could not be signed");
+    Problem::new(Code::Unavailable, "the token cannot be signed now; try again")
+}

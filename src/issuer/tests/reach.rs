@@ -1,0 +1,196 @@
+//! How far callers of the public door reach.
+
+use super::*;
+
+const ADMIN: &[&str] = &["tollgate:keys", "tollgate:usage", "orders:read", "orders:write"];
+
+// oauth: U5
+#[tokio::test]
+async fn another_organisations_keys_are_not_there() {
+    let issuer = Issuer::issuing(|_| {});
+    let (own, admin) = issuer.key_of("ann", "acme", ADMIN).await;
+    let (member, _) = issuer.key_of("abe", "acme", &["orders:read"]).await;
+    let (other, other_admin) = issuer.key_of("eve", "evil", ADMIN).await;
+    let calls = |id: &str| {
+        [
+            ("GET", format!("/v1/keys/{id}"), Value::Null),
+            ("PATCH", format!("/v1/keys/{id}"), json!({"name": "mine"})),
+            ("POST", format!("/v1/keys/{id}/rotate"), json!({"grace": "1h"})),
+            ("DELETE", format!("/v1/keys/{id}"), Value::Null),
+        ]
+    };
+    let absent = "000000000000";
+    for key in [&admin, &other_admin] {
+        let foreign = if *key == admin { &other } else { &own };
+        for ((method, path, body), (_, nowhere, _)) in calls(foreign).into_iter().zip(calls(absent)) {
+            let (status, mut answer) = issuer.call_with(key, method, &path, body.clone()).await;
+            let (_, mut missing) = issuer.call_with(key, method, &nowhere, body).await;
+            assert_eq!(status, 404, "{method} {path}: {answer}");
+            for answer in [&mut answer, &mut missing] {
+                answer["error"].as_object_mut().unwrap().remove("request_id").unwrap();
+            }
+            assert_eq!(answer, missing, "as though it had never been");
+        }
+        let (status, list) = issuer.call_with(key, "GET", "/v1/keys", Value::Null).await;
+        assert_eq!(status, 200);
+        assert!(!list.to_string().contains(foreign.as_str()), "{list}");
+        let organization = if *key == admin { "evil" } else { "acme" };
+        for filter in [format!("organization={organization}"), "user=eve&state=active".to_owned(), "user=ann".to_owned()] {
+            let (_, list) = issuer.call_with(key, "GET", &format!("/v1/keys?{filter}"), Value::Null).await;
+            assert!(!list.to_string().contains(foreign.as_str()), "{list}");
+        }
+        for user in ["eve", "ann", "nobody"].into_iter().filter(|user| (*user == "ann") != (*key == admin) || *user == "nobody") {
+            let body = json!({"name": "n", "user": user, "scopes": []});
+            let (status, answer) = issuer.call_with(key, "POST", "/v1/keys", body.clone()).await;
+            assert_eq!(status, 404, "{user}: {answer}");
+            let mut entry = body;
+            entry["sha256"] = json!("5e".repeat(32));
+            let (_, answer) = issuer.call_with(key, "POST", "/v1/keys/import", json!({"keys": [entry]})).await;
+            assert_eq!(answer["failed"][0]["code"], "NOT_FOUND", "{answer}");
+        }
+    }
+    let (_, list) = issuer.call_with(&admin, "GET", "/v1/keys", Value::Null).await;
+    let ids: BTreeSet<&str> = list["data"].as_array().unwrap().iter().map(|key| key["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, BTreeSet::from([own.as_str(), member.as_str()]));
+    assert_eq!(issuer.call_with(&admin, "DELETE", &format!("/v1/keys/{member}"), Value::Null).await.0, 200, "and its own it may");
+}
+
+// oauth: U5
+#[tokio::test]
+async fn pages_never_name_what_lies_outside() {
+    let issuer = Issuer::issuing(|_| {});
+    let (_, admin) = issuer.key_of("ann", "acme", ADMIN).await;
+    let mut foreign = Vec::new();
+    for number in 0..6 {
+        issuer.key_of("ann", "acme", &[]).await;
+        foreign.push(issuer.key_of(&format!("eve{number}"), "evil", &[]).await.0);
+    }
+    let mut path = "/v1/keys?limit=2".to_owned();
+    let mut seen = BTreeSet::new();
+    loop {
+        let (status, page) = issuer.call_with(&admin, "GET", &path, Value::Null).await;
+        assert_eq!(status, 200, "{page}");
+        assert!(foreign.iter().all(|id| !page.to_string().contains(id.as_str())), "{page}");
+        seen.extend(page["data"].as_array().unwrap().iter().map(|key| key["id"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        assert!(!crate::model::key::is_key_id(next) || next.len() > 12);
+        path = format!("/v1/keys?limit=2&after={next}");
+    }
+    assert_eq!(seen.len(), 7);
+    let forged = format!("/v1/keys?after={}", foreign[0]);
+    assert_eq!(issuer.call_with(&admin, "GET", &forged, Value::Null).await.0, 400);
+}
+
+// oauth: T5
+#[tokio::test]
+async fn a_key_never_exceeds_its_makers_rights() {
+    let issuer = Issuer::issuing(|_| {});
+    let (_, admin) = issuer.key_of("ann", "acme", ADMIN).await;
+    let (strong, _) = issuer.key_of("abe", "acme", &["files:read"]).await;
+    let refused = [
+        json!({"scopes": ["files:read"]}),
+        json!({"scopes": ["*"]}),
+        json!({"scopes": ["orders:*"]}),
+        json!({"scopes": ["tollgate:users"]}),
+        json!({"scopes": ["tollgate:admin"]}),
+        json!({"scopes": ["tollgate:unlimited"]}),
+        json!({"tier": "pro"}),
+    ];
+    for mut body in refused {
+        body["name"] = json!("n");
+        let (status, answer) = issuer.call_with(&admin, "POST", "/v1/keys", body.clone()).await;
+        assert_eq!((status, answer["error"]["code"].as_str().unwrap()), (403, "FORBIDDEN"), "{body}");
+    }
+    let body = json!({"name": "n", "scopes": ["orders:read", "tollgate:keys"]});
+    let (status, made) = issuer.call_with(&admin, "POST", "/v1/keys", body).await;
+    assert_eq!((status, made["user"].as_str().unwrap(), made["organization"].as_str().unwrap()), (201, "ann", "acme"));
+    let widened = issuer.call_with(&admin, "PATCH", &format!("/v1/keys/{}", made["id"].as_str().unwrap()), json!({"scopes": ["*"]})).await;
+    assert_eq!(widened.0, 403);
+    // What holds more than its manager can be ended by it, and nothing else.
+    for (method, path, body) in [
+        ("POST", format!("/v1/keys/{strong}/rotate"), json!({"grace": "0s"})),
+        ("PATCH", format!("/v1/keys/{strong}"), json!({"rate_limit": null})),
+    ] {
+        assert_eq!(issuer.call_with(&admin, method, &path, body).await.0, 403, "{method} {path}");
+    }
+    assert_eq!(issuer.call_with(&admin, "DELETE", &format!("/v1/keys/{strong}"), Value::Null).await.0, 200);
+    // What its maker loses afterwards, its keys made earlier do not give back to it.
+    issuer.ok("PATCH", "/v1/users/ann", json!({"rights": ["tollgate:keys"]})).await;
+    let body = json!({"name": "n", "scopes": ["orders:read"]});
+    assert_eq!(issuer.call_with(&admin, "POST", "/v1/keys", body).await.0, 403);
+}
+
+#[tokio::test]
+async fn a_user_manages_its_own_keys() {
+    let issuer = Issuer::issuing(|_| {});
+    let (id, key) = issuer.key_of("abe", "acme", &["orders:read"]).await;
+    let (neighbour, _) = issuer.key_of("ann", "acme", &["orders:read"]).await;
+    let (status, made) = issuer.call_with(&key, "POST", "/v1/keys", json!({"name": "second", "scopes": ["orders:read"]})).await;
+    assert_eq!(status, 201, "{made}");
+    let (_, list) = issuer.call_with(&key, "GET", "/v1/keys", Value::Null).await;
+    assert_eq!(list["data"].as_array().unwrap().len(), 2);
+    assert_eq!(issuer.call_with(&key, "GET", &format!("/v1/keys/{neighbour}"), Value::Null).await.0, 404);
+    assert_eq!(issuer.call_with(&key, "POST", "/v1/keys", json!({"name": "n", "user": "ann"})).await.0, 404);
+    issuer.ok("PATCH", &format!("/v1/keys/{id}"), json!({"rate_limit": 60})).await;
+    for (limit, status) in [(json!(61), 403), (Value::Null, 403), (json!(30), 200)] {
+        let body = json!({"rate_limit": limit});
+        assert_eq!(issuer.call_with(&key, "PATCH", &format!("/v1/keys/{id}"), body).await.0, status, "{limit}");
+    }
+    assert_eq!(issuer.call_with(&key, "POST", &format!("/v1/keys/{id}/rotate"), json!({"grace": "1h"})).await.0, 200);
+    assert_eq!(issuer.call_with(&key, "DELETE", &format!("/v1/keys/{id}"), Value::Null).await.0, 200);
+    assert_eq!(issuer.call_with(&key, "GET", "/v1/keys", Value::Null).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_test_key_makes_no_live_key() {
+    let issuer = Issuer::issuing(|_| {});
+    let body = json!({"name": "t", "user": "abe", "environment": "test", "scopes": ["a:b"]});
+    let key = issuer.ok("POST", "/v1/keys", body).await["key"].as_str().unwrap().to_owned();
+    let (live, _) = issuer.key_of("abe", "acme", &["a:b"]).await;
+    assert_eq!(issuer.call_with(&key, "POST", "/v1/keys", json!({"name": "n"})).await.0, 403);
+    assert_eq!(issuer.call_with(&key, "POST", "/v1/keys", json!({"name": "n", "environment": "test"})).await.0, 201);
+    assert_eq!(issuer.call_with(&key, "POST", &format!("/v1/keys/{live}/rotate"), json!({"grace": "1h"})).await.0, 403);
+}
+
+#[tokio::test]
+async fn whoever_finds_a_key_can_end_it() {
+    let issuer = Issuer::issuing(|_| {});
+    let (id, first) = issuer.key_of("abe", "acme", &[]).await;
+    let second = issuer.ok("POST", &format!("/v1/keys/{id}/rotate"), json!({"grace": "1h"})).await["key"].as_str().unwrap().to_owned();
+    let end = async |text: &str| issuer.call_with("", "POST", "/v1/keys/self/revoke", json!({"key": text})).await.0;
+    assert_eq!(end("reva_live_sk_x").await, 404);
+    assert_eq!(end(&first).await, 204);
+    assert_eq!(issuer.call_with(&first, "GET", "/v1/keys/self", Value::Null).await.0, 401, "the old secret is gone");
+    assert_eq!(issuer.call_with(&second, "GET", "/v1/keys/self", Value::Null).await.0, 200, "and the key is not");
+    assert_eq!(end(&first).await, 404);
+    assert_eq!(end(&second).await, 204);
+    assert_eq!(issuer.call_with(&second, "GET", "/v1/keys/self", Value::Null).await.0, 401);
+    assert_eq!(issuer.ok("GET", &format!("/v1/keys/{id}"), Value::Null).await["state"], "revoked");
+    assert_eq!(end(&second).await, 204, "asking again changes nothing");
+}
+
+#[tokio::test]
+async fn usage_is_ones_own_organisations() {
+    let issuer = Issuer::issuing(|_| {});
+    let (_, admin) = issuer.key_of("ann", "acme", ADMIN).await;
+    let (_, member) = issuer.key_of("abe", "acme", &[]).await;
+    issuer.key_of("eve", "evil", &[]).await;
+    let asked = async |key: &str, query: &str| {
+        let (status, _) = issuer.call_with(key, "GET", &format!("/v1/usage{query}"), Value::Null).await;
+        assert_eq!(status, 200, "{query}");
+        issuer.counts.asked.lock().unwrap().take().unwrap().users
+    };
+    let some = |users: &[&str]| Some(users.iter().map(|user| Arc::from(*user)).collect::<BTreeSet<Arc<str>>>());
+    for (key, query, users) in [
+        (&admin, "", some(&["abe", "ann"])),
+        (&admin, "?user=abe", some(&["abe"])),
+        (&admin, "?user=eve", some(&[])),
+        (&admin, "?organization=evil", some(&[])),
+        (&member, "", some(&["abe"])),
+        (&member, "?user=ann", some(&[])),
+        (&member, "?organization=acme", some(&["abe"])),
+        (&member, "?organization=evil", some(&[])),
+    ] {
+        assert_eq!(asked(key, query).await, users, "{query}");
+    }
+}

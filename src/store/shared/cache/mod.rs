@@ -1,0 +1,589 @@
+//! What checks know without asking: records that were read, and ids that were found not to be there.
+//!
+//! Nothing here says whether it may still be used; the lease does. What this file sees to is that no entry outlives a change that
+//! was applied: a read goes in only if the log's head at its moment is no older than any change that was applied since, and both
+//! that judgement and every applied change happen under one lock, which no look-up takes.
+
+mod part;
+
+use std::collections::BTreeSet;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use quick_cache::Equivalent;
+use tokio::time::Instant;
+
+pub(super) use crate::store::shared::cache::part::Known;
+
+use crate::clock::Clock;
+use crate::clock::monotonic;
+use crate::model::client::ClientRecord;
+use crate::model::grant::GrantRecord;
+use crate::model::key::KeyRecord;
+use crate::model::key::UserRecord;
+use crate::model::time::Timestamp;
+use crate::store::Family;
+use crate::store::RecordKey;
+use crate::store::codec::Shelved;
+use crate::store::codec::read_hex;
+use crate::store::shared::cache::part::Held;
+use crate::store::shared::cache::part::Part;
+use crate::store::shared::entry::Change;
+use crate::store::shared::entry::Entry;
+use crate::store::shared::entry::Mark;
+use crate::store::shared::records::SharedCounts;
+use crate::store::shared::tombstones::Closable;
+use crate::store::shared::tombstones::Tombstones;
+
+/// What it weighs that an id is known not to be there.
+const ABSENT_WEIGHT: usize = 100;
+const TOMBSTONES_MAX: usize = 100_000;
+
+/// How much memory the cache may take, in bytes and about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheSizes {
+    pub keys: usize,
+    pub users: usize,
+    pub digests: usize,
+    pub grants: usize,
+    pub clients: usize,
+    /// Ids that are not there. Apart from the others, so that whoever tries many cannot push out those that are.
+    pub absent: usize,
+}
+
+impl Default for CacheSizes {
+    fn default() -> Self {
+        // 100,000 keys, their users, and as many grants fit; it is filled only as far as they are asked for.
+        Self { keys: 128 << 20, users: 64 << 20, digests: 8 << 20, grants: 128 << 20, clients: 16 << 20, absent: 8 << 20 }
+    }
+}
+
+/// The caches, and how far the change log is applied to them.
+#[derive(Debug)]
+pub(super) struct Cache {
+    keys: Part<Arc<str>, KeyRecord>,
+    users: Part<UserPlace, UserRecord>,
+    digests: Part<[u8; 32], str>,
+    grants: Part<Arc<str>, GrantRecord>,
+    clients: Part<Arc<str>, ClientRecord>,
+    /// Rises when what is held is dropped: a read from before goes in no more.
+    era: AtomicU64,
+    /// Rises when another server takes over: what was read before is not confirmed any more, and is still what was known last.
+    reign: AtomicU64,
+    course: Mutex<Course>,
+}
+
+/// Why everything was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dropped {
+    /// More changes than the log holds were missed.
+    Missed,
+    /// The store lost something.
+    Lost,
+    /// Another server took over, and nothing that it lost was noticed.
+    TakenOver,
+}
+
+#[derive(Debug)]
+struct Course {
+    /// None before the first poll: nothing is taken in, since nothing would ever throw it out.
+    cursor: Option<u64>,
+    /// Reads from before this head come too late.
+    floor: u64,
+    /// The highest head that any answer told.
+    top: u64,
+    /// Sequences behind the cursor that we applied ourselves when we committed them.
+    own: BTreeSet<u64>,
+    tombstones: Tombstones,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct UserPlace {
+    source: Arc<str>,
+    subject: Arc<str>,
+}
+
+/// [`UserPlace`] as it is asked for; the fields' order keeps the hashes equal.
+#[derive(Hash)]
+struct AskedPlace<'a> {
+    source: &'a str,
+    subject: &'a str,
+}
+
+impl Equivalent<UserPlace> for AskedPlace<'_> {
+    fn equivalent(&self, place: &UserPlace) -> bool {
+        self.source == &*place.source && self.subject == &*place.subject
+    }
+}
+
+/// A record as it was read, ready to be taken in.
+#[derive(Debug)]
+pub(super) struct Taken<T> {
+    pub record: T,
+    pub expires: Option<Timestamp>,
+    /// Its bytes on the shelf.
+    pub size: usize,
+    /// On the shelf.
+    pub version: u64,
+}
+
+/// The moment of a read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// The era before the question was sent.
+    pub era: u64,
+    /// The log's head when it was answered.
+    pub head: u64,
+}
+
+impl Cache {
+    pub(super) fn new(sizes: CacheSizes) -> Self {
+        let absent = sizes.absent / ABSENT_WEIGHT / 6;
+        Self {
+            keys: Part::new(sizes.keys, absent * 2),
+            users: Part::new(sizes.users, absent),
+            digests: Part::new(sizes.digests, absent),
+            grants: Part::new(sizes.grants, absent),
+            clients: Part::new(sizes.clients, absent),
+            era: AtomicU64::new(0),
+            reign: AtomicU64::new(0),
+            course: Mutex::new(Course {
+                cursor: None,
+                floor: 0,
+                top: 0,
+                own: BTreeSet::new(),
+                tombstones: Tombstones::new(TOMBSTONES_MAX),
+            }),
+        }
+    }
+
+    pub(super) fn key(&self, id: &str, clock: &dyn Clock) -> Known<KeyRecord> {
+        self.keys.look_up(id, clock, Some(self.reign()))
+    }
+
+    pub(super) fn digest(&self, digest: &[u8; 32], clock: &dyn Clock) -> Known<str> {
+        self.digests.look_up(digest, clock, Some(self.reign()))
+    }
+
+    pub(super) fn user(&self, source: &str, subject: &str, clock: &dyn Clock) -> Known<UserRecord> {
+        self.users.look_up(&AskedPlace { source, subject }, clock, Some(self.reign()))
+    }
+
+    pub(super) fn grant(&self, id: &str, clock: &dyn Clock) -> Known<GrantRecord> {
+        self.grants.look_up(id, clock, Some(self.reign()))
+    }
+
+    pub(super) fn client(&self, id: &str, clock: &dyn Clock) -> Known<ClientRecord> {
+        self.clients.look_up(id, clock, Some(self.reign()))
+    }
+
+    /// As [`Self::key`], even if the store may have lost it since.
+    pub(super) fn last_key(&self, id: &str, clock: &dyn Clock) -> Known<KeyRecord> {
+        self.keys.look_up(id, clock, None)
+    }
+
+    /// As [`Self::last_key`].
+    pub(super) fn last_digest(&self, digest: &[u8; 32], clock: &dyn Clock) -> Known<str> {
+        self.digests.look_up(digest, clock, None)
+    }
+
+    /// As [`Self::last_key`].
+    pub(super) fn last_user(&self, source: &str, subject: &str, clock: &dyn Clock) -> Known<UserRecord> {
+        self.users.look_up(&AskedPlace { source, subject }, clock, None)
+    }
+
+    /// As [`Self::last_key`].
+    pub(super) fn last_grant(&self, id: &str, clock: &dyn Clock) -> Known<GrantRecord> {
+        self.grants.look_up(id, clock, None)
+    }
+
+    /// As [`Self::last_key`].
+    pub(super) fn last_client(&self, id: &str, clock: &dyn Clock) -> Known<ClientRecord> {
+        self.clients.look_up(id, clock, None)
+    }
+
+    pub(super) fn counts(&self) -> SharedCounts {
+        SharedCounts {
+            keys: self.keys.there.len(),
+            users: self.users.there.len(),
+            grants: self.grants.there.len(),
+            clients: self.clients.there.len(),
+            absent: self.keys.absent.len()
+                + self.users.absent.len()
+                + self.digests.absent.len()
+                + self.grants.absent.len()
+                + self.clients.absent.len(),
+            tombstones: self.course().tombstones.len(),
+            ..SharedCounts::default()
+        }
+    }
+
+    pub(super) fn era(&self) -> u64 {
+        self.era.load(Ordering::Acquire)
+    }
+
+    /// What a key that was read is to whoever asked, tombstones considered; and keeps it, if it is not outdated already.
+    pub(super) fn take_in_key(&self, id: &str, read: Option<Taken<KeyRecord>>, moment: Moment) -> Option<Arc<KeyRecord>> {
+        self.take_in(&self.keys, Arc::from(id), RecordKey::key(id), read, moment)
+    }
+
+    /// As [`Self::take_in_key`].
+    pub(super) fn take_in_user(
+        &self,
+        source: &str,
+        subject: &str,
+        read: Option<Taken<UserRecord>>,
+        moment: Moment,
+    ) -> Option<Arc<UserRecord>> {
+        let place = UserPlace { source: Arc::from(source), subject: Arc::from(subject) };
+        self.take_in(&self.users, place, RecordKey::user(source, subject), read, moment)
+    }
+
+    /// As [`Self::take_in_key`].
+    pub(super) fn take_in_grant(&self, id: &str, read: Option<Taken<GrantRecord>>, moment: Moment) -> Option<Arc<GrantRecord>> {
+        self.take_in(&self.grants, Arc::from(id), GrantRecord::place(id), read, moment)
+    }
+
+    /// As [`Self::take_in_key`].
+    pub(super) fn take_in_client(&self, id: &str, read: Option<Taken<ClientRecord>>, moment: Moment) -> Option<Arc<ClientRecord>> {
+        self.take_in(&self.clients, Arc::from(id), ClientRecord::place(id), read, moment)
+    }
+
+    fn take_in<K: Eq + Hash + Clone, T: Closable>(
+        &self,
+        part: &Part<K, T>,
+        place: K,
+        key: RecordKey,
+        read: Option<Taken<T>>,
+        moment: Moment,
+    ) -> Option<Arc<T>> {
+        let mut course = self.course();
+        let admitted = course.admits(moment, self.era());
+        let mark = read.as_ref().and_then(|read| course.tombstones.over_made(&key, read.record.created()));
+        if let (true, None, Some(read)) = (admitted, mark, &read) {
+            course.tombstones.saw(key, read.record.mark(), read.version, read.expires, monotonic());
+        }
+        let held = read.and_then(|read| Some(Held::new(self.reign(), Arc::new(read.record.bury(mark)?), read.expires, read.size)));
+        part.keep(place, held, admitted)
+    }
+
+    /// As [`Self::take_in_key`]. A digest that was removed and turns up again leads to a key, and the key's own tombstone decides.
+    pub(super) fn take_in_digest(&self, digest: &[u8; 32], read: Option<Taken<Arc<str>>>, moment: Moment) -> Option<Arc<str>> {
+        let mut course = self.course();
+        let admitted = course.admits(moment, self.era());
+        let held = read.map(|read| Held::new(self.reign(), read.record, read.expires, read.size));
+        self.digests.keep(*digest, held, admitted)
+    }
+
+    /// How this record was closed, as far as this process saw.
+    pub(super) fn tombstone(&self, key: &RecordKey) -> Option<Mark> {
+        self.course().tombstones.over(key)
+    }
+
+    /// The highest head that any answer told since everything was dropped last: a store whose head lies behind it lost something.
+    pub(super) fn top(&self) -> u64 {
+        self.course().top
+    }
+
+    /// Begins to follow the log here. What was not applied is not held either.
+    pub(super) fn begin(&self, cursor: u64) {
+        let mut course = self.course();
+        course.cursor = Some(cursor);
+        course.floor = course.floor.max(cursor);
+    }
+
+    /// Applies the log's entries up to a sequence.
+    pub(super) fn apply(&self, entries: &[Entry], cursor: u64, now: Instant) {
+        let mut course = self.course();
+        let first = cursor.saturating_sub(entries.len() as u64) + 1;
+        for (entry, sequence) in entries.iter().zip(first..) {
+            match entry {
+                Entry::Change(change) => {
+                    self.forget_one(&change.key);
+                    // Our own were applied when they were committed, and others may have been committed since.
+                    if !course.own.remove(&sequence) {
+                        course.tombstones.note(change, now);
+                    }
+                }
+                Entry::Foreign => {}
+                Entry::Unreadable => {
+                    tracing::error!(sequence, "an entry of the change log cannot be read; the cache is dropped");
+                    self.clear();
+                }
+            }
+        }
+        course.own = course.own.split_off(&(cursor + 1));
+        course.cursor = Some(cursor);
+        course.floor = course.floor.max(cursor);
+    }
+
+    /// Drops everything and goes on from here. After a takeover it stays as what was known last: the connection over which it would be
+    /// read anew may come back later than the one that follows the changes.
+    pub(super) fn reset(&self, cursor: u64, why: Dropped) {
+        let mut course = self.course();
+        self.era.fetch_add(1, Ordering::AcqRel);
+        course.own.clear();
+        course.cursor = Some(cursor);
+        (course.floor, course.top) = (cursor, cursor);
+        match why {
+            Dropped::Missed => {
+                self.clear();
+                course.tombstones.missed_some();
+            }
+            Dropped::Lost => self.clear(),
+            Dropped::TakenOver => {
+                self.reign.fetch_add(1, Ordering::AcqRel);
+                self.clear_absent();
+            }
+        }
+    }
+
+    /// A commit of ours is done: from now on nothing older is shown here.
+    pub(super) fn committed(&self, era: u64, head: u64, changes: &[Change]) {
+        let now = monotonic();
+        let mut course = self.course();
+        if era == self.era() {
+            course.floor = course.floor.max(head);
+            course.top = course.top.max(head);
+            let first = (head + 1).saturating_sub(changes.len() as u64);
+            if course.cursor.is_some_and(|cursor| cursor < first) {
+                course.own.extend(first..=head);
+            }
+        } else {
+            // Its head counts in a log that may be gone; reads that are under way are simply not kept.
+            self.era.fetch_add(1, Ordering::AcqRel);
+        }
+        for change in changes {
+            self.forget_one(&change.key);
+            course.tombstones.note(change, now);
+        }
+    }
+
+    /// Forgets what is held of these, since it may have changed.
+    pub(super) fn forget<'a>(&self, keys: impl Iterator<Item = &'a RecordKey>) {
+        let _course = self.course();
+        self.era.fetch_add(1, Ordering::AcqRel);
+        keys.for_each(|key| self.forget_one(key));
+    }
+
+    fn forget_one(&self, key: &RecordKey) {
+        match key.family {
+            Family::Key => self.keys.forget(key.id.as_str()),
+            Family::User => {
+                if let Some((source, subject)) = key.id.split_once(':') {
+                    self.users.forget(&AskedPlace { source, subject });
+                }
+            }
+            Family::Digest => {
+                if let Some(digest) = read_hex(&key.id) {
+                    self.digests.forget(&digest);
+                }
+            }
+            Family::Grant => self.grants.forget(key.id.as_str()),
+            Family::Client => self.clients.forget(key.id.as_str()),
+            Family::Ring
+            | Family::Account
+            | Family::Organization
+            | Family::Session
+            | Family::Invitation
+            | Family::Identity
+            | Family::Ticket
+            | Family::Audit
+            | Family::AuditName => {}
+        }
+    }
+
+    fn clear(&self) {
+        self.keys.clear();
+        self.users.clear();
+        self.digests.clear();
+        self.grants.clear();
+        self.clients.clear();
+    }
+
+    fn clear_absent(&self) {
+        self.keys.absent.clear();
+        self.users.absent.clear();
+        self.digests.absent.clear();
+        self.grants.absent.clear();
+        self.clients.absent.clear();
+    }
+
+    fn reign(&self) -> u64 {
+        self.reign.load(Ordering::Acquire)
+    }
+
+    fn course(&self) -> MutexGuard<'_, Course> {
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Course {
+    fn admits(&mut self, moment: Moment, era: u64) -> bool {
+        if moment.era == era {
+            self.top = self.top.max(moment.head);
+        }
+        self.cursor.is_some() && moment.era == era && moment.head >= self.floor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::model::client::ClientState;
+    use crate::model::grant::GrantState;
+    use crate::model::key::KeyState;
+    use crate::store::codec::shelved::tests::client_id;
+    use crate::store::codec::shelved::tests::client_record;
+    use crate::store::codec::shelved::tests::grant_record;
+    use crate::store::codec::tests::key_record;
+    use crate::store::shared::entry::Mark;
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
+
+    fn change(replaced: u64, version: u64, mark: Mark) -> Change {
+        Change { key: RecordKey::key("a"), replaced: Some(replaced), version: Some(version), mark }
+    }
+
+    fn read(cache: &Cache, head: u64) -> Moment {
+        Moment { era: cache.era(), head }
+    }
+
+    fn keep(cache: &Cache, moment: Moment) -> Option<KeyState> {
+        let taken = Taken { record: key_record("a"), expires: None, size: 100, version: 1 };
+        cache.take_in_key("a", Some(taken), moment).map(|record| record.state)
+    }
+
+    fn is_held(cache: &Cache) -> bool {
+        cache.key("a", &ManualClock::starting_at(NOW)) != Known::Unknown
+    }
+
+    // battery: K17
+    #[test]
+    fn a_read_that_a_change_overtook_is_told_and_not_kept() {
+        type Between = fn(&Cache);
+        let table: [(&str, u64, Between, bool); 9] = [
+            ("nothing happened", 5, |_| {}, true),
+            ("read after changes that are not applied yet", 7, |_| {}, true),
+            ("a change was applied since", 5, |cache| cache.apply(&[Entry::Foreign], 6, monotonic()), false),
+            ("a change was applied that the read saw", 6, |cache| cache.apply(&[Entry::Foreign], 6, monotonic()), true),
+            ("we committed since", 5, |cache| cache.committed(0, 6, &[change(1, 2, Mark::Open)]), false),
+            ("we committed, and the read saw it", 6, |cache| cache.committed(0, 6, &[change(1, 2, Mark::Open)]), true),
+            ("everything was dropped", 5, |cache| cache.reset(5, Dropped::Lost), false),
+            ("a commit may have happened", 5, |cache| cache.forget([RecordKey::key("a")].iter()), false),
+            ("a commit came back from before a loss", 5, |cache| cache.committed(7, 1, &[change(1, 2, Mark::Open)]), false),
+        ];
+        for (what, head, between, expected) in table {
+            let cache = Cache::new(CacheSizes::default());
+            cache.begin(5);
+            let moment = read(&cache, head);
+            between(&cache);
+            assert_eq!(keep(&cache, moment), Some(KeyState::Active), "{what}: whoever asked is answered");
+            assert_eq!(is_held(&cache), expected, "{what}");
+        }
+        let cache = Cache::new(CacheSizes::default());
+        keep(&cache, read(&cache, 5));
+        assert!(!is_held(&cache), "nothing would ever throw it out");
+    }
+
+    #[test]
+    fn an_applied_change_throws_out_its_record_alone() {
+        let cache = Cache::new(CacheSizes::default());
+        cache.begin(0);
+        keep(&cache, read(&cache, 0));
+        cache.take_in_key("b", None, read(&cache, 0));
+        let clock = ManualClock::starting_at(NOW);
+        cache.apply(&[Entry::Change(change(1, 2, Mark::Open))], 1, monotonic());
+        assert_eq!((cache.key("a", &clock), cache.key("b", &clock)), (Known::Unknown, Known::Absent));
+        cache.apply(&[Entry::Unreadable], 2, monotonic());
+        assert_eq!(cache.key("b", &clock), Known::Unknown, "it may have been about anything");
+    }
+
+    #[test]
+    fn a_late_poll_does_not_undo_what_we_did_since() {
+        let cache = Cache::new(CacheSizes::default());
+        cache.begin(0);
+        let (disabled, enabled) = (change(1, 2, Mark::Disabled), change(2, 3, Mark::Open));
+        cache.committed(0, 1, std::slice::from_ref(&disabled));
+        cache.committed(0, 2, std::slice::from_ref(&enabled));
+        cache.apply(&[Entry::Change(disabled)], 1, monotonic());
+        assert_eq!(keep(&cache, read(&cache, 2)), Some(KeyState::Active));
+        cache.apply(&[Entry::Change(enabled)], 2, monotonic());
+        assert_eq!(keep(&cache, read(&cache, 2)), Some(KeyState::Active));
+        assert_eq!(cache.counts().tombstones, 0);
+    }
+
+    #[test]
+    fn what_expires_is_absent_when_its_time_comes() {
+        let cache = Cache::new(CacheSizes::default());
+        cache.begin(0);
+        let taken = Taken { record: key_record("a"), expires: Some(NOW), size: 100, version: 1 };
+        cache.take_in_key("a", Some(taken), read(&cache, 0));
+        let before = ManualClock::starting_at(Timestamp::from_nanos(NOW.as_nanos() - 1));
+        assert!(matches!(cache.key("a", &before), Known::Here(_)));
+        assert_eq!(cache.key("a", &ManualClock::starting_at(NOW)), Known::Absent);
+    }
+
+    #[test]
+    fn grants_and_clients_are_held_forgotten_and_remembered_as_keys_are() {
+        let (cache, app) = (Cache::new(CacheSizes::default()), client_id(1));
+        let clock = ManualClock::starting_at(NOW);
+        cache.begin(0);
+        let take_in = |head| {
+            let moment = read(&cache, head);
+            let grant = Taken { record: grant_record("g"), expires: None, size: 100, version: 1 };
+            let client = Taken { record: client_record(&app), expires: None, size: 100, version: 1 };
+            let grant = cache.take_in_grant("g", Some(grant), moment).map(|record| record.state.clone());
+            let client = cache.take_in_client(&app, Some(client), moment).map(|record| record.state);
+            (grant, client)
+        };
+        let held = || {
+            let counts = cache.counts();
+            (counts.grants, counts.clients)
+        };
+        assert_eq!(take_in(0), (Some(GrantState::Live), Some(ClientState::Active)));
+        cache.take_in_grant("absent", None, read(&cache, 0));
+        cache.take_in_client("absent", None, read(&cache, 0));
+        assert_eq!((cache.grant("absent", &clock), cache.client("absent", &clock)), (Known::Absent, Known::Absent));
+        assert!(matches!((cache.grant("g", &clock), cache.client(&app, &clock)), (Known::Here(_), Known::Here(_))));
+        // After a takeover they are only what was known last, and absence is not even that.
+        cache.reset(0, Dropped::TakenOver);
+        assert_eq!((cache.grant("g", &clock), cache.client(&app, &clock)), (Known::Unknown, Known::Unknown));
+        assert!(matches!((cache.last_grant("g", &clock), cache.last_client(&app, &clock)), (Known::Here(_), Known::Here(_))));
+        assert_eq!((cache.last_grant("absent", &clock), cache.last_client("absent", &clock)), (Known::Unknown, Known::Unknown));
+        take_in(0);
+        let closing = |key: RecordKey, mark| Entry::Change(Change { key, replaced: Some(1), version: Some(2), mark });
+        let entries = [closing(GrantRecord::place("g"), Mark::Revoked), closing(ClientRecord::place(&app), Mark::Disabled)];
+        cache.apply(&entries, 2, monotonic());
+        assert_eq!(held(), (0, 0));
+        // The store was thrown back to before; what was seen closed stays so.
+        let (grant, client) = take_in(2);
+        assert!(matches!(grant, Some(GrantState::Ended { .. })), "{grant:?}");
+        assert_eq!(client, Some(ClientState::Disabled));
+        assert_eq!(held(), (1, 1));
+        cache.forget([GrantRecord::place("g"), ClientRecord::place(&app)].iter());
+        assert_eq!(held(), (0, 0));
+        take_in(2);
+        cache.reset(2, Dropped::Lost);
+        assert_eq!(held(), (0, 0));
+        assert_eq!(cache.last_grant("g", &clock), Known::Unknown);
+    }
+
+    #[test]
+    fn ids_that_are_not_there_push_out_none_that_are() {
+        let cache = Cache::new(CacheSizes { absent: 100_000, ..CacheSizes::default() });
+        cache.begin(0);
+        keep(&cache, read(&cache, 0));
+        for number in 0..50_000 {
+            cache.take_in_key(&number.to_string(), None, read(&cache, 0));
+        }
+        assert!(is_held(&cache));
+        assert!(cache.counts().absent <= 1000, "{:?}", cache.counts());
+    }
+}

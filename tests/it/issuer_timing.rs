@@ -1,0 +1,87 @@
+//! What an answer's time tells: nothing. Interleaved samples, judged by Welch's t.
+
+use std::time::Instant;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::support::http1::Connection;
+use crate::support::http1::message;
+use crate::support::issuing::Issuing;
+use crate::support::issuing::USER;
+
+/// Each of the two answers is asked for so often; `TOLLGATE_TEST_SAMPLES` for a judgement.
+fn samples() -> Option<usize> {
+    std::env::var("TOLLGATE_TEST_SAMPLES").ok().map(|samples| samples.parse().expect("TOLLGATE_TEST_SAMPLES is a number"))
+}
+
+/// Mean and variance of the mean.
+fn moments(sample: &[f64]) -> (f64, f64) {
+    let count = sample.len() as f64;
+    let mean = sample.iter().sum::<f64>() / count;
+    let variance = sample.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    (mean, variance / count)
+}
+
+fn welch(one: &[f64], other: &[f64]) -> f64 {
+    let ((mean, error), (other_mean, other_error)) = (moments(one), moments(other));
+    (mean - other_mean) / (error + other_error).sqrt()
+}
+
+/// Asks for both in turns, and judges.
+fn compare(what: &str, port: u16, pair: [&[u8]; 2], expected: u16) {
+    let asked = samples();
+    let count = asked.unwrap_or(50);
+    let mut connection = Connection::open(port).expect("the port is open");
+    let mut times = [Vec::with_capacity(count), Vec::with_capacity(count)];
+    let mut bodies = [Value::Null, Value::Null];
+    for number in 0..count {
+        // Who comes first alternates too.
+        for turn in 0..2 {
+            let which = (number + turn) % 2;
+            let began = Instant::now();
+            let reply = connection.exchange(pair[which]).expect("an answer");
+            times[which].push(began.elapsed().as_secs_f64() * 1e6);
+            assert_eq!(reply.status, expected, "{what}: {}", reply.text());
+            let mut body = reply.json();
+            body["error"]["request_id"] = Value::Null;
+            bodies[which] = body;
+        }
+    }
+    assert_eq!(bodies[0], bodies[1], "{what}: the same words");
+    let t = welch(&times[0], &times[1]);
+    eprintln!("{what}: {count} each, means {:.1} and {:.1} us, t = {t:.2}", moments(&times[0]).0, moments(&times[1]).0);
+    assert!(asked.is_none() || t.abs() < 4.5, "{what}: t = {t:.2}");
+}
+
+// oauth: R7
+#[test]
+fn a_wrong_user_and_a_wrong_password_take_the_same_time() {
+    let limits = "per_address: 1000000, per_account_and_address: 1000000, memory_kib: 8192, iterations: 1";
+    let issuing = Issuing::start(&format!("  compatibility: [tinyoauth]\n  passwords: {{ {limits} }}\n"));
+    let request = |user: &str| {
+        let body = json!({ "username": user, "password": "a wrong one, and long enough" }).to_string();
+        message("POST", "/login", "issuer", &[("content-type", "application/json")], body.as_bytes())
+    };
+    compare("sign-in: wrong password, no such user", issuing.port, [&request(USER), &request("nobody")], 401);
+}
+
+// oauth: U5
+#[test]
+fn another_organizations_key_and_none_at_all_take_the_same_time() {
+    let issuing = Issuing::start_empty("");
+    let make = |user: &str, organization: &str, scopes: &[&str]| {
+        let body = json!({ "name": "test", "user": user, "organization": organization, "scopes": scopes });
+        let (status, made) = issuing.control("POST", "/v1/keys", &body);
+        assert_eq!(status, 201, "{made}");
+        made
+    };
+    let admin = make("ann", "acme", &["tollgate:keys"]);
+    let foreign = make("bob", "globex", &[]);
+    let authorization = format!("Bearer {}", admin["key"].as_str().expect("a key"));
+    let request = |id: &str| message("GET", &format!("/v1/keys/{id}"), "issuer", &[("authorization", &authorization)], b"");
+    let foreign = foreign["id"].as_str().expect("an id");
+    // Of the same form, and nobody's.
+    let nobody: String = foreign.chars().rev().collect();
+    compare("a key: another organisation's, nobody's", issuing.port, [&request(foreign), &request(&nobody)], 404);
+}
