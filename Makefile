@@ -44,7 +44,7 @@ lint: ## rustfmt and clippy, without a warning.
 # --- what the tests stand on -------------------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: compiler envoys redis ## What the tests need: a C compiler, Envoys of three lines, Redis and Valkey.
+setup: compiler envoys redis providers ## What the tests need: a C compiler, Envoys of three lines, Redis and Valkey, an OpenID provider on Node.js.
 
 # The crypto library is C.
 .PHONY: compiler
@@ -66,6 +66,11 @@ envoys:
 redis:
 	@tests/tools/redis.sh >/dev/null
 	@tests/tools/valkey.sh >/dev/null
+
+# Says what to install where Node.js is missing.
+.PHONY: providers
+providers:
+	@tests/tools/oidc.sh >/dev/null
 
 # --- long proofs -------------------------------------------------------------------------------------------------------------
 

@@ -44,7 +44,11 @@ pub(super) enum CountsOf {
     /// Those of this process, flushed or not: it is the only one.
     ThisProcess(Arc<Usage>),
     /// Those that all sidecars told the shared store.
-    AllSidecars(Arc<dyn Counts>),
+    AllSidecars {
+        counts: Arc<dyn Counts>,
+        /// What this one counted itself, and tells the others.
+        own: Arc<Usage>,
+    },
 }
 
 impl CountsOf {
@@ -55,17 +59,34 @@ impl CountsOf {
                 let page = tokio::task::spawn_blocking(move || usage.query(&query)).await;
                 page.map_err(|error| UsageError::Unavailable(error.to_string()))?.map_err(refused)
             }
-            Self::AllSidecars(counts) => counts.query(query).await.map_err(|error| match error {
+            Self::AllSidecars { counts, .. } => counts.query(query).await.map_err(|error| match error {
                 CountsError::Cursor(_) => UsageError::Cursor,
                 CountsError::Store(error) => UsageError::Unavailable(error.to_string()),
             }),
         }
     }
 
+    /// Other sidecars keep what they counted themselves until it is past its time, and tell it again only if the shared store lost it.
+    async fn forget_user(&self, user: &str) -> Result<(), UsageError> {
+        let own = match self {
+            Self::ThisProcess(own) | Self::AllSidecars { own, .. } => Arc::clone(own),
+        };
+        let name = user.to_owned();
+        let forgotten = tokio::task::spawn_blocking(move || own.forget(&name)).await;
+        forgotten
+            .map_err(|error| error.to_string())
+            .and_then(|done| done.map_err(|error| error.to_string()))
+            .map_err(UsageError::Unavailable)?;
+        match self {
+            Self::ThisProcess(_) => Ok(()),
+            Self::AllSidecars { counts, .. } => counts.forget(user).await.map_err(|error| UsageError::Unavailable(error.to_string())),
+        }
+    }
+
     async fn last_use_of(&self, key: &KeyId) -> Result<Option<crate::store::LastUse>, String> {
         match self {
             Self::ThisProcess(usage) => usage.last_use(key).map_err(|error| error.to_string()),
-            Self::AllSidecars(counts) => counts.last_use(key.as_str()).await.map_err(|error| error.to_string()),
+            Self::AllSidecars { counts, .. } => counts.last_use(key.as_str()).await.map_err(|error| error.to_string()),
         }
     }
 }
@@ -87,6 +108,10 @@ impl LastUsed for CountsOf {
 impl UsageRead for CountsOf {
     fn read<'a>(&'a self, query: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>> {
         Answer::Pending(Box::pin(self.page(query)))
+    }
+
+    fn forget<'a>(&'a self, user: &'a str) -> Answer<'a, Result<(), UsageError>> {
+        Answer::Pending(Box::pin(self.forget_user(user)))
     }
 }
 

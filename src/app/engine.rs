@@ -79,7 +79,7 @@ impl Engine {
     pub(super) fn counts(&self, usage: &Arc<Usage>) -> CountsOf {
         match self {
             Self::Embedded(_) => CountsOf::ThisProcess(Arc::clone(usage)),
-            Self::Shared(shared) => CountsOf::AllSidecars(Arc::clone(shared.counts()) as _),
+            Self::Shared(shared) => CountsOf::AllSidecars { counts: Arc::clone(shared.counts()) as _, own: Arc::clone(usage) },
         }
     }
 

@@ -9,7 +9,6 @@ use crate::app::AppError;
 use crate::app::counts::CountsOf;
 use crate::app::open::Opened;
 use crate::app::open::open;
-use crate::app::signer_for;
 use crate::check::Gate;
 use crate::check::guard::Guard;
 use crate::clock::Clock;
@@ -19,6 +18,7 @@ use crate::issuer::IssuerState;
 use crate::issuer::events::KeyObserver;
 use crate::issuer::explain;
 use crate::issuer::explain::Explainer;
+use crate::issuer::federation::Federation;
 use crate::issuer::passwords::Passwords;
 use crate::jose::Assertions;
 use crate::jose::Tokens;
@@ -35,7 +35,7 @@ pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppEr
     let Opened { peppers, engine, usage } = open(&loaded.boot, &clock)?;
     let records = engine.records();
     let assertions = Arc::new(Assertions::load_or_pretend(&*records, &peppers, clock.now()).await?);
-    let signer = Arc::new(signer_for(&loaded.rules, &*records, &peppers, clock.now()).await?);
+    let signer = Arc::new(Signer::load(&*records, &peppers, clock.now()).await?);
     let rules = Arc::new(ArcSwap::from_pointee(loaded.rules));
     let tokens = Arc::new(Tokens::new(1));
     signer.tell(&tokens);
@@ -82,5 +82,6 @@ pub(super) fn issuer_state(shelves: Shelves, rules: Arc<ArcSwap<Rules>>, clock: 
         signer,
         passwords: Arc::new(Passwords::default()),
         audit: Arc::default(),
+        federation: Arc::new(Federation::default()),
     }
 }

@@ -196,7 +196,7 @@ impl PublishedKeys for KeyRings {
             return Some(assertions.to_string());
         }
         let read = |text: &str| serde_json::from_str::<PublishedSet>(text).ok();
-        let (mut published, issuers) = (read(&assertions)?, read(&*self.signer.jwks()?)?);
+        let (mut published, issuers) = (read(&assertions)?, read(&self.signer.jwks()?)?);
         published.keys.extend(issuers.keys);
         serde_json::to_string(&published).ok()
     }

@@ -15,8 +15,18 @@ use crate::model::caller::ProvenBy;
 use crate::model::caller::SourceName;
 use crate::model::caller::Subject;
 use crate::model::caller::UserId;
+use crate::model::client::AccessTokenForm;
+use crate::model::client::ClientAuth;
+use crate::model::client::ClientId;
+use crate::model::client::ClientKind;
 use crate::model::client::ClientRecord;
+use crate::model::client::ClientState;
+use crate::model::client::GrantType;
+use crate::model::grant::GrantId;
+use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
+use crate::model::grant::GrantState;
+use crate::model::handle::HandleKind;
 use crate::model::key::KeyId;
 use crate::model::key::KeyNotes;
 use crate::model::key::KeyRecord;
@@ -120,6 +130,55 @@ pub(in crate::check) fn user_record(source: &str, subject: &str) -> UserRecord {
     }
 }
 
+/// A live grant under the newest pepper, given an hour ago for a day.
+pub(in crate::check) fn grant_record(id: &str, of: GrantOf) -> GrantRecord {
+    GrantRecord {
+        id: GrantId::new(id),
+        of,
+        organization: None,
+        environment: Environment::Live,
+        scopes: scopes("conversations:* messages:read"),
+        resources: vec!["gate".into()],
+        state: GrantState::Live,
+        generation: 3,
+        advanced: seconds_from_now(-60),
+        pepper: "new".into(),
+        created: seconds_from_now(-3600),
+        idle_until: seconds_from_now(3600),
+        ends: seconds_from_now(86_400),
+        session: None,
+        access: Vec::new(),
+    }
+}
+
+/// An active client of `acme` that may ask for much.
+pub(in crate::check) fn client_record(id: &str) -> ClientRecord {
+    ClientRecord {
+        id: ClientId::new(id),
+        name: "an app".into(),
+        owner: None,
+        organization: Some("acme".into()),
+        kind: ClientKind::Confidential,
+        auth: ClientAuth::Basic,
+        redirect_uris: Vec::new(),
+        grant_types: vec![GrantType::AuthorizationCode, GrantType::ClientCredentials],
+        scopes: scopes("conversations:* messages:* billing:read"),
+        resources: Vec::new(),
+        token_form: AccessTokenForm::Opaque,
+        environment: Environment::Live,
+        tier: None,
+        secrets: Vec::new(),
+        state: ClientState::Active,
+        created: seconds_from_now(-7200),
+        website: None,
+    }
+}
+
+/// The text of an opaque token of ours, as the issuer makes it under the newest pepper.
+pub(in crate::check) fn handle_text(kind: HandleKind, id: &str, generation: u32) -> String {
+    peppers().handle("tg", kind, id, generation, "new").unwrap().to_string()
+}
+
 /// `alice` of `acme`, by her live key `k1`, on the tier `free`, who may do everything.
 pub(in crate::check) fn caller() -> Caller {
     let (source, subject) = (SourceName::local(), Subject::parse("alice").unwrap());
@@ -171,6 +230,14 @@ impl Shelf {
 
     pub(in crate::check) fn hold_user(&mut self, record: UserRecord) {
         self.users.insert((record.source.to_string(), record.subject.as_str().to_owned()), Arc::new(record));
+    }
+
+    pub(in crate::check) fn hold_grant(&mut self, record: GrantRecord) {
+        self.grants.insert(record.id.to_string(), Arc::new(record));
+    }
+
+    pub(in crate::check) fn hold_client(&mut self, record: ClientRecord) {
+        self.clients.insert(record.id.to_string(), Arc::new(record));
     }
 
     pub(in crate::check) fn asked(&self) -> Vec<String> {
@@ -317,5 +384,9 @@ impl Tally for Book {
         let key = line.key.map_or("-", |key| key.as_str());
         self.lines.lock().unwrap().push(format!("{} {key} {} {} {cost}", line.user, line.route, line.outcome.as_str()));
         Ok(())
+    }
+
+    fn note_use(&self, name: &KeyId, route: &str, _at: Timestamp) {
+        self.lines.lock().unwrap().push(format!("used {name} {route}"));
     }
 }

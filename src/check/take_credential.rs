@@ -455,6 +455,37 @@ mod tests {
         check("/required", &[("x-api-key", &key)], &importing, Ok("Own(0123456789AB)"));
     }
 
+    // oauth: H14 G8
+    #[test]
+    fn of_our_handles_only_an_access_token_is_a_credential_here() {
+        let rules = table();
+        let mac = "m".repeat(43);
+        for kind in HandleKind::ALL {
+            let text = format!("tg_{}_grant-1.7.{mac}", kind.as_str());
+            let expected = if kind == HandleKind::Access { Ok("Handle(at grant-1 7)") } else { MALFORMED };
+            let bearer = format!("Bearer {text}");
+            let agent = format!("Agent {text}");
+            for header in [("authorization", &*bearer), ("x-api-key", &*text), ("x-authorization", &*agent)] {
+                check("/required", &[header], &rules, expected);
+                check("/optional", &[header], &rules, expected);
+            }
+            check(&format!("/query?access_token={text}"), &[], &rules, expected);
+            check(&format!("/required?access_token={text}"), &[], &rules, Err(Reason::TokenInQuery));
+            // Under the application's own name it is still ours, and must not travel on.
+            let beside = format!("/required?api_key={text}");
+            check(&beside, &[("x-api-key", "abc")], &rules, Err(Reason::ConflictingCredentials));
+        }
+        let mut importing = table();
+        importing.imported_keys = ImportedKeys::Accepted;
+        check("/required", &[("x-api-key", &format!("tg_at_grant-1.7.{mac}"))], &importing, Ok("Handle(at grant-1 7)"));
+        for damaged in ["tg_at_grant-1.7", "tg_at_grant-1.07.m", "tg_at_.7.m", "tg_xx_grant-1.7.m", "tg_at_a+b.7.m"] {
+            check_bytes(damaged.replace(".m", &format!(".{mac}")).as_bytes(), MALFORMED);
+        }
+        // Another brand's is none of ours; it has the three parts of a JWT and will not be one.
+        check_bytes(format!("xx_at_grant.7.{mac}").as_bytes(), Ok("Token"));
+        check_bytes(format!("TG_at_grant.7.{mac}").as_bytes(), Ok("Token"));
+    }
+
     #[test]
     fn none_is_anonymous_only_where_that_is_allowed() {
         let rules = table();

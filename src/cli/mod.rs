@@ -10,6 +10,8 @@ pub mod healthcheck;
 
 pub mod keys;
 
+pub mod openapi;
+
 pub mod schema;
 
 pub mod serve;
@@ -37,6 +39,7 @@ use crate::cli::client::Target;
 use crate::cli::explain::Explain;
 use crate::cli::healthcheck::Healthcheck;
 use crate::cli::keys::Keys;
+use crate::cli::openapi::Openapi;
 use crate::cli::schema::Schema;
 use crate::cli::serve::Serve;
 use crate::cli::store::Store;
@@ -94,6 +97,7 @@ enum Command {
     Explain(Explain),
     Healthcheck(Healthcheck),
     Schema(Schema),
+    Openapi(Openapi),
     Store(Store),
 }
 
@@ -120,6 +124,7 @@ impl Arguments {
             },
             Command::Healthcheck(check) => check.run(out),
             Command::Schema(schema) => schema.run(out),
+            Command::Openapi(openapi) => openapi.run(out),
             Command::Store(store) => wait_for(store.run(out, complaints)),
         }
     }

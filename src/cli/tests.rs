@@ -77,6 +77,10 @@ impl UsageRead for Fixed {
             Some(_) => UsagePage { rows: vec![row("send", 7)], next: None },
         }))
     }
+
+    fn forget<'a>(&'a self, _user: &'a str) -> Answer<'a, Result<(), UsageError>> {
+        Answer::ready(Ok(()))
+    }
 }
 
 fn rules() -> Rules {
@@ -117,6 +121,7 @@ fn api(folder: &Path) -> Result<Router, String> {
         gate: Arc::new(gate_over(store, Arc::clone(&peppers), START)),
         signer: Arc::new(Signer::default()),
         passwords: Arc::new(Passwords::default()),
+        federation: Arc::default(),
         peppers,
         rules: Arc::new(ArcSwap::from_pointee(rules())),
         clock,

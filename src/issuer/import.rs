@@ -9,6 +9,7 @@ use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
 use crate::issuer::audit::Deed;
@@ -20,6 +21,10 @@ use crate::issuer::keys::ATTEMPTS;
 use crate::issuer::keys::Draft;
 use crate::issuer::keys::owner_of_new_key;
 use crate::issuer::names;
+use crate::issuer::openapi::answers::Judged;
+use crate::issuer::openapi::answers::WithBody;
+use crate::issuer::openapi::schemas::ImportBody;
+use crate::issuer::openapi::schemas::RefusalDetails;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Details;
 use crate::issuer::problem::Problem;
@@ -40,7 +45,8 @@ use crate::store::codec::read_hex;
 /// Keys of one request.
 const ENTRIES_MAX: usize = 100;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ImportReport)]
 struct Report {
     imported: Vec<Imported>,
     failed: Vec<Failed>,
@@ -48,21 +54,27 @@ struct Report {
     accepted_at_the_gate: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ImportedEntry)]
 struct Imported {
     index: usize,
     id: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FailedEntry)]
 struct Failed {
     index: usize,
     code: &'static str,
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<RefusalDetails>)]
     details: Option<Details>,
 }
 
+/// Takes in keys made elsewhere. Each entry stands or falls alone.
+#[utoipa::path(post, path = "/v1/keys/import", operation_id = "import_keys", tag = "keys", request_body = ImportBody,
+    responses((status = 200, description = "What became of each.", body = Report), Judged, WithBody))]
 pub(in crate::issuer) async fn import(
     State(state): State<IssuerState>,
     asker: Asker,

@@ -9,17 +9,21 @@
 pub mod accounts;
 pub mod actor;
 pub mod audit;
+pub mod base;
 pub mod callers;
 pub mod compat;
 pub mod control;
 pub mod events;
 pub mod explain;
 pub mod federation;
+pub mod key_tokens;
 pub mod oauth;
+pub mod openapi;
 pub mod pages;
 pub mod passwords;
 pub mod problem;
 pub mod sessions;
+pub mod sign_in_tokens;
 pub mod usage;
 
 mod import;
@@ -29,6 +33,7 @@ mod names;
 mod parameters;
 mod ring;
 mod rotate;
+mod stats;
 mod users;
 mod views;
 
@@ -47,6 +52,9 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::check::Gate;
 use crate::clock::Clock;
@@ -54,6 +62,7 @@ use crate::issuer::actor::Actor;
 use crate::issuer::audit::Audit;
 use crate::issuer::callers::RequestId;
 use crate::issuer::events::KeyObserver;
+use crate::issuer::federation::Federation;
 use crate::issuer::passwords::Passwords;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -86,6 +95,8 @@ pub struct IssuerState {
     pub signer: Arc<Signer>,
     pub passwords: Arc<Passwords>,
     pub audit: Arc<Audit>,
+    /// What is known of the providers of sign-ins.
+    pub federation: Arc<Federation>,
 }
 
 /// Where it is known when a key was last used: the ledger's flush knows, and nothing is written per request.
@@ -113,7 +124,7 @@ impl LastUsed for NeverUsed {
 /// The resource API for the command line, on the control socket: whoever reaches it is an operator.
 pub fn router(state: IssuerState) -> Router {
     let spoken = Spoken { rules: Arc::clone(&state.rules), door: Door::Control };
-    resources()
+    Router::from(resources())
         .merge(operators())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
@@ -122,13 +133,21 @@ pub fn router(state: IssuerState) -> Router {
         .with_state(state)
 }
 
+/// The resource API as this actor meets it.
+#[cfg(test)]
+pub(in crate::issuer) fn router_as(state: IssuerState, actor: Actor) -> Router {
+    let spoken = Spoken { rules: Arc::clone(&state.rules), door: Door::Control };
+    let frame = axum::middleware::from_fn_with_state(spoken, frame);
+    Router::from(resources()).layer(frame).layer(Extension(actor)).with_state(state)
+}
+
 /// Everything that people and programs reach on `listen.issuer`.
 pub fn public_router(state: IssuerState) -> Router {
     let spoken = Spoken { rules: Arc::clone(&state.rules), door: Door::Public };
     let judge = axum::middleware::from_fn_with_state(state.clone(), callers::judge);
-    Router::new()
-        .merge(resources().route_layer(judge))
-        .merge(keys::public_router())
+    let router = Router::from(resources())
+        .route_layer(judge)
+        .merge(anybody())
         .merge(oauth::router())
         .merge(accounts::router())
         .merge(pages::router())
@@ -137,30 +156,39 @@ pub fn public_router(state: IssuerState) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(axum::middleware::from_fn_with_state(spoken, frame))
-        .with_state(state)
+        .with_state(state.clone());
+    base::under_issuer_path(state, router)
 }
 
 /// The resource API: the same for operators and for everybody else. Each of its handlers asks its [`Actor`] how far it reaches.
-fn resources() -> Router<IssuerState> {
-    Router::new()
-        .route("/v1/keys", get(keys::list).post(keys::create))
-        .route("/v1/keys/import", post(import::import))
-        .route("/v1/keys/self", get(keys::show_own))
-        .route("/v1/keys/{id}", get(keys::show).patch(keys::change).delete(keys::revoke))
-        .route("/v1/keys/{id}/rotate", post(rotate::rotate))
-        .route("/v1/usage", get(usage::query))
-        .merge(audit::router())
-        .merge(oauth::clients::resources())
+///
+/// An area adds its routes here; those that it describes (`utoipa::path` on the handler, `routes!` in its router) stand in the document.
+fn resources() -> OpenApiRouter<IssuerState> {
+    keys::resources()
+        .routes(routes!(usage::query))
+        .routes(routes!(stats::stats))
+        .merge(audit::router().into())
+        .merge(oauth::clients::resources().into())
+        .merge(accounts::resources().into())
+        .route("/v1/users", get(users::list).post(users::create))
+        .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::delete))
         .route("/v1/ring", get(ring::show))
         .route("/v1/ring/rotate", post(ring::rotate))
 }
 
+/// What asks for no credential, or takes it in the body.
+fn anybody() -> OpenApiRouter<IssuerState> {
+    keys::public_router().routes(routes!(openapi::show))
+}
+
+/// Everything on the public door that is described.
+fn documented() -> OpenApiRouter<IssuerState> {
+    OpenApiRouter::with_openapi(openapi::Frame::openapi()).merge(resources()).merge(anybody())
+}
+
 /// What operators alone may ask for.
 fn operators() -> Router<IssuerState> {
-    Router::new()
-        .route("/v1/keys/file-entry", post(keys::file_entry))
-        .route("/v1/users", get(users::list).post(users::create))
-        .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::delete))
+    Router::new().route("/v1/keys/file-entry", post(keys::file_entry))
 }
 
 /// In which form a listener's refusals are written.
@@ -208,6 +236,7 @@ async fn frame(State(spoken): State<Spoken>, mut request: Request, next: Next) -
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         headers.insert("x-request-id", value);
     }
+    // What everybody may keep says so itself: the keys and the metadata.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
@@ -221,4 +250,4 @@ async fn method_not_allowed() -> Response {
 }
 
 #[cfg(test)]
-pub(in crate::issuer) mod tests;
+pub(crate) mod tests;

@@ -12,6 +12,7 @@ use crate::issuer::input::Change;
 use crate::issuer::input::Fields;
 use crate::issuer::input::Value;
 use crate::issuer::problem::Problem;
+use crate::model::account::Role;
 use crate::model::caller::Environment;
 use crate::model::caller::Subject;
 use crate::model::client::CLIENT_ID_PREFIX;
@@ -33,6 +34,7 @@ pub(in crate::issuer) const INSTANT: &str = "must be a time such as \"2027-01-31
 pub(in crate::issuer) const LENGTH: &str = "must be a length of time such as \"90d\", \"12h\", \"30m\" or \"0s\"";
 pub(in crate::issuer) const TRUTH: &str = "must be true or false";
 pub(in crate::issuer) const ACCOUNT_NAME: &str = "must be a free name of 1 to 64 of `a-z 0-9 . _ @ + -`";
+pub(in crate::issuer) const ROLE: &str = "must be \"admin\" or \"member\"";
 pub(in crate::issuer) const PHONE: &str = "must be a number such as \"+49 30 1234567\": `+`, the country, then 7 to 15 digits in all";
 pub(in crate::issuer) const EMAIL: &str = "must be an e-mail address of at most 254 characters";
 pub(in crate::issuer) const SHA256: &str = "must be 64 hex digits, the SHA-256 of the key's text";
@@ -49,6 +51,15 @@ pub(in crate::issuer) fn name(value: &Value) -> Option<Arc<str>> {
 /// What may be shown as somebody's or something's name.
 pub(in crate::issuer) fn plain_name(text: &str) -> Option<Arc<str>> {
     ((1..=255).contains(&text.chars().count()) && !text.chars().any(char::is_control)).then(|| Arc::from(text))
+}
+
+pub(in crate::issuer) fn role(value: &Value) -> Option<Role> {
+    [Role::Admin, Role::Member].into_iter().find(|role| text(value) == Some(role.as_str()))
+}
+
+/// Whether a text could be the id of a record that we named: what is not never reaches a record's name.
+pub(in crate::issuer) fn is_record_id(text: &str) -> bool {
+    text.len() == 22 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Names that would read as somebody they are not.

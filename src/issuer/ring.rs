@@ -21,7 +21,7 @@ use crate::issuer::views::show_time;
 use crate::jose::ring::RingError;
 use crate::jose::ring::RingKeyState;
 use crate::jose::ring::Rotation;
-use crate::jose::signer::KEYS_CACHED_FOR;
+use crate::jose::signer::PUBLISHED_BEFORE_USE;
 use crate::jose::signer::RingKey;
 use crate::listen::http::Peer;
 use crate::model::time::Timestamp;
@@ -49,10 +49,6 @@ pub(in crate::issuer) async fn show(
 ) -> Result<Json<RingView>, Problem> {
     admit(&state, &actor)?;
     let now = state.clock.now();
-    if !state.signer.has_ring() {
-        // Where no process runs that looks for it, as under the command line.
-        state.signer.rotate_if_due(&*state.records, &state.peppers, std::time::Duration::MAX, now).await.map_err(failed)?;
-    }
     view(&state, now)
 }
 
@@ -88,7 +84,7 @@ async fn turn(state: &IssuerState, now: Timestamp) -> Result<(), Problem> {
         Rotation::Rotated => Ok(()),
         Rotation::Adopted => Err(Problem::new(Code::Conflict, "another process had turned the ring; look at it before it is turned again")),
         Rotation::NotDue => {
-            let minutes = KEYS_CACHED_FOR.as_secs() / 60;
+            let minutes = PUBLISHED_BEFORE_USE.as_secs() / 60;
             let why = format!(
                 "the next keys have been published for less than {minutes} minutes, and whoever verifies may not know them; try later, or `emergency`"
             );
@@ -109,7 +105,7 @@ fn admit(state: &IssuerState, actor: &Actor) -> Result<(), Problem> {
 }
 
 fn view(state: &IssuerState, now: Timestamp) -> Result<Json<RingView>, Problem> {
-    let missing = || Problem::new(Code::Unavailable, "the signing keys could not be fetched from the store yet");
+    let missing = || Problem::new(Code::Unavailable, "there are no signing keys yet, or the store did not give them");
     let report = state.signer.report(now).ok_or_else(missing)?;
     Ok(Json(RingView { since: show_time(report.since), data: report.keys.into_iter().map(key_view).collect() }))
 }

@@ -14,14 +14,21 @@ use crate::issuer::callers::Asker;
 use crate::issuer::events::KeyEvent;
 use crate::issuer::events::told;
 use crate::issuer::input::Fields;
+use crate::issuer::key_tokens;
 use crate::issuer::keys::Issued;
 use crate::issuer::keys::check_may_change;
 use crate::issuer::keys::load;
 use crate::issuer::keys::own_display;
 use crate::issuer::keys::refuse_revoked;
-use crate::issuer::keys::replace;
+use crate::issuer::keys::replace_with;
 use crate::issuer::keys::revision_of;
 use crate::issuer::names;
+use crate::issuer::openapi::answers::Conditional;
+use crate::issuer::openapi::answers::Conflicting;
+use crate::issuer::openapi::answers::Judged;
+use crate::issuer::openapi::answers::Missing;
+use crate::issuer::openapi::answers::WithBody;
+use crate::issuer::openapi::schemas::RotationBody;
 use crate::issuer::parameters::key_id;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -39,6 +46,15 @@ use crate::store::codec::encode_digest_owner;
 /// The longest grace.
 const GRACE_DAYS_MAX: u64 = 30;
 
+/// Gives a key a new secret. Its id stays, and for the grace the old secret opens too.
+#[utoipa::path(post, path = "/v1/keys/{id}/rotate", operation_id = "rotate_key", tag = "keys",
+    params(("id" = String, Path, description = "Of the key."), ("if-match" = Option<String>, Header, description = "The `etag` of what was read.")),
+    request_body = RotationBody,
+    responses(
+        (status = 200, description = "The key, with its new text.", body = Issued<'_>, headers(("etag"))),
+        (status = 202, description = "The same; no replica has confirmed it yet.", body = Issued<'_>, headers(("etag"))),
+        Judged, WithBody, Missing, Conflicting, Conditional
+    ))]
 pub(in crate::issuer) async fn rotate(
     State(state): State<IssuerState>,
     asker: Asker,
@@ -93,7 +109,13 @@ async fn rotate_one(
     }
     record.secrets = secrets;
     record.display = own_display(&rules, record.environment, &record.id);
-    let outcome = replace(state, &record, revision, writes, now).await?;
+    let mut preconditions = Vec::new();
+    // A token that the old secret was traded for ends with it.
+    if let Some((precondition, write)) = key_tokens::until_rotated(state, &record.id, now.plus(grace), now).await? {
+        preconditions.push(precondition);
+        writes.push(write);
+    }
+    let outcome = replace_with(state, &record, revision, (preconditions, writes), now).await?;
     tracing::info!(key = %record.id, grace_seconds = grace.as_secs(), "key rotated");
     asker.note(state, Deed::KeyRotated, record.id.as_str(), record.organization.as_deref(), now).await;
     let revision = revision_of(state, &record.id).await;

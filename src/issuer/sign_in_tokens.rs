@@ -33,7 +33,7 @@ use crate::store::codec::Shelved;
 use crate::store::codec::decode_user;
 
 /// How long a grant stays on the shelf after its end, so that what is shown late is still recognised as dead.
-const KEPT_AFTER_END: Duration = Duration::from_secs(86_400);
+pub(in crate::issuer) const KEPT_AFTER_END: Duration = Duration::from_secs(86_400);
 
 /// A JWT for a user who has just proven who it is, and how long it lives. It opens what the user may at each request, but for
 /// `tollgate:` rights: whoever administers does it with a key.

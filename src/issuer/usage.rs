@@ -13,6 +13,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
 use crate::issuer::actor::Actor;
@@ -20,6 +21,10 @@ use crate::issuer::actor::Reach;
 use crate::issuer::actor::USAGE;
 use crate::issuer::callers::Asker;
 use crate::issuer::names::read_instant;
+use crate::issuer::openapi::answers::Judged;
+use crate::issuer::openapi::schemas::FormatName;
+use crate::issuer::openapi::schemas::OutcomeName;
+use crate::issuer::openapi::schemas::PeriodName;
 use crate::issuer::parameters::Parameters;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -54,6 +59,8 @@ pub enum UsageError {
 /// The counts, flushed or not.
 pub trait UsageRead: Send + Sync + std::fmt::Debug + 'static {
     fn read<'a>(&'a self, asked: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>>;
+    /// Erases what was counted of a user (as it is rendered in counts), flushed or not.
+    fn forget<'a>(&'a self, user: &'a str) -> Answer<'a, Result<(), UsageError>>;
 }
 
 /// Knows of no counts: for a store that is looked at without its ledger.
@@ -64,9 +71,14 @@ impl UsageRead for NoUsage {
     fn read<'a>(&'a self, _asked: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>> {
         Answer::ready(Err(UsageError::Unavailable("this process has no ledger".to_owned())))
     }
+
+    fn forget<'a>(&'a self, _user: &'a str) -> Answer<'a, Result<(), UsageError>> {
+        Answer::ready(Ok(()))
+    }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = UsageRow)]
 struct RowView {
     start: String,
     user: Arc<str>,
@@ -76,6 +88,29 @@ struct RowView {
     count: u64,
 }
 
+/// Exact counts of whoever lies within the caller's reach, by period, user, key, route and outcome. As CSV, what a table's program would
+/// run as a formula has an apostrophe before it, and `next` is in the header `x-next`.
+#[utoipa::path(get, path = "/v1/usage", operation_id = "read_usage", tag = "usage",
+    params(
+        ("user" = Option<String>, Query, description = "Only this user's, as the gate names it."),
+        ("organization" = Option<String>, Query, description = "Only this organisation's users'; not beside `user`."),
+        ("key" = Option<String>, Query, description = "Only this key's; empty: only those without one."),
+        ("route" = Option<String>, Query, description = "Only this route's."),
+        ("outcome" = Option<OutcomeName>, Query, description = "Only these."),
+        ("period" = Option<PeriodName>, Query, description = "The length of a row's period, in UTC; `day` where it is absent."),
+        ("from" = Option<String>, Query, description = "A day or a time; the period that it lies in is the first."),
+        ("to" = Option<String>, Query, description = "A day or a time; periods that begin then or later are left out."),
+        ("format" = Option<FormatName>, Query, description = "In the place of `accept`."),
+        ("limit" = Option<u16>, Query, description = "How many rows at the most.", minimum = 1, maximum = 10_000),
+        ("after" = Option<String>, Query, description = "The `next` of the page before."),
+    ),
+    responses(
+        (status = 200, description = "A page of counts.", headers(("x-next")), content(
+            (PageView<RowView> = "application/json"),
+            (String = "text/csv", example = "start,user,key,route,outcome,count\r\n")
+        )),
+        Judged
+    ))]
 pub(in crate::issuer) async fn query(
     State(state): State<IssuerState>,
     asker: Asker,
@@ -251,7 +286,7 @@ impl From<UsageError> for Problem {
 }
 
 /// As the gate names the user in headers and counts.
-fn render(rules: &Rules, source: &str, subject: &crate::model::caller::Subject) -> UserId {
+pub(in crate::issuer) fn render(rules: &Rules, source: &str, subject: &crate::model::caller::Subject) -> UserId {
     let issuers = rules.issuers.iter().map(|issuer| &issuer.source);
     let known = std::iter::once(&rules.local).chain(issuers).find(|known| known.name.as_str() == source);
     match known {

@@ -123,7 +123,7 @@ fn subject(members: &Members<'_>, name: &str) -> Result<Subject, TokenError> {
 }
 
 /// A `NumericDate`, rounded down to whole seconds. Before 1970 is 1970.
-fn instant(claim: Option<&Json<'_>>, name: &'static str) -> Result<Option<Timestamp>, TokenError> {
+pub(in crate::jose) fn instant(claim: Option<&Json<'_>>, name: &'static str) -> Result<Option<Timestamp>, TokenError> {
     let wrong = || {
         TokenError::BadClaims(match name {
             "`exp`" => "`exp` is not a number within range",

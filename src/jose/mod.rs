@@ -16,6 +16,7 @@ pub mod keys;
 mod vet;
 
 pub mod claims;
+pub mod id_token;
 pub mod lookups;
 pub mod tokens;
 

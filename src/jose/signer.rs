@@ -34,9 +34,12 @@ use crate::store::StoreError;
 /// `typ` of an access token (RFC 9068 section 2.1).
 pub const ACCESS_TOKEN_TYPE: &str = "at+jwt";
 
-/// How long others may remember the published keys: `max-age` of the JWK set. A key is published for at least as long before it
-/// signs, but for those of a first ring and of an emergency.
+/// How long others may remember the published keys: `max-age` of the JWK set.
 pub const KEYS_CACHED_FOR: Duration = Duration::from_secs(300);
+
+/// No key signs that was published for less, but for those of a first ring and of an emergency: as long as others may remember a
+/// set without it, and a minute for sidecars that hear late of a turn.
+pub const PUBLISHED_BEFORE_USE: Duration = Duration::from_secs(360);
 
 /// No token lives longer; the config's bounds are within it.
 pub const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -139,6 +142,19 @@ impl Signer {
         }
     }
 
+    /// The ring on the shelf, and nothing is put there: for a look at the stores while nothing is served.
+    ///
+    /// # Errors
+    /// As [`Self::load_or_create`].
+    pub async fn load(records: &dyn Records, peppers: &Peppers, now: Timestamp) -> Result<Self, RingError> {
+        let signer = Self::default();
+        match SHELF.read(records, peppers).await {
+            Ok(found) => found.map_or(Ok(()), |found| signer.adopt(found, now)).map(|()| signer),
+            Err(RingError::Store(StoreError::Unavailable(_))) => Ok(signer),
+            Err(error) => Err(error),
+        }
+    }
+
     /// From now on these tokens are verified with the ring in use, whatever becomes of it.
     pub fn tell(&self, tokens: &Arc<Tokens>) {
         let tokens = self.verifier.get_or_init(|| Arc::clone(tokens));
@@ -207,7 +223,7 @@ impl Signer {
         let _turn = self.turning.lock().await;
         let known = self.loaded.load().as_ref().map(|loaded| loaded.found.clone());
         // However often it is asked for: the next keys must have been published for long enough.
-        let rotate_every = rotate_every.max(KEYS_CACHED_FOR);
+        let rotate_every = rotate_every.max(PUBLISHED_BEFORE_USE);
         match SHELF.look(known.as_ref(), |ring| ring.is_due(rotate_every, now), (records, peppers), now).await? {
             Looked::Unchanged => {
                 known.map_or(Ok(()), |known| self.adopt(known, now))?;
@@ -220,7 +236,7 @@ impl Signer {
         }
     }
 
-    /// Turns the ring now. [`Rotation::NotDue`]: the next keys have been published for less than [`KEYS_CACHED_FOR`].
+    /// Turns the ring now. [`Rotation::NotDue`]: the next keys have been published for less than [`PUBLISHED_BEFORE_USE`].
     ///
     /// # Errors
     /// [`RingError`]; the old ring stays in use.
@@ -237,21 +253,6 @@ impl Signer {
         let _turn = self.turning.lock().await;
         let found = SHELF.replace(records, peppers, now).await?;
         self.adopt(found, now)
-    }
-
-    /// With a ring that lies nowhere: the same keys for every test of the process, since an RSA key takes long to make.
-    #[cfg(test)]
-    pub(crate) fn for_tests(now: Timestamp) -> Self {
-        use crate::jose::ring::Ring;
-        static RING: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| {
-            let ring = Ring::create(Lines::EdDsaAndRs256, Timestamp::default()).and_then(|ring| ring.encode());
-            ring.map(|ring| ring.to_vec()).unwrap_or_default()
-        });
-        let mut ring = Ring::decode(&RING).unwrap();
-        ring.since = now;
-        let signer = Self::default();
-        signer.adopt(Found { ring: Arc::new(ring), mark: [0; 32] }, now).unwrap();
-        signer
     }
 
     fn adopt(&self, found: Found, now: Timestamp) -> Result<(), RingError> {
@@ -272,7 +273,9 @@ impl Signer {
 impl Default for Signer {
     /// Without a ring.
     fn default() -> Self {
-        Self { loaded: ArcSwapOption::empty(), turning: Mutex::new(()), verifier: OnceLock::new(), pool: Pool::new() }
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+        let pool = Pool::new(workers, WAITING_MAX);
+        Self { loaded: ArcSwapOption::empty(), turning: Mutex::new(()), verifier: OnceLock::new(), pool }
     }
 }
 
@@ -305,9 +308,9 @@ impl Loaded {
 }
 
 impl Pool {
-    fn new() -> Self {
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
-        Self { admitted: Arc::new(Semaphore::new(WAITING_MAX)), workers: Arc::new(Semaphore::new(workers)) }
+    /// `most` are under way or wait, `workers` of them under way.
+    fn new(workers: usize, most: usize) -> Self {
+        Self { admitted: Arc::new(Semaphore::new(most)), workers: Arc::new(Semaphore::new(workers)) }
     }
 
     /// Both places are given back when the work ends, also where nobody waits for it any more.
@@ -358,5 +361,78 @@ impl AccessClaims<'_> {
             act: self.act,
         };
         serde_json::to_vec(&payload).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::jose::ring::Ring;
+
+    impl Signer {
+        /// With a ring that lies nowhere: the same keys for every test of the process, since an RSA key takes long to make.
+        pub(crate) fn for_tests(now: Timestamp) -> Self {
+            static RING: LazyLock<Vec<u8>> =
+                LazyLock::new(|| Ring::create(Lines::EdDsaAndRs256, Timestamp::default()).unwrap().encode().unwrap().to_vec());
+            let mut ring = Ring::decode(&RING).unwrap();
+            ring.since = now;
+            let signer = Self::default();
+            signer.adopt(Found { ring: Arc::new(ring), mark: [0; 32] }, now).unwrap();
+            signer
+        }
+
+        /// Whatever is written here, signed with the current key for this algorithm. The header is JSON text, its `kid` is `KID`.
+        pub(in crate::jose) fn forge(&self, algorithm: Algorithm, header: &str, payload: &str) -> String {
+            use base64::Engine as _;
+            let loaded = self.loaded.load_full().unwrap();
+            let rs256 = loaded.found.ring.rs256.as_ref().filter(|_line| algorithm == Algorithm::Rs256);
+            let key = &rs256.unwrap_or(&loaded.found.ring.eddsa).current;
+            let header = header.replace("KID", &key.public.id);
+            let header = format!("{}.", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(header));
+            write::sign(key, &header, payload.as_bytes()).unwrap()
+        }
+
+        /// The private halves as they are written into the record, for whoever sees to it that they stand nowhere else.
+        pub(crate) fn private_texts(&self) -> Vec<String> {
+            let loaded = self.loaded.load_full().unwrap();
+            let encoded = loaded.found.ring.encode().unwrap();
+            let file: serde_json::Value = serde_json::from_slice(&encoded).unwrap();
+            let places = [&file["current"], &file["next"], &file["rs256"]["current"], &file["rs256"]["next"]];
+            places.map(|text| text.as_str().unwrap().to_owned()).to_vec()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_pool_refuses_and_gives_its_places_back() {
+        let pool = Arc::new(Pool::new(1, 2));
+        let (release, released) = mpsc::channel::<()>();
+        let (begun, has_begun) = mpsc::channel::<()>();
+        let first = tokio::spawn({
+            let pool = Arc::clone(&pool);
+            async move {
+                let work = move || {
+                    begun.send(()).unwrap();
+                    released.recv().unwrap();
+                };
+                pool.run(work).await
+            }
+        });
+        tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
+        let mut second = Box::pin(pool.run(|| 2));
+        assert!(futures_util::poll!(&mut second).is_pending(), "it waits for the one worker");
+        assert_eq!(pool.run(|| 3).await, Err(SignError::Overloaded));
+        // Who goes away gives up the place; who is under way keeps it.
+        drop(second);
+        first.abort();
+        let _aborted = first.await;
+        let mut third = Box::pin(pool.run(|| 4));
+        assert!(futures_util::poll!(&mut third).is_pending());
+        assert_eq!(pool.run(|| 5).await, Err(SignError::Overloaded));
+        release.send(()).unwrap();
+        assert_eq!(third.await, Ok(4));
+        assert_eq!(pool.run(|| 6).await, Ok(6));
     }
 }

@@ -6,6 +6,11 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::clock::ManualClock;
+use crate::model::account::SessionRecord;
+use crate::model::client::ClientRecord;
+use crate::model::client::ClientState;
+use crate::model::grant::GrantId;
+use crate::model::grant::GrantRecord;
 use crate::model::key::KeyId;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeyState;
@@ -19,9 +24,15 @@ use crate::store::Records;
 use crate::store::StoreError;
 use crate::store::Stored;
 use crate::store::Write;
+use crate::store::codec::Shelved;
 use crate::store::codec::encode_digest_owner;
 use crate::store::codec::encode_key;
 use crate::store::codec::encode_user;
+use crate::store::codec::shelved::tests::client_id;
+use crate::store::codec::shelved::tests::client_record;
+use crate::store::codec::shelved::tests::ended;
+use crate::store::codec::shelved::tests::grant_record;
+use crate::store::codec::shelved::tests::session_record;
 use crate::store::codec::tests::key_record;
 use crate::store::codec::tests::user_record;
 
@@ -71,6 +82,8 @@ pub(super) async fn run<E: Records + Facts>(fresh: impl Fn() -> Subject<E>) {
     what_expires_is_absent(fresh()).await;
     pages_hold_every_record_once(fresh()).await;
     facts_follow_commits_at_once(fresh()).await;
+    facts_about_tokens_follow_commits_at_once(fresh()).await;
+    a_grant_ends_with_its_time(fresh()).await;
     damage_stays_with_its_record(fresh()).await;
 }
 
@@ -250,6 +263,68 @@ async fn facts_follow_commits_at_once<E: Records + Facts>(subject: Subject<E>) {
     assert_eq!(subject.store.user("micro", "a:b").await.unwrap(), None);
 }
 
+// oauth: O14 J5 U3
+async fn facts_about_tokens_follow_commits_at_once<E: Records + Facts>(subject: Subject<E>) {
+    let (grant_id, app) = ("0123456789ABCDEFGHIJKL", client_id(1));
+    let (grant, client) = (GrantRecord::place(grant_id), ClientRecord::place(&app));
+    assert_eq!(subject.store.grant(grant_id).await.unwrap(), None);
+    assert_eq!(subject.store.client(&app).await.unwrap(), None);
+    let (live, active) = (grant_record(grant_id), client_record(&app));
+    subject.commit(vec![], vec![put(&grant, live.encode()), put(&client, active.encode())]).await;
+    assert_eq!(subject.store.grant(grant_id).await.unwrap().as_deref(), Some(&live));
+    assert_eq!(subject.store.client(&app).await.unwrap().as_deref(), Some(&active));
+    // One rotation after the other, each on top of the last, and then the end.
+    for generation in 3..8 {
+        let version = subject.stored(&grant).await.unwrap().version;
+        let turned = GrantRecord { generation, ..live.clone() };
+        let outcome = subject.commit(vec![Precondition::AtVersion(grant.clone(), version)], vec![put(&grant, turned.encode())]).await;
+        assert_eq!(outcome, Committed::Done);
+        assert_eq!(subject.store.grant(grant_id).await.unwrap().unwrap().generation, generation);
+        let late = subject.commit(vec![Precondition::AtVersion(grant.clone(), version)], vec![put(&grant, live.encode())]).await;
+        assert_eq!(late, Committed::Refused(0), "a generation is given out once");
+    }
+    let disabled = ClientRecord { state: ClientState::Disabled, ..active.clone() };
+    subject.commit(vec![], vec![put(&grant, ended(live.clone()).encode()), put(&client, disabled.encode())]).await;
+    assert_eq!(subject.store.grant(grant_id).await.unwrap().as_deref(), Some(&ended(live)));
+    assert_eq!(subject.store.client(&app).await.unwrap().unwrap().state, ClientState::Disabled);
+    subject.commit(vec![], vec![put(&client, active.encode())]).await;
+    assert_eq!(subject.store.client(&app).await.unwrap().unwrap().state, ClientState::Active);
+    subject.commit(vec![], vec![Write::Remove(grant), Write::Remove(client)]).await;
+    assert_eq!(subject.store.grant(grant_id).await.unwrap(), None);
+    assert_eq!(subject.store.client(&app).await.unwrap(), None);
+    for odd in ["", "{abc}", "*", "a b", "key:x", "../x", "app_", &"i".repeat(73), &"i".repeat(5000)] {
+        assert_eq!(subject.store.grant(odd).await.unwrap(), None, "{odd}");
+        assert_eq!(subject.store.client(odd).await.unwrap(), None, "{odd}");
+    }
+}
+
+// oauth: U6 U3
+async fn a_grant_ends_with_its_time<E: Records + Facts>(subject: Subject<E>) {
+    let of_key = GrantId::of_key(&KeyId::new("abc"));
+    let (grant, session) = (GrantRecord::place(of_key.as_str()), SessionRecord::place("s1"));
+    let made = |generation| GrantRecord { generation, ..grant_record(of_key.as_str()) };
+    let lasting = |seconds| Some(subject.clock.now().plus(Duration::from_secs(seconds)));
+    let write = |generation, expires| Write::Put { key: grant.clone(), bytes: made(generation).encode(), expires };
+    let opened = Write::Put { key: session.clone(), bytes: session_record("s1").encode(), expires: lasting(60) };
+    subject.commit(vec![Precondition::Absent(grant.clone())], vec![write(1, lasting(60)), opened]).await;
+    subject.clock.advance(Duration::from_secs(59));
+    assert_eq!(subject.store.grant(of_key.as_str()).await.unwrap().unwrap().generation, 1);
+    // Used again, it lives on.
+    let version = subject.stored(&grant).await.unwrap().version;
+    subject.commit(vec![Precondition::AtVersion(grant.clone(), version)], vec![write(2, lasting(60))]).await;
+    subject.clock.advance(Duration::from_secs(59));
+    assert_eq!(subject.store.grant(of_key.as_str()).await.unwrap().unwrap().generation, 2);
+    assert_eq!(subject.stored(&session).await, None);
+    subject.clock.advance(Duration::from_secs(1));
+    assert_eq!(subject.store.grant(of_key.as_str()).await.unwrap(), None);
+    assert_eq!(subject.ids(Family::Grant, None, 10).await.0, Vec::<String>::new());
+    // And a new one may take its place, once.
+    let outcome = subject.commit(vec![Precondition::Absent(grant.clone())], vec![write(3, lasting(60))]).await;
+    assert_eq!(outcome, Committed::Done);
+    assert_eq!(subject.store.grant(of_key.as_str()).await.unwrap().unwrap().generation, 3);
+    assert_eq!(subject.commit(vec![Precondition::Absent(grant.clone())], vec![write(4, None)]).await, Committed::Refused(0));
+}
+
 // battery: K21
 async fn damage_stays_with_its_record<E: Records + Facts>(subject: Subject<E>) {
     subject.put_key(&key_record("good")).await;
@@ -266,6 +341,11 @@ async fn damage_stays_with_its_record<E: Records + Facts>(subject: Subject<E>) {
         assert_eq!(&subject.stored(&RecordKey::key(id)).await.unwrap().bytes, bytes, "it can still be looked at and replaced");
     }
     assert!(subject.store.key("good").await.unwrap().is_some());
+    let app = client_id(1);
+    let wrong = [put(&GrantRecord::place("wrong"), grant_record("another").encode()), put(&ClientRecord::place(&app), b"{}".to_vec())];
+    subject.commit(vec![], wrong.to_vec()).await;
+    assert!(matches!(subject.store.grant("wrong").await, Err(StoreError::Corrupt { key, .. }) if key == "grant/wrong"));
+    assert!(matches!(subject.store.client(&app).await, Err(StoreError::Corrupt { key, .. }) if key == format!("client/{app}")));
     subject.put_key(&key_record("future")).await;
     assert!(subject.store.key("future").await.unwrap().is_some(), "a good record heals the place");
 }

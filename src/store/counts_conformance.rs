@@ -137,6 +137,7 @@ pub(crate) async fn run<C: CountsArchive>(fresh: impl AsyncFn() -> Arc<C>, now: 
     what_many_writers_tell_adds_up(&*fresh().await, now).await;
     what_is_past_its_time_is_not_believed(&*fresh().await, now).await;
     the_latest_use_stays(&*fresh().await, now).await;
+    what_is_forgotten_is_gone_and_nothing_else(&*fresh().await, now).await;
     a_cursor_of_somebody_else_is_refused(&*fresh().await, now).await;
     an_archive_is_the_same_again(&*fresh().await, &*fresh().await, now).await;
 }
@@ -200,6 +201,43 @@ async fn the_latest_use_stays<C: CountsArchive>(counts: &C, now: Timestamp) {
     assert_eq!(counts.last_use("k1").await.unwrap(), Some(at(40, "s t")));
     assert_eq!(counts.last_use("k:2").await.unwrap(), Some(at(9, "é")));
     assert_eq!(counts.last_use("k").await.unwrap(), None);
+}
+
+async fn what_is_forgotten_is_gone_and_nothing_else<C: CountsArchive>(counts: &C, now: Timestamp) {
+    let told = |user: &str, key: &str, span: Span| CountRecord {
+        span,
+        start: now,
+        user: user.into(),
+        key: key.into(),
+        route: "r".into(),
+        outcome: Outcome::Allowed,
+        count: 3,
+    };
+    let mut truth = Truth::default();
+    for (number, user) in USERS.into_iter().enumerate() {
+        let key = format!("key{number}");
+        for span in SPANS {
+            let record = told(user, &key, span);
+            assert_eq!(counts.merge(1, std::slice::from_ref(&record), now).await.unwrap(), [3]);
+            if user != "a" {
+                truth.tell(1, &record);
+            }
+        }
+        let last = LastUse { at: now, route: "r".into() };
+        counts.note_uses(&[KeyUse { key: key.as_str().into(), last }]).await.unwrap();
+    }
+    let of_a = USERS.iter().position(|user| *user == "a").unwrap();
+    for _again in 0..2 {
+        counts.forget("a").await.unwrap();
+        assert_is(counts, &truth, now, "forgotten").await;
+        for number in 0..USERS.len() {
+            assert_eq!(counts.last_use(&format!("key{number}")).await.unwrap().is_none(), number == of_a, "{number}");
+        }
+    }
+    let record = told("a", "", Span::Day);
+    assert_eq!(counts.merge(1, std::slice::from_ref(&record), now).await.unwrap(), [3], "whoever has some still brings it back");
+    truth.tell(1, &record);
+    assert_is(counts, &truth, now, "told again").await;
 }
 
 async fn a_cursor_of_somebody_else_is_refused<C: CountsArchive>(counts: &C, now: Timestamp) {

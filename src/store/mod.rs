@@ -361,6 +361,8 @@ pub trait Counts: Send + Sync + std::fmt::Debug + 'static {
     /// A page of exact counts over all writers.
     fn query<'a>(&'a self, query: &'a UsageQuery) -> Answer<'a, Result<UsagePage, CountsError>>;
     fn last_use<'a>(&'a self, key: &'a str) -> Answer<'a, Result<Option<LastUse>, StoreError>>;
+    /// Erases every count of a user that is kept here. A writer that still has some of them brings those back by telling them.
+    fn forget<'a>(&'a self, user: &'a str) -> Answer<'a, Result<(), StoreError>>;
 }
 
 /// One writer's share of a count.

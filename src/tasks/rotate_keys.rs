@@ -177,25 +177,57 @@ const fn news(outcome: &Result<Rotation, RingError>, had_keys: bool, was_failing
 mod tests {
     use std::sync::Arc;
     use std::sync::Mutex;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering;
     use std::time::Duration;
 
+    use arc_swap::ArcSwap;
+    use tokio::sync::watch;
     use tokio_util::sync::CancellationToken;
 
+    use super::IssuerRing;
+    use super::LOOK_AT_ISSUER_EVERY;
     use super::LOOK_EVERY;
     use super::ROTATE_EVERY;
     use super::RingKind;
     use super::RotateKeys;
     use super::RotationObserver;
+    use super::SEEK_EVERY;
+    use super::WANTED_APART;
     use super::look;
     use super::news;
     use super::run;
     use crate::clock::ManualClock;
+    use crate::clock::monotonic;
+    use crate::issuer::tests::issuance;
     use crate::jose::Assertions;
+    use crate::jose::TokenError;
+    use crate::jose::Tokens;
     use crate::jose::battery::NOW;
+    use crate::jose::battery::forge;
+    use crate::jose::battery::issuer;
+    use crate::jose::battery::payload;
     use crate::jose::battery::rotation::Memory;
     use crate::jose::battery::rotation::peppers;
+    use crate::jose::battery::rules;
     use crate::jose::ring::RingError;
     use crate::jose::ring::Rotation;
+    use crate::jose::signer::Signer;
+    use crate::model::rules::Algorithm;
+    use crate::model::rules::Issuer;
+    use crate::model::rules::IssuerKeys;
+    use crate::model::rules::Rules;
+    use crate::model::time::Timestamp;
+    use crate::store::Answer;
+    use crate::store::Committed;
+    use crate::store::Family;
+    use crate::store::Page;
+    use crate::store::Precondition;
+    use crate::store::RecordKey;
+    use crate::store::Records;
+    use crate::store::StoreError;
+    use crate::store::Stored;
+    use crate::store::Write;
 
     #[derive(Debug, Default)]
     struct Seen(Mutex<Vec<Result<Rotation, RingError>>>);
@@ -237,6 +269,146 @@ mod tests {
         let shutdown = CancellationToken::new();
         shutdown.cancel();
         run(task, shutdown).await;
+    }
+
+    /// A shelf that counts how often it is looked at.
+    #[derive(Debug, Default)]
+    struct Counted {
+        shelf: Memory,
+        looks: AtomicUsize,
+    }
+
+    impl Records for Counted {
+        fn get(&self, key: &RecordKey) -> Answer<'_, Result<Option<Stored>, StoreError>> {
+            self.looks.fetch_add(1, Ordering::Relaxed);
+            self.shelf.get(key)
+        }
+
+        fn range(&self, family: Family, after: Option<&str>, limit: usize) -> Answer<'_, Result<Page, StoreError>> {
+            self.shelf.range(family, after, limit)
+        }
+
+        fn commit(
+            &self,
+            preconditions: Vec<Precondition>,
+            writes: Vec<Write>,
+            now: Timestamp,
+        ) -> Answer<'_, Result<Committed, StoreError>> {
+            self.shelf.commit(preconditions, writes, now)
+        }
+    }
+
+    /// A process that has the issuer's ring of this shelf: what it signs and verifies with, its rules, and who tells it of changes.
+    struct Process {
+        signer: Arc<Signer>,
+        tokens: Arc<Tokens>,
+        rules: Arc<ArcSwap<Rules>>,
+        changes: watch::Sender<u64>,
+    }
+
+    impl Process {
+        fn start(shelf: &Arc<Counted>, rules: Rules) -> Self {
+            let (signer, tokens, changes) = (Arc::new(Signer::default()), Arc::new(Tokens::new(10)), watch::Sender::new(0));
+            signer.tell(&tokens);
+            let rules = Arc::new(ArcSwap::from_pointee(rules));
+            let ring = IssuerRing {
+                signer: Arc::clone(&signer),
+                tokens: Arc::clone(&tokens),
+                rules: Arc::clone(&rules),
+                changes: Some(changes.subscribe()),
+            };
+            let task = RotateKeys {
+                ring: RingKind::Issuer(ring),
+                records: Arc::<Counted>::clone(shelf),
+                peppers: Arc::new(peppers()),
+                clock: Arc::new(ManualClock::starting_at(NOW)),
+                rotate_every: ROTATE_EVERY,
+                look_every: LOOK_AT_ISSUER_EVERY,
+                observer: Arc::new(()),
+            };
+            tokio::spawn(run(task, CancellationToken::new()));
+            Self { signer, tokens, rules, changes }
+        }
+
+        fn kids(&self) -> Option<Arc<str>> {
+            self.signer.jwks()
+        }
+
+        /// A token that says it is ours, by a key that nobody has.
+        fn show_unknown(&self, number: usize) {
+            let header = format!(r#"{{"alg":"EdDSA","kid":"k{number}"}}"#);
+            let refused = self.tokens.verify(&forge(Algorithm::EdDsa, header, payload(&[])), &self.rules.load(), NOW);
+            assert!(matches!(refused, Err(TokenError::BadSignature(_))), "{refused:?}");
+        }
+    }
+
+    fn issuing() -> Rules {
+        let own = Issuer { keys: IssuerKeys::Own, ..issuer() };
+        Rules { issuance: Some(Arc::new(issuance())), ..rules(vec![own]) }
+    }
+
+    /// Waits in a time that nobody lives through.
+    async fn after(length: Duration) {
+        tokio::time::sleep(length).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ring_is_made_where_something_is_issued_and_as_soon_as_the_rules_say_so() {
+        let shelf = Arc::new(Counted::default());
+        let gate = Process::start(&shelf, rules(vec![issuer()]));
+        after(LOOK_EVERY * 10).await;
+        assert_eq!((shelf.looks.load(Ordering::Relaxed), gate.kids()), (0, None), "a gate alone neither makes nor reads one");
+        gate.rules.store(Arc::new(issuing()));
+        after(SEEK_EVERY * 2).await;
+        assert!(gate.kids().is_some());
+        let other = Process::start(&shelf, issuing());
+        after(SEEK_EVERY).await;
+        assert_eq!(other.kids(), gate.kids());
+    }
+
+    // oauth: M8
+    #[tokio::test(start_paused = true)]
+    async fn what_another_process_threw_away_is_gone_as_soon_as_it_is_told() {
+        let shelf = Arc::new(Counted::default());
+        let (one, other) = (Process::start(&shelf, issuing()), Process::start(&shelf, issuing()));
+        after(SEEK_EVERY * 2).await;
+        let before = other.kids();
+        assert!(before.is_some() && before == one.kids());
+        one.signer.emergency_rotate(&*shelf, &peppers(), NOW).await.unwrap();
+        assert!(one.kids() != before && other.kids() == before);
+        let told = monotonic();
+        other.changes.send_modify(|changes| *changes += 1);
+        after(Duration::from_millis(1)).await;
+        assert_eq!(other.kids(), one.kids());
+        assert!(monotonic().duration_since(told) < SEEK_EVERY);
+
+        // Untold, it is seen with the next look.
+        one.signer.emergency_rotate(&*shelf, &peppers(), NOW).await.unwrap();
+        after(LOOK_AT_ISSUER_EVERY).await;
+        assert_eq!(other.kids(), one.kids());
+    }
+
+    // oauth: M9
+    #[tokio::test(start_paused = true)]
+    async fn unknown_names_bring_about_a_look_and_not_one_each() {
+        let shelf = Arc::new(Counted::default());
+        let (one, other) = (Process::start(&shelf, issuing()), Process::start(&shelf, issuing()));
+        after(SEEK_EVERY * 2).await;
+        one.signer.emergency_rotate(&*shelf, &peppers(), NOW).await.unwrap();
+        other.show_unknown(0);
+        after(Duration::from_millis(1)).await;
+        assert_eq!(other.kids(), one.kids(), "the first brings the new ring at once");
+
+        let before = shelf.looks.load(Ordering::Relaxed);
+        let seconds = 60;
+        for second in 0..seconds {
+            (0..100).for_each(|number| other.show_unknown(second * 100 + number));
+            after(Duration::from_secs(1)).await;
+        }
+        let looks = shelf.looks.load(Ordering::Relaxed) - before;
+        let (in_order, apart) = (LOOK_AT_ISSUER_EVERY.as_secs() as usize, WANTED_APART.as_secs() as usize);
+        let most = 2 * (seconds / in_order + 1) + seconds / apart + 1;
+        assert!((seconds / apart..=most).contains(&looks), "{looks} looks for {} tokens", seconds * 100);
     }
 
     #[test]

@@ -55,6 +55,10 @@ impl Counts for History {
     fn last_use<'a>(&'a self, key: &'a str) -> Answer<'a, Result<Option<LastUse>, StoreError>> {
         Answer::ready(History::last_use(self, &KeyId::new(key)).map_err(store_error))
     }
+
+    fn forget<'a>(&'a self, user: &'a str) -> Answer<'a, Result<(), StoreError>> {
+        Answer::ready(self.forget_user(user).map_err(store_error))
+    }
 }
 
 impl CountsArchive for History {
@@ -136,7 +140,7 @@ impl History {
         }
     }
 
-    fn merge_uses(&self, uses: &[KeyUse]) -> Result<(), HistoryError> {
+    pub(super) fn merge_uses(&self, uses: &[KeyUse]) -> Result<(), HistoryError> {
         let transaction = self.write()?;
         let mut changes = self.changes.begin();
         let uses = uses.iter().map(|one| (&*one.key, (one.last.at.unix_seconds(), &*one.last.route)));

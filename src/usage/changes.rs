@@ -1,6 +1,7 @@
 //! Rows whose counts rose and were not published since: a bounded list in memory. What does not fit is found by a sweep.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -160,6 +161,13 @@ impl Changes {
     /// What was sent of each row of the list, by its place.
     pub(super) fn sent(&self) -> HashMap<Vec<u8>, u64> {
         self.lock().rows.iter().map(|((_, place), row)| (place.clone(), row.sent)).collect()
+    }
+
+    /// What was to be published of a user and its keys never will be.
+    pub(super) fn forget(&self, user: &str, keys: &BTreeSet<Arc<str>>) {
+        let mut state = self.lock();
+        state.rows.retain(|(theirs, _place), _row| **theirs != *user);
+        state.uses.retain(|key, _last| !keys.contains(key));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

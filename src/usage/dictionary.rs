@@ -221,16 +221,16 @@ impl Dictionary {
         self.changed = true;
     }
 
-    /// Rewrites the file without the names that `used` does not know, if that is worth it. Returns the numbers dropped.
+    /// Rewrites the file without the names that `used` does not know, if that is worth it or must be. Returns the numbers dropped.
     ///
     /// # Errors
     /// What the system said; then the old file stays.
-    pub(super) fn compact(&mut self, folder: &Path, used: &dyn Fn(u32) -> bool) -> Result<Vec<u32>, LedgerError> {
+    pub(super) fn compact(&mut self, folder: &Path, at_any_price: bool, used: &dyn Fn(u32) -> bool) -> Result<Vec<u32>, LedgerError> {
         let size = |name: &str| (RECORD_BYTES + name.len()) as u64;
         let all = || [(NameKind::User, &self.users), (NameKind::Key, &self.keys), (NameKind::Route, &self.routes)];
         let needed: u64 =
             all().iter().flat_map(|(_, names)| names.iter()).filter(|(_, number)| used(**number)).map(|(name, _)| size(name)).sum();
-        if self.length < COMPACTION_BYTES_MIN || needed > self.length / 2 {
+        if !at_any_price && (self.length < COMPACTION_BYTES_MIN || needed > self.length / 2) {
             return Ok(Vec::new());
         }
         let mut bytes = header(self.writer).to_vec();

@@ -48,7 +48,7 @@ pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("me
 pub(super) const HOUR: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("hour");
 pub(super) const DAY: TableDefinition<'_, &[u8], u64> = TableDefinition::new("day");
 pub(super) const MONTH: TableDefinition<'_, &[u8], u64> = TableDefinition::new("month");
-const TOTAL: TableDefinition<'_, &str, u64> = TableDefinition::new("total");
+pub(super) const TOTAL: TableDefinition<'_, &str, u64> = TableDefinition::new("total");
 pub(super) const LAST_USE: TableDefinition<'_, &str, (u64, &str)> = TableDefinition::new("last_use");
 
 /// Why the history did not answer.

@@ -35,6 +35,10 @@ impl Totals {
     pub(super) fn add(&mut self, user: &Arc<str>, outcome: Outcome, count: u64) {
         add_to(&mut self.base, user, outcome, count);
     }
+
+    pub(super) fn forget(&mut self, user: &str) {
+        self.base.remove(user);
+    }
 }
 
 /// A counter as it stood when it was read.
@@ -216,6 +220,18 @@ impl Ledger {
     /// # Errors
     /// What the system said; nothing is lost then.
     pub(super) fn compact_names(&self) -> Result<(), LedgerError> {
+        self.compact(false)
+    }
+
+    /// The same, whether it is worth it or not: a name must go.
+    ///
+    /// # Errors
+    /// What the system said; nothing is lost then.
+    pub(super) fn drop_unused_names(&self) -> Result<(), LedgerError> {
+        self.compact(true)
+    }
+
+    fn compact(&self, at_any_price: bool) -> Result<(), LedgerError> {
         let mut creation = self.lock_creation();
         let mut used = std::collections::HashSet::new();
         let mut segment = 0;
@@ -230,7 +246,7 @@ impl Ledger {
             segment += 1;
         }
         let names = self.names.pin();
-        for number in creation.dictionary.compact(&self.options.path, &|number| used.contains(&number))? {
+        for number in creation.dictionary.compact(&self.options.path, at_any_price, &|number| used.contains(&number))? {
             names.remove(&number);
         }
         Ok(())

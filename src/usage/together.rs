@@ -137,6 +137,7 @@ impl Usage {
         // No room for more counters is no reason not to tell of those that there are.
         let room = self.ledger.tick(now, elapsed);
         self.ledger.sync_names()?;
+        self.flush_notes()?;
         let mut flushed = Flushed::default();
         let budget = match thoroughness {
             Thoroughness::Piece => BATCHES_MAX,
@@ -175,6 +176,30 @@ impl Usage {
         }
         room?;
         Ok(flushed)
+    }
+
+    fn flush_notes(&self) -> Result<(), UsageError> {
+        let uses = self.ledger.notes.take();
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let kept = self.history.merge_uses(&uses);
+        if kept.is_err() {
+            self.ledger.notes.put_back(uses);
+        }
+        Ok(kept?)
+    }
+
+    /// Erases what was counted of a user, flushed or not. Only a backup has it still.
+    ///
+    /// # Errors
+    /// The first thing that failed; asking again completes it.
+    pub fn forget(&self, user: &str) -> Result<(), UsageError> {
+        // No flush may tell the history of what is just being taken out of the ledger.
+        let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ledger.forget(user)?;
+        self.history.forget_user(user)?;
+        Ok(())
     }
 
     /// Everything counted before this instant is in the history.

@@ -12,7 +12,14 @@ use super::*;
 use crate::app::moving::side::Shelf;
 use crate::clock::ManualClock;
 use crate::config;
+use crate::model::account::AccountRecord;
+use crate::model::account::InvitationRecord;
+use crate::model::account::OrganizationRecord;
+use crate::model::account::SessionRecord;
+use crate::model::account::TicketRecord;
 use crate::model::caller::UserId;
+use crate::model::client::ClientRecord;
+use crate::model::grant::GrantRecord;
 use crate::model::key::KeyId;
 use crate::model::key::KeyState;
 use crate::model::time::Timestamp;
@@ -23,9 +30,19 @@ use crate::store::Committed;
 use crate::store::RecordKey;
 use crate::store::Stored;
 use crate::store::Write;
+use crate::store::codec::Shelved as _;
 use crate::store::codec::encode_digest_owner;
 use crate::store::codec::encode_key;
 use crate::store::codec::encode_user;
+use crate::store::codec::shelved::tests::account_record;
+use crate::store::codec::shelved::tests::client_id;
+use crate::store::codec::shelved::tests::client_record;
+use crate::store::codec::shelved::tests::ended;
+use crate::store::codec::shelved::tests::grant_record;
+use crate::store::codec::shelved::tests::invitation_record;
+use crate::store::codec::shelved::tests::organization_record;
+use crate::store::codec::shelved::tests::session_record;
+use crate::store::codec::shelved::tests::ticket_record;
 use crate::store::codec::tests::key_record;
 use crate::store::codec::tests::user_record;
 use crate::store::shared::testing::redis_server::RedisServer;
@@ -111,6 +128,19 @@ impl Desk {
         }
         let ring = side.peppers.wrap(b"a ring", b"somewhere").unwrap();
         writes.push(put(RecordKey { family: Family::Ring, id: "assertions".to_owned() }, ring));
+        let (ends, app) = (Some(START.plus(Duration::from_secs(86_400))), client_id(1));
+        let shelved = |place: RecordKey, bytes, expires| Write::Put { key: place, bytes, expires };
+        writes.push(shelved(GrantRecord::place("g1"), grant_record("g1").encode(), ends));
+        writes.push(shelved(GrantRecord::place("key-key1"), ended(grant_record("key-key1")).encode(), ends));
+        writes.push(shelved(ClientRecord::place(&app), client_record(&app).encode(), None));
+        writes.push(shelved(AccountRecord::place("alice"), account_record("alice").encode(), None));
+        writes.push(shelved(OrganizationRecord::place("org_1"), organization_record("org_1").encode(), None));
+        writes.push(shelved(SessionRecord::place("s1"), session_record("s1").encode(), ends));
+        writes.push(shelved(InvitationRecord::place("i1"), invitation_record("i1").encode(), ends));
+        writes.push(shelved(TicketRecord::place("t1"), ticket_record("t1").encode(), ends));
+        for (family, id) in [(Family::Identity, "00ff"), (Family::Audit, "one/7"), (Family::AuditName, "p-1")] {
+            writes.push(put(RecordKey { family, id: id.to_owned() }, b"the issuer's own".to_vec()));
+        }
         for writes in writes.chunks(40) {
             assert_eq!(side.records().commit(vec![], writes.to_vec(), START).await.unwrap(), Committed::Done);
         }
@@ -151,7 +181,7 @@ fn put(key: RecordKey, bytes: Vec<u8>) -> Write {
 
 const MERGE: Wishes = Wishes { merge: true, skip_unreadable: false };
 /// Records that [`Desk::fill`] makes.
-const RECORDS: u64 = 120 + 31 + 10 + 1;
+const RECORDS: u64 = 120 + 31 + 10 + 1 + 11;
 
 #[tokio::test]
 async fn a_store_arrives_whole_and_a_second_time_changes_nothing() {
@@ -431,7 +461,7 @@ async fn a_hostile_backup_is_refused_with_its_line_and_member_and_nothing_is_wri
         (with(&good.replace('}', r#","expires_ns":-1}"#)), "line 3, `expires_ns`: it is no whole number"),
         (with(&good.replace('}', r#","more":1}"#)), "line 3, `more`: this release knows no such member"),
         (with(&good.replace("\"id\":", "\"id\":\"x\",\"id\":")), "line 3: not a strict JSON object"),
-        (with(r#"{"is":"grant","id":"a"}"#), "line 3, `is`: \"grant\" is nothing that this release knows"),
+        (with(r#"{"is":"widget","id":"a"}"#), "line 3, `is`: \"widget\" is nothing that this release knows"),
         (with(&count(1_800_000_000, 5, "allowed", "0")), "line 3, `writer`: it is not 32 hexadecimal digits"),
         (with(&count(1_800_000_001, 5, "allowed", writer)), "line 3, `start`: no hour begins then"),
         (with(&count(999_999_999_999, 5, "allowed", writer)), "line 3, `start`: it is no Unix second"),

@@ -1,5 +1,6 @@
 //! The whole program in one process: started from a file, asked over its sockets, ended in order.
 
+mod rings;
 mod shared;
 
 use std::path::Path;

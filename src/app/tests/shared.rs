@@ -9,9 +9,9 @@ use super::*;
 use crate::store::shared::testing::redis_server::RedisServer;
 
 /// A sidecar with folders of its own.
-struct Sidecar {
-    folder: TempDir,
-    running: Running,
+pub(super) struct Sidecar {
+    pub(super) folder: TempDir,
+    pub(super) running: Running,
 }
 
 impl Sidecar {
@@ -21,7 +21,7 @@ impl Sidecar {
         Self { running: try_start(&path).await.unwrap(), folder }
     }
 
-    async fn control(&self, method: &str, target: &str, body: serde_json::Value) -> (u16, serde_json::Value) {
+    pub(super) async fn control(&self, method: &str, target: &str, body: serde_json::Value) -> (u16, serde_json::Value) {
         control(self.folder.path(), method, target, body).await
     }
 
@@ -29,7 +29,7 @@ impl Sidecar {
         ask(&self.running, "/orders", Some(key)).await
     }
 
-    async fn is_ready(&self) -> bool {
+    pub(super) async fn is_ready(&self) -> bool {
         page(&self.running, "/readyz").await.0 == 200
     }
 
@@ -61,12 +61,12 @@ impl Sidecar {
         (made["key"].as_str().unwrap().to_owned(), format!("/v1/keys/{}", made["id"].as_str().unwrap()))
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         assert_eq!(self.running.shutdown().await, Ended::Cleanly);
     }
 }
 
-fn write_shared_config(folder: &Path, redis: &Path) -> PathBuf {
+pub(super) fn write_shared_config(folder: &Path, redis: &Path) -> PathBuf {
     std::fs::write(folder.join("pepper"), "the same at every sidecar, and thirty-two bytes long").unwrap();
     let (place, redis) = (folder.display(), redis.display());
     let text = format!(

@@ -75,6 +75,8 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
+    use zeroize::Zeroizing;
+
     use super::Proof;
     use super::Unproven;
     use super::prove;
@@ -88,6 +90,9 @@ mod tests {
     use crate::model::caller::Environment;
     use crate::model::caller::Namespace;
     use crate::model::caller::SourceName;
+    use crate::model::handle::Handle;
+    use crate::model::handle::HandleKind;
+    use crate::model::handle::read_handle;
     use crate::model::key::OwnKey;
     use crate::model::rules::Exemption;
     use crate::model::rules::ImportedKeys;
@@ -97,6 +102,8 @@ mod tests {
     use crate::model::rules::Rules;
     use crate::model::rules::Source;
     use crate::model::scope::ScopeSet;
+    use crate::secrets::Pepper;
+    use crate::secrets::Peppers;
 
     use crate::check::doubles::peppers;
 
@@ -170,6 +177,34 @@ mod tests {
             assert_eq!(refused(Credential::Principal(principal), &rules), reason, "{principal}");
         }
         assert_eq!(refused(Credential::Principal("spiffe://prod.example/ns/a/sa/b"), &battery::rules(Vec::new())), untrusted);
+    }
+
+    // oauth: H14
+    #[test]
+    fn an_opaque_token_is_proven_by_its_mac_alone_and_only_whole() {
+        let (rules, tokens, peppers) = (battery::rules(Vec::new()), Tokens::new(8), peppers());
+        for pepper in ["new", "old"] {
+            let text = peppers.handle("tg", HandleKind::Access, "grant", 7, pepper).unwrap();
+            let handle = read_handle("tg", &text).unwrap();
+            let shown = shown(Credential::Handle { text: &text, handle });
+            let Ok(Proof::Grant { id, generation, pepper: by }) = prove(&shown, &rules, &tokens, &peppers, NOW) else { panic!("{pepper}") };
+            assert_eq!((id, generation, by), ("grant", 7, pepper));
+            let other = "A".repeat(43);
+            for forged in [
+                Handle { id: "grand", ..handle },
+                Handle { generation: 8, ..handle },
+                Handle { mac: &other, ..handle },
+                // A refresh token's MAC under an access token's name.
+                Handle { kind: HandleKind::Refresh, ..handle },
+            ] {
+                let credential = Credential::Handle { text: &text, handle: forged };
+                assert_eq!(refused(credential, &rules), Some(Reason::BadSignature), "{forged:?}");
+            }
+        }
+        let stranger = Peppers::new(Pepper { id: "new".into(), secret: Zeroizing::new(vec![9; 32]) }, Vec::new());
+        let text = stranger.handle("tg", HandleKind::Access, "grant", 7, "new").unwrap();
+        let handle = read_handle("tg", &text).unwrap();
+        assert_eq!(refused(Credential::Handle { text: &text, handle }, &rules), Some(Reason::BadSignature));
     }
 
     #[test]

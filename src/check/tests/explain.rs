@@ -2,14 +2,22 @@
 
 use crate::check::Room;
 use crate::check::Seen;
+use crate::check::doubles::handle_text;
 use crate::check::doubles::key_text;
 use crate::check::samples;
+use crate::check::tests::APP;
+use crate::check::tests::CONSENT;
+use crate::check::tests::ENDED;
 use crate::check::tests::House;
 use crate::check::tests::LIVE_ID;
+use crate::check::tests::MACHINE;
+use crate::check::tests::OF_KEY;
 use crate::check::tests::UNKNOWN_ID;
+use crate::check::tests::own_token;
 use crate::check::tests::token;
 use crate::check::tests::with_key;
 use crate::model::caller::Environment;
+use crate::model::handle::HandleKind;
 use crate::model::request::Method;
 use crate::model::route::Auth;
 
@@ -29,6 +37,32 @@ fn each_room_says_what_it_yielded_and_the_last_one_why_it_left() {
         let last = trace.steps.last().unwrap();
         assert_eq!(last.room, Room::Resolve);
         assert_eq!(last.outcome, Err("unknown_key: no such key".to_owned()));
+    });
+}
+
+#[test]
+fn what_a_token_of_ours_stands_on_is_told() {
+    let told = |value: &str, room: Room, expected: &str| {
+        let request = samples::request(Method::Get, "/house", &[("authorization", value)]);
+        House::new(Auth::Required).walk(&request, |_, trace| {
+            let step = trace.steps.iter().find(|step| step.room == room).unwrap();
+            assert!(step.outcome.as_ref().is_ok_and(|told| told.contains(expected)), "{:?}", step.outcome);
+        });
+    };
+    let opaque = format!("Bearer {}", handle_text(HandleKind::Access, CONSENT, 7));
+    told(&opaque, Room::TakeCredential, "an opaque token of ours, grant consent");
+    told(&opaque, Room::Prove, "grant consent decides");
+    told(&opaque, Room::Resolve, "user alice, by client app_0123456789abcdefghij, organisation none");
+    let signed = format!("Bearer {}", own_token(MACHINE, APP));
+    told(&signed, Room::Prove, "subject app_0123456789abcdefghij; grant machine decides");
+    told(&signed, Room::Resolve, "user client:app_0123456789abcdefghij, by client");
+    let of_key = format!("Bearer {}", handle_text(HandleKind::Access, OF_KEY, 3));
+    told(&of_key, Room::Resolve, "user alice, by key AAAAAAAAAAAA");
+    let ended = format!("Bearer {}", handle_text(HandleKind::Access, ENDED, 7));
+    let request = samples::request(Method::Get, "/house", &[("authorization", &ended)]);
+    House::new(Auth::Required).walk(&request, |_, trace| {
+        assert_eq!(trace.steps.last().unwrap().outcome, Err("revoked: the grant has ended".to_owned()));
+        assert!(!format!("{:?}", trace.steps).contains(ended.rsplit('.').next().unwrap()));
     });
 }
 

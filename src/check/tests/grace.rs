@@ -14,23 +14,37 @@ use crate::check::doubles::NOW;
 use crate::check::doubles::Shelf;
 use crate::check::doubles::corrupt;
 use crate::check::doubles::down;
+use crate::check::doubles::handle_text;
 use crate::check::doubles::key_record;
 use crate::check::doubles::key_text;
 use crate::check::doubles::seconds_from_now;
 use crate::check::doubles::user_record;
 use crate::check::reasons::Reason;
 use crate::check::samples;
+use crate::check::tests::APP;
+use crate::check::tests::CONSENT;
 use crate::check::tests::FILE_ID;
 use crate::check::tests::House;
 use crate::check::tests::IMPORTED;
 use crate::check::tests::LIVE_ID;
+use crate::check::tests::MACHINE;
+use crate::check::tests::OF_KEY;
 use crate::check::tests::REVOKED_ID;
 use crate::check::tests::UNKNOWN_ID;
 use crate::check::tests::WORKER;
+use crate::check::tests::own_token;
 use crate::check::tests::reason_of;
 use crate::check::tests::token;
 use crate::check::tests::with_key;
 use crate::model::caller::Environment;
+use crate::model::client::ClientRecord;
+use crate::model::client::ClientState;
+use crate::model::grant::GrantEnd;
+use crate::model::grant::GrantRecord;
+use crate::model::grant::GrantState;
+use crate::model::handle::HandleKind;
+use crate::model::key::KeyExtras;
+use crate::model::key::KeyNotes;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeyState;
 use crate::model::key::UserState;
@@ -44,8 +58,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A house whose shelf is silent, whose tier `free` has this grace, and which remembers all that the shelf held.
 fn silent(grace: Duration, lapsed_for: Option<Duration>) -> House {
     let mut house = House::new(Auth::Required);
-    let Shelf { keys, imported, users, .. } = std::mem::take(&mut house.shelf);
-    house.memory = Some(Memory { of: Shelf { keys, imported, users, ..Shelf::default() }, lapsed_for });
+    let Shelf { keys, imported, users, grants, clients, .. } = std::mem::take(&mut house.shelf);
+    house.memory = Some(Memory { of: Shelf { keys, imported, users, grants, clients, ..Shelf::default() }, lapsed_for });
     house.shelf.failure = Some(down());
     let tier = house.rules.tiers.get_mut("free").unwrap();
     tier.grace = grace;
@@ -64,6 +78,10 @@ fn ended(house: House, request: &Request<'_>) -> (Reason, Option<Duration>) {
     let reason = reason_of(ended.as_ref());
     drop(ended);
     (reason, seen.lapsed_for)
+}
+
+fn opaque(grant: &str, generation: u32) -> String {
+    handle_text(HandleKind::Access, grant, generation)
 }
 
 fn live() -> String {
@@ -94,6 +112,11 @@ fn only_a_tier_whose_grace_is_not_over_is_served_from_memory() {
         let bearer = format!("Bearer {}", token("kept", "kim", 0));
         let request = samples::request(Method::Get, "/house", &[("authorization", &bearer)]);
         assert_eq!(ended(silent(grace, lapsed_for), &request), expected, "{grace:?} {lapsed_for:?} a managed token");
+        for token in [own_token(CONSENT, "alice"), own_token(MACHINE, APP), opaque(CONSENT, 7), opaque(MACHINE, 7), opaque(OF_KEY, 3)] {
+            let bearer = format!("Bearer {token}");
+            let request = samples::request(Method::Get, "/house", &[("authorization", &bearer)]);
+            assert_eq!(ended(silent(grace, lapsed_for), &request), expected, "{grace:?} {lapsed_for:?} {token}");
+        }
     }
     // Nothing that could remember: as ever.
     let mut house = silent(whole, Some(none));
@@ -161,6 +184,54 @@ fn memory_lets_in_and_never_calls_a_credential_bad() {
     alice.state = UserState::Disabled;
     remembered(&mut house).hold_user(alice);
     assert_eq!(ended(house, &with_key(&live())), refused, "a disabled user");
+}
+
+#[test]
+fn memory_never_calls_a_token_of_ours_bad_either() {
+    type Change = fn(&mut Shelf);
+    let table: [(&str, &str, Change); 8] = [
+        (CONSENT, "ended", |shelf| {
+            let ended = GrantState::Ended { at: NOW, why: GrantEnd::Revoked };
+            shelf.hold_grant(GrantRecord { state: ended, ..(*shelf.grants[CONSENT]).clone() });
+        }),
+        (CONSENT, "another token is out by now, perhaps", |shelf| {
+            shelf.hold_grant(GrantRecord { access: Vec::new(), ..(*shelf.grants[CONSENT]).clone() });
+        }),
+        (CONSENT, "its client is disabled", |shelf| {
+            shelf.hold_client(ClientRecord { state: ClientState::Disabled, ..(*shelf.clients[APP]).clone() });
+        }),
+        (CONSENT, "its grant is not remembered", |shelf| shelf.grants.clear()),
+        (CONSENT, "its client is not remembered", |shelf| shelf.clients.clear()),
+        (CONSENT, "its user is not remembered", |shelf| shelf.users.clear()),
+        (OF_KEY, "its key is not remembered", |shelf| shelf.keys.clear()),
+        (OF_KEY, "its key is held to a network", |shelf| {
+            let held = KeyExtras { allowed_networks: vec!["198.51.100.0/24".parse().unwrap()], ..KeyExtras::default() };
+            shelf.hold_key(KeyRecord { notes: KeyNotes::new(held), ..(*shelf.keys[LIVE_ID]).clone() });
+        }),
+    ];
+    for (grant, what, change) in table {
+        let bearer = format!("Bearer {}", opaque(grant, if grant == OF_KEY { 3 } else { 7 }));
+        let request = samples::request(Method::Get, "/house", &[("authorization", &bearer)]);
+        assert_eq!(ended(silent(30 * SECOND, Some(SECOND)), &request).0, Reason::Ok, "{what}");
+        let mut house = silent(30 * SECOND, Some(SECOND));
+        change(remembered(&mut house));
+        assert_eq!(ended(house, &request), (Reason::StoreUnavailable, None), "{what}");
+    }
+    // The shelf still speaks of grants, and falls silent about users.
+    for (what, state, expected) in [
+        ("live", GrantState::Live, (Reason::Ok, Some(SECOND))),
+        ("ended", GrantState::Ended { at: NOW, why: GrantEnd::Reused }, (Reason::StoreUnavailable, None)),
+    ] {
+        let mut house = silent(30 * SECOND, Some(SECOND));
+        house.shelf.failure = None;
+        house.shelf.user_failure = Some(down());
+        let (grant, client) = ((*remembered(&mut house).grants[CONSENT]).clone(), (*remembered(&mut house).clients[APP]).clone());
+        house.shelf.hold_grant(GrantRecord { state, ..grant });
+        house.shelf.hold_client(client);
+        let bearer = format!("Bearer {}", opaque(CONSENT, 7));
+        let request = samples::request(Method::Get, "/house", &[("authorization", &bearer)]);
+        assert_eq!(ended(house, &request), expected, "{what}");
+    }
 }
 
 #[test]

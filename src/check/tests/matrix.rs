@@ -5,20 +5,28 @@ use crate::check::decide::Exit;
 use crate::check::doubles::Buckets;
 use crate::check::doubles::corrupt;
 use crate::check::doubles::down;
+use crate::check::doubles::handle_text;
 use crate::check::doubles::key_text;
 use crate::check::reasons::Kind;
 use crate::check::reasons::Reason;
 use crate::check::samples;
+use crate::check::tests::APP;
+use crate::check::tests::CONSENT;
+use crate::check::tests::ENDED;
 use crate::check::tests::FILE_ID;
 use crate::check::tests::House;
 use crate::check::tests::IMPORTED;
 use crate::check::tests::LIVE_ID;
+use crate::check::tests::MACHINE;
+use crate::check::tests::OF_KEY;
 use crate::check::tests::REVOKED_ID;
 use crate::check::tests::UNKNOWN_ID;
 use crate::check::tests::WORKER;
+use crate::check::tests::own_token;
 use crate::check::tests::policy;
 use crate::check::tests::token;
 use crate::model::caller::Environment;
+use crate::model::handle::HandleKind;
 use crate::model::quota::Per;
 use crate::model::request::Method;
 use crate::model::request::Request;
@@ -41,13 +49,22 @@ enum Shows {
     StrangersManagedToken,
     ExpiredToken,
     ForgedToken,
+    OpaqueToken,
+    OpaqueTokenOfEndedGrant,
+    OpaqueTokenOfNoGrant,
+    ForgedOpaqueToken,
+    RefreshToken,
+    ClientsToken,
+    KeysToken,
+    KeysTokenWithKey,
+    KeysTokenWithAnotherKey,
     Principal,
     StrangePrincipal,
     TwoCredentials,
 }
 
 impl Shows {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 26] = [
         Self::Nothing,
         Self::GoodKey,
         Self::WrongSecret,
@@ -62,6 +79,15 @@ impl Shows {
         Self::StrangersManagedToken,
         Self::ExpiredToken,
         Self::ForgedToken,
+        Self::OpaqueToken,
+        Self::OpaqueTokenOfEndedGrant,
+        Self::OpaqueTokenOfNoGrant,
+        Self::ForgedOpaqueToken,
+        Self::RefreshToken,
+        Self::ClientsToken,
+        Self::KeysToken,
+        Self::KeysTokenWithKey,
+        Self::KeysTokenWithAnotherKey,
         Self::Principal,
         Self::StrangePrincipal,
         Self::TwoCredentials,
@@ -70,6 +96,7 @@ impl Shows {
     /// Header name, value; `principal` stands for the peer's.
     fn parts(self) -> Vec<(&'static str, String)> {
         let live = |id, digit| key_text(Environment::Live, id, digit);
+        let agent = format!("Agent {}", handle_text(HandleKind::Access, OF_KEY, 3));
         let bearer = |token: String| vec![("authorization", format!("Bearer {token}"))];
         match self {
             Self::Nothing => vec![],
@@ -91,6 +118,15 @@ impl Shows {
                 let (_, signature) = token("free", "eve", 0).rsplit_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
                 bearer(format!("{signed}.{signature}"))
             }
+            Self::OpaqueToken => bearer(handle_text(HandleKind::Access, CONSENT, 7)),
+            Self::OpaqueTokenOfEndedGrant => bearer(handle_text(HandleKind::Access, ENDED, 7)),
+            Self::OpaqueTokenOfNoGrant => bearer(handle_text(HandleKind::Access, "nowhere", 7)),
+            Self::ForgedOpaqueToken => bearer(handle_text(HandleKind::Access, CONSENT, 8).replace(".8.", ".7.")),
+            Self::RefreshToken => bearer(handle_text(HandleKind::Refresh, CONSENT, 3)),
+            Self::ClientsToken => bearer(own_token(MACHINE, APP)),
+            Self::KeysToken => vec![("x-authorization", agent)],
+            Self::KeysTokenWithKey => vec![("x-authorization", agent), ("x-api-key", live(LIVE_ID, 'l'))],
+            Self::KeysTokenWithAnotherKey => vec![("x-authorization", agent), ("x-api-key", live(REVOKED_ID, 'r'))],
             Self::Principal => vec![("principal", WORKER.to_owned())],
             Self::StrangePrincipal => vec![("principal", format!("{WORKER}-2"))],
             Self::TwoCredentials => {
@@ -104,6 +140,9 @@ impl Shows {
         match self {
             Self::GoodKey | Self::WrongSecret | Self::UnknownKey | Self::RevokedKey => true,
             Self::ImportedKey | Self::UnknownForeignKey | Self::ManagedToken | Self::StrangersManagedToken => true,
+            Self::OpaqueToken | Self::OpaqueTokenOfEndedGrant | Self::OpaqueTokenOfNoGrant | Self::ClientsToken => true,
+            Self::KeysToken | Self::KeysTokenWithKey | Self::KeysTokenWithAnotherKey => true,
+            Self::ForgedOpaqueToken | Self::RefreshToken => false,
             Self::Nothing | Self::DamagedKey | Self::FileKey | Self::UnmanagedToken | Self::ExpiredToken => false,
             Self::ForgedToken | Self::Principal | Self::StrangePrincipal | Self::TwoCredentials => false,
         }
@@ -113,7 +152,13 @@ impl Shows {
     fn means(self) -> Result<Option<&'static str>, Reason> {
         match self {
             Self::Nothing => Ok(None),
-            Self::GoodKey | Self::ImportedKey => Ok(Some("alice")),
+            Self::GoodKey | Self::ImportedKey | Self::OpaqueToken | Self::KeysToken | Self::KeysTokenWithKey => Ok(Some("alice")),
+            Self::ClientsToken => Ok(Some("client:app_0123456789abcdefghij")),
+            Self::OpaqueTokenOfEndedGrant => Err(Reason::Revoked),
+            Self::OpaqueTokenOfNoGrant => Err(Reason::UnknownToken),
+            Self::ForgedOpaqueToken => Err(Reason::BadSignature),
+            Self::RefreshToken => Err(Reason::MalformedCredential),
+            Self::KeysTokenWithAnotherKey => Err(Reason::UnknownKey),
             Self::FileKey => Ok(Some("robot")),
             Self::UnmanagedToken => Ok(Some("free:fred")),
             Self::ManagedToken => Ok(Some("kept:kim")),
@@ -179,6 +224,7 @@ fn expected(auth: Auth, shows: Shows, store: Part, limits: LimitsAre, ledger: Pa
 }
 
 // battery: K1 K2 K16 K17 K21 J52 R1
+// oauth: O14 H14
 #[test]
 fn every_combination_ends_as_the_plain_rules_say_and_no_failure_ever_ends_in_an_allow() {
     let limits_are = [

@@ -2,7 +2,9 @@
 
 mod explain;
 mod grace;
+mod grants;
 mod matrix;
+mod patience;
 mod resolve;
 mod ways;
 
@@ -25,10 +27,13 @@ use crate::check::doubles::Buckets;
 use crate::check::doubles::Memory;
 use crate::check::doubles::NOW;
 use crate::check::doubles::Shelf;
+use crate::check::doubles::client_record;
+use crate::check::doubles::grant_record;
 use crate::check::doubles::key_record;
 use crate::check::doubles::key_text;
 use crate::check::doubles::peppers;
 use crate::check::doubles::scopes;
+use crate::check::doubles::seconds_from_now;
 use crate::check::doubles::user_record;
 use crate::check::guard::Guard;
 use crate::check::reasons::Reason;
@@ -40,6 +45,15 @@ use crate::model::caller::Environment;
 use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
 use crate::model::caller::Subject;
+use crate::model::client::ClientId;
+use crate::model::grant::AccessState;
+use crate::model::grant::AccessToken;
+use crate::model::grant::GrantEnd;
+use crate::model::grant::GrantId;
+use crate::model::grant::GrantOf;
+use crate::model::grant::GrantRecord;
+use crate::model::grant::GrantState;
+use crate::model::key::KeyId;
 use crate::model::key::KeyState;
 use crate::model::quota::Limit;
 use crate::model::quota::Per;
@@ -73,6 +87,15 @@ const REVOKED_ID: &str = "BBBBBBBBBBBB";
 const FILE_ID: &str = "CCCCCCCCCCCC";
 const UNKNOWN_ID: &str = "DDDDDDDDDDDD";
 const IMPORTED: &str = "a6b2d038-4eb1-4ca1-a3b4-2cf783ad55e1";
+const APP: &str = "app_0123456789abcdefghij";
+/// alice's, to the app.
+const CONSENT: &str = "consent";
+/// The app's own.
+const MACHINE: &str = "machine";
+/// alice's, and over.
+const ENDED: &str = "ended";
+/// Of the live key.
+const OF_KEY: &str = "key-AAAAAAAAAAAA";
 const WORKER: &str = "spiffe://example.org/ns/jobs/sa/worker";
 const SECRET: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
 
@@ -96,6 +119,9 @@ impl House {
         let mut rules = samples::rules(vec![house_route, open("garden", "/garden")]);
         rules.imported_keys = ImportedKeys::Accepted;
         rules.issuers = vec![issuer("free", Managed::No, TokenId::Ignored), issuer("kept", Managed::Yes, TokenId::Ignored)];
+        let mut own = Issuer { source: rules.local.clone(), ..issuer("own", Managed::ByGrant, TokenId::Ignored) };
+        own.claims.client = Some("client_id".into());
+        rules.issuers.push(own);
         rules.mesh = Some(Mesh {
             source: source("mesh"),
             trust_domain: "example.org".into(),
@@ -125,6 +151,14 @@ impl House {
         shelf.hold_imported(IMPORTED, key_record("imported-1", ""));
         shelf.hold_user(user_record("local", "alice"));
         shelf.hold_user(user_record("kept", "kim"));
+        shelf.hold_client(client_record(APP));
+        let (app, alice) = (ClientId::new(APP), Subject::parse("alice").unwrap());
+        shelf.hold_grant(with_opaque(grant_record(CONSENT, GrantOf::Consent { client: app.clone(), user: alice.clone() })));
+        shelf.hold_grant(with_opaque(grant_record(MACHINE, GrantOf::Client { client: app })));
+        let ended = GrantState::Ended { at: NOW, why: GrantEnd::Revoked };
+        shelf.hold_grant(GrantRecord { state: ended, ..with_opaque(grant_record(ENDED, GrantOf::SignIn { user: alice.clone() })) });
+        let of_key = GrantId::of_key(&KeyId::new(LIVE_ID));
+        shelf.hold_grant(grant_record(of_key.as_str(), GrantOf::Key { key: KeyId::new(LIVE_ID), user: alice }));
         Self { rules, shelf, memory: None, buckets: Buckets::default(), share: None, book: Book::default() }
     }
 
@@ -239,6 +273,22 @@ fn token_named(issuer: &str, subject: &str, age_seconds: i64, id: &str) -> Strin
         "iss": issuer, "aud": "gate", "sub": subject, "scope": "conversations:read", "iat": issued, "exp": issued + 60, "jti": id,
     });
     jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET)).unwrap()
+}
+
+/// A token of our own that stands on this grant.
+fn own_token(grant: &str, subject: &str) -> String {
+    let issued = NOW.unix_seconds();
+    let claims = serde_json::json!({
+        "iss": "own", "aud": "gate", "sub": subject, "scope": "conversations:read", "iat": issued, "exp": issued + 60, "jti": "jti-1",
+        "gid": grant, "client_id": APP,
+    });
+    jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET)).unwrap()
+}
+
+/// The grant with one opaque token out, number 7.
+fn with_opaque(grant: GrantRecord) -> GrantRecord {
+    let state = AccessState::Out { issued: NOW, scopes: scopes("conversations:read"), audience: vec!["gate".into()] };
+    GrantRecord { access: vec![AccessToken { id: "7".into(), state, expires: seconds_from_now(60) }], ..grant }
 }
 
 /// A request to the house with one credential.

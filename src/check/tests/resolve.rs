@@ -57,7 +57,7 @@ use crate::store::StoreError;
 const ID: &str = "AAAAAAAAAAAA";
 const WORKER: &str = "spiffe://example.org/ns/jobs/sa/worker";
 
-fn rules() -> Rules {
+pub(super) fn rules() -> Rules {
     let tier = |name: &str, state| (Arc::from(name), Tier { name: name.into(), policies: Vec::new(), state, grace: Duration::ZERO });
     let mut rules = samples::rules(Vec::new());
     rules.tiers = BTreeMap::from([
@@ -71,7 +71,7 @@ fn rules() -> Rules {
     rules
 }
 
-fn issuer(managed: Managed, token_id: TokenId) -> Issuer {
+pub(super) fn issuer(managed: Managed, token_id: TokenId) -> Issuer {
     Issuer {
         source: Source { name: SourceName::parse("idp").unwrap(), namespace: Namespace::Named },
         issuer: "https://id.example.com".into(),

@@ -11,23 +11,37 @@ use crate::check::decide::Exit;
 use crate::check::decide::Particulars;
 use crate::check::doubles::NOW;
 use crate::check::doubles::down;
+use crate::check::doubles::grant_record;
+use crate::check::doubles::handle_text;
 use crate::check::doubles::key_record;
 use crate::check::doubles::key_text;
 use crate::check::doubles::scopes;
 use crate::check::reasons::Reason;
 use crate::check::samples;
+use crate::check::tests::APP;
+use crate::check::tests::CONSENT;
 use crate::check::tests::FILE_ID;
 use crate::check::tests::House;
 use crate::check::tests::IMPORTED;
 use crate::check::tests::LIVE_ID;
+use crate::check::tests::MACHINE;
+use crate::check::tests::OF_KEY;
 use crate::check::tests::WORKER;
 use crate::check::tests::issuer;
+use crate::check::tests::own_token;
 use crate::check::tests::policy;
 use crate::check::tests::reason_of;
 use crate::check::tests::token;
 use crate::check::tests::token_named;
 use crate::check::tests::with_key;
 use crate::model::caller::Environment;
+use crate::model::caller::Subject;
+use crate::model::grant::GrantId;
+use crate::model::grant::GrantOf;
+use crate::model::handle::HandleKind;
+use crate::model::key::KeyExtras;
+use crate::model::key::KeyId;
+use crate::model::key::KeyNotes;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeyState;
 use crate::model::quota::Per;
@@ -47,6 +61,8 @@ fn live_key() -> String {
 #[test]
 fn the_shelf_is_asked_only_for_what_a_verdict_needs() {
     let bearer = |issuer: &str, subject: &str| ("authorization", format!("Bearer {}", token(issuer, subject, 0)));
+    let opaque = |kind, grant, number| ("authorization", format!("Bearer {}", handle_text(kind, grant, number)));
+    let asked = str::to_owned;
     let table = [
         (Auth::Required, ("x-api-key", live_key()), vec![format!("key {LIVE_ID}"), "user local alice".to_owned()]),
         // What has an impossible form is never looked up.
@@ -57,6 +73,26 @@ fn the_shelf_is_asked_only_for_what_a_verdict_needs() {
         (Auth::Required, ("x-api-key", "unknown-key-of-old".to_owned()), vec!["digest".to_owned(), "digest".to_owned()]),
         (Auth::Required, bearer("free", "fred"), vec![]),
         (Auth::Required, bearer("kept", "kim"), vec!["user kept kim".to_owned()]),
+        (
+            Auth::Required,
+            opaque(HandleKind::Access, CONSENT, 7),
+            vec![asked("grant consent"), format!("client {APP}"), asked("user local alice")],
+        ),
+        (Auth::Required, opaque(HandleKind::Access, MACHINE, 7), vec![asked("grant machine"), format!("client {APP}")]),
+        (
+            Auth::Required,
+            opaque(HandleKind::Access, OF_KEY, 3),
+            vec![format!("grant {OF_KEY}"), format!("key {LIVE_ID}"), asked("user local alice")],
+        ),
+        (
+            Auth::Required,
+            ("authorization", format!("Bearer {}", own_token(CONSENT, "alice"))),
+            vec![asked("grant consent"), format!("client {APP}"), asked("user local alice")],
+        ),
+        // What we did not make is never looked up.
+        (Auth::Required, ("authorization", format!("Bearer tg_at_consent.7.{}", "m".repeat(43))), vec![]),
+        (Auth::Required, opaque(HandleKind::Refresh, CONSENT, 3), vec![]),
+        (Auth::Required, opaque(HandleKind::Access, "nowhere", 7), vec![asked("grant nowhere")]),
         (Auth::Public, ("x-api-key", live_key()), vec![]),
         (Auth::Optional, ("x-unrelated", "1".to_owned()), vec![]),
     ];
@@ -64,6 +100,50 @@ fn the_shelf_is_asked_only_for_what_a_verdict_needs() {
         let request = samples::request(Method::Get, "/house", &[(name, &value)]);
         House::new(auth).walk(&request, |_, trace| assert_eq!(trace.asked, asked, "{auth:?} {name} {}", value.len()));
     }
+}
+
+#[test]
+fn a_file_keys_token_needs_no_shelf_but_for_its_grant() {
+    let of_file = GrantId::of_key(&KeyId::new(FILE_ID));
+    let bearer = format!("Agent {}", handle_text(HandleKind::Access, of_file.as_str(), 3));
+    let request = samples::request(Method::Get, "/house", &[("x-authorization", &bearer)]);
+    let robot = Subject::parse("robot").unwrap();
+    let mut house = House::new(Auth::Required);
+    house.shelf.hold_grant(grant_record(of_file.as_str(), GrantOf::Key { key: KeyId::new(FILE_ID), user: robot }));
+    house.walk(&request, |ended, trace| {
+        assert_eq!(ended.unwrap().prepared().caller().unwrap().user.as_str(), "robot");
+        assert_eq!(trace.asked, [format!("grant {of_file}")]);
+        assert_eq!(trace.lines, [format!("robot {FILE_ID} house allowed 2")]);
+    });
+}
+
+#[test]
+fn the_address_that_a_network_is_judged_by_is_the_one_that_can_be_trusted() {
+    let key = live_key();
+    let house = |trusted_hops| {
+        let mut house = House::new(Auth::Required);
+        house.rules.trusted_hops = trusted_hops;
+        let held = KeyExtras { allowed_networks: vec!["198.51.100.0/24".parse().unwrap()], ..KeyExtras::default() };
+        let record = key_record(LIVE_ID, &key);
+        house.shelf.hold_key(KeyRecord { notes: KeyNotes::new(held), ..record });
+        house
+    };
+    let inside = [("x-api-key", &*key), ("x-forwarded-for", "198.51.100.7")];
+    let request = samples::request(Method::Get, "/house", &inside);
+    house(0).walk(&request, |ended, trace| {
+        assert_eq!(reason_of(ended), Reason::WrongNetwork, "anybody can write such a header");
+        assert!(trace.takes.is_empty() && trace.lines.is_empty());
+    });
+    house(1).walk(&request, |ended, _| assert_eq!(reason_of(ended), Reason::Ok));
+    // Whoever knocks from elsewhere does not shut out those inside.
+    let outside = with_key(&key);
+    house(1).walk_several(|walk| {
+        walk(&request, Reason::Ok);
+        for _ in 0..20 {
+            walk(&outside, Reason::WrongNetwork);
+        }
+        walk(&request, Reason::Ok);
+    });
 }
 
 #[test]
@@ -287,4 +367,22 @@ fn failed_guesses_use_up_an_addresss_patience_but_not_that_of_proven_keys() {
     let mut house = House::new(Auth::Required);
     house.shelf.failure = Some(down());
     house.walk_times(patience as usize + 2, &with_key(&wrong), |ended, _| assert_eq!(reason_of(ended), Reason::StoreUnavailable));
+}
+
+#[test]
+fn the_use_of_an_older_secret_is_noted_and_that_of_the_newest_is_not() {
+    let (old, new) = (key_text(Environment::Live, LIVE_ID, 'o'), key_text(Environment::Live, LIVE_ID, 'n'));
+    for (text, is_noted) in [(&old, true), (&new, false)] {
+        let mut house = House::new(Auth::Required);
+        let mut record = key_record(LIVE_ID, &new);
+        let mut older = key_record(LIVE_ID, &old).secrets.remove(0);
+        older.retires = Some(NOW.plus(Duration::from_secs(60)));
+        let name = older.use_name(&record.id);
+        record.secrets.push(older);
+        house.shelf.hold_key(record);
+        house.walk(&with_key(text), |ended, trace| {
+            assert_eq!(reason_of(ended), Reason::Ok);
+            assert_eq!(trace.lines.contains(&format!("used {name} house")), is_noted, "{:?}", trace.lines);
+        });
+    }
 }

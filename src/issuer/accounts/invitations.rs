@@ -1,22 +1,55 @@
-//! Invitations: what a handle still stands for when it is shown.
+//! `/v1/invitations`, and what an invitation's handle still stands for when it is shown.
 
 use std::sync::Arc;
 
+use axum::Extension;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::Path;
+use axum::extract::RawQuery;
+use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use serde::Serialize;
+
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::address::ClientAddress;
+use crate::issuer::accounts::issuance;
+use crate::issuer::accounts::reach;
 use crate::issuer::accounts::shelf;
+use crate::issuer::accounts::trail;
+use crate::issuer::accounts::trail::Done;
+use crate::issuer::actor::Actor;
+use crate::issuer::actor::Reach;
+use crate::issuer::actor::USERS;
+use crate::issuer::audit::Deed;
+use crate::issuer::input::Fields;
+use crate::issuer::names;
+use crate::issuer::parameters::Parameters;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::users;
+use crate::issuer::views::PageView;
+use crate::issuer::views::answer;
+use crate::issuer::views::answer_removal;
+use crate::issuer::views::show_time;
 use crate::model::account::InvitationRecord;
 use crate::model::account::OrganizationRecord;
+use crate::model::account::Role;
 use crate::model::handle::HandleKind;
 use crate::model::handle::read_handle;
 use crate::model::key::Rights;
 use crate::model::key::UserState;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
+use crate::secrets::random_id;
 use crate::store::Precondition;
 use crate::store::RecordKey;
+use crate::store::Write;
+use crate::store::codec::Shelved;
 
 /// An invitation that is still good, and what of it must not change until it is used.
 #[derive(Debug)]
@@ -60,6 +93,164 @@ pub(in crate::issuer) async fn judge(state: &IssuerState, shown: &str, now: Time
     let organization = shelf::find::<OrganizationRecord>(state, &record.organization).await?;
     let tier = organization.and_then(|(organization, _version)| organization.tier);
     Ok(Standing { record, rights, tier, preconditions })
+}
+
+/// An invitation without its handle.
+#[derive(Serialize)]
+struct InvitationView {
+    id: Arc<str>,
+    organization: Arc<str>,
+    role: &'static str,
+    rights: Vec<String>,
+    made_by: Option<String>,
+    state: &'static str,
+    accepted_by: Option<String>,
+    created_at: String,
+    expires_at: String,
+}
+
+/// An invitation with its handle: the one answer that has it.
+#[derive(Serialize)]
+struct Made<'a> {
+    invitation: &'a str,
+    #[serde(flatten)]
+    view: InvitationView,
+}
+
+impl InvitationView {
+    fn new(record: &InvitationRecord, now: Timestamp) -> Self {
+        let state = match &record.accepted_by {
+            Some(_) => "accepted",
+            None if record.expires <= now => "expired",
+            None => "open",
+        };
+        Self {
+            id: Arc::clone(&record.id),
+            organization: Arc::clone(&record.organization),
+            role: record.role.as_str(),
+            rights: record.rights.iter().map(|scope| scope.as_str().to_owned()).collect(),
+            made_by: record.made_by.as_ref().map(|user| user.as_str().to_owned()),
+            state,
+            accepted_by: record.accepted_by.as_ref().map(|user| user.as_str().to_owned()),
+            created_at: show_time(record.created),
+            expires_at: show_time(record.expires),
+        }
+    }
+}
+
+pub(super) async fn create(
+    State(state): State<IssuerState>,
+    Extension(actor): Extension<Actor>,
+    ClientAddress(address): ClientAddress,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let issuance = issuance(&state)?;
+    let reach = actor.reach(USERS)?;
+    let now = state.clock.now();
+    let mut fields = Fields::read(&headers, body).await?;
+    let named = fields.optional("organization", names::organization, names::SUBJECT)?;
+    let organization = reach::organization(&reach, named, USERS)?.ok_or_else(|| fields.complaint("organization", "is required"))?;
+    let role = fields.optional("role", names::role, names::ROLE)?.unwrap_or(Role::Member);
+    let asked = fields.optional("rights", names::scopes, names::SCOPES)?;
+    let life = fields.optional("expires_in", names::length, names::LENGTH)?.unwrap_or(issuance.lifetimes.invitation);
+    if life.is_zero() || life > issuance.lifetimes.invitation {
+        return Err(fields.complaint("expires_in", "must be longer than nothing, and at most what the config allows an invitation"));
+    }
+    fields.finish()?;
+    let maker = reach::maker(&state, &actor).await?;
+    refuse_role(&state, &reach, maker.as_ref().map(|(user, _)| user.subject.as_str()), role).await?;
+    let ceiling = reach::ceiling(&actor);
+    let rights = match (asked, &ceiling) {
+        (None, Some(held)) => Arc::new(issuance.member_rights.intersect(held)),
+        (None, None) => Arc::clone(&issuance.member_rights),
+        (Some(asked), ceiling) if reach::is_within(&Rights::Only(Arc::clone(&asked)), ceiling) => asked,
+        (Some(_), _) => return Err(Problem::field("rights", "must be within what you hold")),
+    };
+    let record = InvitationRecord {
+        id: Arc::from(random_id()?),
+        organization,
+        role,
+        rights,
+        // An operator's word stands by itself; an admin's as long as the admin does.
+        made_by: maker.as_ref().map(|(user, _)| user.subject.clone()).filter(|_user| reach != Reach::Everything),
+        created: now,
+        expires: now.plus(life),
+        accepted_by: None,
+    };
+    let brand = state.rules.load().key_brand.clone();
+    let handle = state.peppers.handle(&brand, HandleKind::Invitation, &record.id, 0, state.peppers.current_id())?;
+    let mut preconditions = vec![shelf::absent(&record)];
+    preconditions.extend(maker.map(|(_, precondition)| precondition));
+    let write = shelf::put(&record, Some(record.expires));
+    if !state.records.commit(preconditions, vec![write], now).await?.is_done() {
+        return Err(Problem::changed_meanwhile());
+    }
+    let done = Done { deed: Deed::InvitationCreated, subject: &record.id, organization: Some(&record.organization), address };
+    trail::note(&state, &actor, done, now).await;
+    let made = Made { invitation: &handle, view: InvitationView::new(&record, now) };
+    Ok(answer(StatusCode::CREATED, 1, made))
+}
+
+pub(super) async fn list(
+    State(state): State<IssuerState>,
+    Extension(actor): Extension<Actor>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let mut parameters = Parameters::read(query.as_deref())?;
+    let limit = parameters.limit()?;
+    let after = parameters.text("after").unwrap_or_default();
+    parameters.finish("limit, after")?;
+    let reach = actor.reach(USERS)?;
+    let now = state.clock.now();
+    let found = shelf::all::<InvitationRecord>(&state, "", |record| *record.id > *after && is_within(&reach, record)).await?;
+    let next = found.get(limit).and_then(|_more| found.get(limit - 1)).map(|(record, _version)| record.id.to_string());
+    let data: Vec<_> = found.iter().take(limit).map(|(record, _version)| InvitationView::new(record, now)).collect();
+    Ok(Json(PageView { data, next }).into_response())
+}
+
+pub(super) async fn revoke(
+    State(state): State<IssuerState>,
+    Extension(actor): Extension<Actor>,
+    ClientAddress(address): ClientAddress,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let reach = actor.reach(USERS)?;
+    let now = state.clock.now();
+    let Path(id) = id.map_err(|_error| no_such_invitation())?;
+    let found = if names::is_record_id(&id) { shelf::find::<InvitationRecord>(&state, &id).await? } else { None };
+    let (record, version) = found.filter(|(record, _version)| is_within(&reach, record)).ok_or_else(no_such_invitation)?;
+    let remove = Write::Remove(InvitationRecord::place(&record.id));
+    let outcome = state.records.commit(vec![shelf::at(&record, version)], vec![remove], now).await?;
+    if !outcome.is_done() {
+        return Err(Problem::changed_meanwhile());
+    }
+    let done = Done { deed: Deed::InvitationRevoked, subject: &record.id, organization: Some(&record.organization), address };
+    trail::note(&state, &actor, done, now).await;
+    Ok(answer_removal(&outcome))
+}
+
+/// Only an admin makes another one.
+pub(in crate::issuer) async fn refuse_role(state: &IssuerState, reach: &Reach, maker: Option<&str>, role: Role) -> Result<(), Problem> {
+    if role == Role::Member || *reach == Reach::Everything {
+        return Ok(());
+    }
+    let account = match maker {
+        Some(maker) => shelf::find::<crate::model::account::AccountRecord>(state, maker).await?,
+        None => None,
+    };
+    match account {
+        Some((account, _version)) if account.role == Role::Admin => Ok(()),
+        Some(_) | None => Err(Problem::field("role", "must be \"member\": only an admin makes another one")),
+    }
+}
+
+fn is_within(reach: &Reach, record: &InvitationRecord) -> bool {
+    reach.covers(record.made_by.as_ref(), Some(&record.organization))
+}
+
+fn no_such_invitation() -> Problem {
+    Problem::new(Code::NotFound, "there is no invitation of this id")
 }
 
 fn spent() -> Problem {

@@ -23,6 +23,12 @@ use crate::issuer::keys::refuse_revoked;
 use crate::issuer::keys::replace;
 use crate::issuer::keys::revision_of;
 use crate::issuer::names;
+use crate::issuer::openapi::answers::Conditional;
+use crate::issuer::openapi::answers::Conflicting;
+use crate::issuer::openapi::answers::Judged;
+use crate::issuer::openapi::answers::Missing;
+use crate::issuer::openapi::answers::WithBody;
+use crate::issuer::openapi::schemas::KeyChangeBody;
 use crate::issuer::parameters::key_id;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -34,6 +40,15 @@ use crate::model::key::KeyRecord;
 use crate::model::key::KeyState;
 use crate::model::rules::Rules;
 
+/// Changes what is named of a key.
+#[utoipa::path(patch, path = "/v1/keys/{id}", operation_id = "change_key", tag = "keys",
+    params(("id" = String, Path, description = "Of the key."), ("if-match" = Option<String>, Header, description = "The `etag` of what was read.")),
+    request_body = KeyChangeBody,
+    responses(
+        (status = 200, description = "The key as it is now.", body = KeyView, headers(("etag"))),
+        (status = 202, description = "The same; no replica has confirmed it yet.", body = KeyView, headers(("etag"))),
+        Judged, WithBody, Missing, Conflicting, Conditional
+    ))]
 pub(in crate::issuer) async fn change(
     State(state): State<IssuerState>,
     asker: Asker,

@@ -10,7 +10,6 @@ use crate::issuer::names;
 use crate::issuer::problem::Problem;
 use crate::model::caller::Environment;
 use crate::model::caller::Subject;
-use crate::model::issuance::FirstKey;
 use crate::model::key::KeyExtras;
 use crate::model::key::KeyId;
 use crate::model::key::KeyNotes;
@@ -63,12 +62,6 @@ impl Draft {
             expires: None,
             extras: KeyExtras::default(),
         }
-    }
-
-    /// The key that is made with a new user (seed 003).
-    pub(in crate::issuer) fn first(first: &FirstKey, user: Subject, organization: Option<Arc<str>>) -> Self {
-        let draft = Self::new(Arc::clone(&first.name), user, Arc::clone(&first.scopes));
-        Self { organization, environment: first.environment, ..draft }
     }
 
     /// Whoever has a user and names none means its own.

@@ -13,6 +13,8 @@ use crate::issuer::actor::KEYS;
 use crate::issuer::actor::Reach;
 use crate::issuer::callers::Asker;
 use crate::issuer::keys::owner::is_within;
+use crate::issuer::openapi::answers::Judged;
+use crate::issuer::openapi::schemas::KeyStateName;
 use crate::issuer::parameters::Parameters;
 use crate::issuer::problem::Problem;
 use crate::issuer::views::KeyView;
@@ -31,6 +33,17 @@ const SCANNED_TOGETHER: usize = 500;
 const CURSOR: &[u8] = b"cursor keys";
 const NEXT: &str = "must be the `next` of the page before";
 
+/// The keys within the caller's reach.
+#[utoipa::path(get, path = "/v1/keys", operation_id = "list_keys", tag = "keys",
+    params(
+        ("user" = Option<String>, Query, description = "Only this user's."),
+        ("organization" = Option<String>, Query, description = "Only this organisation's."),
+        ("state" = Option<KeyStateName>, Query, description = "Only those that are so now."),
+        ("tag" = Option<String>, Query, description = "Only those with this tag."),
+        ("limit" = Option<u16>, Query, description = "How many at the most.", minimum = 1, maximum = 500),
+        ("after" = Option<String>, Query, description = "The `next` of the page before."),
+    ),
+    responses((status = 200, description = "A page of keys.", body = PageView<KeyView>), Judged))]
 pub(in crate::issuer) async fn list(
     State(state): State<IssuerState>,
     asker: Asker,

@@ -10,7 +10,6 @@ mod revoke;
 
 use std::sync::LazyLock;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::State;
@@ -18,8 +17,10 @@ use axum::extract::rejection::PathRejection;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::post;
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::issuer::IssuerState;
 use crate::issuer::actor::Actor;
@@ -29,11 +30,19 @@ use crate::issuer::audit::Deed;
 use crate::issuer::callers::Asker;
 use crate::issuer::events::KeyEvent;
 use crate::issuer::events::told;
+use crate::issuer::import;
 use crate::issuer::input::Fields;
+use crate::issuer::key_tokens;
+use crate::issuer::openapi::answers::Conflicting;
+use crate::issuer::openapi::answers::Judged;
+use crate::issuer::openapi::answers::Missing;
+use crate::issuer::openapi::answers::WithBody;
+use crate::issuer::openapi::schemas::NewKeyBody;
 use crate::issuer::parameters::key_id;
 use crate::issuer::parameters::no_such_key;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
+use crate::issuer::rotate;
 use crate::issuer::views::KeyView;
 use crate::issuer::views::answer;
 use crate::model::caller::Subject;
@@ -51,33 +60,43 @@ use crate::store::Write;
 use crate::store::codec::decode_key;
 use crate::store::codec::encode_key;
 
-pub(in crate::issuer) use crate::issuer::keys::change::change;
 pub(in crate::issuer) use crate::issuer::keys::draft::Draft;
 pub(in crate::issuer) use crate::issuer::keys::draft::NewKey;
 pub(in crate::issuer) use crate::issuer::keys::draft::own_display;
 pub(in crate::issuer) use crate::issuer::keys::file_entry::file_entry;
-pub(in crate::issuer) use crate::issuer::keys::list::list;
-pub(in crate::issuer) use crate::issuer::keys::own::show_own;
 pub(in crate::issuer) use crate::issuer::keys::owner::check_may_change;
 pub(in crate::issuer) use crate::issuer::keys::owner::owner_of_new_key;
-pub(in crate::issuer) use crate::issuer::keys::revoke::revoke;
 
 /// How often a change that loses a race is judged again before its caller is asked to.
 pub(in crate::issuer) const ATTEMPTS: usize = 4;
 
 /// What whoever holds a key's text may do with it, recognised or not.
-pub(in crate::issuer) fn public_router() -> Router<IssuerState> {
-    Router::new().route("/v1/keys/self/revoke", post(own::revoke_own))
+pub(in crate::issuer) fn public_router() -> OpenApiRouter<IssuerState> {
+    OpenApiRouter::new().routes(routes!(own::revoke_own)).routes(routes!(key_tokens::trade))
+}
+
+/// `/v1/keys`, for whoever is recognised.
+pub(in crate::issuer) fn resources() -> OpenApiRouter<IssuerState> {
+    OpenApiRouter::new()
+        .routes(routes!(list::list, create))
+        .routes(routes!(import::import))
+        .routes(routes!(own::show_own))
+        .routes(routes!(show, change::change, revoke::revoke))
+        .routes(routes!(rotate::rotate))
 }
 
 /// A key with its secret: the one answer that has it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = IssuedKey)]
 pub(in crate::issuer) struct Issued<'a> {
     pub key: &'a str,
     #[serde(flatten)]
     pub view: KeyView,
 }
 
+/// Makes a key. Its text is in this answer and nowhere else.
+#[utoipa::path(post, path = "/v1/keys", operation_id = "create_key", tag = "keys", request_body = NewKeyBody,
+    responses((status = 201, description = "The key, with its text.", body = Issued<'_>, headers(("etag"))), Judged, WithBody, Missing, Conflicting))]
 pub(in crate::issuer) async fn create(
     State(state): State<IssuerState>,
     asker: Asker,
@@ -123,6 +142,9 @@ pub(in crate::issuer) async fn issue(state: &IssuerState, asker: &Asker, mut dra
     Err(Problem::changed_meanwhile())
 }
 
+/// One key.
+#[utoipa::path(get, path = "/v1/keys/{id}", operation_id = "show_key", tag = "keys", params(("id" = String, Path, description = "Of the key.")),
+    responses((status = 200, description = "The key.", body = KeyView, headers(("etag"))), Judged, Missing, Conflicting))]
 pub(in crate::issuer) async fn show(
     State(state): State<IssuerState>,
     asker: Asker,
@@ -179,12 +201,24 @@ pub(in crate::issuer) async fn replace(
     state: &IssuerState,
     record: &KeyRecord,
     revision: u64,
-    mut writes: Vec<Write>,
+    writes: Vec<Write>,
+    now: Timestamp,
+) -> Result<Committed, Problem> {
+    replace_with(state, record, revision, (Vec::new(), writes), now).await
+}
+
+/// The same, where something beside the key must stand still for it.
+pub(in crate::issuer) async fn replace_with(
+    state: &IssuerState,
+    record: &KeyRecord,
+    revision: u64,
+    (mut preconditions, mut writes): (Vec<Precondition>, Vec<Write>),
     now: Timestamp,
 ) -> Result<Committed, Problem> {
     let place = RecordKey::key(record.id.as_str());
     writes.push(Write::Put { key: place.clone(), bytes: encode_key(record), expires: None });
-    match state.records.commit(vec![Precondition::AtVersion(place, revision)], writes, now).await? {
+    preconditions.push(Precondition::AtVersion(place, revision));
+    match state.records.commit(preconditions, writes, now).await? {
         outcome @ (Committed::Done | Committed::Unconfirmed) => Ok(outcome),
         Committed::Refused(_) => Err(Problem::changed_meanwhile()),
     }

@@ -23,6 +23,13 @@ use crate::issuer::keys::ATTEMPTS;
 use crate::issuer::keys::replace;
 use crate::issuer::keys::stands_in_the_file;
 use crate::issuer::names;
+use crate::issuer::openapi::answers::Conflicting;
+use crate::issuer::openapi::answers::Judged;
+use crate::issuer::openapi::answers::Limited;
+use crate::issuer::openapi::answers::Missing;
+use crate::issuer::openapi::answers::WithBody;
+use crate::issuer::openapi::schemas::HeldKeyBody;
+use crate::issuer::openapi::schemas::Unconfirmed;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::views::KeyView;
@@ -41,6 +48,8 @@ use crate::store::Write;
 use crate::store::codec::decode_key;
 
 /// The key that was shown.
+#[utoipa::path(get, path = "/v1/keys/self", operation_id = "show_own_key", tag = "keys",
+    responses((status = 200, description = "The key that was shown.", body = KeyView, headers(("etag"))), Judged, Missing))]
 pub(in crate::issuer) async fn show_own(State(state): State<IssuerState>, asker: Asker) -> Result<Response, Problem> {
     let shown = match &asker.actor {
         Actor::Caller(caller) => caller.key.clone(),
@@ -60,6 +69,12 @@ pub(in crate::issuer) async fn show_own(State(state): State<IssuerState>, asker:
 }
 
 /// Ends what this text opens: the key, or where it is a secret of before a rotation that one alone.
+#[utoipa::path(post, path = "/v1/keys/self/revoke", operation_id = "revoke_own_key", tag = "keys", security(()), request_body = HeldKeyBody,
+    responses(
+        (status = 204, description = "The text opens nothing any more."),
+        (status = 202, description = "The same; no replica has confirmed it yet.", body = Unconfirmed),
+        Limited, WithBody, Missing, Conflicting
+    ))]
 pub(in crate::issuer) async fn revoke_own(
     State(state): State<IssuerState>,
     peer: Option<Extension<Peer>>,

@@ -17,6 +17,10 @@ use crate::issuer::keys::ATTEMPTS;
 use crate::issuer::keys::load;
 use crate::issuer::keys::replace;
 use crate::issuer::keys::revision_of;
+use crate::issuer::openapi::answers::Conditional;
+use crate::issuer::openapi::answers::Conflicting;
+use crate::issuer::openapi::answers::Judged;
+use crate::issuer::openapi::answers::Missing;
 use crate::issuer::parameters::key_id;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -30,6 +34,13 @@ use crate::store::RecordKey;
 use crate::store::Write;
 
 /// Revoking stays: the record remains as a tombstone, and nothing makes it active again.
+#[utoipa::path(delete, path = "/v1/keys/{id}", operation_id = "revoke_key", tag = "keys",
+    params(("id" = String, Path, description = "Of the key."), ("if-match" = Option<String>, Header, description = "The `etag` of what was read.")),
+    responses(
+        (status = 200, description = "The key, which opens nothing any more.", body = KeyView, headers(("etag"))),
+        (status = 202, description = "The same; no replica has confirmed it yet.", body = KeyView, headers(("etag"))),
+        Judged, Missing, Conflicting, Conditional
+    ))]
 pub(in crate::issuer) async fn revoke(
     State(state): State<IssuerState>,
     asker: Asker,

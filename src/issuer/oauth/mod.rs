@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod asked;
+pub mod authorize;
 pub mod checks;
 pub mod client_auth;
 pub mod clients;
@@ -12,11 +13,31 @@ pub mod introspect;
 pub mod revoke;
 pub mod token;
 
+pub(in crate::issuer) mod grants;
+
+mod consent;
+mod metadata;
+
+use aws_lc_rs::digest;
 use axum::Router;
+use axum::routing::get;
+use axum::routing::post;
 
 use crate::issuer::IssuerState;
 
 /// `/oauth/…` and the well-known documents.
 pub(in crate::issuer) fn router() -> Router<IssuerState> {
-    Router::new().merge(token::router()).merge(clients::router())
+    Router::new()
+        .route("/oauth/authorize", get(authorize::serve).post(authorize::serve))
+        .route("/oauth/consent", post(consent::answer))
+        .route("/oauth/jwks", get(metadata::jwks))
+        .route("/.well-known/oauth-authorization-server", get(metadata::document))
+        .route("/.well-known/oauth-authorization-server/{*path}", get(metadata::document_of_path))
+        .merge(token::router())
+        .merge(clients::router())
+}
+
+/// 64 hex digits.
+pub(in crate::issuer) fn sha256_hex(bytes: &[u8]) -> String {
+    digest::digest(&digest::SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

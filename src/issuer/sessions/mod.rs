@@ -44,6 +44,9 @@ const TOUCHED_EVERY_SECONDS: u64 = 60;
 /// What is kept of a browser's name.
 const AGENT_CHARACTERS_MAX: usize = 120;
 
+/// Sessions that one commit ends.
+const ENDED_TOGETHER: usize = 200;
+
 /// How a session that was opened with a name and a password calls it.
 pub const BY_PASSWORD: &str = "password";
 
@@ -150,6 +153,19 @@ pub(in crate::issuer) async fn end(state: &IssuerState, session: &SessionRecord,
         trail::note(state, &actor, done, now).await;
     }
     Ok(())
+}
+
+/// Ends every session of a user, without more ado.
+///
+/// # Errors
+/// A store that does not answer.
+pub(in crate::issuer) async fn end_all_of(state: &IssuerState, user: &Subject, now: Timestamp) -> Result<usize, Problem> {
+    let found = shelf::all::<SessionRecord>(state, "", |session| session.user == *user).await?;
+    for some in found.chunks(ENDED_TOGETHER) {
+        let writes = some.iter().map(|(session, _version)| Write::Remove(SessionRecord::place(&session.id))).collect();
+        state.records.commit(Vec::new(), writes, now).await?;
+    }
+    Ok(found.len())
 }
 
 /// A local user who may do anything at all.

@@ -59,7 +59,6 @@ async fn a_key_in_the_query_is_refused() {
     assert!(!body.to_string().contains(&key));
 }
 
-// battery: K10
 #[tokio::test]
 async fn failed_guesses_are_limited_by_address_as_at_the_gate() {
     let issuer = Issuer::issuing(|_| {});

@@ -23,7 +23,7 @@ async fn a_key_is_shown_once() {
         "id": id, "name": "ci", "display": format!("reva_test_sk_{id}"), "state": "active", "active": true, "user": "alice",
         "organization": "acme", "environment": "test", "scopes": ["a:*", "conversations:read"], "tier": "pro", "rate_limit": 60,
         "version": null, "allowed_networks": [], "metadata": {}, "tags": [], "made_by": null, "imported": false, "created_at": "2027-01-15T08:00:00Z", "not_before": null,
-        "expires_at": "2027-04-15T08:00:00Z", "old_secret_until": null, "last_used_at": null, "last_used_route": null
+        "expires_at": "2027-04-15T08:00:00Z", "old_secret_until": null, "old_secret_used_at": null, "old_secret_used_route": null, "last_used_at": null, "last_used_route": null
     });
     assert_eq!(shown, expected);
     let user = issuer.ok("GET", "/v1/users/alice", Value::Null).await;

@@ -1,9 +1,12 @@
 //! The resource API over its router, and what its changes mean at the gate.
 
 mod callers;
+mod key_tokens;
 mod keys;
+mod openapi;
 mod reach;
 mod replicas;
+mod ring;
 mod rotate;
 mod usage;
 mod users;
@@ -60,17 +63,21 @@ use crate::model::key::read_key;
 use crate::model::quota::Limit;
 use crate::model::route::ErrorFormat;
 use crate::model::route::RouteIndex;
-use crate::model::rules as trusted;
 use crate::model::rules::Algorithm;
+use crate::model::rules::ClaimNames;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::GuardLimits;
 use crate::model::rules::ImportedKeys;
+use crate::model::rules::Issuer as TrustedIssuer;
+use crate::model::rules::IssuerKeys;
 use crate::model::rules::LimitsFailure;
+use crate::model::rules::Managed;
 use crate::model::rules::Place;
 use crate::model::rules::Rules;
 use crate::model::rules::Source;
 use crate::model::rules::Tier;
 use crate::model::rules::TierState;
+use crate::model::rules::TokenId;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
@@ -114,12 +121,18 @@ impl LastUsed for Uses {
 struct Counted {
     asked: Mutex<Option<UsageQuery>>,
     says: Mutex<Option<Result<UsagePage, UsageError>>>,
+    forgotten: Mutex<Vec<String>>,
 }
 
 impl UsageRead for Counted {
     fn read<'a>(&'a self, asked: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>> {
         *self.asked.lock().unwrap() = Some(asked.clone());
         Answer::ready(self.says.lock().unwrap().clone().unwrap_or_else(|| Ok(UsagePage::default())))
+    }
+
+    fn forget<'a>(&'a self, user: &'a str) -> Answer<'a, Result<(), UsageError>> {
+        self.forgotten.lock().unwrap().push(user.to_owned());
+        Answer::ready(Ok(()))
     }
 }
 
@@ -155,7 +168,7 @@ fn rules() -> Rules {
 }
 
 /// `https://id.example.com`, open to sign-ups, with two resources and three scopes.
-pub(in crate::issuer) fn issuance() -> Issuance {
+pub(crate) fn issuance() -> Issuance {
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     let scopes = |text: &str| Arc::new(ScopeSet::new(text.split(' ').map(|scope| Scope::parse(scope).unwrap())));
     Issuance {
@@ -198,15 +211,15 @@ pub(in crate::issuer) fn issuance() -> Issuance {
     }
 }
 
-/// The trust in its own tokens that the config derives.
-fn own_issuer(issuance: &Issuance) -> trusted::Issuer {
-    trusted::Issuer {
+/// The trust in our own tokens, as the config compiles it.
+fn own_issuer(issuance: &Issuance) -> TrustedIssuer {
+    TrustedIssuer {
         source: Source { name: SourceName::local(), namespace: Namespace::Bare },
         issuer: Arc::clone(&issuance.url),
         audience: issuance.resources.iter().map(|resource| Arc::clone(&resource.uri)).collect(),
         algorithms: vec![Algorithm::Rs256, Algorithm::EdDsa],
-        keys: trusted::IssuerKeys::Own,
-        claims: trusted::ClaimNames {
+        keys: IssuerKeys::Own,
+        claims: ClaimNames {
             user: "sub".into(),
             scopes: vec!["scope".into()],
             organization: None,
@@ -215,16 +228,16 @@ fn own_issuer(issuance: &Issuance) -> trusted::Issuer {
             client: Some("client_id".into()),
         },
         token_type: Some("at+jwt".into()),
-        managed: trusted::Managed::ByGrant,
+        managed: Managed::ByGrant,
         max_lifetime: None,
         tier: None,
         environment: Environment::Live,
-        token_id: trusted::TokenId::Ignored,
+        token_id: TokenId::Ignored,
     }
 }
 
 impl Issuer {
-    fn new() -> Self {
+    pub(in crate::issuer) fn new() -> Self {
         Self::with(rules())
     }
 
@@ -232,8 +245,7 @@ impl Issuer {
     pub(in crate::issuer) fn issuing(change: impl FnOnce(&mut Issuance)) -> Self {
         let mut issuance = issuance();
         change(&mut issuance);
-        let issuers = vec![own_issuer(&issuance)];
-        Self::with(Rules { issuance: Some(Arc::new(issuance)), issuers, ..rules() })
+        Self::with(Rules { issuers: vec![own_issuer(&issuance)], issuance: Some(Arc::new(issuance)), ..rules() })
     }
 
     fn with(rules: Rules) -> Self {
@@ -258,6 +270,7 @@ impl Issuer {
             usage: counts.clone(),
             observer: Arc::new(()),
             audit: Arc::default(),
+            federation: Arc::default(),
         };
         state.signer.tell(&state.gate.tokens);
         Self {
@@ -337,6 +350,11 @@ impl Issuer {
     async fn key(&self, scopes: &[&str]) -> (String, String) {
         let answer = self.ok("POST", "/v1/keys", json!({"name": "ci", "user": "alice", "scopes": scopes})).await;
         (answer["id"].as_str().unwrap().to_owned(), answer["key"].as_str().unwrap().to_owned())
+    }
+
+    /// Whose counts were erased, each time.
+    pub(in crate::issuer) fn forgotten(&self) -> Vec<String> {
+        self.counts.forgotten.lock().unwrap().clone()
     }
 
     /// Who a key's text makes its holder at the gate, by the gate's own rooms.

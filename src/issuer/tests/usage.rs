@@ -57,3 +57,49 @@ async fn bad_questions_and_missing_counts_are_told() {
     assert_eq!((status, error["code"].as_str().unwrap()), (503, "UNAVAILABLE"));
     assert!(!error.to_string().contains("disk"));
 }
+
+#[tokio::test]
+async fn counts_are_shown_as_a_table_too() {
+    let issuer = Issuer::new();
+    let row = |user: &str, key: Option<&str>, route: &str, count| UsageRow {
+        start: START,
+        user: user.into(),
+        key: key.map(Arc::from),
+        route: route.into(),
+        outcome: Outcome::Limited,
+        count,
+    };
+    let rows = vec![row("alice", Some("k1"), "a \"b\", c", 7), row("=cmd|1", None, "@x", 9)];
+    let page = UsagePage { rows, next: Some("0a".to_owned()) };
+    for (path, accept) in [("/v1/usage?format=csv", "application/json"), ("/v1/usage", "text/csv, application/json")] {
+        *issuer.counts.says.lock().unwrap() = Some(Ok(page.clone()));
+        let request = Request::builder().uri(path).header("accept", accept).body(Body::empty()).unwrap();
+        let response = issuer.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.headers()["x-next"], "0a");
+        assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/csv"));
+        let text = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let expected = "start,user,key,route,outcome,count\r\n\
+            \"2027-01-15T08:00:00Z\",\"alice\",\"k1\",\"a \"\"b\"\", c\",\"limited\",7\r\n\
+            \"2027-01-15T08:00:00Z\",\"'=cmd|1\",\"\",\"'@x\",\"limited\",9\r\n";
+        assert_eq!(std::str::from_utf8(&text).unwrap(), expected);
+    }
+    assert_eq!(issuer.refused("GET", "/v1/usage?format=xml", Value::Null).await.0, 400);
+}
+
+#[tokio::test]
+async fn sums_are_over_all_months_and_keys() {
+    let issuer = Issuer::new();
+    let row = |key: &str, count| UsageRow {
+        start: START,
+        user: "alice".into(),
+        key: Some(key.into()),
+        route: "list".into(),
+        outcome: Outcome::Allowed,
+        count,
+    };
+    *issuer.counts.says.lock().unwrap() = Some(Ok(UsagePage { rows: vec![row("k1", 7), row("k2", 4)], next: None }));
+    let shown = issuer.ok("GET", "/stats", Value::Null).await;
+    assert_eq!(shown, json!({"stats": [{"user": "alice", "route": "list", "outcome": "allowed", "count": 11}]}));
+    let asked = issuer.counts.asked.lock().unwrap().clone().unwrap();
+    assert_eq!((asked.span, asked.users, asked.from), (Span::Month, None, Timestamp::default()));
+}

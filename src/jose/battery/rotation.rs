@@ -48,11 +48,11 @@ use crate::store::StoreError;
 use crate::store::Stored;
 use crate::store::Write;
 
-const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// A shelf without a disk.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<BTreeMap<RecordKey, Stored>>);
+pub struct Memory(pub Mutex<BTreeMap<RecordKey, Stored>>);
 
 impl Records for Memory {
     fn get(&self, key: &RecordKey) -> Answer<'_, Result<Option<Stored>, StoreError>> {
@@ -86,7 +86,7 @@ impl Records for Memory {
     }
 }
 
-fn pepper(id: &str) -> Pepper {
+pub fn pepper(id: &str) -> Pepper {
     Pepper { id: id.into(), secret: Zeroizing::new(id.repeat(32).into_bytes()) }
 }
 
@@ -105,7 +105,7 @@ fn assertion() -> Assertion {
     }
 }
 
-fn caller() -> Caller {
+pub fn caller() -> Caller {
     let source = SourceName::local();
     let subject = Subject::parse("alice").unwrap();
     Caller {

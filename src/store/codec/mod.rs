@@ -3,7 +3,7 @@
 //! Members that this version does not know are refused like a format that it does not know: what they mean could be a
 //! restriction. The damage of one record is that record's alone.
 
-mod shelved;
+pub(crate) mod shelved;
 
 use std::sync::Arc;
 

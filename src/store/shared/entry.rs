@@ -154,8 +154,14 @@ fn read_version(text: &str) -> Option<Option<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::grant::PendingCode;
+    use crate::model::time::Timestamp;
     use crate::store::codec::encode_key;
     use crate::store::codec::encode_user;
+    use crate::store::codec::shelved::tests::client_id;
+    use crate::store::codec::shelved::tests::client_record;
+    use crate::store::codec::shelved::tests::ended;
+    use crate::store::codec::shelved::tests::grant_record;
     use crate::store::codec::tests::key_record;
     use crate::store::codec::tests::user_record;
 
@@ -196,6 +202,28 @@ mod tests {
             user.state = state;
             table.push((Write::Put { key: RecordKey::user("local", "a"), bytes: encode_user(&user), expires: None }, mark));
         }
+        let put = |key: RecordKey, bytes| Write::Put { key, bytes, expires: None };
+        let pending = PendingCode {
+            redirect_uri: "https://a.example".into(),
+            redirect_uri_named: false,
+            challenge: "c".into(),
+            expires: Timestamp::from_unix_seconds(1),
+            failures: 0,
+        };
+        let grant = grant_record("g");
+        for (grant, mark) in [
+            (grant.clone(), Mark::Open),
+            (GrantRecord { state: GrantState::Pending(pending), ..grant.clone() }, Mark::Open),
+            (ended(grant), Mark::Revoked),
+        ] {
+            table.push((put(GrantRecord::place("g"), grant.encode()), mark));
+        }
+        let app = client_id(1);
+        for (state, mark) in [(ClientState::Active, Mark::Open), (ClientState::Disabled, Mark::Disabled)] {
+            table.push((put(ClientRecord::place(&app), ClientRecord { state, ..client_record(&app) }.encode()), mark));
+        }
+        table.push((Write::Remove(GrantRecord::place("g")), Mark::Removed));
+        table.push((Write::Remove(ClientRecord::place(&app)), Mark::Removed));
         for (write, expected) in table {
             assert_eq!(Mark::of(&write), expected, "{write:?}");
         }

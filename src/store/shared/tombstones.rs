@@ -231,6 +231,11 @@ impl Closable for ClientRecord {
 mod tests {
     use super::*;
     use crate::clock::monotonic;
+    use crate::store::codec::Shelved as _;
+    use crate::store::codec::shelved::tests::client_id;
+    use crate::store::codec::shelved::tests::client_record;
+    use crate::store::codec::shelved::tests::ended;
+    use crate::store::codec::shelved::tests::grant_record;
     use crate::store::codec::tests::key_record;
     use crate::store::codec::tests::user_record;
 
@@ -324,6 +329,22 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_over_one_that_expired_is_not_about_its_successor() {
+        let now = monotonic();
+        let (key, old) = (GrantRecord::place("key-a"), Timestamp::from_unix_seconds(100));
+        let mut stones = Tombstones::new(3);
+        assert_eq!(stones.over_made(&key, old), None);
+        stones.saw(key.clone(), Mark::Revoked, 2, Some(old), now);
+        for (created, expected) in [(0, Some(Mark::Revoked)), (99, Some(Mark::Revoked)), (100, None), (101, None)] {
+            assert_eq!(stones.over_made(&key, Timestamp::from_unix_seconds(created)), expected, "{created}");
+        }
+        stones.saw(key.clone(), Mark::Revoked, 3, None, now);
+        assert_eq!(stones.over_made(&key, Timestamp::from_unix_seconds(101)), Some(Mark::Revoked), "it would have stayed for ever");
+        stones.note(&Change { key: key.clone(), replaced: Some(3), version: None, mark: Mark::Removed }, now);
+        assert_eq!(stones.over_made(&key, Timestamp::from_unix_seconds(101)), Some(Mark::Removed));
+    }
+
+    #[test]
     fn a_tombstone_only_ever_closes() {
         for state in [KeyState::Active, KeyState::Disabled, KeyState::Revoked] {
             let record = KeyRecord { state, ..key_record("a") };
@@ -331,6 +352,22 @@ mod tests {
             assert_eq!(record.clone().bury(Some(Mark::Removed)), None);
             assert_eq!(record.clone().bury(Some(Mark::Revoked)).unwrap().state, KeyState::Revoked);
             assert_ne!(record.bury(Some(Mark::Disabled)).unwrap().state, KeyState::Active);
+        }
+        for grant in [grant_record("a"), ended(grant_record("a"))] {
+            assert_eq!(grant.clone().bury(None), Some(grant.clone()));
+            assert_eq!(grant.clone().bury(Some(Mark::Open)), Some(grant.clone()));
+            assert_eq!(grant.clone().bury(Some(Mark::Removed)), None);
+            for mark in [Mark::Revoked, Mark::Disabled] {
+                assert!(matches!(grant.clone().bury(Some(mark)).unwrap().state, GrantState::Ended { .. }));
+            }
+        }
+        assert_eq!(ended(grant_record("a")).bury(Some(Mark::Revoked)), Some(ended(grant_record("a"))), "why it ended is still known");
+        for state in [ClientState::Active, ClientState::Disabled] {
+            let client = ClientRecord { state, ..client_record(&client_id(1)) };
+            assert_eq!(client.clone().bury(None), Some(client.clone()));
+            assert_eq!(client.clone().bury(Some(Mark::Removed)), None);
+            assert_eq!(client.clone().bury(Some(Mark::Revoked)).unwrap().state, ClientState::Disabled);
+            assert_eq!(client.bury(Some(Mark::Disabled)).unwrap().state, ClientState::Disabled);
         }
         let user = user_record("local", "a");
         assert_eq!(user.clone().bury(None), Some(user.clone()));

@@ -14,11 +14,13 @@ pub mod issuing;
 pub mod jwt;
 pub mod load;
 pub mod node;
+pub mod node_tool;
 pub mod ports;
 pub mod process;
 #[expect(dead_code, reason = "the library's own tests stand on it too, and use other parts")]
 pub mod redis;
 pub mod scenario;
+pub mod seed;
 pub mod tollgate;
 pub mod upstream;
 #[expect(dead_code, reason = "the library's own tests stand on it too, and use other parts")]

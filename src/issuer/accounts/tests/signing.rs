@@ -12,6 +12,9 @@ use crate::issuer::accounts::sign_up::SignedUp;
 use crate::issuer::accounts::sign_up::sign_up;
 use crate::issuer::accounts::sign_up::sign_up_linked;
 use crate::issuer::accounts::sign_up::sign_up_under;
+use crate::issuer::accounts::tests::PASSWORD;
+use crate::issuer::accounts::tests::new;
+use crate::issuer::accounts::tests::scopes;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::tests::Issuer;
@@ -26,21 +29,9 @@ use crate::model::handle::HandleKind;
 use crate::model::issuance::FirstKey;
 use crate::model::issuance::SignUp;
 use crate::model::key::Rights;
-use crate::model::scope::Scope;
-use crate::model::scope::ScopeSet;
-
-const PASSWORD: &str = "correct horse";
-
-fn new(name: &str) -> NewAccount {
-    NewAccount { name: name.to_owned(), password: Some(PASSWORD.to_owned()), ..NewAccount::default() }
-}
 
 fn address(last: u8) -> Option<IpAddr> {
     Some(IpAddr::from([192, 0, 2, last]))
-}
-
-fn scopes(text: &str) -> Arc<ScopeSet> {
-    Arc::new(ScopeSet::new(text.split_whitespace().map(|scope| Scope::parse(scope).unwrap())))
 }
 
 /// One whose pool many may wait for.
@@ -211,7 +202,9 @@ async fn an_invited_member_holds_what_the_inviter_still_holds() {
     assert_eq!(rights("bob").await, "orders:read orders:write");
     assert!(invite("carol", &wide).await.is_err(), "it was used");
     assert!(invite("carol", &elsewhere).await.is_err(), "its maker is no part of that organisation");
-    assert!(invite("carol", &format!("{}A", &late[..late.len() - 1])).await.is_err(), "forged");
+    let (handle, mac) = late.rsplit_once('.').unwrap();
+    let forged = format!("{handle}.{}", mac.chars().rev().collect::<String>());
+    assert!(invite("carol", &forged).await.is_err(), "forged");
     issuer.ok("PATCH", "/v1/users/alice", serde_json::json!({"rights": ["orders:read"]})).await;
     invite("dora", &late).await.unwrap();
     assert_eq!(rights("dora").await, "orders:read");
@@ -263,6 +256,34 @@ async fn a_sign_in_is_right_or_wrong_in_one_text_and_marks_the_user() {
     assert_ne!(before.password, after.password);
     assert!(after.password.unwrap().contains("t=3"));
     sign_in(&issuer.state, "alice", PASSWORD.to_owned(), address(1), now).await.unwrap();
+}
+
+// oauth: R7
+#[tokio::test]
+async fn a_wrong_name_takes_as_long_as_a_wrong_password() {
+    let issuer = Issuer::issuing(|issuance| {
+        // Enough that what is not hashing hardly matters, as in production.
+        (issuance.passwords.memory_kib, issuance.passwords.per_address) = (512, 10_000);
+        issuance.passwords.per_account_and_address = 10_000;
+    });
+    let now = issuer.clock.now();
+    sign_up(&issuer.state, new("alice"), None, now).await.unwrap();
+    let mut taken = [Vec::new(), Vec::new()];
+    for _sample in 0..100 {
+        for (name, taken) in ["alice", "nobody-here"].into_iter().zip(&mut taken) {
+            let begun = crate::clock::monotonic();
+            assert!(sign_in(&issuer.state, name, "wrong horse".to_owned(), address(1), now).await.is_err());
+            taken.push(begun.elapsed().as_secs_f64());
+        }
+    }
+    // The middle halves alone: this machine does other things too.
+    let [known, unknown] = taken.map(|mut taken| {
+        taken.sort_by(f64::total_cmp);
+        let middle = &taken[25..75];
+        middle.iter().sum::<f64>() / 50.0
+    });
+    let ratio = known / unknown;
+    assert!((0.8..1.25).contains(&ratio), "a known name takes {known} s, an unknown one {unknown} s");
 }
 
 // oauth: R8 R9

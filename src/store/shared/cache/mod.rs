@@ -436,7 +436,12 @@ impl Course {
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
+    use crate::model::client::ClientState;
+    use crate::model::grant::GrantState;
     use crate::model::key::KeyState;
+    use crate::store::codec::shelved::tests::client_id;
+    use crate::store::codec::shelved::tests::client_record;
+    use crate::store::codec::shelved::tests::grant_record;
     use crate::store::codec::tests::key_record;
     use crate::store::shared::entry::Mark;
 
@@ -523,6 +528,51 @@ mod tests {
         let before = ManualClock::starting_at(Timestamp::from_nanos(NOW.as_nanos() - 1));
         assert!(matches!(cache.key("a", &before), Known::Here(_)));
         assert_eq!(cache.key("a", &ManualClock::starting_at(NOW)), Known::Absent);
+    }
+
+    #[test]
+    fn grants_and_clients_are_held_forgotten_and_remembered_as_keys_are() {
+        let (cache, app) = (Cache::new(CacheSizes::default()), client_id(1));
+        let clock = ManualClock::starting_at(NOW);
+        cache.begin(0);
+        let take_in = |head| {
+            let moment = read(&cache, head);
+            let grant = Taken { record: grant_record("g"), expires: None, size: 100, version: 1 };
+            let client = Taken { record: client_record(&app), expires: None, size: 100, version: 1 };
+            let grant = cache.take_in_grant("g", Some(grant), moment).map(|record| record.state.clone());
+            let client = cache.take_in_client(&app, Some(client), moment).map(|record| record.state);
+            (grant, client)
+        };
+        let held = || {
+            let counts = cache.counts();
+            (counts.grants, counts.clients)
+        };
+        assert_eq!(take_in(0), (Some(GrantState::Live), Some(ClientState::Active)));
+        cache.take_in_grant("absent", None, read(&cache, 0));
+        cache.take_in_client("absent", None, read(&cache, 0));
+        assert_eq!((cache.grant("absent", &clock), cache.client("absent", &clock)), (Known::Absent, Known::Absent));
+        assert!(matches!((cache.grant("g", &clock), cache.client(&app, &clock)), (Known::Here(_), Known::Here(_))));
+        // After a takeover they are only what was known last, and absence is not even that.
+        cache.reset(0, Dropped::TakenOver);
+        assert_eq!((cache.grant("g", &clock), cache.client(&app, &clock)), (Known::Unknown, Known::Unknown));
+        assert!(matches!((cache.last_grant("g", &clock), cache.last_client(&app, &clock)), (Known::Here(_), Known::Here(_))));
+        assert_eq!((cache.last_grant("absent", &clock), cache.last_client("absent", &clock)), (Known::Unknown, Known::Unknown));
+        take_in(0);
+        let closing = |key: RecordKey, mark| Entry::Change(Change { key, replaced: Some(1), version: Some(2), mark });
+        let entries = [closing(GrantRecord::place("g"), Mark::Revoked), closing(ClientRecord::place(&app), Mark::Disabled)];
+        cache.apply(&entries, 2, monotonic());
+        assert_eq!(held(), (0, 0));
+        // The store was thrown back to before; what was seen closed stays so.
+        let (grant, client) = take_in(2);
+        assert!(matches!(grant, Some(GrantState::Ended { .. })), "{grant:?}");
+        assert_eq!(client, Some(ClientState::Disabled));
+        assert_eq!(held(), (1, 1));
+        cache.forget([GrantRecord::place("g"), ClientRecord::place(&app)].iter());
+        assert_eq!(held(), (0, 0));
+        take_in(2);
+        cache.reset(2, Dropped::Lost);
+        assert_eq!(held(), (0, 0));
+        assert_eq!(cache.last_grant("g", &clock), Known::Unknown);
     }
 
     #[test]

@@ -197,7 +197,9 @@ impl SharedRecords {
         let mut again = repetition(mutation);
         let closed = match (mutation.mark, self.cache().tombstone(&mutation.key)) {
             (Mark::Open, Some(mark @ (Mark::Disabled | Mark::Revoked))) => close(&mutation.key, &mutation.bytes, mark),
-            (Mark::Open, Some(mark @ Mark::Removed)) if mutation.key.family == Family::Key => close(&mutation.key, &mutation.bytes, mark),
+            (Mark::Open, Some(mark @ Mark::Removed)) if matches!(mutation.key.family, Family::Key | Family::Client) => {
+                close(&mutation.key, &mutation.bytes, mark)
+            }
             (Mark::Open | Mark::Disabled | Mark::Revoked | Mark::Removed, _) => None,
         };
         if let (Some(closed), Write::Put { bytes, .. }) = (closed, &mut again.write) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::clock::Clock as _;
 use crate::clock::ManualClock;
 use crate::model::caller::Subject;
 use crate::model::key::KeyRecord;
@@ -235,6 +236,20 @@ async fn what_expired_is_cleared_away_with_its_places() {
     assert_eq!(sidecar.records.sweep().await.unwrap(), 36);
     assert_eq!(sidecar.records.sweep().await.unwrap(), 0);
     assert_eq!((ids("exp"), ids("idx:key")), (":1".to_owned(), ":3".to_owned()));
+    // Every family goes the same way.
+    let of_all = Family::ALL.map(|family| Write::Put {
+        key: RecordKey { family, id: "gone".to_owned() },
+        bytes: b"x".to_vec(),
+        expires: Some(sidecar.clock.now().plus(Duration::from_secs(1))),
+    });
+    sidecar.commit(of_all.to_vec()).await;
+    sidecar.clock.advance(Duration::from_secs(3602));
+    assert_eq!(sidecar.records.sweep().await.unwrap(), Family::ALL.len());
+    for family in Family::ALL {
+        let expected = if family == Family::Key { ":3" } else { ":0" };
+        assert_eq!(ids(&format!("idx:{}", family.as_str())), expected, "{family:?}");
+        assert_eq!(server.tell(&format!("EXISTS tollgate:1:{{r}}:rec:{}/gone", family.as_str())).trim(), ":0", "{family:?}");
+    }
     let lives: i64 = server.tell("PTTL tollgate:1:{r}:rec:key/long").trim().trim_start_matches(':').parse().unwrap();
     assert!(lives > 100_000_000 && lives <= 103_600_000, "an hour longer than asked for: {lives}");
     assert_eq!(server.tell("PTTL tollgate:1:{r}:rec:key/ever").trim(), ":-1");

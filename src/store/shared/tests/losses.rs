@@ -35,10 +35,10 @@ use crate::store::shared::tests::settings;
 use crate::store::shared::tests::until;
 
 /// Every key of a server with its value, and the expiry as it is, to be put back later: what a restored backup does.
-struct Backup(Vec<(Vec<u8>, Vec<u8>)>);
+pub(super) struct Backup(Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Backup {
-    async fn of(server: &RedisServer) -> Self {
+    pub(super) async fn of(server: &RedisServer) -> Self {
         let mut connection = connection(server).await;
         let names: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
         let mut kept = Vec::new();
@@ -49,7 +49,7 @@ impl Backup {
         Self(kept)
     }
 
-    async fn restore(&self, server: &RedisServer) {
+    pub(super) async fn restore(&self, server: &RedisServer) {
         let mut connection = connection(server).await;
         let mut pipe = redis::pipe();
         pipe.atomic().cmd("FLUSHALL").ignore();
@@ -65,16 +65,16 @@ async fn connection(server: &RedisServer) -> redis::aio::MultiplexedConnection {
     client.get_multiplexed_async_connection().await.unwrap()
 }
 
-fn resets(sidecar: &Sidecar) -> u64 {
+pub(super) fn resets(sidecar: &Sidecar) -> u64 {
     *sidecar.records.follower().resets().borrow()
 }
 
 /// A sidecar with an outbox in this folder.
-fn with_outbox(settings: &Settings, folder: &std::path::Path) -> Sidecar {
+pub(super) fn with_outbox(settings: &Settings, folder: &std::path::Path) -> Sidecar {
     Sidecar::with(settings.clone(), Some(Outbox::open(folder).unwrap()), CacheSizes::default())
 }
 
-async fn heal(sidecar: &Sidecar) -> (usize, usize) {
+pub(super) async fn heal(sidecar: &Sidecar) -> (usize, usize) {
     let healed = sidecar.records.heal(None).await.unwrap();
     (healed.repeated, healed.closed)
 }

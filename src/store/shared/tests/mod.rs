@@ -3,6 +3,7 @@
 mod conformance;
 mod damage;
 mod facts;
+mod grants;
 mod losses;
 
 use std::sync::Arc;

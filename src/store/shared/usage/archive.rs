@@ -64,7 +64,7 @@ impl SharedCounts {
         Ok(page)
     }
 
-    async fn export_user(
+    pub(super) async fn export_user(
         &self,
         month: u32,
         user: &Arc<str>,

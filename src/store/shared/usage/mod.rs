@@ -6,6 +6,7 @@
 //! - `tasks/publish_usage` drives it from the local history.
 
 mod archive;
+mod forget;
 mod hash;
 mod names;
 mod query;
@@ -411,6 +412,10 @@ impl Counts for SharedCounts {
 
     fn last_use<'a>(&'a self, key: &'a str) -> Answer<'a, Result<Option<LastUse>, StoreError>> {
         Answer::Pending(Box::pin(self.read_last_use(key)))
+    }
+
+    fn forget<'a>(&'a self, user: &'a str) -> Answer<'a, Result<(), StoreError>> {
+        Answer::Pending(Box::pin(self.forget_user(user)))
     }
 }
 

@@ -1,0 +1,117 @@
+//! `/v1/sessions`: where a user is signed in, for itself alone. An operator names the user.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::Json;
+use axum::extract::Path;
+use axum::extract::RawQuery;
+use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::issuer::IssuerState;
+use crate::issuer::accounts::shelf;
+use crate::issuer::actor::Actor;
+use crate::issuer::names;
+use crate::issuer::parameters::Parameters;
+use crate::issuer::problem::Code;
+use crate::issuer::problem::Problem;
+use crate::issuer::sessions;
+use crate::issuer::views::PageView;
+use crate::issuer::views::show_time;
+use crate::model::account::SessionRecord;
+use crate::model::caller::Subject;
+
+/// A session without its handle.
+#[derive(Serialize)]
+struct SessionView {
+    id: Arc<str>,
+    user: String,
+    method: Arc<str>,
+    agent: Option<Arc<str>>,
+    /// Whether this request came in it.
+    current: bool,
+    created_at: String,
+    used_at: String,
+    expires_at: String,
+}
+
+pub(super) async fn list(
+    State(state): State<IssuerState>,
+    Extension(actor): Extension<Actor>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let user = whose(&actor, query.as_deref())?;
+    let now = state.clock.now();
+    let found = shelf::all::<SessionRecord>(&state, "", |session| session.user == user && session.is_live(now)).await?;
+    let data = found
+        .into_iter()
+        .map(|(session, _version)| SessionView {
+            user: session.user.as_str().to_owned(),
+            current: is_current(&actor, &session),
+            created_at: show_time(session.created),
+            used_at: show_time(session.used),
+            expires_at: show_time(session.idle_until.min(session.ends)),
+            id: session.id,
+            method: session.method,
+            agent: session.agent,
+        })
+        .collect();
+    Ok(Json(PageView { data, next: None }).into_response())
+}
+
+pub(super) async fn end_one(
+    State(state): State<IssuerState>,
+    Extension(actor): Extension<Actor>,
+    id: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let user = whose(&actor, query.as_deref())?;
+    let Path(id) = id.map_err(|_error| no_such_session())?;
+    let found = if names::is_record_id(&id) { shelf::find::<SessionRecord>(&state, &id).await? } else { None };
+    let (session, _version) = found.filter(|(session, _version)| session.user == user).ok_or_else(no_such_session)?;
+    sessions::end(&state, &session, state.clock.now()).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+pub(super) async fn end_all(
+    State(state): State<IssuerState>,
+    Extension(actor): Extension<Actor>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let user = whose(&actor, query.as_deref())?;
+    let now = state.clock.now();
+    for (session, _version) in shelf::all::<SessionRecord>(&state, "", |session| session.user == user).await? {
+        sessions::end(&state, &session, now).await?;
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The actor itself; whoever reaches everything names somebody.
+fn whose(actor: &Actor, query: Option<&str>) -> Result<Subject, Problem> {
+    let mut parameters = Parameters::read(query)?;
+    let named = parameters.parsed("user", |text| Subject::parse(text).ok(), names::SUBJECT)?;
+    parameters.finish("user")?;
+    match (named, actor.user()) {
+        (None, Some(own)) => Ok(own.clone()),
+        (Some(named), Some(own)) if named == *own => Ok(named),
+        (Some(named), _) if matches!(actor, Actor::Operator) || actor.holds(crate::issuer::actor::ADMIN) => Ok(named),
+        (Some(_), _) => Err(no_such_session()),
+        (None, None) => Err(Problem::field("user", "is required of whoever is no user")),
+    }
+}
+
+fn is_current(actor: &Actor, session: &SessionRecord) -> bool {
+    match actor {
+        Actor::Person(person) => person.session.id == session.id,
+        Actor::Operator | Actor::Caller(_) => false,
+    }
+}
+
+fn no_such_session() -> Problem {
+    Problem::new(Code::NotFound, "there is no such session")
+}

@@ -1,0 +1,238 @@
+//! Bodies as the document shows them. What is read is read by hand, member for member, so that complaints can name each; the tests hold
+//! the two together.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A refusal in the form `standard`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Refusal {
+    pub error: RefusalError,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RefusalError {
+    /// For machines.
+    #[schema(example = "INVALID_REQUEST")]
+    pub code: String,
+    pub message: String,
+    pub details: Option<RefusalDetails>,
+    /// As in the header `x-request-id` and in the log.
+    pub request_id: String,
+}
+
+/// The field that is wrong, and what is expected of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RefusalDetails {
+    #[schema(example = "scopes")]
+    pub field: String,
+    pub issue: String,
+}
+
+/// A refusal in the form `problem` (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemRefusal {
+    pub r#type: String,
+    pub title: String,
+    pub status: u16,
+    pub detail: Option<String>,
+    pub code: String,
+    pub request_id: String,
+}
+
+/// A refusal in the form `envelope`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EnvelopeRefusal {
+    pub data: Vec<serde_json::Value>,
+    pub status: String,
+    pub code: u16,
+    pub message: String,
+}
+
+/// A refusal in the form `result`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ResultRefusal {
+    pub result: String,
+    pub error: String,
+    pub message: String,
+    pub request_id: String,
+}
+
+/// A new key.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "name": "nightly import", "scopes": ["orders:read"], "environment": "live", "rate_limit": 60, "expires_in": "90d",
+    "allowed_networks": ["192.0.2.0/24"], "metadata": {"team": "billing"}, "tags": ["batch"]
+}))]
+pub struct NewKeyBody {
+    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\p{Cc}]+$")]
+    pub name: String,
+    /// Whose it is; the caller where it says nothing. An operator must say it.
+    #[schema(min_length = 1, max_length = 128, pattern = "^[!-~]+$", nullable = false)]
+    pub user: Option<String>,
+    /// The user's own, or absent.
+    #[schema(min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
+    pub organization: Option<String>,
+    #[schema(nullable = false)]
+    pub environment: Option<EnvironmentName>,
+    /// Never more than the caller and the user hold themselves.
+    #[schema(max_items = 128, nullable = false)]
+    pub scopes: Option<Vec<String>>,
+    /// Given by operators alone.
+    pub tier: Option<String>,
+    /// Requests per minute.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub rate_limit: Option<u32>,
+    /// The API version that it is pinned to.
+    pub version: Option<String>,
+    #[schema(format = DateTime)]
+    pub not_before: Option<String>,
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
+    /// In the place of `expires_at`: `90d`, `12h`, `30m`.
+    #[schema(pattern = "^[0-9]{1,10}[smhd]$", nullable = false)]
+    pub expires_in: Option<String>,
+    /// Networks or addresses from which alone it opens anything.
+    #[schema(max_items = 32)]
+    pub allowed_networks: Option<Vec<String>>,
+    /// At most 16 texts of up to 255 characters.
+    pub metadata: Option<BTreeMap<String, String>>,
+    #[schema(max_items = 16)]
+    pub tags: Option<Vec<String>>,
+}
+
+/// What is to change of a key; what is not named stays, `null` takes away.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "nightly import", "active": false}))]
+pub struct KeyChangeBody {
+    #[schema(min_length = 1, max_length = 255, nullable = false)]
+    pub name: Option<String>,
+    #[schema(max_items = 128, nullable = false)]
+    pub scopes: Option<Vec<String>>,
+    /// Given by operators alone.
+    pub tier: Option<String>,
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub rate_limit: Option<u32>,
+    pub version: Option<String>,
+    #[schema(format = DateTime)]
+    pub not_before: Option<String>,
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
+    #[schema(pattern = "^[0-9]{1,10}[smhd]$", nullable = false)]
+    pub expires_in: Option<String>,
+    #[schema(nullable = false)]
+    pub active: Option<bool>,
+    #[schema(max_items = 32)]
+    pub allowed_networks: Option<Vec<String>>,
+    pub metadata: Option<BTreeMap<String, String>>,
+    #[schema(max_items = 16)]
+    pub tags: Option<Vec<String>>,
+}
+
+/// A rotation.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"grace": "24h"}))]
+pub struct RotationBody {
+    /// How long the old secret goes on opening: `0s` to `30d`.
+    #[schema(pattern = "^[0-9]{1,10}[smhd]$")]
+    pub grace: String,
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
+    #[schema(pattern = "^[0-9]{1,10}[smhd]$", nullable = false)]
+    pub expires_in: Option<String>,
+}
+
+/// Keys made elsewhere, by the SHA-256 of their texts.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"keys": [{
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "name": "from before", "scopes": ["orders:read"]
+}]}))]
+pub struct ImportBody {
+    #[schema(min_items = 1, max_items = 100)]
+    pub keys: Vec<ImportedKeyBody>,
+}
+
+/// One of them: a new key, and its hash.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ImportedKeyBody {
+    #[schema(pattern = "^[0-9a-fA-F]{64}$")]
+    pub sha256: String,
+    #[serde(flatten)]
+    pub key: NewKeyBody,
+}
+
+/// The text of a key.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"key": "tg_live_sk_4Fz0c2…"}))]
+pub struct HeldKeyBody {
+    pub key: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EnvironmentName {
+    Live,
+    Test,
+}
+
+/// A length of period, in UTC.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PeriodName {
+    Hour,
+    Day,
+    Month,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeName {
+    Allowed,
+    Limited,
+    Refused,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FormatName {
+    Json,
+    Csv,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyStateName {
+    Active,
+    Disabled,
+    Revoked,
+    Expired,
+    Scheduled,
+}
+
+/// It was done, and no replica has confirmed it yet.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Unconfirmed {
+    pub replicated: bool,
+}
+
+/// Sums of everything that was counted.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"stats": [{"user": "ann", "route": "orders", "outcome": "allowed", "count": 1200}]}))]
+pub struct Stats {
+    pub stats: Vec<StatsRow>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StatsRow {
+    pub user: String,
+    pub route: String,
+    pub outcome: OutcomeName,
+    pub count: u64,
+}

@@ -1,0 +1,74 @@
+//! Finding users and what is theirs.
+
+use crate::issuer::IssuerState;
+use crate::issuer::problem::Problem;
+use crate::model::caller::Subject;
+use crate::model::key::HashAlgorithm;
+use crate::model::key::KeyRecord;
+use crate::model::key::UserRecord;
+use crate::store::Family;
+use crate::store::RecordKey;
+use crate::store::Write;
+use crate::store::codec::decode_key;
+use crate::store::codec::decode_user;
+
+/// Records that one look at the shelf brings.
+const SCANNED_TOGETHER: usize = 500;
+
+/// The rendered ids of an organisation's users, for filtering counts.
+pub(in crate::issuer) async fn of_organization(state: &IssuerState, organization: &str) -> Result<Vec<UserRecord>, Problem> {
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let page = state.records.range(Family::User, after.as_deref(), SCANNED_TOGETHER).await?;
+        let records = page.records.iter().filter_map(|(place, stored)| decode_user(&place.id, &stored.bytes).ok());
+        found.extend(records.filter(|record| record.organization.as_deref() == Some(organization)));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(found),
+        }
+    }
+}
+
+pub(in crate::issuer) async fn find(state: &IssuerState, source: &str, subject: &str) -> Result<Option<(UserRecord, u64)>, Problem> {
+    let place = RecordKey::user(source, subject);
+    match state.records.get(&place).await? {
+        Some(stored) => Ok(Some((decode_user(&place.id, &stored.bytes)?, stored.version))),
+        None => Ok(None),
+    }
+}
+
+pub(super) async fn revision_of(state: &IssuerState, record: &UserRecord) -> u64 {
+    let place = RecordKey::user(&record.source, record.subject.as_str());
+    match state.records.get(&place).await {
+        Ok(stored) => stored.map_or(0, |stored| stored.version),
+        Err(_unknown) => 0,
+    }
+}
+
+pub(in crate::issuer) async fn keys_of(state: &IssuerState, user: &Subject) -> Result<Vec<KeyRecord>, Problem> {
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let page = state.records.range(Family::Key, after.as_deref(), SCANNED_TOGETHER).await?;
+        let records = page.records.iter().filter_map(|(place, stored)| decode_key(&place.id, &stored.bytes).ok());
+        found.extend(records.filter(|record| record.user == *user));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(found),
+        }
+    }
+}
+
+pub(super) async fn has_foreign_keys(state: &IssuerState, record: &UserRecord) -> Result<bool, Problem> {
+    let keys = keys_of(state, &record.subject).await?;
+    Ok(keys.iter().any(|key| key.organization.is_some() && key.organization != record.organization))
+}
+
+/// What a key leaves behind: nothing.
+pub(in crate::issuer) fn removal(key: &KeyRecord) -> Vec<Write> {
+    let imported = key.secrets.iter().filter(|secret| secret.hash.algorithm == HashAlgorithm::HmacOfSha256);
+    let mut writes: Vec<Write> = imported.map(|secret| Write::Remove(RecordKey::digest(&secret.hash.digest))).collect();
+    writes.push(Write::Remove(RecordKey::key(key.id.as_str())));
+    writes
+}
