@@ -180,8 +180,7 @@ fn documented() -> OpenApiRouter<IssuerState> {
 
 /// What operators alone may ask for.
 fn operators() -> Router<IssuerState> {
-    Router::new()
-        .route("/v1/keys/file-entry", post(keys::file_entry))
+    Router::new().route("/v1/keys/file-entry", post(keys::file_entry))
 }
 
 /// In which form a listener's refusals are written.

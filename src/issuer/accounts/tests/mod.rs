@@ -15,6 +15,8 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 
 use crate::clock::Clock as _;
+use crate::issuer::Door;
+use crate::issuer::Spoken;
 use crate::issuer::accounts::sign_up::NewAccount;
 use crate::issuer::accounts::sign_up::SignedUp;
 use crate::issuer::accounts::sign_up::sign_up;
@@ -83,7 +85,11 @@ impl<'i> Browser<'i> {
 }
 
 pub(super) async fn call_as(issuer: &Issuer, actor: Actor, method: &str, path: &str, body: Value) -> (u16, Value) {
-    let router: Router = resources().layer(axum::middleware::from_fn(frame)).layer(Extension(actor)).with_state(issuer.state.clone());
+    let spoken = Spoken { rules: Arc::clone(&issuer.state.rules), door: Door::Control };
+    let router: Router = Router::from(resources())
+        .layer(axum::middleware::from_fn_with_state(spoken, frame))
+        .layer(Extension(actor))
+        .with_state(issuer.state.clone());
     let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
     let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
     let response = router.oneshot(request.body(body).unwrap()).await.unwrap();
