@@ -57,7 +57,7 @@ async fn only_the_very_text_opens() {
     let issuer = Issuer::new();
     let (id, text) = issuer.key(&["*"]).await;
     assert_eq!(issuer.judge(&text).await.unwrap().key.as_ref().unwrap().as_str(), id);
-    let environment = crate::model::caller::Environment::Live;
+    let environment = Environment::Live;
     // Wrong in one digit, and with a checksum that holds: only the comparison with the record can tell.
     let wrong = |at: usize| {
         let mut changed = flip(&text, at)[..text.len() - 6].to_owned();
