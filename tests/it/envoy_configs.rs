@@ -35,7 +35,7 @@ fn every_bootstrap_passes_validation_on_three_lines() {
 fn every_pair_of_files_passes_check_config() {
     for source in scenarios() {
         let folder = Folder::new();
-        for secret in ["jwt-secret", "auth-secret"] {
+        for secret in ["jwt-secret", "auth-secret", "google-secret", "microsoft-secret"] {
             folder.write_secret(secret, crate::support::scenario::JWT_SECRET);
         }
         folder.write("oauth-jwks.json", r#"{"keys":[]}"#);

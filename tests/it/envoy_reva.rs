@@ -1,4 +1,28 @@
-//! Seed 002, line by line: keys and tokens, eight scopes over all resources, tenancy, environments, versions, the error form.
+//! Seed 002, line by line: keys and tokens, eight scopes over all resources, tenancy, environments, versions, the error form. What it
+//! says of limits is in `envoy_reva_limits`, of OAuth in `envoy_reva_oauth`.
+//!
+//! | line | what it asks for | shown by |
+//! |---|---|---|
+//! | 12, 119–207, 332 | a REST API over all resources | `each_of_the_eight_scopes_opens_its_routes_and_no_other` |
+//! | 22–25, 36–58, 327 | the OAuth flow | `envoy_reva_oauth` |
+//! | 24 | access tokens are JWTs | `envoy_reva_oauth`, `access_tokens_carry_their_scopes_and_only_the_issuers_are_believed` |
+//! | 26–34, 81, 328 | the eight scopes | `each_of_the_eight_scopes_opens_its_routes_and_no_other` |
+//! | 64–80 | keys: the table, random with a prefix, kept as hashes | `keys_have_the_form_of_the_document_and_are_kept_as_hashes` |
+//! | 82 | usage | `stats_show_the_callers_organisation_and_no_other` |
+//! | 84–89 | the forms of keys, one for the sandbox | `keys_have_the_form_of_the_document_and_are_kept_as_hashes`, `keys_for_testing_open_the_sandbox_and_nothing_else` |
+//! | 93–111, 310–320, 329 | limits, their headers, 429, the bypass | `envoy_reva_limits` |
+//! | 213–218 | versions by path and header, deprecation, documentation | `both_ways_of_naming_a_version_agree_or_are_refused` |
+//! | 224–237, 331 | the form of errors | `every_refusal_has_the_documents_form_and_an_id_of_ours` |
+//! | 238 | validation names the field | the same, `envoy_reva_oauth` |
+//! | 239, 343 | requests are logged | Envoy's access log with the fields of `envoy/reva/envoy.yaml`; `observe_secrets` |
+//! | 240 | request ids | `only_a_route_that_trusts_it_keeps_a_request_id` |
+//! | 246–263 | files of another code base | not ours |
+//! | 281–284 | tests of flow, limits, endpoints, load | this file, `envoy_reva_oauth`, `envoy_reva_limits`, `redis_limits` |
+//! | 285 | tokens and scopes are attacked | `envoy_battery_tokens`, `issuer_clients` |
+//! | 286, 334 | OpenAPI from the code | `issuer_openapi` |
+//! | 290–308 | its test of the flow | `envoy_reva_oauth` |
+//! | 333 | an organisation sees its own | `an_organisation_sees_its_own_and_another_one_nothing`, `stats_show_the_callers_organisation_and_no_other` |
+//! | 333 | answers below 200 ms | `benches/` |
 
 use serde_json::Value;
 use serde_json::json;
@@ -12,7 +36,7 @@ use crate::support::process::wait_until;
 use crate::support::scenario::NewKey;
 use crate::support::scenario::Plan;
 use crate::support::scenario::Scenario;
-use crate::support::upstream::Upstream;
+use crate::support::seed::Seed;
 
 pub const SCOPES: [&str; 8] = [
     "conversations:read",
@@ -46,14 +70,19 @@ const ROUTES: [(&str, &str, &str); 17] = [
     ("DELETE", "/api/v1/webhooks/7", "webhooks:write"),
 ];
 
-/// The scenario, and who signs its access tokens.
+/// The scenario, and who signs the access tokens of the server of before.
 pub fn reva() -> (Scenario, Es256) {
+    let (seed, signer) = reva_with(|plan| plan);
+    (seed.scenario, signer)
+}
+
+pub fn reva_with(change: impl FnOnce(Plan) -> Plan) -> (Seed, Es256) {
     let signer = Es256::new("reva-1");
-    let plan = Plan::of("reva");
-    plan.folder.write("oauth-jwks.json", &signer.jwks());
-    let upstream = Upstream::tcp();
-    let plan = plan.envoy_with("port_value: 8080", &format!("port_value: {}", upstream.port()));
-    (plan.start_with(upstream), signer)
+    let seed = Seed::start_with("reva", 8080, |plan| {
+        plan.folder.write("oauth-jwks.json", &signer.jwks());
+        change(plan)
+    });
+    (seed, signer)
 }
 
 fn ask(scenario: &Scenario, method: &str, target: &str, key: &str, more: &[(&str, &str)]) -> Reply {
@@ -259,10 +288,8 @@ fn every_refusal_has_the_documents_form_and_an_id_of_ours() {
 
 #[test]
 fn only_a_route_that_trusts_it_keeps_a_request_id() {
-    let plan = Plan::of("reva").envoy_with("preserve_external_request_id: false", "preserve_external_request_id: true");
-    plan.folder.write("oauth-jwks.json", &Es256::new("reva-1").jwks());
-    let upstream = Upstream::tcp();
-    let scenario = plan.envoy_with("port_value: 8080", &format!("port_value: {}", upstream.port())).start_with(upstream);
+    let keep = |plan: Plan| plan.envoy_with("preserve_external_request_id: false", "preserve_external_request_id: true");
+    let scenario = reva_with(keep).0.scenario;
     let id = |target: &str| {
         let reply = scenario.client().get(target, &[("x-request-id", "req_0123456789abcdefABCDEF")]);
         assert_eq!(reply.status, 401, "{}", reply.text());

@@ -6,7 +6,11 @@
 //! | `envoy_quickstart` | what `make demo` prints, line by line |
 //! | `envoy_reva` | seed 002: keys, scopes, tenancy, environments, versions, the error form |
 //! | `envoy_reva_limits` | seed 002: three tiers, headers, 429, its own test with 60 calls |
+//! | `envoy_reva_oauth` | seed 002: applications, the authorization code flow, keys of one's own |
+//! | `envoy_m3o` | seed 000 |
 //! | `envoy_json_gateway` | seed 001 |
+//! | `envoy_agent_token` | seed 003 |
+//! | `envoy_tinyoauth` | seed 004 |
 //! | `envoy_spoofing` | forged identity headers never reach the upstream |
 //! | `envoy_sources` | two sources with one subject stay two users |
 //! | `envoy_battery_paths`, `envoy_battery_headers`, `envoy_battery_methods`, `envoy_battery_tokens` | the attack battery through Envoy, before a careful and a careless listener |
@@ -49,6 +53,7 @@ mod support;
 mod bad_config;
 mod direct_abuse;
 mod direct_checks;
+mod envoy_agent_token;
 mod envoy_battery_headers;
 mod envoy_battery_methods;
 mod envoy_battery_paths;
@@ -56,13 +61,16 @@ mod envoy_battery_tokens;
 mod envoy_configs;
 mod envoy_json_gateway;
 mod envoy_kill;
+mod envoy_m3o;
 mod envoy_quickstart;
 mod envoy_reload;
 mod envoy_restart;
 mod envoy_reva;
 mod envoy_reva_limits;
+mod envoy_reva_oauth;
 mod envoy_sources;
 mod envoy_spoofing;
+mod envoy_tinyoauth;
 mod envoy_vanishing;
 mod issuer_clients;
 mod issuer_concurrency;

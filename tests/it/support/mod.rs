@@ -20,6 +20,7 @@ pub mod process;
 #[expect(dead_code, reason = "the library's own tests stand on it too, and use other parts")]
 pub mod redis;
 pub mod scenario;
+pub mod seed;
 pub mod tollgate;
 pub mod upstream;
 #[expect(dead_code, reason = "the library's own tests stand on it too, and use other parts")]
