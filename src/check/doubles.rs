@@ -385,4 +385,8 @@ impl Tally for Book {
         self.lines.lock().unwrap().push(format!("{} {key} {} {} {cost}", line.user, line.route, line.outcome.as_str()));
         Ok(())
     }
+
+    fn note_use(&self, name: &KeyId, route: &str, _at: Timestamp) {
+        self.lines.lock().unwrap().push(format!("used {name} {route}"));
+    }
 }

@@ -9,6 +9,7 @@ use crate::check::prepare::Prepared;
 use crate::check::reasons::Reason;
 use crate::model::caller::Caller;
 use crate::model::caller::UserId;
+use crate::model::key::KeyId;
 use crate::model::route::CountAs;
 use crate::model::route::TemplatePart;
 use crate::model::time::Timestamp;
@@ -139,6 +140,10 @@ fn fill<'r>(parts: &'r [TemplatePart], variables: &Variables<'_>) -> Cow<'r, str
 impl Tally for Ledger {
     fn add(&self, line: &Line<'_>, cost: u32) -> Result<(), NotCounted> {
         Self::add(self, line, cost).map_err(|error| NotCounted(error.to_string()))
+    }
+
+    fn note_use(&self, name: &KeyId, route: &str, at: Timestamp) {
+        self.note(name, route, at);
     }
 }
 

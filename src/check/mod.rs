@@ -73,6 +73,7 @@ use crate::check::pin_version::pin_version;
 use crate::check::prepare::prepare;
 use crate::check::prove::Unproven;
 use crate::check::prove::prove;
+use crate::check::resolve::key::older_secret;
 use crate::check::resolve::resolve;
 use crate::check::take_credential::Shown;
 use crate::check::take_credential::take_credential;
@@ -194,6 +195,11 @@ async fn identify<'r>(
     let resolved = resolve(&proof, shown.paired_key, &facts, address, rules, &gate.peppers, now);
     let caller = seen.pass(Room::Resolve, resolved, |caller| tell::caller(caller, facts.lapsed_for))?;
     seen.lapsed_for = facts.lapsed_for;
+    if let Some(text) = shown.paired_key.or_else(|| shown.credential.secret_text())
+        && let Some(name) = older_secret(text, &facts, &gate.peppers)
+    {
+        gate.ledger.note_use(&name, seen.label.as_str(), now);
+    }
     Ok(caller)
 }
 

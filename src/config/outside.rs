@@ -115,7 +115,7 @@ fn named_files(file: &ConfigFile) -> Vec<&Path> {
         paths.extend(issuer.keys.jwks_file.as_deref());
         paths.extend(issuer.keys.pem_file.as_deref());
     }
-    for door in [&file.listen.check, &file.listen.control, &file.listen.issuer, &file.listen.ops].into_iter().flatten() {
+    for door in [&file.listen.check, &file.listen.control, &file.listen.ops, &file.listen.issuer].into_iter().flatten() {
         if let Some(tls) = &door.0.tls {
             paths.extend([tls.cert.as_path(), tls.key.as_path()]);
             paths.extend(tls.client_ca.as_deref());
@@ -135,15 +135,15 @@ fn named_variables(file: &ConfigFile) -> Vec<&str> {
 fn secret_places(file: &ConfigFile) -> Vec<&SecretPlace> {
     let mut places: Vec<&SecretPlace> = Vec::new();
     places.extend(file.issuers.iter().filter_map(|issuer| issuer.keys.hmac_secret.as_ref()));
-    if let Some(issuer) = &file.issuer {
-        places.extend(issuer.providers.iter().filter_map(|provider| provider.client_secret.as_ref()));
-        places.extend(issuer.registration.iter().filter_map(|registration| registration.initial_access_token.as_ref()));
-    }
     places.extend(file.peppers.iter().flatten().map(|pepper| &pepper.secret));
     if let Some(redis) = &file.store.redis {
         places.extend([&redis.password, &redis.sentinel_password].into_iter().flatten());
     }
-    let doors = [&file.listen.check, &file.listen.control, &file.listen.issuer, &file.listen.ops];
+    if let Some(issuance) = &file.issuer {
+        places.extend(issuance.providers.iter().filter_map(|provider| provider.client_secret.as_ref()));
+        places.extend(issuance.registration.as_ref().and_then(|registration| registration.initial_access_token.as_ref()));
+    }
+    let doors = [&file.listen.check, &file.listen.control, &file.listen.ops, &file.listen.issuer];
     places.extend(doors.into_iter().flatten().filter_map(|door| door.0.token.as_ref()));
     places
 }

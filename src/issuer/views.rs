@@ -32,7 +32,7 @@ use crate::store::Committed;
     "user": "ann", "organization": "acme", "environment": "live", "scopes": ["orders:read"], "tier": null, "rate_limit": 60,
     "version": null, "allowed_networks": ["192.0.2.0/24"], "metadata": {"team": "billing"}, "tags": ["batch"], "made_by": null,
     "imported": false, "created_at": "2027-01-15T08:00:00Z", "not_before": null, "expires_at": "2027-04-15T08:00:00Z",
-    "old_secret_until": null, "last_used_at": "2027-01-16T02:00:00Z", "last_used_route": "orders", "revision": 17
+    "old_secret_until": null, "old_secret_used_at": null, "old_secret_used_route": null, "last_used_at": "2027-01-16T02:00:00Z", "last_used_route": "orders", "revision": 17
 }))]
 pub(in crate::issuer) struct KeyView {
     pub id: String,
@@ -59,6 +59,9 @@ pub(in crate::issuer) struct KeyView {
     pub expires_at: Option<String>,
     /// Until when the secret of before the last rotation still opens.
     pub old_secret_until: Option<String>,
+    /// When that secret was last used since the rotation, as far as is known; somebody holds it still.
+    pub old_secret_used_at: Option<String>,
+    pub old_secret_used_route: Option<Arc<str>>,
     pub last_used_at: Option<String>,
     pub last_used_route: Option<Arc<str>>,
     /// Name it in `if-match` to change exactly what was read.
@@ -101,6 +104,11 @@ pub(in crate::issuer) enum Row<T> {
 impl KeyView {
     pub(in crate::issuer) async fn new(record: &KeyRecord, revision: u64, state: &IssuerState, now: Timestamp) -> Self {
         let last_use = state.last_used.last_use(&record.id).await;
+        let old = record.secrets.iter().find(|secret| secret.retires.is_some_and(|retires| now < retires));
+        let old_use = match old {
+            Some(secret) => state.last_used.last_use(&secret.use_name(&record.id)).await,
+            None => None,
+        };
         let extras = record.notes.extras();
         Self {
             id: record.id.to_string(),
@@ -123,13 +131,9 @@ impl KeyView {
             created_at: show_time(record.created),
             not_before: record.not_before.map(show_time),
             expires_at: record.expires.map(show_time),
-            old_secret_until: record
-                .secrets
-                .iter()
-                .filter_map(|secret| secret.retires)
-                .filter(|retires| now < *retires)
-                .max()
-                .map(show_time),
+            old_secret_until: old.and_then(|secret| secret.retires).map(show_time),
+            old_secret_used_at: old_use.as_ref().map(|used| show_time(used.at)),
+            old_secret_used_route: old_use.map(|used| used.route),
             last_used_at: last_use.as_ref().map(|last_use| show_time(last_use.at)),
             last_used_route: last_use.map(|last_use| last_use.route),
             revision,

@@ -72,6 +72,14 @@ pub struct KeySecret {
     pub retires: Option<Timestamp>,
 }
 
+impl KeySecret {
+    /// Under which name uses of this secret are noted while it is on its way out: no key's id, and nobody's secret.
+    pub fn use_name(&self, key: &KeyId) -> KeyId {
+        let [a, b, c, d, ..] = self.hash.digest;
+        KeyId(Arc::from(format!("{key}-old-{a:02x}{b:02x}{c:02x}{d:02x}")))
+    }
+}
+
 /// Whether somebody switched the key off. Expiry is not a state: it follows from the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {

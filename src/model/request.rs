@@ -107,7 +107,22 @@ impl Request<'_> {
     /// The client's address behind `trusted_hops` proxies. An entry that no trusted proxy wrote is never believed: where the list
     /// is too short or unreadable at that place, the peer is the client.
     pub fn client_address(&self, trusted_hops: u8) -> Option<IpAddr> {
-        self.headers.client_address(self.peer_address, trusted_hops)
+        let peer = self.peer_address.map(|address| address.to_canonical());
+        if trusted_hops == 0 {
+            return peer;
+        }
+        let lists = self.headers.entries.iter().rev().filter(|(name, _)| *name == b"x-forwarded-for");
+        let mut from_right = lists.flat_map(|(_, value)| value.rsplit(|byte| *byte == b','));
+        let mut nearest = from_right.next().and_then(parse_forwarded);
+        if peer.is_some() && nearest == peer {
+            // Envoy adds its peer before it asks, when it runs with `use_remote_address`.
+            nearest = from_right.next().and_then(parse_forwarded);
+        }
+        let client = match trusted_hops {
+            1 => nearest,
+            more => from_right.nth(usize::from(more) - 2).and_then(parse_forwarded),
+        };
+        client.or(peer)
     }
 }
 
@@ -160,26 +175,6 @@ impl<'m> Headers<'m> {
 
     pub fn iter(&self) -> impl Iterator<Item = (&'m [u8], &'m [u8])> {
         self.entries.iter().copied()
-    }
-
-    /// As [`Request::client_address`], for doors that have the headers alone.
-    pub fn client_address(&self, peer_address: Option<IpAddr>, trusted_hops: u8) -> Option<IpAddr> {
-        let peer = peer_address.map(|address| address.to_canonical());
-        if trusted_hops == 0 {
-            return peer;
-        }
-        let lists = self.entries.iter().rev().filter(|(name, _)| *name == b"x-forwarded-for");
-        let mut from_right = lists.flat_map(|(_, value)| value.rsplit(|byte| *byte == b','));
-        let mut nearest = from_right.next().and_then(parse_forwarded);
-        if peer.is_some() && nearest == peer {
-            // Envoy adds its peer before it asks, when it runs with `use_remote_address`.
-            nearest = from_right.next().and_then(parse_forwarded);
-        }
-        let client = match trusted_hops {
-            1 => nearest,
-            more => from_right.nth(usize::from(more) - 2).and_then(parse_forwarded),
-        };
-        client.or(peer)
     }
 
     /// The header of this lower-case name, when it came once.

@@ -60,6 +60,10 @@ pub trait Tally: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// [`NotCounted`] when the count could not be kept; nothing was added then.
     fn add(&self, line: &Line<'_>, cost: u32) -> Result<(), NotCounted>;
+
+    /// Notes that something beside the counts was used, an older secret of a key: its last use is kept with those of keys, under this
+    /// name. It may be lost with the process; nothing hangs on it.
+    fn note_use(&self, _name: &KeyId, _route: &str, _at: Timestamp) {}
 }
 
 /// The longest page of counts.

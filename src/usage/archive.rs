@@ -140,7 +140,7 @@ impl History {
         }
     }
 
-    fn merge_uses(&self, uses: &[KeyUse]) -> Result<(), HistoryError> {
+    pub(super) fn merge_uses(&self, uses: &[KeyUse]) -> Result<(), HistoryError> {
         let transaction = self.write()?;
         let mut changes = self.changes.begin();
         let uses = uses.iter().map(|one| (&*one.key, (one.last.at.unix_seconds(), &*one.last.route)));

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::model::key::KeyId;
 use crate::model::time::Hour;
 use crate::model::time::Timestamp;
 use crate::model::usage::Line;
@@ -21,6 +22,7 @@ use crate::usage::digest::BuildAsItIs;
 use crate::usage::digest::Digest;
 use crate::usage::error::LedgerError;
 use crate::usage::live::Totals;
+use crate::usage::notes::Notes;
 use crate::usage::period::Period;
 use crate::usage::recovery;
 use crate::usage::recovery::Recovery;
@@ -76,6 +78,7 @@ pub struct Ledger {
     pub(super) growing: Mutex<()>,
     pub(super) totals: Mutex<Totals>,
     pub(super) meters: Meters,
+    pub(super) notes: Notes,
     recovery: Recovery,
     // Dropped last: nobody else may map the files before they are unmapped here.
     _lock: File,
@@ -143,6 +146,11 @@ pub struct Gauges {
 }
 
 impl Ledger {
+    /// Notes a use beside the counts: the next flush tells the history of it.
+    pub fn note(&self, name: &KeyId, route: &str, at: Timestamp) {
+        self.notes.add(name.as_str(), route, at);
+    }
+
     /// Opens the ledger of this folder, or begins one in an empty folder.
     ///
     /// # Errors
@@ -153,6 +161,7 @@ impl Ledger {
         let ledger = Self {
             options,
             identity: recovered.identity,
+            notes: Notes::default(),
             segments: (0..SEGMENTS_MAX).map(|_| OnceLock::new()).collect(),
             counts: papaya::HashMap::builder().hasher(BuildAsItIs::default()).build(),
             buckets: papaya::HashMap::builder().hasher(BuildAsItIs::default()).build(),

@@ -26,6 +26,7 @@ mod history;
 mod ledger;
 mod live;
 mod map;
+mod notes;
 mod period;
 mod publishing;
 mod query;

@@ -137,6 +137,7 @@ impl Usage {
         // No room for more counters is no reason not to tell of those that there are.
         let room = self.ledger.tick(now, elapsed);
         self.ledger.sync_names()?;
+        self.flush_notes()?;
         let mut flushed = Flushed::default();
         let budget = match thoroughness {
             Thoroughness::Piece => BATCHES_MAX,
@@ -175,6 +176,18 @@ impl Usage {
         }
         room?;
         Ok(flushed)
+    }
+
+    fn flush_notes(&self) -> Result<(), UsageError> {
+        let uses = self.ledger.notes.take();
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let kept = self.history.merge_uses(&uses);
+        if kept.is_err() {
+            self.ledger.notes.put_back(uses);
+        }
+        Ok(kept?)
     }
 
     /// Erases what was counted of a user, flushed or not. Only a backup has it still.

@@ -17,11 +17,20 @@ use crate::check::resolve::within_rights;
 use crate::model::caller::Caller;
 use crate::model::caller::ProvenBy;
 use crate::model::caller::UserId;
+use crate::model::key::KeyId;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeyState;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use crate::secrets::Peppers;
+
+/// Under which name to note that this text was used, where it is an older secret of the key that was found.
+pub(in crate::check) fn older_secret(text: &str, facts: &FoundFacts, peppers: &Peppers) -> Option<KeyId> {
+    let KeyFact::FromStore(Ok(Some(record))) = &facts.key else { return None };
+    let older = record.secrets.get(1..)?;
+    let secret = older.iter().find(|secret| peppers.matches(text.as_bytes(), &secret.hash))?;
+    Some(secret.use_name(&record.id))
+}
 
 pub(super) fn from_key<'f>(
     text: &str,

@@ -6,7 +6,7 @@
 pub(in crate::check) mod facts;
 
 mod grant;
-mod key;
+pub(in crate::check) mod key;
 mod principal;
 mod token;
 

@@ -368,3 +368,21 @@ fn failed_guesses_use_up_an_addresss_patience_but_not_that_of_proven_keys() {
     house.shelf.failure = Some(down());
     house.walk_times(patience as usize + 2, &with_key(&wrong), |ended, _| assert_eq!(reason_of(ended), Reason::StoreUnavailable));
 }
+
+#[test]
+fn the_use_of_an_older_secret_is_noted_and_that_of_the_newest_is_not() {
+    let (old, new) = (key_text(Environment::Live, LIVE_ID, 'o'), key_text(Environment::Live, LIVE_ID, 'n'));
+    for (text, is_noted) in [(&old, true), (&new, false)] {
+        let mut house = House::new(Auth::Required);
+        let mut record = key_record(LIVE_ID, &new);
+        let mut older = key_record(LIVE_ID, &old).secrets.remove(0);
+        older.retires = Some(NOW.plus(Duration::from_secs(60)));
+        let name = older.use_name(&record.id);
+        record.secrets.push(older);
+        house.shelf.hold_key(record);
+        house.walk(&with_key(text), |ended, trace| {
+            assert_eq!(reason_of(ended), Reason::Ok);
+            assert_eq!(trace.lines.contains(&format!("used {name} house")), is_noted, "{:?}", trace.lines);
+        });
+    }
+}

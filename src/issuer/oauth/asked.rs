@@ -12,8 +12,7 @@ use crate::check::decide::Particulars;
 use crate::check::take_credential::Credential;
 use crate::check::take_credential::Shown;
 use crate::issuer::IssuerState;
-use crate::listen::http::Peer;
-use crate::model::request::Headers;
+use crate::issuer::callers::client_address;
 use crate::model::rules::GuardLimits;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
@@ -31,9 +30,7 @@ impl Asked {
     /// The body comes apart: it can be read once.
     pub(in crate::issuer) fn new(request: Request, rules: &Rules) -> (Self, Body) {
         let (parts, body) = request.into_parts();
-        let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.0);
-        let entries = parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-        let address = Headers::new(entries.collect()).client_address(peer.map(|peer| peer.ip()), rules.trusted_hops);
+        let address = client_address(&parts, rules);
         (Self { query: parts.uri.query().map(str::to_owned), address, headers: parts.headers }, body)
     }
 }

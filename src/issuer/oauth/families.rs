@@ -88,25 +88,6 @@ pub(in crate::issuer) fn put(record: &GrantRecord) -> Write {
     Write::Put { key: GrantRecord::place(record.id.as_str()), bytes: record.encode(), expires }
 }
 
-/// Ends a grant, whatever its state; `false`: it is not there or ended before.
-///
-/// # Errors
-/// A store that does not answer, or others who change the grant without pause.
-pub(in crate::issuer) async fn end(state: &IssuerState, id: &str, why: GrantEnd, now: Timestamp) -> Result<bool, StoreError> {
-    for _attempt in 0..ATTEMPTS {
-        let Some((mut record, version)) = load(state, id).await? else { return Ok(false) };
-        if matches!(record.state, GrantState::Ended { .. }) {
-            return Ok(false);
-        }
-        finish(&mut record, why, now);
-        if replace(state, &record, version, now).await? {
-            tracing::info!(grant = id, ?why, "grant ended");
-            return Ok(true);
-        }
-    }
-    Err(contended(id))
-}
-
 /// Makes the record an ended one. Its tokens need no entry any more.
 pub(in crate::issuer) fn finish(record: &mut GrantRecord, why: GrantEnd, now: Timestamp) {
     record.state = GrantState::Ended { at: now, why };
@@ -198,7 +179,7 @@ pub(in crate::issuer) fn within(scopes: &ScopeSet, user: Option<&UserRecord>) ->
 
 /// A client that acts for itself, for the audit log.
 pub(in crate::issuer) fn actor_of(client: &ClientRecord) -> Option<Actor> {
-    let source = SourceName::new("client");
+    let source = SourceName::client();
     let subject = Subject::parse(client.id.as_str()).ok()?;
     Some(Actor::Caller(Arc::new(Caller {
         proven_by: ProvenBy::Token,

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use crate::issuer::IssuerState;
+use crate::issuer::actor::OURSELVES;
 use crate::issuer::oauth::answer::Refusal;
 use crate::issuer::oauth::clients;
 use crate::issuer::oauth::families;
@@ -38,8 +39,6 @@ use crate::store::codec::decode_key;
 
 /// Longer texts are none of ours.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
-/// As whose the tokens count that a person holds without a client.
-const OWN_CLIENT: &str = "tollgate";
 
 /// What kind of credential it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,7 +243,8 @@ fn opaque(grant: GrantRecord, number: u32, holders: Holders, now: Timestamp) -> 
 
 fn signed(grant: GrantRecord, claims: &VerifiedClaims, text: &str, holders: Holders) -> Option<Active> {
     let id = claims.token_id.clone()?;
-    let issued = claims.issued?;
+    // `iat` is cut to whole seconds, and no token is older than its grant.
+    let issued = claims.issued?.max(grant.created);
     if grant.has_revoked(&id) || !holders.stand_since(issued) {
         return None;
     }
@@ -279,7 +279,7 @@ fn payload_of(text: &str) -> Option<Value> {
 fn client_of(grant: &GrantRecord) -> Option<Arc<str>> {
     match &grant.of {
         GrantOf::Consent { client, .. } | GrantOf::Client { client } => Some(Arc::from(client.as_str())),
-        GrantOf::SignIn { .. } => Some(Arc::from(OWN_CLIENT)),
+        GrantOf::SignIn { .. } => Some(Arc::from(OURSELVES)),
         GrantOf::Key { .. } => None,
     }
 }

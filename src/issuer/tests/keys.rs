@@ -23,7 +23,7 @@ async fn a_key_is_shown_once() {
         "id": id, "name": "ci", "display": format!("reva_test_sk_{id}"), "state": "active", "active": true, "user": "alice",
         "organization": "acme", "environment": "test", "scopes": ["a:*", "conversations:read"], "tier": "pro", "rate_limit": 60,
         "version": null, "allowed_networks": [], "metadata": {}, "tags": [], "made_by": null, "imported": false, "created_at": "2027-01-15T08:00:00Z", "not_before": null,
-        "expires_at": "2027-04-15T08:00:00Z", "old_secret_until": null, "last_used_at": null, "last_used_route": null
+        "expires_at": "2027-04-15T08:00:00Z", "old_secret_until": null, "old_secret_used_at": null, "old_secret_used_route": null, "last_used_at": null, "last_used_route": null
     });
     assert_eq!(shown, expected);
     let user = issuer.ok("GET", "/v1/users/alice", Value::Null).await;
@@ -57,7 +57,7 @@ async fn only_the_very_text_opens() {
     let issuer = Issuer::new();
     let (id, text) = issuer.key(&["*"]).await;
     assert_eq!(issuer.judge(&text).await.unwrap().key.as_ref().unwrap().as_str(), id);
-    let environment = crate::model::caller::Environment::Live;
+    let environment = Environment::Live;
     // Wrong in one digit, and with a checksum that holds: only the comparison with the record can tell.
     let wrong = |at: usize| {
         let mut changed = flip(&text, at)[..text.len() - 6].to_owned();

@@ -214,7 +214,7 @@ pub(crate) fn issuance() -> Issuance {
 /// The trust in our own tokens, as the config compiles it.
 fn own_issuer(issuance: &Issuance) -> TrustedIssuer {
     TrustedIssuer {
-        source: Source { name: SourceName::new("tollgate"), namespace: Namespace::Named },
+        source: Source { name: SourceName::local(), namespace: Namespace::Bare },
         issuer: Arc::clone(&issuance.url),
         audience: issuance.resources.iter().map(|resource| Arc::clone(&resource.uri)).collect(),
         algorithms: vec![Algorithm::Rs256, Algorithm::EdDsa],

@@ -81,3 +81,19 @@ async fn a_rotation_may_renew_the_expiry() {
     assert!(issuer.opens(renewed["key"].as_str().unwrap()).await);
     assert!(!issuer.opens(created["key"].as_str().unwrap()).await);
 }
+
+#[tokio::test]
+async fn whether_the_old_secret_is_still_used_is_shown_until_it_ends() {
+    let issuer = Issuer::new();
+    let (id, _) = issuer.key(&["a:b"]).await;
+    let path = format!("/v1/keys/{id}");
+    issuer.ok("POST", &format!("{path}/rotate"), json!({"grace": "1h"})).await;
+    assert_eq!(issuer.ok("GET", &path, Value::Null).await["old_secret_used_at"], Value::Null);
+    let record = issuer.facts.key(&id).await.unwrap().unwrap();
+    let name = record.secrets[1].use_name(&record.id).to_string();
+    issuer.uses.0.lock().unwrap().insert(name, LastUse { at: START, route: "orders".into() });
+    let shown = issuer.ok("GET", &path, Value::Null).await;
+    assert_eq!((&shown["old_secret_used_at"], &shown["old_secret_used_route"]), (&json!("2027-01-15T08:00:00Z"), &json!("orders")));
+    issuer.clock.advance(Duration::from_secs(3600));
+    assert_eq!(issuer.ok("GET", &path, Value::Null).await["old_secret_used_at"], Value::Null);
+}

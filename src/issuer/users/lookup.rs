@@ -1,29 +1,17 @@
 //! Finding users and what is theirs.
 
-use std::sync::Arc;
 
 use crate::issuer::IssuerState;
-use crate::issuer::input::Fields;
-use crate::issuer::keys::Draft;
-use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
-use crate::issuer::users::LOCAL;
-use crate::issuer::users::RIGHTS;
 use crate::model::caller::Subject;
 use crate::model::key::HashAlgorithm;
 use crate::model::key::KeyRecord;
-use crate::model::key::Rights;
 use crate::model::key::UserRecord;
-use crate::model::key::UserState;
-use crate::model::scope::ScopeSet;
-use crate::model::time::Timestamp;
 use crate::store::Family;
-use crate::store::Precondition;
 use crate::store::RecordKey;
 use crate::store::Write;
 use crate::store::codec::decode_key;
 use crate::store::codec::decode_user;
-use crate::store::codec::encode_user;
 
 /// Records that one look at the shelf brings.
 const SCANNED_TOGETHER: usize = 500;

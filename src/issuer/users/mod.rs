@@ -67,11 +67,9 @@ use crate::store::codec::decode_user;
 use crate::store::codec::encode_user;
 
 pub(in crate::issuer) use crate::issuer::users::change::change;
-pub(in crate::issuer) use crate::issuer::users::lookup::check_ceiling;
 pub(in crate::issuer) use crate::issuer::users::lookup::find;
 pub(in crate::issuer) use crate::issuer::users::lookup::keys_of;
 pub(in crate::issuer) use crate::issuer::users::lookup::of_organization;
-pub(in crate::issuer) use crate::issuer::users::lookup::owner_of_new_key;
 pub(in crate::issuer) use crate::issuer::users::lookup::removal;
 
 /// The source of the users that keys act for.

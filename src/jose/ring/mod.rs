@@ -6,7 +6,7 @@
 
 mod file;
 mod keys;
-pub(in crate::jose) mod shelf;
+pub(super) mod shelf;
 
 use std::time::Duration;
 

@@ -401,3 +401,17 @@ fn the_age_of_the_oldest_unflushed_count_is_known() {
     usage.flush(Thoroughness::Piece, NOON.plus(SECOND * 7), SECOND * 7).unwrap();
     assert_eq!(usage.oldest_unflushed_age(NOON.plus(SECOND * 9)), SECOND * 2);
 }
+
+#[test]
+fn uses_of_older_secrets_are_kept_beside_those_of_keys() {
+    let (_folder, usage) = opened();
+    let old = KeyId::new("k1-old-01020304");
+    usage.ledger().note(&old, "r", NOON.plus(SECOND));
+    usage.ledger().note(&old, "s", NOON.plus(SECOND * 2));
+    usage.ledger().note(&old, "t", NOON);
+    assert_eq!(usage.last_use(&old).unwrap(), None);
+    flush(&usage, NOON.plus(SECOND * 3), SECOND * 3);
+    assert_eq!(usage.last_use(&old).unwrap(), Some(LastUse { at: NOON.plus(SECOND * 2), route: "s".into() }));
+    assert_eq!(usage.last_use(&KeyId::new("k1")).unwrap(), None);
+    assert_all(&usage, 0, "nothing was counted");
+}

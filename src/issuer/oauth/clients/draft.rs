@@ -18,10 +18,8 @@ use crate::model::client::ClientKind;
 use crate::model::client::ClientRecord;
 use crate::model::client::GrantType;
 use crate::model::issuance::Issuance;
-use crate::model::key::Rights;
 use crate::model::rules::Algorithm;
 use crate::model::rules::Rules;
-use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
 
 const KIND: &str = "must be \"confidential\", \"public\" or \"native\"";
@@ -130,8 +128,11 @@ impl Draft {
     pub(in crate::issuer) fn check(&self, actor: &Actor) -> Result<(), Problem> {
         self.consistent().map_err(|(field, issue)| Problem::field(field, issue))?;
         let acts_for_itself = self.grant_types.contains(&GrantType::ClientCredentials);
-        if acts_for_itself && self.scopes.iter().any(|scope| !holds(actor, scope)) {
+        if acts_for_itself && !actor.may_grant_all(&self.scopes) {
             return Err(Problem::field("scopes", "must be within what you hold, because the client would hold them itself"));
+        }
+        if !actor.may_use(self.environment) {
+            return Err(Problem::field("environment", "must be \"test\": a test key makes nothing live"));
         }
         if self.tier.is_some() && !actor.holds(ADMIN) {
             return Err(Problem::field("tier", "is set by operators alone"));
@@ -168,17 +169,6 @@ impl Draft {
 fn set<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
-    }
-}
-
-fn holds(actor: &Actor, scope: &Scope) -> bool {
-    match actor {
-        Actor::Operator => true,
-        Actor::Caller(caller) => caller.scopes.covers(scope.as_str()),
-        Actor::Person(person) => match &person.user.rights {
-            Rights::Unlimited => true,
-            Rights::Only(scopes) => scopes.covers(scope.as_str()),
-        },
     }
 }
 

@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::issuer::IssuerState;
 use crate::issuer::actor::Actor;
 use crate::issuer::audit::Deed;
+use crate::issuer::callers::Asker;
 use crate::issuer::input::Value;
 use crate::issuer::names;
 use crate::issuer::oauth::answer::Fault;
@@ -121,7 +122,8 @@ async fn register_one(
     let draft = read(&members, issuance)?;
     let made = clients::make(state, draft, None, None, now).await?;
     tracing::info!(client = %made.record.id, "client registered");
-    note(state, &Actor::Operator, Deed::ClientCreated, &made.record, asked.address, now).await;
+    let asker = Asker { actor: Actor::Operator, address: asked.address, request_id: None };
+    note(state, &asker, Deed::ClientCreated, &made.record, now).await;
     Ok(registered(&made))
 }
 

@@ -1,9 +1,7 @@
 //! `/v1/clients`: create, list, show, change, delete.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::Path;
@@ -20,8 +18,8 @@ use crate::issuer::IssuerState;
 use crate::issuer::actor;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
-use crate::issuer::audit;
 use crate::issuer::audit::Deed;
+use crate::issuer::callers::Asker;
 use crate::issuer::input::Fields;
 use crate::issuer::names;
 use crate::issuer::oauth::clients;
@@ -93,7 +91,7 @@ struct SecretView {
 #[derive(Serialize)]
 pub(in crate::issuer) struct Issued<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::issuer) client_secret: Option<&'a str>,
+    pub(in crate::issuer) secret: Option<&'a str>,
     #[serde(flatten)]
     pub(in crate::issuer) view: ClientView,
 }
@@ -144,18 +142,20 @@ pub(in crate::issuer) const fn auth_name(auth: ClientAuth) -> &'static str {
 
 pub(in crate::issuer) async fn create(
     State(state): State<IssuerState>,
-    Extension(actor): Extension<Actor>,
+    asker: Asker,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    // Whoever has things of its own may have clients; an application of somebody's has none.
+    asker.actor.reach(actor::USERS)?;
     let mut fields = Fields::read(&headers, body).await?;
     let now = state.clock.now();
     let rules = state.rules.load_full();
     let issuance = issuance_of(&rules)?;
     let draft = Draft::read(&mut fields, &rules, &issuance)?;
-    let (owner, organization) = match actor.user() {
-        Some(user) => (Some(user.clone()), actor.organization().cloned()),
-        None if matches!(actor, Actor::Operator) => {
+    let (owner, organization) = match asker.actor.user() {
+        Some(user) => (Some(user.clone()), asker.actor.organization().cloned()),
+        None if matches!(asker.actor, Actor::Operator) => {
             let owner = fields.change("owner", names::subject, names::SUBJECT)?.set();
             (owner, fields.change("organization", names::organization, names::SUBJECT)?.set())
         }
@@ -163,18 +163,18 @@ pub(in crate::issuer) async fn create(
         None => return Err(Problem::new(Code::Forbidden, "clients are registered by users")),
     };
     fields.finish()?;
-    draft.check(&actor)?;
+    draft.check(&asker.actor)?;
     let made = clients::make(&state, draft, owner, organization, now).await?;
     tracing::info!(client = %made.record.id, "client created");
-    note(&state, &actor, Deed::ClientCreated, &made.record, None, now).await;
+    note(&state, &asker, Deed::ClientCreated, &made.record, now).await;
     let revision = revision_of(&state, &made.record).await;
     let view = ClientView::new(&made.record, revision, now);
-    Ok(answer(StatusCode::CREATED, revision, Issued { client_secret: made.secret.as_ref().map(|secret| secret.as_str()), view }))
+    Ok(answer(StatusCode::CREATED, revision, Issued { secret: made.secret.as_ref().map(|secret| secret.as_str()), view }))
 }
 
 pub(in crate::issuer) async fn list(
     State(state): State<IssuerState>,
-    Extension(actor): Extension<Actor>,
+    asker: Asker,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let mut parameters = Parameters::read(query.as_deref())?;
@@ -182,7 +182,7 @@ pub(in crate::issuer) async fn list(
     let expected = "must be the `next` of the page before";
     let mut after = parameters.parsed("after", |text| is_client_id(text).then(|| text.to_owned()), expected)?;
     parameters.finish("limit, after")?;
-    let reach = actor.reach(actor::USERS)?;
+    let reach = asker.actor.reach(actor::USERS)?;
     let now = state.clock.now();
     let mut data = Vec::new();
     let mut scanned = 0;
@@ -213,16 +213,16 @@ pub(in crate::issuer) async fn list(
 
 pub(in crate::issuer) async fn show(
     State(state): State<IssuerState>,
-    Extension(actor): Extension<Actor>,
+    asker: Asker,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    let (record, revision) = within_reach(&state, &actor, id).await?;
+    let (record, revision) = within_reach(&state, &asker.actor, id).await?;
     Ok(answer(StatusCode::OK, revision, ClientView::new(&record, revision, state.clock.now())))
 }
 
 pub(in crate::issuer) async fn change(
     State(state): State<IssuerState>,
-    Extension(actor): Extension<Actor>,
+    asker: Asker,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
@@ -231,7 +231,7 @@ pub(in crate::issuer) async fn change(
     let now = state.clock.now();
     let rules = state.rules.load_full();
     let issuance = issuance_of(&rules)?;
-    let (mut record, revision) = within_reach(&state, &actor, id).await?;
+    let (mut record, revision) = within_reach(&state, &asker.actor, id).await?;
     check_revision(&headers, revision)?;
     let draft = Draft::change(&record, &mut fields, &rules, &issuance)?;
     if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
@@ -243,12 +243,12 @@ pub(in crate::issuer) async fn change(
     if is_same_reach {
         draft.consistent().map_err(|(field, issue)| Problem::field(field, issue))?;
     } else {
-        draft.check(&actor)?;
+        draft.check(&asker.actor)?;
     }
     draft.apply(&mut record);
     let outcome = replace(&state, &record, revision, now).await?;
     tracing::info!(client = %record.id, "client changed");
-    note(&state, &actor, Deed::ClientChanged, &record, None, now).await;
+    note(&state, &asker, Deed::ClientChanged, &record, now).await;
     let revision = revision_of(&state, &record).await;
     Ok(answer_change(&outcome, revision, ClientView::new(&record, revision, now)))
 }
@@ -256,11 +256,11 @@ pub(in crate::issuer) async fn change(
 /// Deletes a client. Everything that was given to it stands on its record, and is nothing from then on.
 pub(in crate::issuer) async fn delete(
     State(state): State<IssuerState>,
-    Extension(actor): Extension<Actor>,
+    asker: Asker,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (record, revision) = within_reach(&state, &actor, id).await?;
+    let (record, revision) = within_reach(&state, &asker.actor, id).await?;
     check_revision(&headers, revision)?;
     let now = state.clock.now();
     let place = ClientRecord::place(record.id.as_str());
@@ -269,7 +269,7 @@ pub(in crate::issuer) async fn delete(
         return Err(Problem::changed_meanwhile());
     }
     tracing::info!(client = %record.id, "client deleted");
-    note(&state, &actor, Deed::ClientDeleted, &record, None, now).await;
+    note(&state, &asker, Deed::ClientDeleted, &record, now).await;
     Ok(answer_removal(&removed))
 }
 
@@ -316,20 +316,8 @@ pub(in crate::issuer) async fn revision_of(state: &IssuerState, record: &ClientR
     }
 }
 
-/// Notes what was done to a client. The deed is done: a note that fails is told in the log.
-pub(in crate::issuer) async fn note(
-    state: &IssuerState,
-    actor: &Actor,
-    deed: Deed,
-    record: &ClientRecord,
-    address: Option<IpAddr>,
-    now: Timestamp,
-) {
-    let entry =
-        audit::Entry { deed, actor, subject: record.id.as_str(), organization: record.organization.as_deref(), address, request_id: None };
-    if let Err(problem) = audit::note(state, entry, now).await {
-        tracing::error!(deed = deed.as_str(), client = %record.id, code = problem.code.as_str(), "the audit log has no entry of it");
-    }
+pub(in crate::issuer) async fn note(state: &IssuerState, asker: &Asker, deed: Deed, record: &ClientRecord, now: Timestamp) {
+    asker.note(state, deed, record.id.as_str(), record.organization.as_deref(), now).await;
 }
 
 fn issuance_of(rules: &Rules) -> Result<Arc<Issuance>, Problem> {

@@ -1,6 +1,5 @@
 //! A client's secrets: a new one beside the old, and the end of either.
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::State;
@@ -9,8 +8,8 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 
 use crate::issuer::IssuerState;
-use crate::issuer::actor::Actor;
 use crate::issuer::audit::Deed;
+use crate::issuer::callers::Asker;
 use crate::issuer::input::Fields;
 use crate::issuer::names;
 use crate::issuer::oauth::client_auth::SECRETS_MAX;
@@ -34,7 +33,7 @@ const GRACE_DAYS_MAX: u64 = 30;
 /// Gives the client a new secret; the old one goes on for the grace.
 pub(in crate::issuer) async fn rotate(
     State(state): State<IssuerState>,
-    Extension(actor): Extension<Actor>,
+    asker: Asker,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
@@ -44,7 +43,7 @@ pub(in crate::issuer) async fn rotate(
     let read_grace = |value: &_| names::length(value).filter(|grace| grace.as_secs() <= GRACE_DAYS_MAX * 86_400);
     let grace = fields.required("grace", read_grace, "must be from \"0s\" (the old secret ends now) to \"30d\"")?;
     fields.finish()?;
-    let (mut record, revision) = within_reach(&state, &actor, id).await?;
+    let (mut record, revision) = within_reach(&state, &asker.actor, id).await?;
     check_revision(&headers, revision)?;
     if record.auth == ClientAuth::None {
         return Err(Problem::new(Code::Conflict, "a public client has no secret"));
@@ -58,23 +57,23 @@ pub(in crate::issuer) async fn rotate(
     record.secrets.insert(0, secret);
     let outcome = replace(&state, &record, revision, now).await?;
     tracing::info!(client = %record.id, grace_seconds = grace.as_secs(), "client secret rotated");
-    note(&state, &actor, Deed::ClientSecretRotated, &record, None, now).await;
+    note(&state, &asker, Deed::ClientSecretRotated, &record, now).await;
     let revision = revision_of(&state, &record).await;
     let view = ClientView::new(&record, revision, now);
-    Ok(answer_change(&outcome, revision, Issued { client_secret: Some(&text), view }))
+    Ok(answer_change(&outcome, revision, Issued { secret: Some(&text), view }))
 }
 
 /// Ends one of two secrets, `current` or `old`, before its time. The last one cannot be: then delete or disable the client.
 pub(in crate::issuer) async fn remove(
     State(state): State<IssuerState>,
-    Extension(actor): Extension<Actor>,
+    asker: Asker,
     path: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let not_found = || Problem::new(Code::NotFound, "there is no such secret; name `current` or `old`");
     let Path((id, which)) = path.map_err(|_error| not_found())?;
     let now = state.clock.now();
-    let (mut record, revision) = within_reach_of(&state, &actor, &id).await?;
+    let (mut record, revision) = within_reach_of(&state, &asker.actor, &id).await?;
     check_revision(&headers, revision)?;
     record.secrets.retain(|secret| secret.retires.is_none_or(|retires| now < retires));
     if record.secrets.len() < 2 {
@@ -91,7 +90,7 @@ pub(in crate::issuer) async fn remove(
     }
     let outcome = replace(&state, &record, revision, now).await?;
     tracing::info!(client = %record.id, "client secret removed");
-    note(&state, &actor, Deed::ClientSecretRotated, &record, None, now).await;
+    note(&state, &asker, Deed::ClientSecretRotated, &record, now).await;
     let revision = revision_of(&state, &record).await;
     Ok(answer_change(&outcome, revision, ClientView::new(&record, revision, now)))
 }

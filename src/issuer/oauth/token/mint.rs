@@ -81,7 +81,7 @@ pub(in crate::issuer) async fn mint(bench: &Bench<'_>, grant: &mut GrantRecord, 
             Zeroizing::new(bench.state.signer.sign(&claims, algorithm).await?)
         }
         AccessTokenForm::Opaque => {
-            let number = families::put_out(grant, Arc::clone(&scopes), audience, issued, expires)
+            let number = families::put_out(grant, Arc::clone(&scopes), audience, bench.now, expires)
                 .ok_or_else(|| Refusal::unavailable("this grant has no room for another token; end it and begin anew"))?;
             opaque(bench, grant, number)?
         }
@@ -100,7 +100,7 @@ pub(in crate::issuer) fn remint(
     let Some(number) = grant.access.iter().filter_map(families::number_of).max() else { return Ok(None) };
     let Some(token) = families::out_token(grant, number, bench.now) else { return Ok(None) };
     let is_as_wanted = match &token.state {
-        AccessState::Out { issued, scopes: held, audience: at } => held == scopes && *at == *audience && *issued >= whole(grant.advanced),
+        AccessState::Out { issued, scopes: held, audience: at } => held == scopes && *at == *audience && *issued >= grant.advanced,
         AccessState::Revoked => false,
     };
     if !is_as_wanted {
