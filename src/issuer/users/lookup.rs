@@ -1,6 +1,5 @@
 //! Finding users and what is theirs.
 
-
 use crate::issuer::IssuerState;
 use crate::issuer::problem::Problem;
 use crate::model::caller::Subject;
