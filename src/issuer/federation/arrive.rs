@@ -105,12 +105,7 @@ pub(super) async fn link(
 }
 
 /// Makes the account, and signs in to it.
-pub(super) async fn sign_up(
-    state: &IssuerState,
-    newcomer: Newcomer,
-    phone: Option<String>,
-    visit: &Visit,
-) -> Result<Response, Stop> {
+pub(super) async fn sign_up(state: &IssuerState, newcomer: Newcomer, phone: Option<String>, visit: &Visit) -> Result<Response, Stop> {
     refuse_known_email(state, newcomer.email.as_deref()).await?;
     let Newcomer { identity, display_name, email, email_verified, invitation, return_to } = newcomer;
     let profile = Profile { name: None, invitation, display_name, email, email_verified, phone };
@@ -136,13 +131,7 @@ pub(super) async fn sign_up(
     Ok(page)
 }
 
-async fn open(
-    state: &IssuerState,
-    user: &Subject,
-    method: &str,
-    return_to: Option<&str>,
-    visit: &Visit,
-) -> Result<Response, Stop> {
+async fn open(state: &IssuerState, user: &Subject, method: &str, return_to: Option<&str>, visit: &Visit) -> Result<Response, Stop> {
     let record = users::find(state, users::LOCAL, user.as_str()).await?.map(|(record, _version)| record);
     let record = record.filter(|record| match record.state {
         UserState::Active => true,

@@ -32,11 +32,7 @@ use crate::store::StoreError;
 const CODE_BYTES_MAX: usize = 8 * 1024;
 
 /// Judges what the provider sent the browser back with, and signs it in.
-pub(super) async fn callback(
-    State(state): State<IssuerState>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Response {
+pub(super) async fn callback(State(state): State<IssuerState>, path: Result<Path<String>, PathRejection>, request: Request) -> Response {
     match Visit::begin(&state, request) {
         Ok((visit, _body)) => receive(&state, path, &visit).await.unwrap_or_else(|stop| stop.show(&visit)),
         Err(problem) => problem.into_response(),
@@ -88,13 +84,7 @@ fn refused(visit: &Visit, provider: &Provider, journey: &Journey, error: Option<
     Err(Stop::refused("The provider did not sign you in. Please begin again, or sign in another way."))
 }
 
-async fn prove(
-    state: &IssuerState,
-    provider: &Provider,
-    code: &str,
-    proofs: &Proofs,
-    visit: &Visit,
-) -> Result<IdToken, Stop> {
+async fn prove(state: &IssuerState, provider: &Provider, code: &str, proofs: &Proofs, visit: &Visit) -> Result<IdToken, Stop> {
     let upstream = state.federation.upstream(provider, &visit.issuance);
     let metadata = upstream.metadata(visit.now).await.ok_or_else(Stop::provider_down)?;
     let redirect_uri = ask::redirect_uri(&visit.issuance, provider);

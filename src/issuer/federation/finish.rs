@@ -70,14 +70,7 @@ async fn make(state: &IssuerState, visit: &Visit, body: Body) -> Result<Response
     arrive::sign_up(state, waiting.newcomer, Some(phone.as_ref().to_owned()), visit).await
 }
 
-async fn ask_phone(
-    state: &IssuerState,
-    visit: &Visit,
-    waiting: &Waiting,
-    ticket: &str,
-    phone: &str,
-    wrong: Option<&str>,
-) -> Response {
+async fn ask_phone(state: &IssuerState, visit: &Visit, waiting: &Waiting, ticket: &str, phone: &str, wrong: Option<&str>) -> Response {
     // Who has signed up may be sent on to a client at once, and browsers hold a form to its policy on that way too.
     let onward = match waiting.newcomer.return_to.as_deref() {
         Some(path) => form_source(state, visit, path).await,

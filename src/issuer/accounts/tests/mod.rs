@@ -13,8 +13,6 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 
 use crate::clock::Clock as _;
-use crate::issuer::Door;
-use crate::issuer::Spoken;
 use crate::issuer::accounts::sign_up::NewAccount;
 use crate::issuer::accounts::sign_up::SignedUp;
 use crate::issuer::accounts::sign_up::sign_up;
