@@ -2,6 +2,7 @@
 //! over the store itself. One file never has two owners: the store's own lock sees to that.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -18,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tower::ServiceExt;
+use zeroize::Zeroizing;
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -33,9 +35,47 @@ pub struct Reach {
     /// Speak to the process that answers on this control socket, and read no config.
     #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// Speak to the resource API at this URL instead, as whoever TOLLGATE_KEY makes you: the same rights as over HTTP, no more.
+    #[arg(long, global = true, env = "TOLLGATE_URL", value_name = "URL", conflicts_with = "socket")]
+    pub url: Option<String>,
+    /// The API key for `--url`. Best from the environment: the arguments of a process can be read by others.
+    #[arg(long, global = true, env = "TOLLGATE_KEY", hide = true, hide_env_values = true, value_name = "KEY")]
+    pub key: Option<ApiKey>,
     /// For machines: the API's own JSON.
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+impl Reach {
+    /// The same for what is asked of this machine alone.
+    pub(in crate::cli) fn without_url(&self) -> Self {
+        Self { url: None, ..self.clone() }
+    }
+}
+
+/// An API key's text, which nothing prints.
+#[derive(Clone)]
+pub struct ApiKey(Zeroizing<String>);
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("ApiKey")
+    }
+}
+
+impl std::str::FromStr for ApiKey {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+}
+
+/// The API elsewhere, and as whom.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    pub url: String,
+    pub key: Option<ApiKey>,
 }
 
 /// Opens the store in this process and makes the API over it; the text of a failure says what to do.
@@ -43,6 +83,8 @@ pub type Host = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = Result<Router, S
 
 /// Where to look for the API, and what to do when no process answers.
 pub struct Target {
+    /// Where it is spoken to over HTTP; then nothing else is tried.
+    pub remote: Option<Remote>,
     /// None: the config names no control socket.
     pub socket: Option<PathBuf>,
     /// None: only a running process will do.
@@ -75,10 +117,14 @@ impl CliError {
 pub(in crate::cli) enum Client {
     Socket(PathBuf),
     Hosted(Router),
+    Remote { http: reqwest::Client, base: String, key: ApiKey },
 }
 
 impl Client {
     pub(in crate::cli) async fn open(target: Target) -> Result<Self, CliError> {
+        if let Some(remote) = target.remote {
+            return Self::remote(remote);
+        }
         let absent = match target.socket {
             None => "the config names no control socket (`listen.control`)".to_owned(),
             Some(socket) => match UnixStream::connect(&socket).await {
@@ -93,6 +139,20 @@ impl Client {
             Some(host) => host().await.map(Self::Hosted).map_err(|why| CliError::said(format!("{absent}, and {why}"))),
             None => Err(CliError::said(format!("{absent}; start `tollgate serve`, or leave out --socket"))),
         }
+    }
+
+    fn remote(remote: Remote) -> Result<Self, CliError> {
+        let Remote { url, key } = remote;
+        let key = key.ok_or_else(|| CliError::said("set TOLLGATE_KEY to an API key for TOLLGATE_URL"))?;
+        let parsed = reqwest::Url::parse(&url).map_err(|_error| CliError::said("TOLLGATE_URL is no URL"))?;
+        let host = parsed.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let is_loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        if parsed.scheme() != "https" && !(parsed.scheme() == "http" && is_loopback) {
+            return Err(CliError::said("TOLLGATE_URL must be https (http to this machine only): the key would be read on the way"));
+        }
+        let built = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(TIME_MAX).no_proxy().build();
+        let http = built.map_err(|error| CliError::said(format!("no encrypted connections can be made: {error}")))?;
+        Ok(Self::Remote { http, base: url.trim_end_matches('/').to_owned(), key })
     }
 
     /// What the API answers; a refusal becomes an error in its words.
@@ -113,6 +173,19 @@ impl Client {
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<(u16, Bytes), CliError> {
         match self {
             Self::Socket(path) => send_over(path, request).await,
+            Self::Remote { http, base, key } => {
+                let (head, body) = request.into_parts();
+                let bytes = read(body).await?;
+                let unreachable = |error: reqwest::Error| CliError::said(format!("{base} cannot be reached: {}", error.without_url()));
+                let asked = http.request(head.method, format!("{base}{}", head.uri)).bearer_auth(&*key.0);
+                let asked = asked.header("content-type", "application/json").body(bytes);
+                let response = asked.send().await.map_err(unreachable)?;
+                let status = response.status().as_u16();
+                if (300..400).contains(&status) {
+                    return Err(CliError::said(format!("{base} sends elsewhere, and the key is not sent on: name the final address")));
+                }
+                Ok((status, read(reqwest::Body::from(response)).await?))
+            }
             Self::Hosted(router) => {
                 let outcome = router.clone().oneshot(request.map(Body::new)).await;
                 let Ok(response) = outcome;

@@ -20,8 +20,11 @@ use crate::cli::table::show;
 use crate::cli::table::show_when;
 use crate::cli::table::write_pairs;
 use crate::cli::table::write_table;
+use crate::cli::voice::Gathered;
+use crate::cli::voice::Voice;
+use crate::cli::voice::filters;
 
-/// Keys of one page and of one import request.
+/// Keys of one import request.
 const TOGETHER: usize = 100;
 /// The largest file of keys to import.
 const IMPORT_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -33,7 +36,8 @@ const FROM_WHEN: &str = "from the next request on (where sidecars share a Redis,
 
 /// Make, look at, change and end API keys.
 ///
-/// Speaks to the running process over its control socket; when none runs, opens the store itself.
+/// With TOLLGATE_URL and TOLLGATE_KEY set, speaks to the API there; else to the running process over its control socket; when none
+/// runs, opens the store itself.
 #[derive(Clone, Debug, clap::Args)]
 #[command(subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Keys {
@@ -184,13 +188,6 @@ struct Import {
     file: PathBuf,
 }
 
-/// The writers of a command and how it should speak.
-struct Voice<'o> {
-    out: &'o mut dyn Write,
-    complaints: &'o mut dyn Write,
-    json: bool,
-}
-
 impl Keys {
     /// Where the caller's arguments say that the API is.
     pub fn reach(&self) -> &Reach {
@@ -203,14 +200,8 @@ impl Keys {
     /// When one of the writers cannot be written to.
     pub async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
         let mut voice = Voice { out, complaints, json: self.reach.json };
-        match perform(self.command, target, &mut voice).await {
-            Ok(exit) => Ok(exit),
-            Err(CliError::Output(error)) => Err(error),
-            Err(CliError::Said(why)) => {
-                writeln!(voice.complaints, "tollgate keys: {why}")?;
-                Ok(Exit::Failed)
-            }
-        }
+        let ended = perform(self.command, target, &mut voice).await;
+        voice.end("keys", ended)
     }
 }
 
@@ -233,16 +224,16 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
         Command::Create(new) => {
             let key = client.call("POST", "/v1/keys", Some(&new.body())).await?;
             let words = format!("key {} ({}) for {}", show(&key, "id"), show(&key, "name"), show(&key, "user"));
-            voice.hand_over(&key, &format!("{words}. Store it now: it is not shown again."))?;
+            voice.hand_over(&key, "key", &format!("{words}. Store it now: it is not shown again."))?;
         }
         Command::List(filter) => list(&client, &filter, voice).await?,
         Command::Show(one) => {
             let key = client.call("GET", &path_of(&one.id), None).await?;
-            voice.key(&key)?;
+            describe(&key, voice)?;
         }
         Command::Change(edit) => {
             let key = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
-            voice.key(&key)?;
+            describe(&key, voice)?;
         }
         Command::Rotate(rotation) => {
             let mut body = Map::from_iter([("grace".to_owned(), json!(rotation.grace))]);
@@ -252,19 +243,23 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
                 "-" => "The old secret has ended.".to_owned(),
                 until => format!("The old secret works until {until} UTC."),
             };
-            voice.hand_over(&key, &format!("new secret for key {}. {until} Store it now: it is not shown again.", show(&key, "id")))?;
+            voice.hand_over(
+                &key,
+                "key",
+                &format!("new secret for key {}. {until} Store it now: it is not shown again.", show(&key, "id")),
+            )?;
         }
         Command::Disable(one) => {
             let key = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": false}))).await?;
-            voice.done(&key, &format!("disabled: it opens nothing {FROM_WHEN}; `keys enable` turns it on again"))?;
+            voice.done(&key, &show(&key, "id"), &format!("disabled: it opens nothing {FROM_WHEN}; `keys enable` turns it on again"))?;
         }
         Command::Enable(one) => {
             let key = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": true}))).await?;
-            voice.done(&key, &format!("enabled; it is {}", show(&key, "state")))?;
+            voice.done(&key, &show(&key, "id"), &format!("enabled; it is {}", show(&key, "state")))?;
         }
         Command::Revoke(one) => {
             let key = client.call("DELETE", &path_of(&one.id), None).await?;
-            voice.done(&key, &format!("revoked for good, {FROM_WHEN}"))?;
+            voice.done(&key, &show(&key, "id"), &format!("revoked for good, {FROM_WHEN}"))?;
         }
         Command::Import(_) => return import(&client, &entries, voice).await,
         Command::NewFileEntry(new) => {
@@ -284,64 +279,33 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
     Ok(Exit::Good)
 }
 
-impl Voice<'_> {
-    /// The one time that a key is seen: alone on standard output, so that a script can take it.
-    fn hand_over(&mut self, key: &Value, advice: &str) -> Result<(), CliError> {
-        if self.json {
-            return self.write_json(key);
-        }
-        writeln!(self.out, "{}", show(key, "key"))?;
-        writeln!(self.complaints, "{advice}")?;
-        Ok(())
+fn describe(key: &Value, voice: &mut Voice<'_>) -> Result<(), CliError> {
+    if voice.json {
+        return voice.write_json(key);
     }
-
-    fn key(&mut self, key: &Value) -> Result<(), CliError> {
-        if self.json {
-            return self.write_json(key);
-        }
-        let last_used = match (show_when(key, "last_used_at"), show(key, "last_used_route")) {
-            (at, route) if at == "-" || route == "-" => at,
-            (at, route) => format!("{at} on {route}"),
-        };
-        let pairs = [
-            ("id", show(key, "id")),
-            ("name", show(key, "name")),
-            ("key", format!("{}…", show(key, "display"))),
-            ("state", show(key, "state")),
-            ("user", show(key, "user")),
-            ("organisation", show(key, "organization")),
-            ("environment", show(key, "environment")),
-            ("scopes", show(key, "scopes")),
-            ("tier", show(key, "tier")),
-            ("rate limit", show(key, "rate_limit")),
-            ("api version", show(key, "version")),
-            ("created", show_when(key, "created_at")),
-            ("not before", show_when(key, "not_before")),
-            ("expires", show_when(key, "expires_at")),
-            ("old secret until", show_when(key, "old_secret_until")),
-            ("last used", last_used),
-        ];
-        Ok(write_pairs(self.out, &pairs)?)
-    }
-
-    fn done(&mut self, key: &Value, words: &str) -> Result<(), CliError> {
-        if self.json {
-            return self.write_json(key);
-        }
-        writeln!(self.out, "{} {words}", show(key, "id"))?;
-        if key.get("replicated") == Some(&Value::Bool(false)) {
-            writeln!(
-                self.complaints,
-                "No replica of Redis has it yet: a failover right now could undo it for a moment. Ask again to make sure."
-            )?;
-        }
-        Ok(())
-    }
-
-    fn write_json(&mut self, value: &Value) -> Result<(), CliError> {
-        let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
-        Ok(writeln!(self.out, "{text}")?)
-    }
+    let last_used = match (show_when(key, "last_used_at"), show(key, "last_used_route")) {
+        (at, route) if at == "-" || route == "-" => at,
+        (at, route) => format!("{at} on {route}"),
+    };
+    let pairs = [
+        ("id", show(key, "id")),
+        ("name", show(key, "name")),
+        ("key", format!("{}…", show(key, "display"))),
+        ("state", show(key, "state")),
+        ("user", show(key, "user")),
+        ("organisation", show(key, "organization")),
+        ("environment", show(key, "environment")),
+        ("scopes", show(key, "scopes")),
+        ("tier", show(key, "tier")),
+        ("rate limit", show(key, "rate_limit")),
+        ("api version", show(key, "version")),
+        ("created", show_when(key, "created_at")),
+        ("not before", show_when(key, "not_before")),
+        ("expires", show_when(key, "expires_at")),
+        ("old secret until", show_when(key, "old_secret_until")),
+        ("last used", last_used),
+    ];
+    Ok(write_pairs(voice.out, &pairs)?)
 }
 
 impl New {
@@ -406,24 +370,8 @@ fn path_of(id: &str) -> String {
 }
 
 async fn list(client: &Client, filter: &Filter, voice: &mut Voice<'_>) -> Result<(), CliError> {
-    let mut query = String::new();
-    for (name, value) in [("user", &filter.user), ("organization", &filter.org), ("state", &filter.state)] {
-        query.extend(value.as_ref().map(|value| format!("&{name}={}", encode(value))));
-    }
-    let mut keys = Vec::new();
-    let mut after = filter.after.clone();
-    while keys.len() < filter.limit {
-        let behind = after.as_ref().map(|after| format!("&after={}", encode(after))).unwrap_or_default();
-        let limit = (filter.limit - keys.len()).min(TOGETHER);
-        let mut page = client.call("GET", &format!("/v1/keys?limit={limit}{query}{behind}"), None).await?;
-        if let Some(Value::Array(data)) = page.get_mut("data").map(Value::take) {
-            keys.extend(data);
-        }
-        after = page.get("next").and_then(Value::as_str).map(str::to_owned);
-        if after.is_none() {
-            break;
-        }
-    }
+    let query = filters(&[("user", &filter.user), ("organization", &filter.org), ("state", &filter.state)]);
+    let Gathered { data: keys, next: after } = Gathered::read(client, "/v1/keys", &query, filter.limit, filter.after.clone()).await?;
     if voice.json {
         return voice.write_json(&json!({"data": keys, "next": after}));
     }

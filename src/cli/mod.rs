@@ -1,8 +1,12 @@
 //! The command line: one file a subcommand. Each writes to the writer that it is given and says how it ended.
 
+pub mod audit;
+
 pub mod check_config;
 
 pub mod client;
+
+pub mod clients;
 
 pub mod explain;
 
@@ -20,7 +24,11 @@ pub mod store;
 
 pub mod usage;
 
+pub mod users;
+
 mod table;
+
+mod voice;
 
 #[cfg(test)]
 mod tests;
@@ -32,10 +40,13 @@ use clap::Parser;
 use clap::Subcommand;
 
 use crate::app;
+use crate::cli::audit::Audit;
 use crate::cli::check_config::CheckConfig;
 use crate::cli::client::Host;
 use crate::cli::client::Reach;
+use crate::cli::client::Remote;
 use crate::cli::client::Target;
+use crate::cli::clients::Clients;
 use crate::cli::explain::Explain;
 use crate::cli::healthcheck::Healthcheck;
 use crate::cli::keys::Keys;
@@ -44,6 +55,7 @@ use crate::cli::schema::Schema;
 use crate::cli::serve::Serve;
 use crate::cli::store::Store;
 use crate::cli::usage::Usage;
+use crate::cli::users::Users;
 use crate::clock::SystemClock;
 use crate::config;
 use crate::config::boot::Listen;
@@ -80,7 +92,10 @@ Examples:
   tollgate check-config tollgate.yaml       every mistake at once, with line and column
   tollgate serve --config tollgate.yaml     answer Envoy's checks
   tollgate keys create --user alice         a new key; its text is shown once
+  tollgate users invite --org acme          a text that lets somebody join
+  tollgate clients list                     OAuth applications
   tollgate usage --user alice               what was counted
+  tollgate audit verify                     is the audit log as it was written?
   tollgate explain GET /v1/things -H 'x-api-key: …'
   tollgate store check                      is the store set up well, and readable?
   tollgate healthcheck                      is the process on this machine ready?
@@ -93,7 +108,10 @@ enum Command {
     Serve(Serve),
     CheckConfig(CheckConfig),
     Keys(Keys),
+    Users(Users),
+    Clients(Clients),
     Usage(Usage),
+    Audit(Audit),
     Explain(Explain),
     Healthcheck(Healthcheck),
     Schema(Schema),
@@ -114,11 +132,24 @@ impl Arguments {
                 Some(target) => wait_for(keys.run(target, out, complaints)),
                 None => Ok(Exit::Failed),
             },
+            Command::Users(users) => match reach(users.reach(), complaints)? {
+                Some(target) => wait_for(users.run(target, out, complaints)),
+                None => Ok(Exit::Failed),
+            },
+            Command::Clients(clients) => match reach(clients.reach(), complaints)? {
+                Some(target) => wait_for(clients.run(target, out, complaints)),
+                None => Ok(Exit::Failed),
+            },
+            Command::Audit(audit) => match reach(audit.reach(), complaints)? {
+                Some(target) => wait_for(audit.run(target, out, complaints)),
+                None => Ok(Exit::Failed),
+            },
             Command::Usage(usage) => match reach(usage.reach(), complaints)? {
                 Some(target) => wait_for(usage.run(target, out, complaints)),
                 None => Ok(Exit::Failed),
             },
-            Command::Explain(explain) => match reach(explain.reach(), complaints)? {
+            // What would be judged how is an operator's business alone.
+            Command::Explain(explain) => match reach(&explain.reach().without_url(), complaints)? {
                 Some(target) => wait_for(explain.run(target, out, complaints)),
                 None => Ok(Exit::Failed),
             },
@@ -136,8 +167,12 @@ fn wait_for<T>(command: impl Future<Output = std::io::Result<T>>) -> std::io::Re
 
 /// Where the resource API is for this command; none when the config is bad, which was then said.
 fn reach(reach: &Reach, complaints: &mut dyn Write) -> std::io::Result<Option<Target>> {
+    if let Some(url) = &reach.url {
+        let remote = Remote { url: url.clone(), key: reach.key.clone() };
+        return Ok(Some(Target { remote: Some(remote), socket: None, host: None }));
+    }
     if let Some(socket) = &reach.socket {
-        return Ok(Some(Target { socket: Some(socket.clone()), host: None }));
+        return Ok(Some(Target { remote: None, socket: Some(socket.clone()), host: None }));
     }
     let loaded = match config::load(&reach.config) {
         Ok(loaded) => loaded,
@@ -156,5 +191,5 @@ fn reach(reach: &Reach, complaints: &mut dyn Write) -> std::io::Result<Option<Ta
     let host: Host = Box::new(move || {
         Box::pin(async move { app::hosted::host(loaded, Arc::new(SystemClock)).await.map_err(|error| error.to_string()) })
     });
-    Ok(Some(Target { socket, host: Some(host) }))
+    Ok(Some(Target { remote: None, socket, host: Some(host) }))
 }

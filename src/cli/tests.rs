@@ -14,10 +14,14 @@ use tokio::sync::oneshot;
 
 use crate::check::testing::gate_over;
 use crate::cli::Exit;
+use crate::cli::audit::Audit;
 use crate::cli::client::Host;
+use crate::cli::client::Remote;
 use crate::cli::client::Target;
+use crate::cli::clients::Clients;
 use crate::cli::keys::Keys;
 use crate::cli::usage::Usage;
+use crate::cli::users::Users;
 use crate::clock::ManualClock;
 use crate::issuer::IssuerState;
 use crate::issuer::NeverUsed;
@@ -55,6 +59,9 @@ const START: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
 #[command(name = "tollgate")]
 enum Line {
     Keys(Keys),
+    Users(Users),
+    Clients(Clients),
+    Audit(Audit),
     Usage(Usage),
 }
 
@@ -144,6 +151,9 @@ async fn run(target: Target, words: &[&str]) -> Ran {
     let (mut out, mut complaints) = (Vec::new(), Vec::new());
     let exit = match line {
         Line::Keys(keys) => keys.run(target, &mut out, &mut complaints).await.unwrap(),
+        Line::Users(users) => users.run(target, &mut out, &mut complaints).await.unwrap(),
+        Line::Clients(clients) => clients.run(target, &mut out, &mut complaints).await.unwrap(),
+        Line::Audit(audit) => audit.run(target, &mut out, &mut complaints).await.unwrap(),
         Line::Usage(usage) => usage.run(target, &mut out, &mut complaints).await.unwrap(),
     };
     Ran { exit, out: String::from_utf8(out).unwrap(), complaints: String::from_utf8(complaints).unwrap() }
@@ -164,7 +174,7 @@ impl Alone {
     fn target(&self) -> Target {
         let folder = self.folder();
         let host: Host = Box::new(move || Box::pin(std::future::ready(api(&folder))));
-        Target { socket: Some(self.0.path().join("control.sock")), host: Some(host) }
+        Target { remote: None, socket: Some(self.0.path().join("control.sock")), host: Some(host) }
     }
 
     async fn good(&self, words: &[&str]) -> Ran {
@@ -309,6 +319,7 @@ async fn a_running_process_is_asked_and_its_store_never_opened_twice() {
         let _any = stopped.await;
     }));
     let over_socket = || Target {
+        remote: None,
         socket: Some(path.clone()),
         host: Some(Box::new(|| Box::pin(std::future::ready(Err("it was opened twice".to_owned()))))),
     };
@@ -322,7 +333,7 @@ async fn a_running_process_is_asked_and_its_store_never_opened_twice() {
     assert!(ran.complaints.contains("no process answers on") && ran.complaints.contains("is in use by process"), "{}", ran.complaints);
     stop.send(()).unwrap();
     serving.await.unwrap().unwrap();
-    let only_socket = Target { socket: Some(path.clone()), host: None };
+    let only_socket = Target { remote: None, socket: Some(path.clone()), host: None };
     let ran = run(only_socket, &["keys", "list"]).await;
     assert!(ran.complaints.contains("start `tollgate serve`"), "{}", ran.complaints);
     assert!(alone.good(&["keys", "list"]).await.out.contains(&id), "and with the process gone the store opens here");
@@ -331,8 +342,54 @@ async fn a_running_process_is_asked_and_its_store_never_opened_twice() {
 #[test]
 fn every_command_has_help_with_examples() {
     Line::command().debug_assert();
-    for words in [&["tollgate", "keys", "--help"][..], &["tollgate", "usage", "--help"]] {
-        let help = Line::try_parse_from(words).unwrap_err().to_string();
+    for command in ["keys", "users", "clients", "audit", "usage"] {
+        let help = Line::try_parse_from(["tollgate", command, "--help"]).unwrap_err().to_string();
         assert!(help.contains("Examples:"), "{help}");
+    }
+}
+
+#[tokio::test]
+async fn users_live_and_are_erased_by_commands() {
+    let alone = Alone::new();
+    assert!(alone.good(&["users", "create", "alice", "--org", "acme", "--right", "a:b,c:d"]).await.out.contains("alice made"));
+    let listed = alone.good(&["users", "list"]).await.out;
+    assert!(listed.contains("alice") && listed.contains("a:b c:d"), "{listed}");
+    let changed = alone.good(&["users", "change", "alice", "--no-ceiling"]).await.out;
+    assert!(changed.contains("no ceiling"), "{changed}");
+    assert!(alone.good(&["users", "disable", "alice"]).await.out.contains("disabled"));
+    assert!(alone.good(&["users", "show", "alice"]).await.out.contains("disabled"));
+    assert!(alone.good(&["users", "enable", "alice"]).await.out.contains("enabled"));
+    assert!(alone.good(&["users", "erase", "alice"]).await.out.contains("erased"));
+    assert_eq!(run(alone.target(), &["users", "show", "alice"]).await.exit, Exit::Failed);
+    assert_eq!(run(alone.target(), &["users", "change", "alice"]).await.exit, Exit::Failed);
+}
+
+#[tokio::test]
+async fn what_was_done_is_listed_and_verified() {
+    let alone = Alone::new();
+    let id = id_of(&alone.good(&["keys", "create", "--user", "alice"]).await.out);
+    alone.good(&["keys", "revoke", &id]).await;
+    let listed = alone.good(&["audit", "list", "--subject", &id]).await.out;
+    assert!(listed.contains("operator") && listed.contains("key.created") && listed.contains("key.revoked"), "{listed}");
+    assert_eq!(alone.good(&["audit", "list", "--subject", &id, "--deed", "key.rotated"]).await.complaints, "There are no such entries.\n");
+    let verified = alone.good(&["audit", "verify"]).await.out;
+    assert!(verified.contains("as they were written") && !verified.contains("NOT"), "{verified}");
+    assert_eq!(run(alone.target(), &["audit", "list", "--deed", "odd"]).await.exit, Exit::Failed);
+}
+
+#[tokio::test]
+async fn a_key_is_not_sent_where_it_could_be_read() {
+    let key = || Some("tg_live_sk_x".parse().unwrap());
+    for (url, key, expected) in [
+        ("http://tollgate.example", key(), "must be https"),
+        ("ftp://127.0.0.1", key(), "must be https"),
+        ("tollgate", key(), "is no URL"),
+        ("https://tollgate.example", None, "set TOLLGATE_KEY"),
+        ("http://127.0.0.1:1", key(), "cannot be reached"),
+    ] {
+        let target = Target { remote: Some(Remote { url: url.to_owned(), key }), socket: None, host: None };
+        let ran = run(target, &["keys", "list"]).await;
+        assert_eq!(ran.exit, Exit::Failed);
+        assert!(ran.complaints.contains(expected) && !ran.complaints.contains("tg_live_sk_x"), "{url}: {}", ran.complaints);
     }
 }

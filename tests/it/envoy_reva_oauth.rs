@@ -72,6 +72,8 @@ fn code(seed: &Seed, user: &str, client: &str, scope: &str) -> String {
 #[test]
 fn an_application_is_registered_allowed_and_calls_the_api() {
     let (seed, _) = reva_with(|plan| plan);
+    let metadata = seed.ask("GET", "/.well-known/oauth-authorization-server", &[], &Value::Null);
+    assert_eq!((metadata.status, metadata.json()["issuer"].as_str()), (200, Some(seed.url.as_str())), "{}", metadata.text());
     sign_up(&seed, "alice");
     let (id, secret) = application(&seed, "bob");
     let code = code(&seed, "alice", &id, "conversations:read");

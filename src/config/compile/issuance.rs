@@ -214,7 +214,7 @@ fn resources(desk: &mut Desk<'_>, spot: &Spot, written: &[ResourceFile], catalog
 
 /// RFC 8707 section 2.
 fn is_resource(uri: &str) -> bool {
-    let scheme = uri.split_once(':').map(|(scheme, rest)| (scheme, rest));
+    let scheme = uri.split_once(':');
     let is_scheme = |scheme: &str| {
         scheme.starts_with(|first: char| first.is_ascii_alphabetic())
             && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))

@@ -1,0 +1,174 @@
+//! `tollgate audit`: who did what, and whether the log is as it was written.
+
+use std::io;
+use std::io::Write;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::Exit;
+use crate::cli::client::CliError;
+use crate::cli::client::Client;
+use crate::cli::client::Reach;
+use crate::cli::client::Target;
+use crate::cli::client::encode;
+use crate::cli::table::Side;
+use crate::cli::table::show;
+use crate::cli::table::show_when;
+use crate::cli::table::write_table;
+use crate::cli::voice::Gathered;
+use crate::cli::voice::Voice;
+use crate::cli::voice::filters;
+
+/// Who did what to which key, user or client, from where; and whether the log is as it was written.
+#[derive(Clone, Debug, clap::Args)]
+#[command(subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Audit {
+    #[command(flatten)]
+    reach: Reach,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tollgate audit list --from 2027-01-01
+  tollgate audit list --actor alice --deed key.revoked
+  tollgate audit list --subject 3fKq9ZxT0aBc          everything that was done to this key
+  tollgate audit verify                               exit code 1 where something was changed or taken out
+
+Entries are kept for 400 days. Of a user who was erased there is a pseudonym alone.";
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// List entries.
+    List(Filter),
+    /// Look at every entry: its MAC, and the one before it.
+    Verify,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Filter {
+    /// Only what this user, client or pseudonym did; or `operator`, or `nobody`.
+    #[arg(long)]
+    actor: Option<String>,
+    /// Only what was done to this key, user, client, grant, …
+    #[arg(long)]
+    subject: Option<String>,
+    /// Only deeds of this kind, such as `key.created`.
+    #[arg(long)]
+    deed: Option<String>,
+    /// Only what concerns this organisation.
+    #[arg(long)]
+    org: Option<String>,
+    /// The first day or time, such as 2027-01-01.
+    #[arg(long, value_name = "WHEN")]
+    from: Option<String>,
+    /// The day or time to stop before.
+    #[arg(long, value_name = "WHEN")]
+    to: Option<String>,
+    /// At most so many.
+    #[arg(long, default_value_t = 1_000)]
+    limit: usize,
+    /// Go on behind this entry.
+    #[arg(long, value_name = "ID")]
+    after: Option<String>,
+}
+
+impl Audit {
+    /// Where the caller's arguments say that the API is.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// Runs the command that was asked for.
+    ///
+    /// # Errors
+    /// When one of the writers cannot be written to.
+    pub async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
+        let mut voice = Voice { out, complaints, json: self.reach.json };
+        let ended = match self.command {
+            Command::List(filter) => list(target, filter, &mut voice).await,
+            Command::Verify => verify(target, &mut voice).await,
+        };
+        voice.end("audit", ended)
+    }
+}
+
+async fn list(target: Target, filter: Filter, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
+    let Filter { actor, subject, deed, org, from, to, limit, after } = filter;
+    let given = [("actor", &actor), ("subject", &subject), ("deed", &deed), ("organization", &org), ("from", &from), ("to", &to)];
+    let client = Client::open(target).await?;
+    let found = Gathered::read(&client, "/v1/audit", &filters(&given), limit, after).await?;
+    if voice.json {
+        voice.write_json(&found.json())?;
+        return Ok(Exit::Good);
+    }
+    if found.data.is_empty() {
+        writeln!(voice.complaints, "There are no such entries.")?;
+        return Ok(Exit::Good);
+    }
+    let columns = ["TIME", "ACTOR", "VIA", "DEED", "SUBJECT", "ORG", "ADDRESS"].map(|heading| (heading, Side::Left));
+    let rows: Vec<Vec<String>> = found.data.iter().map(row).collect();
+    write_table(voice.out, &columns, &rows)?;
+    if let Some(next) = found.next {
+        writeln!(voice.complaints, "There are more: go on with --after {next}")?;
+    }
+    Ok(Exit::Good)
+}
+
+fn row(entry: &Value) -> Vec<String> {
+    let party = |name: &str| match (show(entry, name), show(entry, &format!("{name}_kind"))) {
+        (id, kind) if id == "-" => kind,
+        (id, kind) if kind == "erased" => format!("erased:{id}"),
+        (id, _kind) => id,
+    };
+    vec![
+        show_when(entry, "time"),
+        party("actor"),
+        show(entry, "via"),
+        show(entry, "deed"),
+        party("subject"),
+        show(entry, "organization"),
+        show(entry, "address"),
+    ]
+}
+
+async fn verify(target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
+    let client = Client::open(target).await?;
+    let (mut entries, mut chains, mut unproven) = (0, 0, 0);
+    let mut findings = Vec::new();
+    let mut behind = String::new();
+    loop {
+        let mut report = client.call("GET", &format!("/v1/audit/verify{behind}"), None).await?;
+        let number = |name: &str| report.get(name).and_then(Value::as_u64).unwrap_or_default();
+        entries += number("entries");
+        chains += number("chains");
+        unproven += number("unproven");
+        if let Some(Value::Array(some)) = report.get_mut("findings").map(Value::take) {
+            findings.extend(some);
+        }
+        match report.get("next").and_then(Value::as_str) {
+            Some(next) => behind = format!("?after={}", encode(next)),
+            None => break,
+        }
+    }
+    let exit = if findings.is_empty() { Exit::Good } else { Exit::Failed };
+    if voice.json {
+        let whole = findings.is_empty();
+        voice.write_json(&json!({"entries": entries, "chains": chains, "unproven": unproven, "whole": whole, "findings": findings}))?;
+        return Ok(exit);
+    }
+    for finding in &findings {
+        writeln!(voice.out, "{}: {}", show(finding, "entry"), show(finding, "what"))?;
+    }
+    let verdict = if findings.is_empty() { "as they were written" } else { "NOT as they were written" };
+    writeln!(voice.out, "{entries} entries in {chains} chains: {verdict}")?;
+    if unproven > 0 {
+        writeln!(
+            voice.complaints,
+            "{unproven} of them were made under a pepper that is not configured any more: nobody can tell who wrote them."
+        )?;
+    }
+    Ok(exit)
+}

@@ -1,0 +1,266 @@
+//! `tollgate clients`: OAuth applications.
+
+use std::io;
+use std::io::Write;
+
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::Exit;
+use crate::cli::client::CliError;
+use crate::cli::client::Client;
+use crate::cli::client::Reach;
+use crate::cli::client::Target;
+use crate::cli::client::encode;
+use crate::cli::table::Side;
+use crate::cli::table::show;
+use crate::cli::table::show_when;
+use crate::cli::table::write_pairs;
+use crate::cli::table::write_table;
+use crate::cli::voice::Gathered;
+use crate::cli::voice::Voice;
+
+/// Register, look at, change and end OAuth applications.
+///
+/// With TOLLGATE_URL and TOLLGATE_KEY set, speaks to the API there; else over the control socket, or opens the store itself.
+#[derive(Clone, Debug, clap::Args)]
+#[command(subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Clients {
+    #[command(flatten)]
+    reach: Reach,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tollgate clients create --name shop --redirect https://shop.example/back --scope orders:read
+  tollgate clients create --name cli --kind native --redirect http://127.0.0.1/back --scope orders:read
+  tollgate clients create --name robot --grant client_credentials --scope orders:read
+  SECRET=$(tollgate clients create …)            only the secret goes to standard output
+  tollgate clients list
+  tollgate clients rotate app_0123456789abcdefghij --grace 7d    old and new secret work for a week
+  tollgate clients disable app_0123456789abcdefghij
+  tollgate clients delete app_0123456789abcdefghij               with everything that was given to it";
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// Register an application. Its secret goes to standard output, once; nothing can show it again.
+    Create(New),
+    /// List applications.
+    List(Filter),
+    /// Show one application.
+    Show(One),
+    /// Change an application's name, redirects or scopes.
+    Change(Edit),
+    /// Give an application a new secret; the old one works until the grace ends.
+    Rotate(Rotation),
+    /// Switch an application off: nothing that was given to it opens anything.
+    Disable(One),
+    /// Switch a disabled application on.
+    Enable(One),
+    /// Delete an application, with everything that was given to it.
+    Delete(One),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct New {
+    /// What people are asked about.
+    #[arg(long, short)]
+    name: String,
+    /// `confidential` keeps a secret; `public` (in a browser) and `native` (on a device) do not.
+    #[arg(long, default_value = "confidential", value_parser = ["confidential", "public", "native"])]
+    kind: String,
+    /// Where people are sent back to; several times.
+    #[arg(long = "redirect", value_name = "URI")]
+    redirects: Vec<String>,
+    /// What it may ask for at the most; several times, or with commas.
+    #[arg(long = "scope", short, value_delimiter = ',', value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// How it may get tokens; several times. Default: authorization_code and refresh_token.
+    #[arg(long = "grant", value_name = "GRANT_TYPE")]
+    grants: Vec<String>,
+    /// Whose it is. Default: one's own.
+    #[arg(long)]
+    owner: Option<String>,
+    /// The organisation.
+    #[arg(long)]
+    org: Option<String>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Filter {
+    /// At most so many.
+    #[arg(long, default_value_t = 200)]
+    limit: usize,
+    /// Go on behind this one.
+    #[arg(long, value_name = "ID")]
+    after: Option<String>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct One {
+    /// `app_…`
+    id: String,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Edit {
+    /// `app_…`
+    id: String,
+    /// What people are asked about.
+    #[arg(long, short)]
+    name: Option<String>,
+    /// All that people may be sent back to from now on; several times.
+    #[arg(long = "redirect", value_name = "URI")]
+    redirects: Option<Vec<String>>,
+    /// All that it may ask for from now on; several times, or with commas.
+    #[arg(long = "scope", short, value_delimiter = ',', value_name = "SCOPE")]
+    scopes: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Rotation {
+    /// `app_…`
+    id: String,
+    /// How long the old secret still works.
+    #[arg(long, default_value = "24h")]
+    grace: String,
+}
+
+impl Clients {
+    /// Where the caller's arguments say that the API is.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// Runs the command that was asked for.
+    ///
+    /// # Errors
+    /// When one of the writers cannot be written to.
+    pub async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
+        let mut voice = Voice { out, complaints, json: self.reach.json };
+        let ended = perform(self.command, target, &mut voice).await.map(|()| Exit::Good);
+        voice.end("clients", ended)
+    }
+}
+
+async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Result<(), CliError> {
+    let client = Client::open(target).await?;
+    match command {
+        Command::Create(new) => {
+            let made = client.call("POST", "/v1/clients", Some(&new.body())).await?;
+            let words = format!("{} ({})", show(&made, "id"), show(&made, "name"));
+            if made.get("client_secret").is_some() {
+                voice.hand_over(&made, "client_secret", &format!("the secret of {words}. Store it now: it is not shown again."))
+            } else {
+                voice.done(&made, &words, "registered; it has no secret")
+            }
+        }
+        Command::List(filter) => list(&client, filter, voice).await,
+        Command::Show(one) => {
+            let found = client.call("GET", &path_of(&one.id), None).await?;
+            describe(&found, voice)
+        }
+        Command::Change(edit) => {
+            let changed = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
+            describe(&changed, voice)
+        }
+        Command::Rotate(rotation) => {
+            let path = format!("{}/rotate", path_of(&rotation.id));
+            let made = client.call("POST", &path, Some(&json!({"grace": rotation.grace}))).await?;
+            let words = format!(
+                "a new secret of {}; the one before works for {}. Store it now: it is not shown again.",
+                rotation.id, rotation.grace
+            );
+            voice.hand_over(&made, "client_secret", &words)
+        }
+        Command::Disable(one) => {
+            let changed = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": false}))).await?;
+            voice.done(&changed, &one.id, "disabled: nothing that was given to it opens anything")
+        }
+        Command::Enable(one) => {
+            let changed = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": true}))).await?;
+            voice.done(&changed, &one.id, "enabled")
+        }
+        Command::Delete(one) => {
+            let answer = client.call("DELETE", &path_of(&one.id), None).await?;
+            voice.done(&answer, &one.id, "deleted, with everything that was given to it")
+        }
+    }
+}
+
+async fn list(client: &Client, filter: Filter, voice: &mut Voice<'_>) -> Result<(), CliError> {
+    let found = Gathered::read(client, "/v1/clients", "", filter.limit, filter.after).await?;
+    if voice.json {
+        return voice.write_json(&found.json());
+    }
+    if found.data.is_empty() {
+        writeln!(voice.complaints, "There are no applications.")?;
+        return Ok(());
+    }
+    let names = ["id", "name", "kind", "active", "owner", "organization", "scopes"];
+    let columns = ["ID", "NAME", "KIND", "ACTIVE", "OWNER", "ORG", "SCOPES"].map(|heading| (heading, Side::Left));
+    let rows: Vec<Vec<String>> = found.data.iter().map(|one| names.iter().map(|name| show(one, name)).collect()).collect();
+    write_table(voice.out, &columns, &rows)?;
+    if let Some(next) = found.next {
+        writeln!(voice.complaints, "There are more: go on with --after {next}")?;
+    }
+    Ok(())
+}
+
+fn describe(found: &Value, voice: &mut Voice<'_>) -> Result<(), CliError> {
+    if voice.json {
+        return voice.write_json(found);
+    }
+    let pairs = [
+        ("id", show(found, "id")),
+        ("name", show(found, "name")),
+        ("kind", show(found, "kind")),
+        ("active", show(found, "active")),
+        ("owner", show(found, "owner")),
+        ("organisation", show(found, "organization")),
+        ("proves itself", show(found, "token_endpoint_auth_method")),
+        ("redirects", show(found, "redirect_uris")),
+        ("grants", show(found, "grant_types")),
+        ("scopes", show(found, "scopes")),
+        ("access tokens", show(found, "access_tokens")),
+        ("created", show_when(found, "created_at")),
+    ];
+    write_pairs(voice.out, &pairs)?;
+    voice.replication(found)
+}
+
+impl New {
+    fn body(&self) -> Value {
+        let mut body = Map::from_iter([
+            ("name".to_owned(), json!(self.name)),
+            ("kind".to_owned(), json!(self.kind)),
+            ("scopes".to_owned(), json!(self.scopes)),
+        ]);
+        let mut set = |name: &str, value: Option<Value>| body.extend(value.map(|value| (name.to_owned(), value)));
+        set("redirect_uris", (!self.redirects.is_empty()).then(|| json!(self.redirects)));
+        set("grant_types", (!self.grants.is_empty()).then(|| json!(self.grants)));
+        set("owner", self.owner.as_ref().map(|owner| json!(owner)));
+        set("organization", self.org.as_ref().map(|org| json!(org)));
+        Value::Object(body)
+    }
+}
+
+impl Edit {
+    fn body(&self) -> Result<Value, CliError> {
+        let mut body = Map::new();
+        body.extend(self.name.as_ref().map(|name| ("name".to_owned(), json!(name))));
+        body.extend(self.redirects.as_ref().map(|redirects| ("redirect_uris".to_owned(), json!(redirects))));
+        body.extend(self.scopes.as_ref().map(|scopes| ("scopes".to_owned(), json!(scopes))));
+        if body.is_empty() {
+            return Err(CliError::said("nothing to change; see `tollgate clients change --help`"));
+        }
+        Ok(Value::Object(body))
+    }
+}
+
+fn path_of(id: &str) -> String {
+    format!("/v1/clients/{}", encode(id))
+}

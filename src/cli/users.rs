@@ -1,0 +1,274 @@
+//! `tollgate users`: the people and programs behind keys, and what they may hold at the most.
+
+use std::io;
+use std::io::Write;
+
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::Exit;
+use crate::cli::client::CliError;
+use crate::cli::client::Client;
+use crate::cli::client::Reach;
+use crate::cli::client::Target;
+use crate::cli::client::encode;
+use crate::cli::table::Side;
+use crate::cli::table::show;
+use crate::cli::table::show_when;
+use crate::cli::table::write_pairs;
+use crate::cli::table::write_table;
+use crate::cli::voice::Gathered;
+use crate::cli::voice::Voice;
+
+/// Make, look at, change and erase users.
+///
+/// With TOLLGATE_URL and TOLLGATE_KEY set, speaks to the API there; else over the control socket, or opens the store itself.
+#[derive(Clone, Debug, clap::Args)]
+#[command(subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Users {
+    #[command(flatten)]
+    reach: Reach,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tollgate users create alice --org acme --right conversations:read
+  tollgate users list
+  tollgate users change alice --tier pro --right conversations:read,customers:read
+  tollgate users sign-out alice                  tokens from before now open nothing
+  tollgate users disable alice                   nothing of hers opens anything, until `enable`
+  tollgate users invite --org acme               the text that lets somebody join
+  tollgate users erase alice                     with her keys and her name, everywhere, for good";
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// Make a user.
+    Create(New),
+    /// List users.
+    List(Filter),
+    /// Show one user.
+    Show(One),
+    /// Change a user's organisation, tier or rights.
+    Change(Edit),
+    /// End what was issued to a user until now; its keys stay.
+    SignOut(One),
+    /// Switch a user off: nothing of it opens anything.
+    Disable(One),
+    /// Switch a disabled user on.
+    Enable(One),
+    /// Erase a user: its keys, its sessions, its name in counts and in the audit log.
+    Erase(One),
+    /// Make an invitation into an organisation. Its text goes to standard output, once.
+    Invite(Invitation),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct New {
+    /// What it is called.
+    id: String,
+    /// The organisation.
+    #[arg(long)]
+    org: Option<String>,
+    /// The tier. Default: the config's default.
+    #[arg(long)]
+    tier: Option<String>,
+    /// What its credentials may hold at the most; several times, or with commas. Default: no ceiling.
+    #[arg(long = "right", value_delimiter = ',', value_name = "SCOPE")]
+    rights: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Filter {
+    /// At most so many.
+    #[arg(long, default_value_t = 200)]
+    limit: usize,
+    /// Go on behind this user.
+    #[arg(long, value_name = "ID")]
+    after: Option<String>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct One {
+    /// What it is called.
+    id: String,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Edit {
+    /// What it is called.
+    id: String,
+    /// The organisation, or `none`.
+    #[arg(long)]
+    org: Option<String>,
+    /// The tier, or `none` for the default.
+    #[arg(long)]
+    tier: Option<String>,
+    /// All that its credentials may hold from now on; several times, or with commas; an empty text for nothing.
+    #[arg(long = "right", value_delimiter = ',', value_name = "SCOPE", conflicts_with = "no_ceiling")]
+    rights: Option<Vec<String>>,
+    /// Its credentials may hold whatever they are given.
+    #[arg(long)]
+    no_ceiling: bool,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Invitation {
+    /// The organisation. Default: one's own.
+    #[arg(long)]
+    org: Option<String>,
+    /// What the new user becomes.
+    #[arg(long, value_parser = ["admin", "member"])]
+    role: Option<String>,
+    /// What it may hold at the most; several times, or with commas. Default: the config's.
+    #[arg(long = "right", value_delimiter = ',', value_name = "SCOPE")]
+    rights: Option<Vec<String>>,
+}
+
+impl Users {
+    /// Where the caller's arguments say that the API is.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// Runs the command that was asked for.
+    ///
+    /// # Errors
+    /// When one of the writers cannot be written to.
+    pub async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
+        let mut voice = Voice { out, complaints, json: self.reach.json };
+        let ended = perform(self.command, target, &mut voice).await.map(|()| Exit::Good);
+        voice.end("users", ended)
+    }
+}
+
+async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Result<(), CliError> {
+    let client = Client::open(target).await?;
+    match command {
+        Command::Create(new) => {
+            let user = client.call("POST", "/v1/users", Some(&new.body())).await?;
+            voice.done(&user, &new.id, "made")
+        }
+        Command::List(filter) => list(&client, filter, voice).await,
+        Command::Show(one) => {
+            let user = client.call("GET", &path_of(&one.id), None).await?;
+            describe(&user, voice)
+        }
+        Command::Change(edit) => {
+            let user = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
+            describe(&user, voice)
+        }
+        Command::SignOut(one) => {
+            change(&client, &one.id, json!({"valid_from": "now"}), "signed out: tokens from before open nothing", voice).await
+        }
+        Command::Disable(one) => change(&client, &one.id, json!({"active": false}), "disabled: nothing of it opens anything", voice).await,
+        Command::Enable(one) => change(&client, &one.id, json!({"active": true}), "enabled", voice).await,
+        Command::Erase(one) => {
+            let answer = client.call("DELETE", &path_of(&one.id), None).await?;
+            voice.done(&answer, &one.id, "erased, with its keys")
+        }
+        Command::Invite(invitation) => {
+            let made = client.call("POST", "/v1/invitations", Some(&invitation.body())).await?;
+            let words = format!(
+                "an invitation into {}, until {} UTC. Hand it over now: it is not shown again.",
+                show(&made, "organization"),
+                show_when(&made, "expires_at")
+            );
+            voice.hand_over(&made, "invitation", &words)
+        }
+    }
+}
+
+async fn change(client: &Client, id: &str, body: Value, words: &str, voice: &mut Voice<'_>) -> Result<(), CliError> {
+    let user = client.call("PATCH", &path_of(id), Some(&body)).await?;
+    voice.done(&user, id, words)
+}
+
+async fn list(client: &Client, filter: Filter, voice: &mut Voice<'_>) -> Result<(), CliError> {
+    let found = Gathered::read(client, "/v1/users", "", filter.limit, filter.after).await?;
+    if voice.json {
+        return voice.write_json(&found.json());
+    }
+    if found.data.is_empty() {
+        writeln!(voice.complaints, "There are no users.")?;
+        return Ok(());
+    }
+    let names = ["id", "source", "state", "organization", "role", "tier", "rights"];
+    let columns = ["ID", "SOURCE", "STATE", "ORG", "ROLE", "TIER", "RIGHTS"].map(|heading| (heading, Side::Left));
+    let rows: Vec<Vec<String>> = found.data.iter().map(|user| names.iter().map(|name| show(user, name)).collect()).collect();
+    write_table(voice.out, &columns, &rows)?;
+    if let Some(next) = found.next {
+        writeln!(voice.complaints, "There are more: go on with --after {next}")?;
+    }
+    Ok(())
+}
+
+fn describe(user: &Value, voice: &mut Voice<'_>) -> Result<(), CliError> {
+    if voice.json {
+        return voice.write_json(user);
+    }
+    let rights = match user.get("rights") {
+        None | Some(Value::Null) => "no ceiling".to_owned(),
+        Some(_) => show(user, "rights"),
+    };
+    let pairs = [
+        ("id", show(user, "id")),
+        ("source", show(user, "source")),
+        ("state", show(user, "state")),
+        ("organisation", show(user, "organization")),
+        ("role", show(user, "role")),
+        ("tier", show(user, "tier")),
+        ("rights", rights),
+        ("online", show(user, "online")),
+        ("last operation", show_when(user, "last_operation_at")),
+        ("tokens from", show_when(user, "valid_from")),
+        ("created", show_when(user, "created_at")),
+    ];
+    write_pairs(voice.out, &pairs)?;
+    voice.replication(user)
+}
+
+impl New {
+    fn body(&self) -> Value {
+        let mut body = Map::from_iter([("id".to_owned(), json!(self.id))]);
+        body.extend(self.org.as_ref().map(|org| ("organization".to_owned(), json!(org))));
+        body.extend(self.tier.as_ref().map(|tier| ("tier".to_owned(), json!(tier))));
+        body.extend(self.rights.as_ref().map(|rights| ("rights".to_owned(), scopes(rights))));
+        Value::Object(body)
+    }
+}
+
+impl Edit {
+    fn body(&self) -> Result<Value, CliError> {
+        let or_none = |text: &String| if text == "none" { Value::Null } else { json!(text) };
+        let mut body = Map::new();
+        body.extend(self.org.as_ref().map(|org| ("organization".to_owned(), or_none(org))));
+        body.extend(self.tier.as_ref().map(|tier| ("tier".to_owned(), or_none(tier))));
+        body.extend(self.rights.as_ref().map(|rights| ("rights".to_owned(), scopes(rights))));
+        body.extend(self.no_ceiling.then(|| ("rights".to_owned(), Value::Null)));
+        if body.is_empty() {
+            return Err(CliError::said("nothing to change; see `tollgate users change --help`"));
+        }
+        Ok(Value::Object(body))
+    }
+}
+
+impl Invitation {
+    fn body(&self) -> Value {
+        let mut body = Map::new();
+        body.extend(self.org.as_ref().map(|org| ("organization".to_owned(), json!(org))));
+        body.extend(self.role.as_ref().map(|role| ("role".to_owned(), json!(role))));
+        body.extend(self.rights.as_ref().map(|rights| ("rights".to_owned(), scopes(rights))));
+        Value::Object(body)
+    }
+}
+
+fn scopes(given: &[String]) -> Value {
+    json!(given.iter().filter(|scope| !scope.is_empty()).collect::<Vec<_>>())
+}
+
+fn path_of(id: &str) -> String {
+    format!("/v1/users/{}", encode(id))
+}

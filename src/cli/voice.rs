@@ -1,0 +1,112 @@
+//! How the commands that speak to the resource API speak to people and machines.
+
+use std::io;
+use std::io::Write;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::Exit;
+use crate::cli::client::CliError;
+use crate::cli::client::Client;
+use crate::cli::client::encode;
+use crate::cli::table::show;
+
+/// Records of one page.
+const TOGETHER: usize = 100;
+
+/// The writers of a command and how it should speak.
+pub(in crate::cli) struct Voice<'o> {
+    pub(in crate::cli) out: &'o mut dyn Write,
+    pub(in crate::cli) complaints: &'o mut dyn Write,
+    pub(in crate::cli) json: bool,
+}
+
+impl Voice<'_> {
+    /// The one time that a secret is seen: alone on standard output, so that a script can take it.
+    pub(in crate::cli) fn hand_over(&mut self, record: &Value, member: &str, advice: &str) -> Result<(), CliError> {
+        if self.json {
+            return self.write_json(record);
+        }
+        writeln!(self.out, "{}", show(record, member))?;
+        writeln!(self.complaints, "{advice}")?;
+        Ok(())
+    }
+
+    /// What became of a change.
+    pub(in crate::cli) fn done(&mut self, record: &Value, id: &str, words: &str) -> Result<(), CliError> {
+        if self.json {
+            return self.write_json(record);
+        }
+        writeln!(self.out, "{id} {words}")?;
+        self.replication(record)
+    }
+
+    pub(in crate::cli) fn replication(&mut self, record: &Value) -> Result<(), CliError> {
+        if record.get("replicated") == Some(&Value::Bool(false)) {
+            writeln!(
+                self.complaints,
+                "No replica of Redis has it yet: a failover right now could undo it for a moment. Ask again to make sure."
+            )?;
+        }
+        Ok(())
+    }
+
+    pub(in crate::cli) fn write_json(&mut self, value: &Value) -> Result<(), CliError> {
+        let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
+        Ok(writeln!(self.out, "{text}")?)
+    }
+
+    /// How a command ended, said where it failed.
+    pub(in crate::cli) fn end(&mut self, name: &str, ended: Result<Exit, CliError>) -> io::Result<Exit> {
+        match ended {
+            Ok(exit) => Ok(exit),
+            Err(CliError::Output(error)) => Err(error),
+            Err(CliError::Said(why)) => {
+                writeln!(self.complaints, "tollgate {name}: {why}")?;
+                Ok(Exit::Failed)
+            }
+        }
+    }
+}
+
+/// Records of a list, page by page, and where the list goes on.
+pub(in crate::cli) struct Gathered {
+    pub(in crate::cli) data: Vec<Value>,
+    pub(in crate::cli) next: Option<String>,
+}
+
+impl Gathered {
+    /// At most `most` records of this path. `query` is empty, or begins with `&`.
+    pub(in crate::cli) async fn read(
+        client: &Client,
+        path: &str,
+        query: &str,
+        most: usize,
+        mut after: Option<String>,
+    ) -> Result<Self, CliError> {
+        let mut data = Vec::new();
+        while data.len() < most {
+            let behind = after.as_ref().map(|after| format!("&after={}", encode(after))).unwrap_or_default();
+            let limit = (most - data.len()).min(TOGETHER);
+            let mut page = client.call("GET", &format!("{path}?limit={limit}{query}{behind}"), None).await?;
+            if let Some(Value::Array(some)) = page.get_mut("data").map(Value::take) {
+                data.extend(some);
+            }
+            after = page.get("next").and_then(Value::as_str).map(str::to_owned);
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(Self { data, next: after })
+    }
+
+    pub(in crate::cli) fn json(&self) -> Value {
+        json!({"data": self.data, "next": self.next})
+    }
+}
+
+/// The part of a query that names these filters.
+pub(in crate::cli) fn filters(given: &[(&str, &Option<String>)]) -> String {
+    given.iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("&{name}={}", encode(value)))).collect()
+}
