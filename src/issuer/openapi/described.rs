@@ -55,6 +55,7 @@ use crate::issuer::views::PageView;
     show_ring,
     rotate_ring,
     authorize,
+    authorize_by_form,
     token,
     revoke_token,
     introspect_token,
@@ -221,6 +222,12 @@ fn rotate_ring() {}
     params(("response_type" = Option<String>, Query, description = "`code`"), ("client_id" = Option<String>, Query, description = "Of the client."), ("redirect_uri" = Option<String>, Query, description = "Registered with it, byte for byte."), ("scope" = Option<String>, Query, description = "What is asked for."), ("state" = Option<String>, Query, description = "Comes back as it is."), ("code_challenge" = Option<String>, Query, description = "43 characters of base64url."), ("code_challenge_method" = Option<String>, Query, description = "`S256`"), ("resource" = Option<String>, Query, description = "RFC 8707."), ("prompt" = Option<String>, Query, description = "`none` or `login`.")),
     responses((status = 200, description = "The page of consent.", body = String, content_type = "text/html"), (status = 302, description = "Back to the client, or on to the sign-in page."), (status = 303, description = "On to the sign-in page."), (status = 400, description = "A page: there is no client to go back to.", body = String, content_type = "text/html"), (status = 403, description = "A page.", body = String, content_type = "text/html"), (status = 404, description = "Nothing is issued here."), (status = 429, description = "Too many."), (status = 503, description = "Not now.")))]
 fn authorize() {}
+
+/// The same by a form: RFC 6749 section 4.1.1 with PKCE (S256), resource indicators and `iss` in the answer.
+#[utoipa::path(post, path = "/oauth/authorize", operation_id = "authorize_by_form", tag = "oauth", security(()),
+    request_body(content = Record, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, description = "The page of consent.", body = String, content_type = "text/html"), (status = 302, description = "Back to the client, or on to the sign-in page."), (status = 303, description = "On to the sign-in page."), (status = 400, description = "A page: there is no client to go back to.", body = String, content_type = "text/html"), (status = 403, description = "A page.", body = String, content_type = "text/html"), (status = 404, description = "Nothing is issued here."), (status = 429, description = "Too many."), (status = 503, description = "Not now.")))]
+fn authorize_by_form() {}
 
 /// RFC 6749: `authorization_code`, `refresh_token`, `client_credentials`; token exchange (RFC 8693).
 #[utoipa::path(post, path = "/oauth/token", operation_id = "token", tag = "oauth", security((), ("client" = [])),

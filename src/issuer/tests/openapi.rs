@@ -54,6 +54,9 @@ fn the_document_is_whole_in_every_form_of_refusals() {
         let mut names = BTreeSet::new();
         for (method, path, operation) in operations(&document) {
             assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "{method} {path}");
+            if operation["tags"] == json!(["oauth"]) || operation["operationId"] == "openapi" {
+                continue;
+            }
             let refusal = &operation["responses"].get("503").map(|answer| &answer["content"][media_type]["schema"]["$ref"]);
             let expected = json!(format!("#/components/schemas/{name}"));
             assert!(refusal.is_none_or(|refusal| *refusal == expected), "{method} {path}: {refusal:?}");
@@ -67,23 +70,40 @@ async fn whatever_is_described_is_served_and_answers_as_described() {
     let document = issuer.call_with("", "GET", "/openapi.json", Value::Null).await.1;
     let (_, admin) = issuer.key_of("ann", "acme", &["tollgate:keys", "tollgate:usage", "orders:read"]).await;
     let mut described: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    let served = |path: &str| path.replace("{id}", "000000000000").replace("{which}", "1");
     for (method, path, operation) in operations(&document) {
         described.entry(path.clone()).or_default().insert(method.clone());
-        let path = path.replace("{id}", "000000000000");
         for (key, body) in
-            [("", Value::Null), (admin.as_str(), Value::Null), ("nonsense", json!({"no": 1})), (admin.as_str(), json!({"no": 1}))]
+            [("", ""), (admin.as_str(), ""), ("nonsense", "{\"no\":1}"), (admin.as_str(), "{\"no\":1}"), (admin.as_str(), "{")]
         {
-            let body = if method == "get" { Value::Null } else { body };
-            let (status, answer) = issuer.call_with(key, &method.to_uppercase(), &path, body).await;
-            assert!(operation["responses"].get(status.to_string()).is_some(), "{method} {path} answers {status}: {answer}");
+            let body = if method == "get" { "" } else { body };
+            let status = status_of(&issuer, key, &method, &served(&path), body).await;
+            if operation["responses"].get(status.to_string()).is_none() {
+                wrong.push(format!("{method} {path} answers {status} to {body:?}"));
+            }
         }
     }
     for (path, methods) in described {
         for method in METHODS.into_iter().filter(|method| !methods.contains(*method)) {
-            let path = path.replace("{id}", "000000000000");
-            assert_eq!(issuer.call_with(&admin, &method.to_uppercase(), &path, Value::Null).await.0, 405, "{method} {path}");
+            let status = status_of(&issuer, &admin, method, &served(&path), "").await;
+            if status != 405 {
+                wrong.push(format!("{method} {path} answers {status} and is not described"));
+            }
         }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+async fn status_of(issuer: &Issuer, key: &str, method: &str, path: &str, body: &str) -> u16 {
+    let mut request = Request::builder().method(method.to_uppercase().as_str()).uri(path);
+    if !key.is_empty() {
+        request = request.header("x-api-key", key);
+    }
+    if !body.is_empty() {
+        request = request.header("content-type", "application/json");
+    }
+    issuer.public.clone().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap().status().as_u16()
 }
 
 #[tokio::test]
