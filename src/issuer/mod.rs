@@ -133,6 +133,14 @@ pub fn router(state: IssuerState) -> Router {
         .with_state(state)
 }
 
+/// The resource API as this actor meets it.
+#[cfg(test)]
+pub(in crate::issuer) fn router_as(state: IssuerState, actor: Actor) -> Router {
+    let spoken = Spoken { rules: Arc::clone(&state.rules), door: Door::Control };
+    let frame = axum::middleware::from_fn_with_state(spoken, frame);
+    Router::from(resources()).layer(frame).layer(Extension(actor)).with_state(state)
+}
+
 /// Everything that people and programs reach on `listen.issuer`.
 pub fn public_router(state: IssuerState) -> Router {
     let spoken = Spoken { rules: Arc::clone(&state.rules), door: Door::Public };

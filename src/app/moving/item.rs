@@ -107,7 +107,8 @@ impl Record {
             Family::Session => SessionRecord::decode(&self.key.id, &self.bytes).map(|_session| Vec::new()).map_err(why),
             Family::Invitation => InvitationRecord::decode(&self.key.id, &self.bytes).map(|_invitation| Vec::new()).map_err(why),
             Family::Ticket => TicketRecord::decode(&self.key.id, &self.bytes).map(|_ticket| Vec::new()).map_err(why),
-            // Their forms are the issuer's own, and nothing opens by them.
+            // Their forms are the issuer's own, and none of them is empty: a damaged record comes without its bytes.
+            Family::Identity | Family::Audit | Family::AuditName if self.bytes.is_empty() => Err("its checksum does not hold".to_owned()),
             Family::Identity | Family::Audit | Family::AuditName => Ok(Vec::new()),
             Family::Ring => match wrapped_by(&self.bytes) {
                 Some(pepper) => Ok(vec![pepper.to_owned()]),

@@ -461,7 +461,7 @@ async fn a_hostile_backup_is_refused_with_its_line_and_member_and_nothing_is_wri
         (with(&good.replace('}', r#","expires_ns":-1}"#)), "line 3, `expires_ns`: it is no whole number"),
         (with(&good.replace('}', r#","more":1}"#)), "line 3, `more`: this release knows no such member"),
         (with(&good.replace("\"id\":", "\"id\":\"x\",\"id\":")), "line 3: not a strict JSON object"),
-        (with(r#"{"is":"grant","id":"a"}"#), "line 3, `is`: \"grant\" is nothing that this release knows"),
+        (with(r#"{"is":"widget","id":"a"}"#), "line 3, `is`: \"widget\" is nothing that this release knows"),
         (with(&count(1_800_000_000, 5, "allowed", "0")), "line 3, `writer`: it is not 32 hexadecimal digits"),
         (with(&count(1_800_000_001, 5, "allowed", writer)), "line 3, `start`: no hour begins then"),
         (with(&count(999_999_999_999, 5, "allowed", writer)), "line 3, `start`: it is no Unix second"),

@@ -119,7 +119,9 @@ impl House {
         let mut rules = samples::rules(vec![house_route, open("garden", "/garden")]);
         rules.imported_keys = ImportedKeys::Accepted;
         rules.issuers = vec![issuer("free", Managed::No, TokenId::Ignored), issuer("kept", Managed::Yes, TokenId::Ignored)];
-        rules.issuers.push(Issuer { source: rules.local.clone(), ..issuer("own", Managed::ByGrant, TokenId::Ignored) });
+        let mut own = Issuer { source: rules.local.clone(), ..issuer("own", Managed::ByGrant, TokenId::Ignored) };
+        own.claims.client = Some("client_id".into());
+        rules.issuers.push(own);
         rules.mesh = Some(Mesh {
             source: source("mesh"),
             trust_domain: "example.org".into(),

@@ -141,6 +141,17 @@ pub(super) fn own_issuer(issuance: &Issuance, source: Source) -> Issuer {
 }
 
 fn url(desk: &mut Desk<'_>, spot: &Spot, url: &str) {
+    if !is_issuer(url) {
+        desk.error_expecting(
+            spot,
+            "this cannot be an issuer",
+            "an https URL (http on loopback only) without query, fragment or a slash at the end, such as `https://id.example.com`",
+        );
+    }
+}
+
+/// RFC 8414 section 2: no query and no fragment; and one spelling, so no slash at the end and no user information.
+fn is_issuer(url: &str) -> bool {
     let parsed = url.parse::<http::Uri>().ok();
     let host = parsed.as_ref().and_then(http::Uri::host);
     let is_safe = match (parsed.as_ref().and_then(http::Uri::scheme_str), host) {
@@ -148,19 +159,11 @@ fn url(desk: &mut Desk<'_>, spot: &Spot, url: &str) {
         (Some("http"), Some(host)) => issuers::is_loopback(host),
         (Some(_) | None, _) => false,
     };
-    // RFC 8414 section 2: no query and no fragment; and one spelling, so no slash at the end and no user information.
-    if !is_safe
-        || url.len() > 512
-        || url.contains(['?', '#', '@', '\\'])
-        || url.ends_with('/')
-        || !url.bytes().all(|byte| byte.is_ascii_graphic())
-    {
-        desk.error_expecting(
-            spot,
-            "this cannot be an issuer",
-            "an https URL (http on loopback only) without query, fragment or a slash at the end, such as `https://id.example.com`",
-        );
-    }
+    is_safe
+        && url.len() <= 512
+        && !url.contains(['?', '#', '@', '\\'])
+        && !url.ends_with('/')
+        && url.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn catalogue(desk: &mut Desk<'_>, spot: &Spot, written: &BTreeMap<String, String>, declared: &Declared) -> BTreeMap<Arc<str>, Arc<str>> {
@@ -211,7 +214,7 @@ fn resources(desk: &mut Desk<'_>, spot: &Spot, written: &[ResourceFile], catalog
 
 /// RFC 8707 section 2.
 fn is_resource(uri: &str) -> bool {
-    let scheme = uri.split_once(':').map(|(scheme, rest)| (scheme, rest));
+    let scheme = uri.split_once(':');
     let is_scheme = |scheme: &str| {
         scheme.starts_with(|first: char| first.is_ascii_alphabetic())
             && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
@@ -410,4 +413,45 @@ fn is_web(url: &str) -> bool {
 /// A path of our own: one slash, and never two, which a browser takes for another host.
 fn is_local_path(path: &str) -> bool {
     path.starts_with('/') && !path.starts_with("//") && !path.contains('\\') && path.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // oauth: D4
+    #[test]
+    fn an_issuer_is_https_without_query_or_fragment() {
+        for good in [
+            "https://id.example.com",
+            "https://id.example.com:8443/tenant",
+            "http://127.0.0.1:8080",
+            "http://localhost:1",
+            "http://[::1]:1/a",
+        ] {
+            assert!(is_issuer(good), "{good}");
+        }
+        let long = format!("https://id.example.com/{}", "a".repeat(512));
+        for bad in [
+            "",
+            "id.example.com",
+            "/id",
+            "http://id.example.com",
+            "ftp://id.example.com",
+            "https://",
+            "https://id.example.com/",
+            "https://id.example.com?a=b",
+            "https://id.example.com/?",
+            "https://id.example.com#f",
+            "https://user@id.example.com",
+            "https://id.example.com\\a",
+            "https://id.example.com/\u{e9}",
+            "https://id.example.com/a b",
+            "http://127.0.0.1.example.com",
+            "javascript:alert(1)",
+            &long,
+        ] {
+            assert!(!is_issuer(bad), "{bad}");
+        }
+    }
 }

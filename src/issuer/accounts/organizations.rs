@@ -102,7 +102,7 @@ pub(super) async fn change(
     let (mut record, revision) = find(&state, &actor, id).await?;
     let reach = actor.reach(USERS)?;
     if matches!(reach, Reach::Own(_)) {
-        return Err(Problem::new(Code::Forbidden, format!("this needs the scope {USERS}")));
+        return Err(Problem::lacks_scope(USERS));
     }
     let mut fields = Fields::read(&headers, body).await?;
     check_revision(&headers, revision)?;

@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::shelf;
 use crate::issuer::actor::Actor;
+use crate::issuer::actor::USERS;
 use crate::issuer::names;
 use crate::issuer::parameters::Parameters;
 use crate::issuer::problem::Code;
@@ -96,6 +97,9 @@ fn whose(actor: &Actor, query: Option<&str>) -> Result<Subject, Problem> {
     let mut parameters = Parameters::read(query)?;
     let named = parameters.parsed("user", |text| Subject::parse(text).ok(), names::SUBJECT)?;
     parameters.finish("user")?;
+    if actor.is_application() {
+        return Err(Problem::lacks_scope(USERS));
+    }
     match (named, actor.user()) {
         (None, Some(own)) => Ok(own.clone()),
         (Some(named), Some(own)) if named == *own => Ok(named),

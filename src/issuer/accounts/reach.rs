@@ -75,11 +75,11 @@ pub(in crate::issuer) async fn maker(state: &IssuerState, actor: &Actor) -> Resu
 ///
 /// # Errors
 /// 400 where another one is named, 403 where the actor manages none.
-pub(in crate::issuer) fn organization(reach: &Reach, named: Option<Arc<str>>, scope: &str) -> Result<Option<Arc<str>>, Problem> {
+pub(in crate::issuer) fn organization(reach: &Reach, named: Option<Arc<str>>, scope: &'static str) -> Result<Option<Arc<str>>, Problem> {
     match reach {
         Reach::Everything => Ok(named),
         Reach::Organization(own) if named.is_none() || named.as_ref() == Some(own) => Ok(Some(Arc::clone(own))),
         Reach::Organization(_) => Err(Problem::field("organization", "must be your own organisation, or absent")),
-        Reach::Own(_) => Err(Problem::new(Code::Forbidden, format!("this needs the scope {scope}"))),
+        Reach::Own(_) => Err(Problem::lacks_scope(scope)),
     }
 }

@@ -1,9 +1,7 @@
 //! Somebody is proven by a provider: whose account that opens, and what becomes of who has none.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
 use axum::http::header;
 use axum::response::Response;
 use serde::Deserialize;
@@ -23,35 +21,23 @@ use crate::issuer::federation::answer::Stop;
 use crate::issuer::federation::ask;
 use crate::issuer::federation::ask::Journey;
 use crate::issuer::federation::finish;
+use crate::issuer::pages;
+use crate::issuer::pages::visit::Visit;
 use crate::issuer::problem::Code;
 use crate::issuer::sessions;
 use crate::issuer::users;
 use crate::jose::id_token::IdToken;
-use crate::listen::http::Peer;
 use crate::model::account::AccountRecord;
 use crate::model::account::LinkedIdentity;
 use crate::model::caller::Subject;
-use crate::model::issuance::Issuance;
 use crate::model::issuance::Provider;
 use crate::model::issuance::SignUp;
 use crate::model::key::UserState;
-use crate::model::time::Timestamp;
 use crate::store::Family;
 use crate::store::codec::Shelved;
 
-/// The page of an account, where a person goes who asked for nothing else and for whom the config names no other.
-const ACCOUNT: &str = "/account";
-
 /// Accounts that one look at the shelf brings.
 const SCANNED_TOGETHER: usize = 500;
-
-/// Whose request it is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Visit<'a> {
-    pub(super) headers: &'a HeaderMap,
-    pub(super) address: Option<IpAddr>,
-    pub(super) now: Timestamp,
-}
 
 /// Somebody whom a provider proved, and who has no account yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,25 +52,17 @@ pub(super) struct Newcomer {
     pub(super) return_to: Option<String>,
 }
 
-impl<'a> Visit<'a> {
-    pub(super) fn new(state: &IssuerState, headers: &'a HeaderMap, peer: Option<Peer>) -> Self {
-        let peer = peer.and_then(|Peer(address)| address).map(|address| address.ip());
-        Self { headers, address: peer, now: state.clock.now() }
-    }
-}
-
 /// Opens the account that this sign-in elsewhere is linked to, or begins a new one.
 pub(super) async fn sign_in(
     state: &IssuerState,
-    issuance: &Issuance,
     provider: &Provider,
     token: IdToken,
     journey: &Journey,
     browser: &Arc<str>,
-    visit: &Visit<'_>,
+    visit: &Visit,
 ) -> Result<Response, Stop> {
     if let Some(user) = identities::owner(state, &token.issuer, &token.subject).await? {
-        return open(state, issuance, &user, &provider.name, journey.return_to.as_deref(), visit).await;
+        return open(state, &user, &provider.name, journey.return_to.as_deref(), visit).await;
     }
     let newcomer = Newcomer {
         email_verified: provider.trusts_email && token.email_verified,
@@ -94,16 +72,16 @@ pub(super) async fn sign_in(
         invitation: journey.invitation.clone(),
         return_to: journey.return_to.clone(),
     };
-    match (issuance.sign_up, &newcomer.invitation) {
+    match (visit.issuance.sign_up, &newcomer.invitation) {
         (SignUp::Closed, _) => Err(Stop::refused("No account here is linked to this sign-in, and nobody can sign up.")),
         (SignUp::Invited, None) => Err(Stop::refused("No account here is linked to this sign-in, and signing up needs an invitation.")),
         (SignUp::Open, None) => {
             refuse_known_email(state, newcomer.email.as_deref()).await?;
             let ticket = ask::write_ticket(state, finish::PURPOSE, browser, &newcomer, visit.now).await?;
             let handle = ask::handle_of(state, &ticket)?;
-            Ok(answer::redirect(&format!("{}?ticket={}", finish::PATH, *handle)))
+            Ok(pages::go_to(&visit.local(&format!("{}?ticket={}", finish::PATH, *handle))))
         }
-        (SignUp::Open | SignUp::Invited, Some(_)) => sign_up(state, issuance, newcomer, None, visit).await,
+        (SignUp::Open | SignUp::Invited, Some(_)) => sign_up(state, newcomer, None, visit).await,
     }
 }
 
@@ -112,11 +90,10 @@ pub(super) async fn link(
     state: &IssuerState,
     provider: &Provider,
     token: IdToken,
-    journey: &Journey,
     user: &Subject,
-    visit: &Visit<'_>,
+    visit: &Visit,
 ) -> Result<Response, Stop> {
-    let person = sessions::current(state, visit.headers, visit.now).await?;
+    let person = sessions::current(state, &visit.headers, visit.now).await?;
     let Some(person) = person.filter(|person| person.user.subject == *user) else {
         return Err(Stop::refused("You are not signed in to the account any more that this was begun for. Please begin again."));
     };
@@ -124,17 +101,11 @@ pub(super) async fn link(
     let organization = person.user.organization.clone();
     let done = Done { deed: Deed::IdentityLinked, subject: user.as_str(), organization: organization.as_deref(), address: visit.address };
     trail::note(state, &Actor::Person(Arc::new(person)), done, visit.now).await;
-    Ok(answer::redirect(journey.return_to.as_deref().unwrap_or(ACCOUNT)))
+    Ok(pages::go_to(&visit.local("/account")))
 }
 
 /// Makes the account, and signs in to it.
-pub(super) async fn sign_up(
-    state: &IssuerState,
-    issuance: &Issuance,
-    newcomer: Newcomer,
-    phone: Option<String>,
-    visit: &Visit<'_>,
-) -> Result<Response, Stop> {
+pub(super) async fn sign_up(state: &IssuerState, newcomer: Newcomer, phone: Option<String>, visit: &Visit) -> Result<Response, Stop> {
     refuse_known_email(state, newcomer.email.as_deref()).await?;
     let Newcomer { identity, display_name, email, email_verified, invitation, return_to } = newcomer;
     let profile = Profile { name: None, invitation, display_name, email, email_verified, phone };
@@ -147,27 +118,20 @@ pub(super) async fn sign_up(
             // Of two sign-ups of one person at once the other one made the account.
             let owner = identities::owner(state, &issuer, &subject).await?;
             let user = owner.ok_or_else(|| Stop::from(problem))?;
-            return open(state, issuance, &user, &provider, return_to.as_deref(), visit).await;
+            return open(state, &user, &provider, return_to.as_deref(), visit).await;
         }
         Err(problem) => return Err(problem.into()),
     };
-    let opened = open(state, issuance, &made.user, &provider, return_to.as_deref(), visit).await?;
+    let opened = open(state, &made.user, &provider, return_to.as_deref(), visit).await?;
     let Some(key) = made.key else { return Ok(opened) };
-    let mut page = answer::show_key(&key, target(issuance, return_to.as_deref()));
+    let mut page = answer::show_key(&key, &visit.after_sign_in(return_to.as_deref()));
     for cookie in opened.headers().get_all(header::SET_COOKIE) {
         page.headers_mut().append(header::SET_COOKIE, cookie.clone());
     }
     Ok(page)
 }
 
-async fn open(
-    state: &IssuerState,
-    issuance: &Issuance,
-    user: &Subject,
-    method: &str,
-    return_to: Option<&str>,
-    visit: &Visit<'_>,
-) -> Result<Response, Stop> {
+async fn open(state: &IssuerState, user: &Subject, method: &str, return_to: Option<&str>, visit: &Visit) -> Result<Response, Stop> {
     let record = users::find(state, users::LOCAL, user.as_str()).await?.map(|(record, _version)| record);
     let record = record.filter(|record| match record.state {
         UserState::Active => true,
@@ -180,12 +144,8 @@ async fn open(
         }
         return Err(Stop::refused("This account is closed."));
     }
-    let opened = sessions::open(state, visit.headers, user, method, visit.now).await?;
-    Ok(answer::with_cookie(answer::redirect(target(issuance, return_to)), Some(&opened.cookie)))
-}
-
-fn target<'t>(issuance: &'t Issuance, return_to: Option<&'t str>) -> &'t str {
-    return_to.or(issuance.home.as_deref()).unwrap_or(ACCOUNT)
+    let opened = sessions::open(state, &visit.headers, user, method, visit.now).await?;
+    Ok(pages::with_cookie(pages::go_to(&visit.after_sign_in(return_to)), Some(opened.cookie)))
 }
 
 fn identity(provider: &Provider, token: IdToken) -> LinkedIdentity {

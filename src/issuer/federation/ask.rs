@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::issuer::IssuerState;
 use crate::issuer::federation::answer::Stop;
 use crate::issuer::federation::upstream::Metadata;
+use crate::issuer::pages::visit::Visit;
 use crate::model::account::TicketRecord;
 use crate::model::caller::Subject;
 use crate::model::handle::HandleKind;
@@ -79,15 +80,14 @@ pub(super) fn redirect_uri(issuance: &Issuance, provider: &Provider) -> String {
 /// Begins a sign-in: the address at the provider.
 pub(super) async fn ask(
     state: &IssuerState,
-    issuance: &Issuance,
     provider: &Provider,
     metadata: &Metadata,
     browser: &Arc<str>,
     journey: &Journey,
-    now: Timestamp,
+    visit: &Visit,
 ) -> Result<String, Stop> {
     let kind = if journey.link_to.is_some() { LINK } else { SIGN_IN };
-    let ticket = write_ticket(state, &format!("{kind}{}", provider.name), browser, journey, now).await?;
+    let ticket = write_ticket(state, &format!("{kind}{}", provider.name), browser, journey, visit.now).await?;
     let proofs = Proofs::of(state, &ticket.id)?;
     let state_text = handle_of(state, &ticket)?;
     let mut scope = "openid".to_owned();
@@ -100,7 +100,7 @@ pub(super) async fn ask(
     query
         .append_pair("response_type", "code")
         .append_pair("client_id", &provider.client_id)
-        .append_pair("redirect_uri", &redirect_uri(issuance, provider))
+        .append_pair("redirect_uri", &redirect_uri(&visit.issuance, provider))
         .append_pair("scope", &scope)
         .append_pair("state", &state_text)
         .append_pair("nonce", &proofs.nonce)
@@ -153,13 +153,4 @@ pub(super) async fn take_ticket(state: &IssuerState, ticket: &TicketRecord, vers
     let place = TicketRecord::place(&ticket.id);
     let preconditions = vec![Precondition::AtVersion(place.clone(), version)];
     if state.records.commit(preconditions, vec![Write::Remove(place)], now).await?.is_done() { Ok(()) } else { Err(Stop::over()) }
-}
-
-/// A path of our own: one slash, and never two, which a browser takes for another host.
-pub(super) fn is_local_path(path: &str) -> bool {
-    path.len() <= 4096
-        && path.starts_with('/')
-        && !path.starts_with("//")
-        && !path.contains('\\')
-        && path.bytes().all(|byte| byte.is_ascii_graphic())
 }

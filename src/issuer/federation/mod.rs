@@ -21,15 +21,11 @@ mod link;
 mod start;
 mod upstream;
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::routing::get;
 use axum::routing::post;
 
 use crate::issuer::IssuerState;
-use crate::issuer::federation::answer::Stop;
-use crate::model::issuance::Issuance;
 
 pub use crate::issuer::federation::upstream::Federation;
 
@@ -40,10 +36,6 @@ pub(in crate::issuer) fn router() -> Router<IssuerState> {
         .route("/sign-in/{provider}/callback", get(callback::callback))
         .route(finish::PATH, get(finish::show).post(finish::finish))
         .route("/account/link/{provider}", post(link::link))
-}
-
-fn issuance(state: &IssuerState) -> Result<Arc<Issuance>, Stop> {
-    state.rules.load().issuance.clone().ok_or_else(Stop::no_such_provider)
 }
 
 /// The characters of RFC 6749 section 5.2, within reason: fit for a log.

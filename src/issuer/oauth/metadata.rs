@@ -153,7 +153,7 @@ mod tests {
         (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null), cached)
     }
 
-    // oauth: C12 D3 L2 L3 L5 L6
+    // oauth: C12 D3 E10 L2 L3 L5 L6
     #[tokio::test]
     async fn the_metadata_says_what_is_there_and_nothing_of_the_request() {
         let issuer = Issuer::issuing(|_| ());
@@ -165,6 +165,8 @@ mod tests {
         assert_eq!(document["token_endpoint"], "https://id.example.com/oauth/token");
         assert_eq!(document["jwks_uri"], "https://id.example.com/oauth/jwks");
         assert_eq!(document["response_types_supported"], serde_json::json!(["code"]));
+        let grants = ["authorization_code", "refresh_token", "client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"];
+        assert_eq!(document["grant_types_supported"], serde_json::json!(grants), "said, lest implicit be supposed");
         assert_eq!(document["code_challenge_methods_supported"], serde_json::json!(["S256"]));
         assert_eq!(document["authorization_response_iss_parameter_supported"], true);
         assert_eq!(document["scopes_supported"], serde_json::json!(["files:read", "orders:read", "orders:write"]));

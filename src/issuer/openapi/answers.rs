@@ -35,6 +35,10 @@ pub struct Conflicting;
 #[derive(Clone, Copy, Debug)]
 pub struct Conditional;
 
+/// Of the OAuth endpoints that clients ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked;
+
 type Answers = BTreeMap<String, RefOr<Response>>;
 
 impl IntoResponses for Judged {
@@ -84,6 +88,25 @@ impl IntoResponses for Conflicting {
 impl IntoResponses for Conditional {
     fn responses() -> Answers {
         [refusal("412", "PRECONDITION_FAILED", "The record has another revision than `if-match` names.")].into()
+    }
+}
+
+impl IntoResponses for Asked {
+    fn responses() -> Answers {
+        let refusal = |status: &str, description: &str| {
+            let content = Content::new(Some(Ref::from_schema_name("OauthRefusal")));
+            let response = ResponseBuilder::new().description(description).content("application/json", content);
+            (status.to_owned(), response.build().into())
+        };
+        [
+            refusal("400", "The request, the grant, the scope or the target is refused."),
+            refusal("401", "The client is unknown or did not prove itself."),
+            refusal("404", "Nothing is issued here."),
+            refusal("413", "The body is too large."),
+            refusal("429", "Too many failed attempts."),
+            refusal("503", "Not now."),
+        ]
+        .into()
     }
 }
 

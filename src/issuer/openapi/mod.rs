@@ -1,6 +1,7 @@
 //! The document of the API, OpenAPI 3.1, made of the very routes that are served.
 
 pub mod answers;
+mod described;
 pub mod schemas;
 
 use axum::Json;
@@ -20,9 +21,11 @@ use utoipa::openapi::security::SecurityScheme;
 
 use crate::issuer;
 use crate::issuer::IssuerState;
+use crate::issuer::openapi::described::Described;
 use crate::issuer::openapi::schemas::EnvelopeRefusal;
 use crate::issuer::openapi::schemas::FormatName;
 use crate::issuer::openapi::schemas::KeyStateName;
+use crate::issuer::openapi::schemas::OauthRefusal;
 use crate::issuer::openapi::schemas::OutcomeName;
 use crate::issuer::openapi::schemas::PeriodName;
 use crate::issuer::openapi::schemas::ProblemRefusal;
@@ -42,7 +45,7 @@ use crate::model::route::ErrorFormat;
             hold a change to exactly what was read."
     ),
     components(schemas(
-        Refusal, ProblemRefusal, EnvelopeRefusal, ResultRefusal, FormatName, KeyStateName, OutcomeName, PeriodName
+        Refusal, ProblemRefusal, EnvelopeRefusal, ResultRefusal, FormatName, KeyStateName, OutcomeName, PeriodName, OauthRefusal
     )),
     modifiers(&Credentials),
     security(("key" = []), ("bearer" = []), ("session" = []))
@@ -55,6 +58,7 @@ impl Modify for Credentials {
     fn modify(&self, document: &mut Document) {
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("key", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-api-key"))));
+        components.add_security_scheme("client", SecurityScheme::Http(Http::new(HttpAuthScheme::Basic)));
         components.add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
         let session =
             ApiKeyValue::with_description("__Host-session", "A person's, from the sign-in page. A change needs `x-csrf-token` too.");
@@ -67,7 +71,7 @@ impl Modify for Credentials {
 /// # Errors
 /// Never: whatever it is made of can be written.
 pub fn document(format: ErrorFormat) -> Result<Value, serde_json::Error> {
-    let mut document = serde_json::to_value(issuer::documented().into_openapi())?;
+    let mut document = serde_json::to_value(issuer::documented().into_openapi().merge_from(Described::openapi()))?;
     speak(&mut document, format);
     Ok(document)
 }

@@ -236,3 +236,222 @@ pub struct StatsRow {
     pub outcome: OutcomeName,
     pub count: u64,
 }
+
+/// A record, with its members.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Record(pub BTreeMap<String, serde_json::Value>);
+
+/// A new user.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"id": "ben", "rights": ["orders:read"], "display_name": "Ben"}))]
+pub struct NewUserBody {
+    #[schema(min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
+    pub id: String,
+    /// The caller's own where it is absent.
+    #[schema(min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
+    pub organization: Option<String>,
+    /// The ceiling of what its credentials may do; never more than its maker holds.
+    #[schema(max_items = 128)]
+    pub rights: Option<Vec<String>>,
+    #[schema(nullable = false)]
+    pub active: Option<bool>,
+    #[schema(nullable = false)]
+    pub role: Option<RoleName>,
+    #[schema(nullable = false)]
+    pub display_name: Option<String>,
+    #[schema(nullable = false)]
+    pub email: Option<String>,
+    #[schema(nullable = false)]
+    pub phone: Option<String>,
+    #[schema(nullable = false)]
+    pub password: Option<String>,
+    /// Whose user it is; an operator's to say.
+    #[schema(nullable = false)]
+    pub source: Option<String>,
+    /// An operator's to say.
+    pub tier: Option<String>,
+}
+
+/// What is to change of a user.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"active": false}))]
+pub struct UserChangeBody {
+    pub organization: Option<String>,
+    pub tier: Option<String>,
+    #[schema(max_items = 128)]
+    pub rights: Option<Vec<String>>,
+    #[schema(nullable = false)]
+    pub active: Option<bool>,
+    /// Tokens issued before are worth nothing: a time, or `now`.
+    pub valid_from: Option<String>,
+    #[schema(nullable = false)]
+    pub role: Option<RoleName>,
+    pub display_name: Option<String>,
+    pub email: Option<String>,
+    pub phone: Option<String>,
+    #[schema(nullable = false)]
+    pub password: Option<String>,
+    /// Of whoever changes its own password.
+    #[schema(nullable = false)]
+    pub current_password: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RoleName {
+    Admin,
+    Member,
+}
+
+/// What is to change of an organisation.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "Acme"}))]
+pub struct OrganizationChangeBody {
+    #[schema(min_length = 1, max_length = 255, nullable = false)]
+    pub name: Option<String>,
+    /// An operator's to say.
+    pub tier: Option<String>,
+}
+
+/// A new invitation.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"role": "member", "expires_in": "7d"}))]
+pub struct InvitationBody {
+    #[schema(nullable = false)]
+    pub organization: Option<String>,
+    #[schema(nullable = false)]
+    pub role: Option<RoleName>,
+    /// What the new user may hold at the most; never more than its maker holds.
+    #[schema(max_items = 128, nullable = false)]
+    pub rights: Option<Vec<String>>,
+    #[schema(pattern = "^[0-9]{1,10}[smhd]$", nullable = false)]
+    pub expires_in: Option<String>,
+}
+
+/// A new OAuth client.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "name": "Order book", "kind": "confidential", "redirect_uris": ["https://app.example.com/callback"], "scopes": ["orders:read"]
+}))]
+pub struct NewClientBody {
+    #[schema(min_length = 1, max_length = 255)]
+    pub name: String,
+    /// `confidential` or `public`.
+    #[schema(nullable = false)]
+    pub kind: Option<String>,
+    #[schema(nullable = false)]
+    pub token_endpoint_auth_method: Option<String>,
+    #[schema(nullable = false)]
+    pub redirect_uris: Option<Vec<String>>,
+    #[schema(nullable = false)]
+    pub grant_types: Option<Vec<String>>,
+    #[schema(nullable = false)]
+    pub scopes: Option<Vec<String>>,
+    #[schema(nullable = false)]
+    pub resources: Option<Vec<String>>,
+    /// The form of its access tokens.
+    #[schema(nullable = false)]
+    pub access_tokens: Option<String>,
+    #[schema(nullable = false)]
+    pub environment: Option<EnvironmentName>,
+    pub tier: Option<String>,
+    pub website: Option<String>,
+    pub owner: Option<String>,
+    pub organization: Option<String>,
+}
+
+/// What is to change of a client.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"active": false}))]
+pub struct ClientChangeBody {
+    #[schema(min_length = 1, max_length = 255, nullable = false)]
+    pub name: Option<String>,
+    #[schema(nullable = false)]
+    pub redirect_uris: Option<Vec<String>>,
+    #[schema(nullable = false)]
+    pub grant_types: Option<Vec<String>>,
+    #[schema(nullable = false)]
+    pub scopes: Option<Vec<String>>,
+    #[schema(nullable = false)]
+    pub resources: Option<Vec<String>>,
+    #[schema(nullable = false)]
+    pub access_tokens: Option<String>,
+    pub tier: Option<String>,
+    pub website: Option<String>,
+    #[schema(nullable = false)]
+    pub active: Option<bool>,
+}
+
+/// A second secret.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"grace": "24h"}))]
+pub struct ClientRotationBody {
+    /// How long the old secret goes on opening: `0s` to `30d`.
+    #[schema(pattern = "^[0-9]{1,10}[smhd]$")]
+    pub grace: String,
+}
+
+/// How the ring is to turn.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"emergency": false}))]
+pub struct RingRotationBody {
+    /// `true`: what was signed before verifies no more.
+    pub emergency: bool,
+}
+
+/// RFC 6749, one form for all grant types.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "grant_type": "authorization_code", "code": "tg_ac_…", "redirect_uri": "https://app.example.com/callback",
+    "code_verifier": "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", "client_id": "app_7Rk2mV0c"
+}))]
+pub struct TokenForm {
+    pub grant_type: String,
+    pub code: Option<String>,
+    pub redirect_uri: Option<String>,
+    pub code_verifier: Option<String>,
+    pub refresh_token: Option<String>,
+    pub scope: Option<String>,
+    pub resource: Option<String>,
+    pub subject_token: Option<String>,
+    pub subject_token_type: Option<String>,
+    pub client_id: Option<String>,
+    pub client_secret: Option<String>,
+}
+
+/// A token that is to be taken back or looked at.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"token": "tg_rt_…", "client_id": "app_7Rk2mV0c"}))]
+pub struct TokenNameForm {
+    pub token: String,
+    pub token_type_hint: Option<String>,
+    pub client_id: Option<String>,
+    pub client_secret: Option<String>,
+}
+
+/// RFC 6749 section 5.1.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TokenAnswer {
+    pub access_token: String,
+    pub token_type: String,
+    pub expires_in: u64,
+    pub refresh_token: Option<String>,
+    pub scope: Option<String>,
+    pub issued_token_type: Option<String>,
+}
+
+/// RFC 6749 section 5.2.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OauthRefusal {
+    #[schema(example = "invalid_grant")]
+    pub error: String,
+    pub error_description: Option<String>,
+}

@@ -77,3 +77,45 @@ pub(super) fn frame(title: &str, body: &str) -> Option<String> {
 pub(super) fn style_digest() -> &'static str {
     &DIGEST
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The colours of a palette: `--name:#rgb`.
+    fn colour(palette: &str, name: &str) -> [f64; 3] {
+        let (_, after) = palette.split_once(&format!("--{name}:#")).unwrap();
+        let digits: String = after.chars().take_while(char::is_ascii_hexdigit).collect();
+        let pair = |index: usize| match digits.len() {
+            3 => digits[index..=index].repeat(2),
+            _ => digits[index * 2..index * 2 + 2].to_owned(),
+        };
+        [0, 1, 2].map(|index| f64::from(u8::from_str_radix(&pair(index), 16).unwrap()) / 255.0)
+    }
+
+    /// WCAG 2.2: relative luminance and contrast.
+    fn contrast(one: [f64; 3], other: [f64; 3]) -> f64 {
+        let linear = |part: f64| if part <= 0.04045 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) };
+        let luminance = |[red, green, blue]: [f64; 3]| 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue);
+        let (one, other) = (luminance(one), luminance(other));
+        (one.max(other) + 0.05) / (one.min(other) + 0.05)
+    }
+
+    #[test]
+    fn everything_can_be_read_by_day_and_by_night() {
+        let (light, dark) = STYLE.split_once("prefers-color-scheme:dark").unwrap();
+        for palette in [light, dark] {
+            for (text, ground, least) in [
+                ("text", "card", 7.0),
+                ("soft", "card", 4.5),
+                ("mark", "card", 4.5),
+                ("on-mark", "mark", 4.5),
+                ("bad", "bad-back", 4.5),
+                ("line", "card", 3.0),
+            ] {
+                let found = contrast(colour(palette, text), colour(palette, ground));
+                assert!(found >= least, "--{text} on --{ground}: {found:.2}");
+            }
+        }
+    }
+}

@@ -31,6 +31,8 @@ use crate::issuer::IssuerState;
 use crate::issuer::pages::frame::frame;
 use crate::issuer::pages::frame::style_digest;
 
+pub(in crate::issuer) use crate::issuer::pages::sign_in::origin;
+
 /// `/sign-in`, `/sign-up`, `/sign-out`, `/account`.
 pub(in crate::issuer) fn router() -> Router<IssuerState> {
     Router::new()

@@ -146,7 +146,7 @@ pub(super) fn onward_query(return_to: Option<&str>) -> String {
 }
 
 /// Scheme, host and port of a page elsewhere.
-pub(super) fn origin(url: &str) -> Option<String> {
+pub(in crate::issuer) fn origin(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
     Some(format!("{scheme}://{authority}"))

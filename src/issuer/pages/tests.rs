@@ -127,7 +127,7 @@ async fn every_page_is_guarded_and_loads_nothing() {
     }
 }
 
-// oauth: A20 R6
+// oauth: A20 C10 R6
 #[tokio::test]
 async fn the_consent_page_shows_who_wants_what_and_escapes_it() {
     let issuer = Issuer::issuing(|_| ());
@@ -153,7 +153,7 @@ async fn the_consent_page_shows_who_wants_what_and_escapes_it() {
     assert!(page.header("content-security-policy").contains("form-action 'self' https://app.example.com:8443;"));
 }
 
-// oauth: R3 R1
+// oauth: R3 R13
 #[tokio::test]
 async fn people_sign_in_out_and_in_again() {
     let issuer = with_account().await;

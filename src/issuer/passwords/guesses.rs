@@ -219,7 +219,8 @@ fn network(address: IpAddr) -> (u8, u128) {
 
 fn too_many(wait: Duration) -> Problem {
     let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1);
-    Problem::new(Code::TooManyRequests, format!("too many attempts; try again in {seconds} s"))
+    let problem = Problem::new(Code::TooManyRequests, format!("too many attempts; try again in {seconds} s"));
+    problem.after(u32::try_from(seconds).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]

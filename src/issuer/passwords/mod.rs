@@ -126,7 +126,7 @@ pub(in crate::issuer) fn check_length(field: &str, password: &str) -> Result<(),
 }
 
 fn overloaded() -> Problem {
-    Problem::new(Code::Unavailable, "too many sign-ins are under way; try again in a moment")
+    Problem::new(Code::Unavailable, "too many sign-ins are under way; try again in a moment").after(1)
 }
 
 #[derive(Default)]

@@ -264,9 +264,11 @@ pub(in crate::issuer) async fn delete(
     }
     let now = state.clock.now();
     let removed = erase::erase(&state, &source, &subject, now).await?.ok_or_else(no_such_user)?;
-    // Of an erased user the log keeps a pseudonym, and this entry has not even that.
-    let organization = record.organization.as_deref();
-    trail::note(&state, &actor, Done { deed: Deed::UserErased, subject: "", organization, address }, now).await;
+    // Of an erased user the log keeps a pseudonym, and this entry has not even that; nor does it where a user erased itself.
+    if let Some(actor) = if is_own { trail::somebody(now) } else { Some(actor) } {
+        let organization = record.organization.as_deref();
+        trail::note(&state, &actor, Done { deed: Deed::UserErased, subject: "", organization, address }, now).await;
+    }
     Ok(answer_removal(&removed))
 }
 

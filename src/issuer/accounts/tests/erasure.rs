@@ -100,9 +100,9 @@ async fn nothing_names_an_erased_user_any_more() {
         access: Vec::new(),
     };
     let grants = [
-        grant("g1", GrantOf::SignIn { user: mallory.user.clone() }),
-        grant("g2", GrantOf::Client { client: client.id.clone() }),
-        grant("g3", GrantOf::SignIn { user: crate::model::caller::Subject::parse("zed").unwrap() }),
+        grant("grant_one", GrantOf::SignIn { user: mallory.user.clone() }),
+        grant("grant_two", GrantOf::Client { client: client.id.clone() }),
+        grant("grant_three", GrantOf::SignIn { user: crate::model::caller::Subject::parse("zed").unwrap() }),
     ];
     let mut writes = vec![shelf::put(&client, None)];
     writes.extend(grants.iter().map(|grant| shelf::put(grant, None)));
@@ -111,9 +111,10 @@ async fn nothing_names_an_erased_user_any_more() {
     browser.ok("DELETE", "/v1/users/mallory", Value::Null).await;
     let left = everything(&issuer).await;
     // The organisation stays with its members, under the name that its founder gave it.
-    let named: Vec<_> = left.lines().filter(|line| line.contains("mallory") || line.contains("g1") || line.contains("g2")).collect();
+    let named: Vec<_> =
+        left.lines().filter(|line| line.contains("mallory") || line.contains("grant_one") || line.contains("grant_two")).collect();
     assert_eq!(named, Vec::<&str>::new());
-    assert!(!left.contains("app_00000000000000000000") && left.contains("g3"));
+    assert!(!left.contains("app_00000000000000000000") && left.contains("grant_three"));
     assert!(!browser.is_signed_in().await);
     assert_eq!(issuer.judge(&mallory.key.unwrap()).await.unwrap_err(), Reason::UnknownKey);
     assert_eq!(identities::owner(&issuer.state, "https://g", "sub-of-mallory").await.unwrap(), None);

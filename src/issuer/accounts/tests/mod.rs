@@ -6,8 +6,6 @@ mod signing;
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::Router;
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::Request;
@@ -19,8 +17,7 @@ use crate::issuer::accounts::sign_up::NewAccount;
 use crate::issuer::accounts::sign_up::SignedUp;
 use crate::issuer::accounts::sign_up::sign_up;
 use crate::issuer::actor::Actor;
-use crate::issuer::frame;
-use crate::issuer::resources;
+use crate::issuer::router_as;
 use crate::issuer::sessions;
 use crate::issuer::tests::Issuer;
 use crate::model::scope::Scope;
@@ -83,7 +80,7 @@ impl<'i> Browser<'i> {
 }
 
 pub(super) async fn call_as(issuer: &Issuer, actor: Actor, method: &str, path: &str, body: Value) -> (u16, Value) {
-    let router: Router = resources().layer(axum::middleware::from_fn(frame)).layer(Extension(actor)).with_state(issuer.state.clone());
+    let router = router_as(issuer.state.clone(), actor);
     let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
     let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
     let response = router.oneshot(request.body(body).unwrap()).await.unwrap();

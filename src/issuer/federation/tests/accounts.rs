@@ -5,6 +5,7 @@ use axum::http::Request;
 
 use super::Browser;
 use super::Fake;
+use super::Page;
 use super::count;
 use super::issuer;
 use crate::issuer::accounts::identities;
@@ -184,14 +185,14 @@ async fn linking_needs_both_proofs() {
     assert_eq!(browser.post(&issuer, "/account/link/other", &[("form_token", "x")]).await.status, 403);
     assert_eq!(Browser::default().post(&issuer, "/account/link/other", &[("form_token", &token)]).await.status, 403);
 
-    let question = |page: &str| {
-        let target = page.split_once("url=").unwrap().1.split_once('"').unwrap().0.replace("&#38;", "&").replace("&amp;", "&");
+    let question = |page: &Page| {
+        let target = page.headers["refresh"].to_str().unwrap().strip_prefix("0; url=").unwrap();
         let query = target.split_once('?').unwrap().1.to_owned();
         form_urlencoded::parse(query.as_bytes()).into_owned().collect::<std::collections::BTreeMap<String, String>>()
     };
     let page = browser.post(&issuer, "/account/link/other", &[("form_token", &token)]).await;
     assert_eq!(page.status, 200, "{}", page.body);
-    let asked = question(&page.body);
+    let asked = question(&page);
     other.say(|says| says.nonce.clone_from(&asked["nonce"]));
     let back = format!("/sign-in/other/callback?code=c1&state={}", asked["state"]);
     // The session went meanwhile: the proof elsewhere alone links nothing.
@@ -201,7 +202,7 @@ async fn linking_needs_both_proofs() {
     assert_eq!(identities::owner(&issuer.state, &other.0.url, "alice").await.unwrap(), None);
     // Again, with both.
     let page = browser.post(&issuer, "/account/link/other", &[("form_token", &form(&browser))]).await;
-    let asked = question(&page.body);
+    let asked = question(&page);
     other.say(|says| says.nonce.clone_from(&asked["nonce"]));
     let page = browser.get(&issuer, &format!("/sign-in/other/callback?code=c1&state={}", asked["state"])).await;
     assert_eq!((page.status, page.target.as_str()), (303, "/account"), "{}", page.body);
@@ -216,7 +217,7 @@ async fn linking_needs_both_proofs() {
     bob.found(&issuer, &other, "/sign-in/other").await;
     other.say(|says| says.claims.clear());
     let page = bob.post(&issuer, "/account/link/other", &[("form_token", &form(&bob))]).await;
-    let asked = question(&page.body);
+    let asked = question(&page);
     other.say(|says| says.nonce.clone_from(&asked["nonce"]));
     let page = bob.get(&issuer, &format!("/sign-in/other/callback?code=c1&state={}", asked["state"])).await;
     assert_eq!(page.status, 409, "{}", page.body);

@@ -18,7 +18,7 @@ pub(in crate::issuer) fn may_register(kind: ClientKind, uri: &str) -> bool {
     }
     let Some((scheme, rest)) = uri.split_once(':') else { return false };
     match scheme {
-        "https" => authority(rest).is_some_and(|host| is_host(host)),
+        "https" => authority(rest).is_some_and(is_host),
         "http" => authority(rest).is_some_and(is_loopback),
         _ => kind == ClientKind::Native && is_private_scheme(scheme) && !rest.is_empty() && !rest.contains('@'),
     }

@@ -196,9 +196,8 @@ async fn a_token_is_for_the_resources_that_were_granted_and_that_it_names() {
     let next = stage.refresh(&app, &one.text("refresh_token")).await;
     assert_eq!((&claims(&next.text("access_token"))["aud"], &next.json["scope"]), (&json!([API, FILES]), &json!("files:read orders:read")));
     let refresh = next.text("refresh_token");
-    let other =
-        stage.token(&app, &[("grant_type", "refresh_token"), ("refresh_token", &refresh), ("resource", "https://other.example.com")]);
-    other.await.is(400, "invalid_target");
+    let form = [("grant_type", "refresh_token"), ("refresh_token", &refresh), ("resource", "https://other.example.com")];
+    stage.token(&app, &form).await.is(400, "invalid_target");
 }
 
 // oauth: T5

@@ -2,6 +2,17 @@
 
 use super::*;
 use crate::model::grant::ACCESS_MAX;
+use crate::model::time::Timestamp;
+use crate::store::Answer;
+use crate::store::Committed;
+use crate::store::Family;
+use crate::store::Page;
+use crate::store::Precondition;
+use crate::store::RecordKey;
+use crate::store::Records;
+use crate::store::StoreError;
+use crate::store::Stored;
+use crate::store::Write;
 
 async fn revoke(stage: &Stage, app: &App, token: &str) {
     let reply = stage.post("/oauth/revoke", app, &[("token", token)]).await;
@@ -98,4 +109,48 @@ async fn an_exchanged_token_may_be_taken_back_by_whom_it_was_given_to() {
     assert!(!stage.opens(&exchanged).await && stage.opens(&access).await);
     revoke(&stage, &service, &access).await;
     assert!(stage.opens(&access).await);
+}
+
+/// A store that can be read and not written.
+#[derive(Debug)]
+struct ReadOnly(Arc<dyn Records>);
+
+impl Records for ReadOnly {
+    fn get(&self, key: &RecordKey) -> Answer<'_, Result<Option<Stored>, StoreError>> {
+        self.0.get(key)
+    }
+
+    fn range(&self, family: Family, after: Option<&str>, limit: usize) -> Answer<'_, Result<Page, StoreError>> {
+        self.0.range(family, after, limit)
+    }
+
+    fn commit(&self, _: Vec<Precondition>, _: Vec<Write>, _: Timestamp) -> Answer<'_, Result<Committed, StoreError>> {
+        Answer::ready(Err(StoreError::Unavailable("down at redis://10.0.0.1".to_owned())))
+    }
+}
+
+// oauth: J9
+#[tokio::test]
+async fn what_cannot_be_written_is_never_said_to_be_done() {
+    let mut stage = Stage::new().await;
+    let app = stage.app(json!({})).await;
+    let code = stage.code(&app).await;
+    let (access, refresh) = stage.family(&app).await;
+    let mut state = stage.issuer.state.clone();
+    state.records = Arc::new(ReadOnly(Arc::clone(&stage.issuer.records)));
+    let working = std::mem::replace(&mut stage.router, router_with(Checks::all()).with_state(state));
+    let replies = [
+        stage.post("/oauth/revoke", &app, &[("token", &access)]).await,
+        stage.post("/oauth/revoke", &app, &[("token", &refresh)]).await,
+        stage.redeem(&app, &code).await,
+        stage.refresh(&app, &refresh).await,
+        stage.token(&app, &[("grant_type", "client_credentials")]).await,
+    ];
+    for reply in replies {
+        reply.is(503, "temporarily_unavailable");
+        assert!(reply.headers.contains_key("retry-after") && !reply.json.to_string().contains("10.0.0.1"));
+    }
+    stage.router = working;
+    stage.redeem(&app, &code).await.text("access_token");
+    stage.refresh(&app, &refresh).await.text("access_token");
 }
