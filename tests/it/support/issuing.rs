@@ -99,7 +99,7 @@ impl Issuing {
             .envoy_with("    # Your service.", &issuer_cluster(port))
             .tollgate_with("listen:\n", &format!("listen:\n  issuer: 127.0.0.1:{port}\n"))
             .tollgate_with("errors: standard\n", &format!("errors: standard\n{}{settings}{cheap}", issuer_section(&url)))
-            .with_routes("  - { name: issuer, path: \"/**\", auth: public }\n");
+            .with_routes("  - { name: issuer, path: \"/**\", auth: public, acknowledge_open: true }\n");
         let upstream = Upstream::unix(&plan.folder.short_path().join("run/upstream.sock"));
         Self { scenario: change(plan).start_on(front, upstream), url, port }
     }
