@@ -40,7 +40,7 @@ pub struct Reach {
     pub url: Option<String>,
     /// The API key for `--url`. Best from the environment: the arguments of a process can be read by others.
     #[arg(long, global = true, env = "TOLLGATE_KEY", hide = true, hide_env_values = true, value_name = "KEY")]
-    pub key: Option<ApiKey>,
+    pub api_key: Option<ApiKey>,
     /// For machines: the API's own JSON.
     #[arg(long, global = true)]
     pub json: bool,

@@ -168,7 +168,7 @@ fn wait_for<T>(command: impl Future<Output = std::io::Result<T>>) -> std::io::Re
 /// Where the resource API is for this command; none when the config is bad, which was then said.
 fn reach(reach: &Reach, complaints: &mut dyn Write) -> std::io::Result<Option<Target>> {
     if let Some(url) = &reach.url {
-        let remote = Remote { url: url.clone(), key: reach.key.clone() };
+        let remote = Remote { url: url.clone(), key: reach.api_key.clone() };
         return Ok(Some(Target { remote: Some(remote), socket: None, host: None }));
     }
     if let Some(socket) = &reach.socket {

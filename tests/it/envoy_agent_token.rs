@@ -156,7 +156,9 @@ fn asked_again_it_is_the_same_token_with_its_life_reset() {
     let token = token_of(&seed, &key);
     assert_eq!(token_of(&seed, &key), token);
     let shown = seed.ask("POST", "/v1/keys/self/token", &[], &json!({ "key": key }));
-    assert_eq!((shown.status, shown.json()["expires_in"].as_u64()), (200, Some(3600)), "{}", shown.text());
+    assert_eq!(shown.status, 200, "{}", shown.text());
+    // An ask within a second of another one writes nothing.
+    assert!((3590..=3600).contains(&shown.json()["expires_in"].as_u64().expect("seconds")), "{}", shown.text());
     assert_eq!(text(&shown, "/token"), token);
 }
 

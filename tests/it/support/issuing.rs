@@ -141,7 +141,7 @@ impl Issuing {
         let (status, made) = self.control("POST", "/v1/clients", client);
         assert_eq!(status, 201, "{made}");
         let text = |member: &str| made[member].as_str().unwrap_or_default().to_owned();
-        MadeClient { id: text("id"), secret: text("secret") }
+        MadeClient { id: text("id"), secret: text("client_secret") }
     }
 
     /// Asks for tokens past Envoy.

@@ -91,7 +91,7 @@ struct SecretView {
 #[derive(Serialize)]
 pub(in crate::issuer) struct Issued<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::issuer) secret: Option<&'a str>,
+    pub(in crate::issuer) client_secret: Option<&'a str>,
     #[serde(flatten)]
     pub(in crate::issuer) view: ClientView,
 }
@@ -169,7 +169,7 @@ pub(in crate::issuer) async fn create(
     note(&state, &asker, Deed::ClientCreated, &made.record, now).await;
     let revision = revision_of(&state, &made.record).await;
     let view = ClientView::new(&made.record, revision, now);
-    Ok(answer(StatusCode::CREATED, revision, Issued { secret: made.secret.as_ref().map(|secret| secret.as_str()), view }))
+    Ok(answer(StatusCode::CREATED, revision, Issued { client_secret: made.secret.as_ref().map(|secret| secret.as_str()), view }))
 }
 
 pub(in crate::issuer) async fn list(

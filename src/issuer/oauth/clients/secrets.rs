@@ -60,7 +60,7 @@ pub(in crate::issuer) async fn rotate(
     note(&state, &asker, Deed::ClientSecretRotated, &record, now).await;
     let revision = revision_of(&state, &record).await;
     let view = ClientView::new(&record, revision, now);
-    Ok(answer_change(&outcome, revision, Issued { secret: Some(&text), view }))
+    Ok(answer_change(&outcome, revision, Issued { client_secret: Some(&text), view }))
 }
 
 /// Ends one of two secrets, `current` or `old`, before its time. The last one cannot be: then delete or disable the client.

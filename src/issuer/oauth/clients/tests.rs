@@ -42,7 +42,7 @@ async fn register(issuer: &Issuer, bearer: Option<&str>, body: &Value) -> (u16, 
 async fn a_clients_id_and_secret_are_ours_and_the_secret_is_shown_once() {
     let issuer = Issuer::issuing(|_issuance| {});
     let made = issuer.ok("POST", "/v1/clients", draft()).await;
-    let (id, secret) = (made["id"].as_str().unwrap(), made["secret"].as_str().unwrap());
+    let (id, secret) = (made["id"].as_str().unwrap(), made["client_secret"].as_str().unwrap());
     assert!(is_client_id(id));
     let digits = secret.strip_prefix("reva_cs_").unwrap();
     assert_eq!(digits.len(), 43, "256 bits");
@@ -63,7 +63,7 @@ async fn a_clients_id_and_secret_are_ours_and_the_secret_is_shown_once() {
     }
     // No user is called as a client is, and no client as a user.
     let public = issuer.ok("POST", "/v1/clients", with(json!({"kind": "public"}))).await;
-    assert_eq!((&public["token_endpoint_auth_method"], public.get("secret")), (&json!("none"), None));
+    assert_eq!((&public["token_endpoint_auth_method"], public.get("client_secret")), (&json!("none"), None));
 }
 
 // oauth: B3 B4 B5 P3

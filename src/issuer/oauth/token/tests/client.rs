@@ -121,7 +121,7 @@ async fn a_rotated_secret_goes_on_for_its_grace_and_a_disabled_or_deleted_client
     let old = stage.app(json!({})).await;
     let path = format!("/v1/clients/{}", old.id);
     let rotated = stage.issuer.ok("POST", &format!("{path}/rotate"), json!({"grace": "1h"})).await;
-    let new = App { secret: rotated["secret"].as_str().unwrap().to_owned(), ..old.clone() };
+    let new = App { secret: rotated["client_secret"].as_str().unwrap().to_owned(), ..old.clone() };
     assert_ne!(new.secret, old.secret);
     for app in [&old, &new] {
         stage.token(app, OWN).await.text("access_token");

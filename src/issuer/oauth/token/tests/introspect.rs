@@ -63,6 +63,8 @@ async fn whatever_is_not_good_is_nothing_and_said_so_in_one_way() {
             assert_eq!(stage.introspect(&app, token).await.to_string(), NOTHING, "{form}: the user is disabled");
         }
         stage.issuer.ok("PATCH", "/v1/users/alice", json!({"active": true})).await;
+        stage.later(1);
+        let (access, refresh) = stage.family(&app).await;
         let next = stage.refresh(&app, &refresh).await;
         assert_eq!(stage.introspect(&app, &refresh).await.to_string(), NOTHING, "{form}: retired");
         stage.post("/oauth/revoke", &app, &[("token", &access)]).await;

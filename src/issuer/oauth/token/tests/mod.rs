@@ -136,7 +136,7 @@ impl Stage {
         let made = self.issuer.ok("POST", "/v1/clients", body).await;
         App {
             id: made["id"].as_str().unwrap().to_owned(),
-            secret: made["secret"].as_str().unwrap_or_default().to_owned(),
+            secret: made["client_secret"].as_str().unwrap_or_default().to_owned(),
             way: match made["token_endpoint_auth_method"].as_str().unwrap() {
                 "client_secret_basic" => "basic",
                 "client_secret_post" => "post",
