@@ -226,7 +226,7 @@ fn authorize() {}
 /// The same by a form: RFC 6749 section 4.1.1 with PKCE (S256), resource indicators and `iss` in the answer.
 #[utoipa::path(post, path = "/oauth/authorize", operation_id = "authorize_by_form", tag = "oauth", security(()),
     request_body(content = Record, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, description = "The page of consent.", body = String, content_type = "text/html"), (status = 302, description = "Back to the client, or on to the sign-in page."), (status = 303, description = "On to the sign-in page."), (status = 400, description = "A page: there is no client to go back to.", body = String, content_type = "text/html"), (status = 403, description = "A page.", body = String, content_type = "text/html"), (status = 404, description = "Nothing is issued here."), (status = 429, description = "Too many."), (status = 503, description = "Not now.")))]
+    responses((status = 200, description = "The page of consent.", body = String, content_type = "text/html"), (status = 302, description = "Back to the client, or on to the sign-in page."), (status = 303, description = "On to the sign-in page."), (status = 400, description = "A page: there is no client to go back to.", body = String, content_type = "text/html"), (status = 403, description = "A page.", body = String, content_type = "text/html"), (status = 404, description = "Nothing is issued here."), (status = 413, description = "The form is too large."), (status = 415, description = "The body is no form."), (status = 429, description = "Too many."), (status = 503, description = "Not now.")))]
 fn authorize_by_form() {}
 
 /// RFC 6749: `authorization_code`, `refresh_token`, `client_credentials`; token exchange (RFC 8693).
