@@ -235,9 +235,11 @@ impl Pen {
         let id = entry_id(&head.instance, head.next);
         let (actor, actor_name) = self.party(&draft.actor, draft.at).await?;
         let (subject, subject_name) = self.party(&draft.subject, draft.at).await?;
+        // Of somebody who is erased already not even the address is kept.
+        let is_gone = matches!(draft.actor, Who::Person { .. }) && actor_name.is_none();
         let person = actor_name.or(subject_name);
         let seal = person.as_ref().and_then(|name| Some((Arc::clone(&name.pseudonym), name.seal_bytes()?)));
-        let address = draft.address.map(|address| match seal {
+        let address = draft.address.filter(|_address| !is_gone).map(|address| match seal {
             Some((by, seal)) => Address::Masked { by, text: Arc::from(mask_address(&seal, &id, address)) },
             None => Address::Plain(address),
         });
