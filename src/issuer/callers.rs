@@ -7,6 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::http::HeaderValue;
 use axum::http::Method;
 use axum::http::request::Parts;
 use axum::middleware::Next;
@@ -25,6 +26,8 @@ use crate::listen::http::Peer;
 use crate::model::request;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
+
+const FORWARDED: &str = "x-forwarded-for";
 
 /// What a change by cookie carries beside it: the value of a form of ours for this purpose.
 pub const FORM_HEADER: &str = "x-csrf-token";
@@ -85,7 +88,7 @@ pub async fn judge(State(state): State<IssuerState>, request: Request, next: Nex
 pub async fn identify(state: &IssuerState, parts: &Parts) -> Result<Option<Actor>, Problem> {
     let now = state.clock.now();
     let rules = state.rules.load_full();
-    let shown = plain(parts)?;
+    let shown = plain(parts, &rules)?;
     if let Some(caller) = identify_caller(&shown, &state.gate, &rules, now).await? {
         return Ok(Some(Actor::Caller(caller)));
     }
@@ -102,17 +105,22 @@ pub fn client_address(parts: &Parts, rules: &Rules) -> Option<IpAddr> {
     address_of(&parts.headers, parts.extensions.get::<Peer>(), rules)
 }
 
-/// The same, for handlers that take headers and peer apart.
+/// The same, for handlers that take headers and peer apart. The proxies before this door are counted by themselves: the gate is asked
+/// by Envoy, and this door stands behind it. An entry that no trusted proxy wrote is never believed.
 pub fn address_of(headers: &HeaderMap, peer: Option<&Peer>, rules: &Rules) -> Option<IpAddr> {
-    let peer_address = peer.and_then(|peer| peer.0).map(|address| address.ip());
-    let headers = request::Headers::new(headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())).collect());
-    door(headers, None, peer_address).ok()?.client_address(rules.trusted_hops)
+    let peer = peer.and_then(|peer| peer.0).map(|address| address.ip().to_canonical());
+    let hops = rules.issuance.as_ref().map_or(0, |issuance| issuance.trusted_hops);
+    let Some(back) = usize::from(hops).checked_sub(1) else { return peer };
+    let lists: Vec<&[u8]> = headers.get_all(FORWARDED).iter().map(HeaderValue::as_bytes).collect();
+    let mut from_right = lists.iter().rev().flat_map(|list| list.rsplit(|byte| *byte == b','));
+    from_right.nth(back).and_then(request::parse_forwarded).or(peer)
 }
 
-fn plain(parts: &Parts) -> Result<request::Request<'_>, Problem> {
-    let peer_address = parts.extensions.get::<Peer>().and_then(|peer| peer.0).map(|address| address.ip());
-    let entries = parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())).collect();
-    door(request::Headers::new(entries), parts.uri.query(), peer_address)
+/// The request as the rooms read it, with the client's address already found.
+fn plain<'m>(parts: &'m Parts, rules: &Rules) -> Result<request::Request<'m>, Problem> {
+    let others = parts.headers.iter().filter(|(name, _)| *name != FORWARDED);
+    let entries = others.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())).collect();
+    door(request::Headers::new(entries), parts.uri.query(), client_address(parts, rules))
 }
 
 /// What the rooms need of a request to our own door. Host and path chose the door already and say nothing of who calls.

@@ -40,6 +40,8 @@ pub struct Issuance {
     /// The seeds' own spellings that are served.
     pub compatibility: Vec<Compatibility>,
     pub errors: ErrorFormat,
+    /// How many proxies before `listen.issuer` may be believed about `x-forwarded-for`; 0: the peer is the client.
+    pub trusted_hops: u8,
     /// The page to which a person goes when nothing else is asked for; none: our own.
     pub home: Option<Arc<str>>,
 }

@@ -126,7 +126,8 @@ impl Request<'_> {
     }
 }
 
-fn parse_forwarded(entry: &[u8]) -> Option<IpAddr> {
+/// An entry of `x-forwarded-for`: an address, with a port or without.
+pub fn parse_forwarded(entry: &[u8]) -> Option<IpAddr> {
     // The longest form is a bracketed IPv6 address with a port.
     let text = std::str::from_utf8(entry.trim_ascii()).ok().filter(|text| text.len() <= 56)?;
     let address = match text.parse::<IpAddr>() {

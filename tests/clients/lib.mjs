@@ -136,8 +136,8 @@ export class Browser {
     return this.go(form.action, { method: 'POST', form: sent })
   }
 
-  /** Signs in and consents wherever it is asked to, until it is sent to the redirect URI; gives that URL. */
-  async authorize(url, { redirectUri = setting.redirectUri, approve = true } = {}) {
+  /** Signs in and consents wherever it is asked to, until it is sent to the redirect URI; gives that URL, or nothing for a refusal. */
+  async authorize(url, { redirectUri = setting.redirectUri, approve = true, orPage = false } = {}) {
     let page = await this.go(url)
     for (let step = 0; step < 20; step += 1) {
       const location = page.headers.location
@@ -147,6 +147,7 @@ export class Browser {
         page = await this.go(target)
         continue
       }
+      if (orPage && page.status >= 400) return undefined
       assert.equal(page.status, 200, `${page.url}: ${page.status}\n${page.text.slice(0, 2000)}`)
       const forms = this.forms(page)
       const signIn = forms.find((form) => form.fields.some((field) => field.type === 'password'))

@@ -33,7 +33,8 @@ struct Stage {
 }
 
 /// Settings that let fifty ask at once and nobody wait for long.
-const SETTINGS: &str = "  sign_up: open\n  compatibility: [auth_users]\n  passwords: { memory_kib: 8192, iterations: 1, waiting: 64 }\n";
+const SETTINGS: &str =
+    "  sign_up: open\n  compatibility: [auth_users]\n  passwords: { memory_kib: 8192, iterations: 1, waiting: 64, per_address: 1000000 }\n";
 
 fn on_redb() -> Stage {
     let issuing = Issuing::start(SETTINGS);

@@ -20,7 +20,7 @@ fn client(issuing: &Issuing, algorithm: &str) -> MadeClient {
         "kind": "confidential",
         "grant_types": ["client_credentials"],
         "scopes": ["conversations:read"],
-        "token_form": algorithm,
+        "access_tokens": algorithm,
     }))
 }
 

@@ -41,10 +41,7 @@ struct Slow {
 }
 
 impl Slow {
-    fn later<'a, T: Send + 'a>(&self, answer: Answer<'a, T>) -> Answer<'a, T>
-    where
-        T: Unpin,
-    {
+    fn later<'a, T: Send + Unpin + 'a>(&self, answer: Answer<'a, T>) -> Answer<'a, T> {
         let each = self.each;
         Answer::Pending(Box::pin(async move {
             tokio::time::sleep(each).await;

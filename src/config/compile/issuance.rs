@@ -111,6 +111,7 @@ pub(super) fn issuance(
         registration: registration?,
         compatibility: compatibility(desk, &spot.key("compatibility"), &written.compatibility),
         errors: error_format(written.errors.or(file.errors)),
+        trusted_hops: written.trusted_hops.unwrap_or(0),
         home: written.home.as_deref().map(Arc::from),
     })
 }

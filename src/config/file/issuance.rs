@@ -52,6 +52,9 @@ pub struct IssuanceFile {
     pub compatibility: Vec<CompatibilityFile>,
     /// In which shape refusals are written. Default: that of the gate.
     pub errors: Option<ErrorsFile>,
+    /// How many proxies before `listen.issuer` are believed about `x-forwarded-for`: behind one Envoy 1, else everybody shares Envoy's
+    /// address and its limits. Default: 0, the peer is the client.
+    pub trusted_hops: Option<u8>,
     /// Where a person goes who signed in and asked for nothing else. Default: our own page.
     pub home: Option<String>,
 }

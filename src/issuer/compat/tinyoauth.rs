@@ -179,7 +179,7 @@ async fn register_client(state: &IssuerState, request: Request) -> Result<Respon
     let unread = || Problem::new(Code::Unavailable, "the application was registered and its secret is lost; register it again");
     let bytes = axum::body::to_bytes(answer.into_body(), FORM_BYTES_MAX).await.map_err(|_error| unread())?;
     let made: serde_json::Value = serde_json::from_slice(&bytes).map_err(|_error| unread())?;
-    let made = Registered { result: "succeeded", client_id: made.get("id"), client_secret: made.get("secret") };
+    let made = Registered { result: "succeeded", client_id: made.get("id"), client_secret: made.get("client_secret") };
     Ok((StatusCode::CREATED, Json(made)).into_response())
 }
 

@@ -249,7 +249,7 @@ fn introspect_token() {}
 
 /// The keys that access tokens are signed with (RFC 7517).
 #[utoipa::path(get, path = "/oauth/jwks", operation_id = "jwks", tag = "oauth", security(()),
-    responses((status = 200, description = "The keys.", body = Record), (status = 404, description = "Nothing is issued here."), (status = 503, description = "Not now.")))]
+    responses((status = 200, description = "The keys.", body = Record, content_type = "application/jwk-set+json"), (status = 404, description = "Nothing is issued here."), (status = 503, description = "Not now.")))]
 fn jwks() {}
 
 /// RFC 8414.

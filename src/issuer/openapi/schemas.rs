@@ -68,7 +68,7 @@ pub struct ResultRefusal {
     "allowed_networks": ["192.0.2.0/24"], "metadata": {"team": "billing"}, "tags": ["batch"]
 }))]
 pub struct NewKeyBody {
-    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\p{Cc}]+$")]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$")]
     pub name: String,
     /// Whose it is; the caller where it says nothing. An operator must say it.
     #[schema(min_length = 1, max_length = 128, pattern = "^[!-~]+$", nullable = false)]
@@ -160,11 +160,44 @@ pub struct ImportBody {
 
 /// One of them: a new key, and its hash.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ImportedKeyBody {
     #[schema(pattern = "^[0-9a-fA-F]{64}$")]
     pub sha256: String,
-    #[serde(flatten)]
-    pub key: NewKeyBody,
+    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$")]
+    pub name: String,
+    /// Whose it is; the caller where it says nothing. An operator must say it.
+    #[schema(min_length = 1, max_length = 128, pattern = "^[!-~]+$", nullable = false)]
+    pub user: Option<String>,
+    /// The user's own, or absent.
+    #[schema(min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
+    pub organization: Option<String>,
+    #[schema(nullable = false)]
+    pub environment: Option<EnvironmentName>,
+    /// Never more than the caller and the user hold themselves.
+    #[schema(max_items = 128, nullable = false)]
+    pub scopes: Option<Vec<String>>,
+    /// Given by operators alone.
+    pub tier: Option<String>,
+    /// Requests per minute.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub rate_limit: Option<u32>,
+    /// The API version that it is pinned to.
+    pub version: Option<String>,
+    #[schema(format = DateTime)]
+    pub not_before: Option<String>,
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
+    /// In the place of `expires_at`: `90d`, `12h`, `30m`.
+    #[schema(pattern = "^[0-9]{1,10}[smhd]$", nullable = false)]
+    pub expires_in: Option<String>,
+    /// Networks or addresses from which alone it opens anything.
+    #[schema(max_items = 32)]
+    pub allowed_networks: Option<Vec<String>>,
+    /// At most 16 texts of up to 255 characters.
+    pub metadata: Option<BTreeMap<String, String>>,
+    #[schema(max_items = 16)]
+    pub tags: Option<Vec<String>>,
 }
 
 /// The text of a key.

@@ -207,6 +207,7 @@ pub(crate) fn issuance() -> Issuance {
         registration: Registration::Off,
         compatibility: Compatibility::ALL.to_vec(),
         errors: ErrorFormat::Standard,
+        trusted_hops: 0,
         home: None,
     }
 }

@@ -99,6 +99,8 @@ impl Issuing {
             .envoy_with("    # Your service.", &issuer_cluster(port))
             .tollgate_with("listen:\n", &format!("listen:\n  issuer: 127.0.0.1:{port}\n"))
             .tollgate_with("errors: standard\n", &format!("errors: standard\n{}{settings}{cheap}", issuer_section(&url)))
+            // No tier and no limit for callers that name none: these tests are about everything else.
+            .tollgate_with("default_tier: free\n", "")
             .with_routes("  - { name: issuer, path: \"/**\", auth: public, acknowledge_open: true }\n");
         let upstream = Upstream::unix(&plan.folder.short_path().join("run/upstream.sock"));
         Self { scenario: change(plan).start_on(front, upstream), url, port }
@@ -196,7 +198,7 @@ pub fn text_of(reply: &Reply, member: &str) -> String {
 fn issuer_section(url: &str) -> String {
     format!(
         "issuer:\n  url: {url}\n  resources: [{{ uri: {RESOURCE} }}]\n  scopes:\n    conversations:read: Read your conversations\n    \
-         customers:read: Read your customers\n"
+         customers:read: Read your customers\n  trusted_hops: 1\n"
     )
 }
 
