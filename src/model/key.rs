@@ -364,6 +364,7 @@ mod tests {
 
         // battery: K16
         // oauth: T2
+        // battery: I4
         #[test]
         fn no_changed_character_passes(brand in brands(), environment in environments(), id: [u8; 16], secret: [u8; 32], at: prop::sample::Index, by: char) {
             let (_, text) = write_key(&brand, environment, &id, &secret);

@@ -165,6 +165,7 @@ fn anywhere(folder: &Folder, needle: &[u8]) -> bool {
     false
 }
 
+// oauth: T8
 #[test]
 fn keys_for_testing_open_the_sandbox_and_nothing_else() {
     let (scenario, _) = reva();

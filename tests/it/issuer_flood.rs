@@ -47,6 +47,7 @@ fn ninety_ninth(sorted: &[Duration]) -> Duration {
 
 /// With `TOLLGATE_TEST_FLOOD` (seconds) the figures are judged; otherwise this shows who is refused, and prints them.
 // oauth: R10
+// battery: X11
 #[test]
 fn a_flood_of_sign_ins_is_refused_and_checks_go_on() {
     let asked = std::env::var("TOLLGATE_TEST_FLOOD").ok().map(|seconds| seconds.parse().expect("TOLLGATE_TEST_FLOOD is a number"));

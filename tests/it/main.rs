@@ -25,6 +25,7 @@
 //! | `issuer_openapi` | the API against its own description |
 //! | `issuer_rotation` | signing keys that change under load, and in an emergency |
 //! | `issuer_timing` | what the time of an answer tells |
+//! | `issuer_surface` | what the metadata names, and where no secret stands |
 //! | `bad_config` | every mistake in a config is named with its place; a config with every setting is good |
 //! | `direct_checks`, `direct_abuse` | the check listener without an Envoy between: what it judges, and peers without manners |
 //! | `observe_metrics` | every metric is fed and keeps to Prometheus' rules; no label comes from a client |
@@ -79,6 +80,7 @@ mod issuer_flood;
 mod issuer_kill;
 mod issuer_openapi;
 mod issuer_rotation;
+mod issuer_surface;
 mod issuer_timing;
 mod observe_metrics;
 mod observe_secrets;

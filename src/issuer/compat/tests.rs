@@ -156,8 +156,7 @@ async fn nothing_but_a_login_is_a_session_for_seed_004() {
 }
 
 fn query(pairs: &[(&str, &str)]) -> String {
-    let encoded = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-    encoded
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 #[tokio::test]

@@ -270,6 +270,7 @@ mod tests {
     use super::*;
 
     // oauth: S8
+    // battery: I13
     #[test]
     fn a_provider_leads_to_the_worlds_addresses_only() {
         for (address, public) in [

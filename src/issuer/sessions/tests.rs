@@ -125,6 +125,7 @@ async fn using_the_website_slides_the_tokens_of_its_owners_keys() {
 }
 
 // oauth: R3
+// battery: I14
 #[tokio::test]
 async fn a_form_is_good_in_the_browser_and_for_the_purpose_that_it_was_made_for() {
     let issuer = Issuer::issuing(|_| {});

@@ -96,6 +96,7 @@ impl Fake {
         self.say(|says| says.asked.iter().filter(|(asked, _)| *asked == what).count())
     }
 
+    #[expect(clippy::unused_async, reason = "a handler is asynchronous")]
     async fn metadata(State(fake): State<Self>) -> Response {
         fake.say(|says| {
             says.asked.push(("metadata", String::new()));
@@ -106,6 +107,7 @@ impl Fake {
         })
     }
 
+    #[expect(clippy::unused_async, reason = "a handler is asynchronous")]
     async fn keys(State(fake): State<Self>) -> Response {
         fake.say(|says| {
             says.asked.push(("keys", String::new()));
@@ -113,6 +115,7 @@ impl Fake {
         })
     }
 
+    #[expect(clippy::unused_async, reason = "a handler is asynchronous")]
     async fn token(State(fake): State<Self>, headers: HeaderMap, body: String) -> Response {
         fake.say(|says| {
             let authorization = headers.get("authorization").map_or("", |value| value.to_str().unwrap());

@@ -106,6 +106,7 @@ mod tests {
     }
 
     // oauth: B1
+    // battery: I5
     #[test]
     fn redirect_uris_are_compared_byte_for_byte() {
         let registered = "https://app.example.com/cb?a=1";

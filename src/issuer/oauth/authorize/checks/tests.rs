@@ -31,6 +31,7 @@ fn error(client: &ClientRecord, text: &str) -> Option<ErrorCode> {
 }
 
 // oauth: A5 A6 A7 A8 A9 A10 A13 A20 C1 C2 C4 C9 Q1
+// battery: I7 I8
 #[test]
 fn every_fault_has_its_error() {
     use ErrorCode::*;

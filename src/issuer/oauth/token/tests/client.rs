@@ -8,6 +8,7 @@ use crate::listen::http::Peer;
 const OWN: &[(&str, &str)] = &[("grant_type", "client_credentials")];
 
 // oauth: F1 F2 F3 F4 F5 F6 F7
+// battery: I10
 #[tokio::test]
 async fn a_client_proves_itself_in_its_registered_way_alone() {
     let stage = Stage::new().await;

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// What is wrong, who sends it, what is sent, and the error.
+type Case<'a> = (&'a str, &'a App, Vec<(&'a str, &'a str)>, &'a str);
+
 // oauth: G3 G4 G5 G6 C5 C7 C8
 #[tokio::test]
 async fn what_does_not_fit_a_code_is_refused_and_burns_nothing() {
@@ -10,7 +13,7 @@ async fn what_does_not_fit_a_code_is_refused_and_burns_nothing() {
     let other = stage.app(json!({})).await;
     let code = stage.code(&app).await;
     let (short, long) = ("a".repeat(42), "a".repeat(129));
-    let table: Vec<(&str, &App, Vec<(&str, &str)>, &str)> = vec![
+    let table: Vec<Case<'_>> = vec![
         ("no code", &app, vec![("redirect_uri", CALLBACK), ("code_verifier", VERIFIER)], "invalid_request"),
         ("no verifier", &app, vec![("code", &code), ("redirect_uri", CALLBACK)], "invalid_request"),
         ("an empty verifier", &app, vec![("code", &code), ("redirect_uri", CALLBACK), ("code_verifier", "")], "invalid_request"),

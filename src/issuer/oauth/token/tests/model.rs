@@ -158,10 +158,8 @@ proptest! {
             let own = [apps[0].clone(), apps[1].clone()];
             let mut seen = Seen::default();
             for step in &steps {
-                match step {
-                    Call::Own { app } => play(&stage, &own, &mut seen, &Call::Own { app: *app }).await,
-                    other => play(&stage, &apps, &mut seen, other).await,
-                }
+                let apps = if matches!(step, Call::Own { .. }) { &own[..] } else { &apps[..] };
+                play(&stage, apps, &mut seen, step).await;
                 check(&stage, &mut seen).await;
             }
         });

@@ -8,6 +8,7 @@ fn is_ended(grant: &GrantRecord, by: GrantEnd) -> bool {
 }
 
 // oauth: H1 H2 H10
+// battery: I9
 #[tokio::test]
 async fn every_use_gives_the_next_and_an_old_one_ends_the_family() {
     let stage = Stage::new().await;

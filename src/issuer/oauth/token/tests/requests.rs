@@ -6,6 +6,9 @@ use tower::ServiceExt;
 use super::*;
 use crate::model::issuance::Compatibility;
 
+/// Where to, with which headers, what is sent, the status, and the error.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, String, u16, &'a str);
+
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
 // oauth: E1 K5
@@ -32,7 +35,7 @@ async fn requests_that_are_no_plain_forms_are_refused_in_the_form_of_the_rfc() {
     let json = ("content-type", "application/json");
     let many: String = (0..65).map(|number| format!("&p{number}=1")).collect();
     let large = format!("{own}&a={}", "x".repeat(40_000));
-    let table: Vec<(&str, Vec<(&str, &str)>, String, u16, &str)> = vec![
+    let table: Vec<Case<'_>> = vec![
         ("/oauth/token", vec![FORM, credentials], String::new(), 400, "invalid_request"),
         ("/oauth/token", vec![credentials], own.to_owned(), 400, "invalid_request"),
         ("/oauth/token", vec![FORM, FORM, credentials], own.to_owned(), 400, "invalid_request"),

@@ -49,6 +49,7 @@ async fn what_is_taken_back_opens_nothing() {
 }
 
 // oauth: J2 J3 J7
+// battery: I15
 #[tokio::test]
 async fn what_is_not_ones_own_stays_and_the_answer_tells_nothing() {
     let stage = Stage::new().await;
