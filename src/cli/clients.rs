@@ -152,8 +152,8 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
         Command::Create(new) => {
             let made = client.call("POST", "/v1/clients", Some(&new.body())).await?;
             let words = format!("{} ({})", show(&made, "id"), show(&made, "name"));
-            if made.get("secret").is_some() {
-                voice.hand_over(&made, "secret", &format!("the secret of {words}. Store it now: it is not shown again."))
+            if made.get("client_secret").is_some() {
+                voice.hand_over(&made, "client_secret", &format!("the secret of {words}. Store it now: it is not shown again."))
             } else {
                 voice.done(&made, &words, "registered; it has no secret")
             }
@@ -174,7 +174,7 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
                 "a new secret of {}; the one before works for {}. Store it now: it is not shown again.",
                 rotation.id, rotation.grace
             );
-            voice.hand_over(&made, "secret", &words)
+            voice.hand_over(&made, "client_secret", &words)
         }
         Command::Disable(one) => {
             let changed = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": false}))).await?;

@@ -160,6 +160,8 @@ fn full() -> (tempfile::TempDir, PathBuf) {
     let path = folder.path().join("full.yaml");
     // Environment variables are the process's, and tests share one: this pepper moves into a file.
     secret("pepper-1", "the pepper of last year, for the tests\n");
+    secret("provider-secret", "a provider's secret for the tests\n");
+    secret("registration-token", "a-token-for-registering\n");
     secret("redis-password", "a password for the tests\n");
     secret("sentinel-password", "another password for the tests\n");
     let text = std::fs::read_to_string(&path).expect("the config").replace("{ env: TOLLGATE_TEST_PEPPER }", "{ file: pepper-1 }");
@@ -179,7 +181,7 @@ fn a_config_with_every_setting_is_good_without_a_warning() {
     assert!(matches!(&boot.peppers, Peppers::Given(peppers) if &*peppers[0].id == "p2" && peppers[1].secret.expose().ends_with(b"tests")));
     assert_eq!(
         rules.issuers.iter().map(|issuer| issuer.source.name.as_str()).collect::<Vec<_>>(),
-        ["provider", "partner-example-com", "batch", "micro"]
+        ["provider", "partner-example-com", "batch", "micro", "local"]
     );
     assert_eq!(
         rules.tiers["pro"].policies.iter().map(|policy| &*policy.name).collect::<Vec<_>>(),

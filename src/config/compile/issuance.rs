@@ -80,6 +80,7 @@ pub(super) fn issuance(
     }
     let passwords = passwords(desk, &spot.key("passwords"), written.passwords);
     let providers = providers(desk, &spot.key("providers"), &written.providers, revision);
+    let compatibility = compatibility(desk, &spot.key("compatibility"), &written.compatibility);
     let registration = registration(desk, &spot.key("registration"), written.registration.as_ref(), revision);
     if let Some(home) = written.home.as_deref().filter(|home| !is_local_path(home) && !is_web(home)) {
         desk.error_expecting(&spot.key("home"), format!("`{}` is no page", home.escape_debug()), "an https URL, or a path of our own");
@@ -109,7 +110,7 @@ pub(super) fn issuance(
         passwords,
         providers: providers?,
         registration: registration?,
-        compatibility: compatibility(desk, &spot.key("compatibility"), &written.compatibility),
+        compatibility,
         errors: error_format(written.errors.or(file.errors)),
         trusted_hops: written.trusted_hops.unwrap_or(0),
         home: written.home.as_deref().map(Arc::from),
