@@ -9,12 +9,27 @@
 //!         any room may leave with a Denial;  only an await can bring a Fault;  encode cannot fail
 //! ```
 //!
+//! # One request to the issuer
+//!
+//! ```text
+//! browser, client, program --listen.issuer--> frame --> judge (the gate's own rooms, or a session) --> Actor --> Reach
+//! command line             --control socket---------------------------------------------------------> Operator
+//!    --> read (fields, form) --> checks --> [sign, hash] --> one commit --> audit::note --> answer
+//!         a commit that is refused: read again and judge anew;  whatever was made before it is dropped
+//!
+//! authorize --> sign_in --> consent --> GrantRecord: Pending(code) --> token/code --> Live --> token/refresh … --> Ended
+//!    at the gate:  prove/handle or prove/token --> grant --> client, user, key --> resolve/grant --> Caller
+//! ```
+//!
 //! # Words
 //!
 //! - *credential*: what the request showed. *key*: one kind of it, issued by us. *caller*: who it turned out to be.
 //! - *permit*, *pinned*, *prepared*, *admission*: what passing a room yields; only that room can make it.
 //! - *grant*: the allow at the end. It cannot be built without the whole way.
 //! - *denial*: an answer, and it is no. *fault*: no answer; Envoy's failure mode applies to it alone.
+//! - *actor*: who calls the issuer. *reach*: whose things it may see and change; the rest is not there.
+//! - *grant record*: what somebody was allowed to do in somebody's name, and all tokens that came of it; it decides, they only name it.
+//!   *handle*: a text that names a record and carries a MAC, so that codes and refresh tokens are stored nowhere. *ring*: what signs JWTs.
 //!
 //! # Who may use whom
 //!
@@ -30,6 +45,17 @@
 //! - `listen`: sockets, TLS with renewal, accepting and draining, once for all doors.
 //! - `stats`: the contract by which two doors read the counts without knowing who keeps them.
 //!
+//! # The issuer's rooms
+//!
+//! - `accounts`, `users`, `sessions`, `passwords`, `pages`: people, what they hold, where they are signed in, and what they see.
+//! - `oauth`: `authorize` and `consent` lead to a code, `token` to tokens, `revoke`, `introspect` look after them; `clients` is who asks.
+//! - `federation`: sign-in elsewhere, in which we are the client. `compat`: other systems' spellings of all this; they decide nothing.
+//! - `keys`, `rotate`, `import`, `key_tokens`, `sign_in_tokens`, `usage`, `stats`, `ring`, `explain`: the rest of what is asked for.
+//! - `callers`, `actor`, `input`, `parameters`, `names`, `views`, `problem`, `openapi`: how anything is asked for and answered.
+//! - `audit`: what was done, noted after its commit. `events`: the same for whoever counts.
+//!
+//! The pipelines of `oauth` are lists of named checks, so that a test can leave one out and show what then gets through.
+//!
 //! # The shelf's two engines
 //!
 //! `store::embedded` is one redb file in one process; `store::shared` is Redis, with a link of its own (`store/shared/link`), records
@@ -38,7 +64,9 @@
 //!
 //! # Reading order
 //!
-//! `model/request.rs`, then `check/mod.rs` and its rooms in order, then `grpc/encode.rs`.
+//! `model/request.rs`, then `check/mod.rs` and its rooms in order, then `grpc/encode.rs`. Of the issuer: `model/handle.rs` and
+//! `model/grant.rs`, then `issuer/mod.rs`, `issuer/oauth/authorize/mod.rs`, `issuer/oauth/token/code.rs` and `refresh.rs`, then
+//! `check/resolve/grant.rs`.
 
 pub mod model;
 
