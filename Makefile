@@ -44,7 +44,7 @@ lint: ## rustfmt and clippy, without a warning.
 # --- what the tests stand on -------------------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: compiler envoys redis providers ## What the tests need: a C compiler, Envoys of three lines, Redis and Valkey, an OpenID provider on Node.js.
+setup: compiler envoys redis outside ## What the tests need: a C compiler, Envoys of three lines, Redis and Valkey, outside OAuth clients and servers.
 
 # The crypto library is C.
 .PHONY: compiler
@@ -67,15 +67,17 @@ redis:
 	@tests/tools/redis.sh >/dev/null
 	@tests/tools/valkey.sh >/dev/null
 
-# Says what to install where Node.js is missing.
-.PHONY: providers
-providers:
+# Unpacked under target/, Node.js too where the machine has none.
+.PHONY: outside
+outside:
 	@tests/tools/oidc.sh >/dev/null
+	@tests/tools/clients.sh >/dev/null
+	@tests/tools/schemathesis.sh >/dev/null
 
 # --- long proofs -------------------------------------------------------------------------------------------------------------
 
 .PHONY: prove
-prove: prove-kills prove-envoys prove-chaos prove-failover prove-revocation prove-scale prove-properties prove-fuzz ## The long proofs, one after the other; each can be called by its name.
+prove: prove-kills prove-envoys prove-chaos prove-failover prove-revocation prove-scale prove-issuer prove-properties prove-fuzz ## The long proofs, one after the other; each can be called by its name.
 
 .PHONY: prove-kills
 prove-kills: setup ## kill -9 under load, ROUNDS times (500).
@@ -107,6 +109,13 @@ prove-revocation: setup ## How long a revoked key goes on elsewhere: REVOCATIONS
 .PHONY: prove-scale
 prove-scale: setup ## 100,000 keys and 1,000,000 lines of counts against 1,000 keys: CPU of a check, memory, start, flush.
 	TOLLGATE_TEST_SCALE=100000 cargo test --locked --release --test it -- --nocapture --test-threads=1 redis_scale
+
+.PHONY: prove-issuer
+prove-issuer: setup ## The issuer: fifty at once and kill -9, a hundred rounds each; the time of answers; a flood of sign-ins; its API tried out at length.
+	TOLLGATE_TEST_ROUNDS=100 cargo test --locked --test it -- --nocapture --test-threads=1 issuer_concurrency issuer_kill
+	TOLLGATE_TEST_SAMPLES=10000 cargo test --locked --release --test it -- --nocapture --test-threads=1 issuer_timing
+	TOLLGATE_TEST_FLOOD=20 cargo test --locked --release --test it -- --nocapture --test-threads=1 issuer_flood
+	TOLLGATE_TEST_EXAMPLES=100 cargo test --locked --test it -- --nocapture --test-threads=1 issuer_openapi
 
 .PHONY: prove-properties
 prove-properties: compiler ## The property tests with CASES cases each (20000).

@@ -2,7 +2,6 @@
 //! there says nothing about us.
 
 use std::net::TcpStream;
-use std::process::Command;
 
 use crate::support::folder::Folder;
 use crate::support::issuing::Issuing;
@@ -14,6 +13,7 @@ use crate::support::issuing::Report;
 use crate::support::issuing::USER;
 use crate::support::issuing::run_script;
 use crate::support::issuing::scripts;
+use crate::support::node_tool::node;
 use crate::support::ports::free_port;
 use crate::support::process::Process;
 
@@ -72,7 +72,7 @@ fn the_same_checks_hold_on_a_certified_server() {
         native: made("native", ""),
     };
     let folder = Folder::new();
-    let mut command = Command::new("node");
+    let mut command = node();
     command.arg(scripts().join("control.mjs"));
     command.envs([
         ("ISSUER", issuer.as_str()),

@@ -44,8 +44,8 @@ fn no_documented_operation_breaks_or_answers_what_is_not_documented() {
         "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance";
     let output = Command::new(schemathesis())
         .current_dir(issuing.scenario.folder.path())
+        .args(["--config-file", "schemathesis.toml"])
         .args(["run", &format!("http://127.0.0.1:{}/openapi.json", issuing.port)])
-        .args(["--header", &format!("Authorization: Bearer {key}")])
         .args(["--checks", checks, "--max-examples", &examples(), "--seed", "1", "--workers", "1", "--no-color"])
         .output()
         .expect("schemathesis runs");

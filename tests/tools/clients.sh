@@ -15,8 +15,8 @@ fail() {
     exit 1
 }
 
-command -v node >/dev/null || fail "node is missing; install Node.js 20 or newer (apt-get install nodejs npm)"
-command -v npm >/dev/null || fail "npm is missing; install it (apt-get install npm)"
+bin=$("$root/tests/tools/node.sh")
+export PATH="$bin:$PATH"
 
 # One folder a state of the sources: a script that was changed never runs with the packages of before.
 state=$(cat "$source"/*.json "$source"/*.mjs | sha256sum | cut -c1-16)

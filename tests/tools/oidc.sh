@@ -3,7 +3,7 @@
 #
 #   tests/tools/oidc.sh
 #
-# Needs Node.js 20 or newer with npm. The packages are those of tests/tools/oidc/package-lock.json; they are kept in
+# The packages are those of tests/tools/oidc/package-lock.json; they are kept in
 # target/tools/oidc/. Running it twice, or twice at once, is safe.
 set -euo pipefail
 
@@ -16,10 +16,8 @@ fail() {
     exit 1
 }
 
-command -v node >/dev/null || fail "Node.js is missing; install version 20 or newer (Debian: apt-get install nodejs npm)"
-command -v npm >/dev/null || fail "npm is missing; install it beside Node.js (Debian: apt-get install npm)"
-major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
-[ "$major" -ge 20 ] || fail "Node.js $(node --version) is too old; version 20 or newer is needed"
+bin=$("$root/tests/tools/node.sh")
+export PATH="$bin:$PATH"
 
 mkdir -p "$shelf"
 exec 9>"$shelf/.lock"

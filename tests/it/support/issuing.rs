@@ -19,6 +19,7 @@ use crate::support::browser::parameter;
 use crate::support::http1::Client;
 use crate::support::http1::Reply;
 use crate::support::http1::message;
+use crate::support::node_tool::node;
 use crate::support::ports::free_port;
 use crate::support::scenario::Plan;
 use crate::support::scenario::Scenario;
@@ -234,7 +235,7 @@ pub fn run_script(name: &str, environment: &[(&str, &str)]) -> Report {
 
 /// The same with something on its standard input.
 pub fn run_script_on(name: &str, environment: &[(&str, &str)], input: &str) -> Report {
-    let mut child = Command::new("node")
+    let mut child = node()
         .arg(format!("{name}.mjs"))
         .current_dir(scripts())
         .envs(environment.iter().copied())

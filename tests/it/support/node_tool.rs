@@ -13,6 +13,18 @@ use crate::support::http1::message;
 use crate::support::ports::free_port;
 use crate::support::process::Process;
 
+/// Node.js: the machine's own, or the one that `tests/tools/node.sh` fetched.
+pub fn node() -> Command {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let binary = BINARY.get_or_init(|| {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/tools/node.sh");
+        let output = Command::new(script).output().expect("tests/tools/node.sh runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim()).join("node")
+    });
+    Command::new(binary)
+}
+
 /// A certified OpenID provider on a port of its own.
 #[derive(Debug)]
 pub struct Provider {
@@ -26,7 +38,7 @@ impl Provider {
     pub fn start(mut settings: Value) -> Self {
         let (port, folder) = (free_port(), Folder::new());
         settings["port"] = port.into();
-        let mut command = Command::new("node");
+        let mut command = node();
         command.arg(packages().join("provider.mjs")).arg(settings.to_string());
         let process = Process::start("provider", command, folder.path());
         let process = process.ready(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
