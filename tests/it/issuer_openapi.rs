@@ -40,6 +40,8 @@ fn no_documented_operation_breaks_or_answers_what_is_not_documented() {
     let (status, made) = issuing.control("POST", "/v1/keys", &body);
     assert_eq!(status, 201, "{made}");
     let key = made["key"].as_str().expect("a key");
+    let credentials = format!("[auth.openapi.bearer]\nbearer = \"{key}\"\n[auth.openapi.key]\napi_key = \"{key}\"\n");
+    issuing.scenario.folder.write("schemathesis.toml", &credentials);
     let checks =
         "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance";
     let output = Command::new(schemathesis())

@@ -16,16 +16,19 @@ fail() {
     exit 1
 }
 
-command -v python3 >/dev/null || fail "python3 is missing; install it (apt-get install python3 python3-venv)"
+command -v python3 >/dev/null || fail "python3 is missing; install it (apt-get install python3 python3-pip)"
 if [ ! -e "$folder/.ready" ]; then
     mkdir -p "$shelf"
     exec 9>"$shelf/.lock"
     flock 9
     if [ ! -e "$folder/.ready" ]; then
         rm -rf "$folder"
-        python3 -m venv "$folder" >&2 || fail "python3 cannot make a virtual environment; install python3-venv"
-        "$folder/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$version" >&2 ||
+        mkdir -p "$folder/bin"
+        python3 -m pip install --quiet --disable-pip-version-check --target "$folder/lib" "schemathesis==$version" >&2 ||
             fail "pip could not install schemathesis $version; is the package index reachable?"
+        printf '#!/bin/sh\nPYTHONPATH="%s" exec python3 -c "from schemathesis.cli import schemathesis; schemathesis()" "$@"\n' \
+            "$folder/lib" >"$folder/bin/schemathesis"
+        chmod +x "$folder/bin/schemathesis"
         touch "$folder/.ready"
     fi
 fi
