@@ -52,7 +52,7 @@ fn application(seed: &Seed, owner: &str) -> (String, String) {
         }),
     );
     let member = |name: &str| made[name].as_str().unwrap_or_else(|| panic!("{name} in {made}")).to_owned();
-    (member("id"), member("secret"))
+    (member("id"), member("client_secret"))
 }
 
 fn code(seed: &Seed, user: &str, client: &str, scope: &str) -> String {

@@ -24,7 +24,7 @@ if [ ! -e "$folder/.ready" ]; then
     if [ ! -e "$folder/.ready" ]; then
         rm -rf "$folder"
         mkdir -p "$folder/bin"
-        python3 -m pip install --quiet --disable-pip-version-check --target "$folder/lib" "schemathesis==$version" >&2 ||
+        python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target "$folder/lib" "schemathesis==$version" >&2 ||
             fail "pip could not install schemathesis $version; is the package index reachable?"
         printf '#!/bin/sh\nPYTHONPATH="%s" exec python3 -c "from schemathesis.cli import schemathesis; schemathesis()" "$@"\n' \
             "$folder/lib" >"$folder/bin/schemathesis"
