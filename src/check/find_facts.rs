@@ -16,6 +16,7 @@ use crate::check::resolve::FoundFacts;
 use crate::check::resolve::GrantFact;
 use crate::check::resolve::KeyFact;
 use crate::check::resolve::UserFact;
+use crate::model::key::is_key_id;
 use crate::model::rules::Managed;
 use crate::model::rules::Rules;
 use crate::model::rules::TokenId;
@@ -98,7 +99,7 @@ impl<'a> Asking<'a> {
             Proof::Grant { .. } => self.find_key_of_grant(grant, rules).await,
             Proof::Token(claims) if claims.grant.is_some() => self.find_key_of_grant(grant, rules).await,
             Proof::Token(claims) => match (rules.issuers.get(claims.issuer).map(|issuer| issuer.token_id), &claims.token_id) {
-                (Some(TokenId::NamesKey), Some(id)) if names_a_key(id) => self.find_key_of_id(id, rules).await,
+                (Some(TokenId::NamesKey), Some(id)) if is_key_id(id) => self.find_key_of_id(id, rules).await,
                 (Some(TokenId::NamesKey), Some(_)) => KeyFact::FromStore(Ok(None)),
                 (Some(TokenId::NamesKey), None) | (Some(TokenId::Ignored) | None, _) => KeyFact::NotAsked,
             },
@@ -160,20 +161,15 @@ impl<'a> Asking<'a> {
     }
 
     async fn answer<T: Unpin>(&mut self, answer: Answer<'_, Result<T, StoreError>>) -> Result<T, StoreError> {
-        match (answer, self.facts.patience()) {
-            (answer @ Answer::Ready(_), _) | (answer @ Answer::Pending(_), None) => answer.await,
-            (answer @ Answer::Pending(_), Some(patience)) => {
-                let left = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-                match select(answer, left.as_mut()).await {
-                    Either::Left((answer, _)) => answer,
-                    Either::Right(((), _)) => Err(StoreError::Unavailable("the facts behind the request did not come in time".to_owned())),
-                }
-            }
+        // Nearly always it is there, and then nothing else is asked.
+        if matches!(answer, Answer::Ready(_)) {
+            return answer.await;
+        }
+        let Some(patience) = self.facts.patience() else { return answer.await };
+        let left = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        match select(answer, left.as_mut()).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(((), _)) => Err(StoreError::Unavailable("the facts behind the request did not come in time".to_owned())),
         }
     }
-}
-
-/// A text outside the grammar of key ids never reaches the shelf.
-fn names_a_key(id: &str) -> bool {
-    (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }

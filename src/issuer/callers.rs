@@ -137,3 +137,34 @@ fn door<'m>(headers: request::Headers<'m>, query: Option<&'m str>, peer: Option<
         chosen_route: None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::issuer::tests::Issuer;
+
+    #[tokio::test]
+    async fn an_address_is_believed_as_far_as_the_proxies_before_this_door_are() {
+        let told = |hops: u8, lists: &[&str]| {
+            let issuer = Issuer::issuing(|issuance| issuance.trusted_hops = hops);
+            let headers = lists.iter().map(|list| (FORWARDED.parse().unwrap(), list.parse().unwrap())).collect();
+            let peer = Peer(Some("[::ffff:10.0.0.1]:7".parse().unwrap()));
+            address_of(&headers, Some(&peer), &issuer.state.rules.load()).unwrap().to_string()
+        };
+        let list = "6.6.6.6, 1.2.3.4, [2001:db8::1]:7";
+        for (hops, lists, expected) in [
+            (0, &[list][..], "10.0.0.1"),
+            (1, &[list], "2001:db8::1"),
+            (2, &[list], "1.2.3.4"),
+            (3, &[list], "6.6.6.6"),
+            (1, &["6.6.6.6", "1.2.3.4"], "1.2.3.4"),
+            // Whom nobody trusted wrote, and what is no address, is not believed.
+            (4, &[list], "10.0.0.1"),
+            (1, &["unknown"], "10.0.0.1"),
+            (1, &[], "10.0.0.1"),
+        ] {
+            assert_eq!(told(hops, lists), expected, "{hops} {lists:?}");
+        }
+        assert_eq!(address_of(&HeaderMap::new(), None, &Issuer::issuing(|_| ()).state.rules.load()), None, "the control socket");
+    }
+}

@@ -12,6 +12,8 @@ use crate::jose::json::Number;
 use crate::model::caller::Environment;
 use crate::model::caller::Subject;
 use crate::model::claims::VerifiedClaims;
+use crate::model::handle::is_handle_id;
+use crate::model::key::is_key_id;
 use crate::model::rules::Issuer;
 use crate::model::rules::Managed;
 use crate::model::rules::TokenId;
@@ -190,13 +192,9 @@ fn environment(members: &Members<'_>, name: Option<&str>) -> Result<Option<Envir
 fn grant(members: &Members<'_>, managed: Managed) -> Result<Option<Arc<str>>, TokenError> {
     match (managed, members.get("gid").and_then(Json::as_text)) {
         (Managed::No | Managed::Yes, _) => Ok(None),
-        (Managed::ByGrant, Some(id)) if is_grant_id(id) => Ok(Some(Arc::from(id))),
+        (Managed::ByGrant, Some(id)) if is_handle_id(id) => Ok(Some(Arc::from(id))),
         (Managed::ByGrant, Some(_) | None) => Err(TokenError::BadClaims("`gid` does not name a grant")),
     }
-}
-
-fn is_grant_id(text: &str) -> bool {
-    (1..=72).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 fn token_id(claim: Option<&Json<'_>>, meaning: TokenId) -> Result<Option<Arc<str>>, TokenError> {
@@ -214,8 +212,4 @@ fn token_id(claim: Option<&Json<'_>>, meaning: TokenId) -> Result<Option<Arc<str
 /// 1 to 128 visible ASCII characters: fit for a header and a counter.
 fn is_plain(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-fn is_key_id(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }

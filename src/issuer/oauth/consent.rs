@@ -226,7 +226,7 @@ async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Res
     Err(Problem::changed_meanwhile())
 }
 
-/// The question, if it was asked in this session and still waits.
+/// The question, if it was put to this very person and still waits.
 fn open(record: &TicketRecord, person: &Person, now: Timestamp) -> Option<Question> {
     let is_ours = *record.purpose == *PURPOSE && record.browser == bound_to(person) && now < record.expires;
     let question = serde_json::from_value::<Question>(record.data.clone()).ok()?;
