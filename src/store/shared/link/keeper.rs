@@ -44,6 +44,8 @@ pub(super) async fn keep(wire: Arc<Wire>) {
     loop {
         // From before the attempt: a move while it is under way must not be slept through.
         let moved = wire.target.moved();
+        let reached = wire.reached.notified();
+        let mut is_lost = false;
         let connected = tokio::select! {
             () = ended.cancelled() => break,
             connected = wire.connect(attempt) => connected,
@@ -63,6 +65,7 @@ pub(super) async fn keep(wire: Arc<Wire>) {
                 attempt = attempt.wrapping_add(1);
                 wire.failed(&trouble);
                 backoff.failed();
+                is_lost = true;
             }
         }
         let pause = backoff.pause(chance());
@@ -71,6 +74,8 @@ pub(super) async fn keep(wire: Arc<Wire>) {
             tokio::select! {
                 () = ended.cancelled() => break,
                 () = moved => {}
+                // A wire whose connections do not last has its pause all the same, or two of them would keep each other going.
+                () = reached, if is_lost => wire.open_again(),
                 () = sleep(pause) => {}
             }
         }
@@ -203,6 +208,7 @@ impl Wire {
     fn opened(&self, channel: &Arc<Channel>, again: bool) {
         self.waited.store(0, Ordering::Relaxed);
         let before = self.door.send_replace(Door::Open(Arc::clone(channel)));
+        self.reached.notify_waiters();
         if matches!(before, Door::Shut(_)) {
             tracing::info!(server = %channel.server, lane = self.purpose.name(), "Redis can be used again");
         }
@@ -214,6 +220,17 @@ impl Wire {
                 Purpose::Checks | Purpose::Commits => {}
             }
         }
+    }
+
+    /// There is somebody to connect to, so callers may wait for it.
+    fn open_again(&self) {
+        self.door.send_if_modified(|door| {
+            let Door::Shut(why) = door else {
+                return false;
+            };
+            *door = Door::Opening(Arc::clone(why));
+            true
+        });
     }
 
     fn failed(&self, trouble: &Trouble) {

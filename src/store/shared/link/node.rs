@@ -117,7 +117,8 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(settings: &Arc<Settings>, notes: &Arc<Notes>, target: Target, ended: &CancellationToken) -> Arc<Self> {
         let ended = ended.child_token();
-        let wire = |purpose| Wire::new(settings, notes, target.clone(), purpose, &ended);
+        let reached = Arc::default();
+        let wire = |purpose| Wire::new(settings, notes, target.clone(), purpose, &reached, &ended);
         Arc::new(Self {
             checks: wire(Purpose::Checks),
             changes: wire(Purpose::Changes),

@@ -59,6 +59,8 @@ pub(super) struct Wire {
     pub(super) target: Target,
     pub(super) purpose: Purpose,
     pub(super) ended: CancellationToken,
+    /// Told by whichever wire of the node has just connected: the others need not sit out their pause.
+    pub(super) reached: Arc<Notify>,
     pub(super) door: watch::Sender<Door>,
     /// Callers that gave up waiting for the first connection.
     pub(super) waited: AtomicU32,
@@ -73,6 +75,7 @@ impl Wire {
         notes: &Arc<Notes>,
         target: Target,
         purpose: Purpose,
+        reached: &Arc<Notify>,
         ended: &CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -81,6 +84,7 @@ impl Wire {
             target,
             purpose,
             ended: ended.clone(),
+            reached: Arc::clone(reached),
             door: watch::Sender::new(Door::Opening("no connection yet".into())),
             waited: AtomicU32::new(0),
             was_reached: AtomicBool::new(false),
