@@ -1,4 +1,7 @@
 //! Whose keys these are, and who may make and change them: a key never exceeds its maker's current rights, nor its user's.
+//!
+//! Here a key is bounded when it is given its scopes: by the credential that gives them and by its user. The gate bounds it again at each
+//! request, by what its user holds then and, where another than its user gave them, by what that one does ([`UserRecord::gives`]).
 
 use std::sync::Arc;
 
@@ -20,6 +23,7 @@ use crate::model::time::Timestamp;
 use crate::store::Precondition;
 use crate::store::RecordKey;
 use crate::store::Write;
+use crate::store::codec::decode_key;
 use crate::store::codec::decode_user;
 use crate::store::codec::encode_user;
 
@@ -30,6 +34,7 @@ const ABOVE_MAKER: &str = "must be within what you hold yourself now";
 /// What a new key's commit needs of its user.
 pub(in crate::issuer) struct Owner {
     pub organization: Option<Arc<str>>,
+    pub made_by: Option<Subject>,
     pub preconditions: Vec<Precondition>,
     pub writes: Vec<Write>,
 }
@@ -61,7 +66,9 @@ pub(in crate::issuer) async fn owner_of_new_key(
             created: now,
         };
         let write = Write::Put { key: place.clone(), bytes: encode_user(&user), expires: None };
-        return Ok(Owner { organization: user.organization, preconditions: vec![Precondition::Absent(place)], writes: vec![write] });
+        let (made_by, mut preconditions) = maker_of(state, maker, &draft.user).await?;
+        preconditions.push(Precondition::Absent(place));
+        return Ok(Owner { organization: user.organization, made_by, preconditions, writes: vec![write] });
     };
     match user.state {
         UserState::Active => {}
@@ -76,11 +83,36 @@ pub(in crate::issuer) async fn owner_of_new_key(
     if exceeds(&user.rights, &draft.scopes) {
         return Err(Problem::field("scopes", ABOVE_USER));
     }
-    Ok(Owner {
-        organization: draft.organization.clone().or(user.organization),
-        preconditions: vec![Precondition::AtVersion(place, revision)],
-        writes: Vec::new(),
-    })
+    let (made_by, mut preconditions) = maker_of(state, maker, &draft.user).await?;
+    preconditions.push(Precondition::AtVersion(place, revision));
+    Ok(Owner { organization: draft.organization.clone().or(user.organization), made_by, preconditions, writes: Vec::new() })
+}
+
+/// On whose word beside its user's a key stands that this one gives its scopes, and what must not change until that is written. An
+/// operator's word stands by itself, as the keys file's does; a key that was made for its user by another passes on that other's.
+pub(in crate::issuer) async fn maker_of(
+    state: &IssuerState,
+    actor: &Actor,
+    user: &Subject,
+) -> Result<(Option<Subject>, Vec<Precondition>), Problem> {
+    let name = match actor {
+        Actor::Caller(caller) if actor.user() == Some(user) => match &caller.key {
+            Some(key) => match state.records.get(&RecordKey::key(key.as_str())).await? {
+                Some(stored) => decode_key(key.as_str(), &stored.bytes)?.notes.made_by().cloned(),
+                None => None,
+            },
+            None => None,
+        },
+        Actor::Operator | Actor::Caller(_) | Actor::Person(_) => actor.user().filter(|maker| *maker != user).cloned(),
+    };
+    let Some(name) = name else { return Ok((None, Vec::new())) };
+    match find_user(state, &name).await? {
+        Some((_maker, revision)) => {
+            let place = RecordKey::user(LOCAL, name.as_str());
+            Ok((Some(name), vec![Precondition::AtVersion(place, revision)]))
+        }
+        None => Ok((None, Vec::new())),
+    }
 }
 
 /// What its maker may not give.
