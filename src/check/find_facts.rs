@@ -153,13 +153,7 @@ impl<'a> Asking<'a> {
 
     /// The user behind a proof, where one rules: a managed issuer's subject, whoever gave a grant, the owner of a client that acts for
     /// itself, or a stored key's user.
-    async fn find_user(
-        &mut self,
-        proof: &Proof<'_>,
-        (grant, client): (&GrantFact, &ClientFact),
-        key: &KeyFact,
-        rules: &Rules,
-    ) -> UserFact {
+    async fn find_user(&mut self, proof: &Proof<'_>, (grant, client): (&GrantFact, &ClientFact), key: &KeyFact, rules: &Rules) -> UserFact {
         match proof {
             Proof::Nobody | Proof::Principal(_) => return UserFact::NotAsked,
             Proof::OwnKey(_) | Proof::ForeignKey(_) | Proof::Grant { .. } => {}

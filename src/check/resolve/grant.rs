@@ -185,11 +185,9 @@ fn opened<'f>(
     now: Timestamp,
 ) -> Resolved<'f> {
     let behind = match &record.of {
-        GrantOf::Consent { client, user } => Behind {
-            client: Some(active_client(client.as_str(), &facts.client)?),
-            owner: Some(owner(user, facts)?),
-            ..Behind::default()
-        },
+        GrantOf::Consent { client, user } => {
+            Behind { client: Some(active_client(client.as_str(), &facts.client)?), owner: Some(owner(user, facts)?), ..Behind::default() }
+        }
         GrantOf::Client { client } => {
             let client = active_client(client.as_str(), &facts.client)?;
             // A client that acts for itself does so on the word of whoever registered it.
