@@ -8,7 +8,7 @@ use crate::support::issuing::Issuing;
 use crate::support::issuing::MadeClient;
 use crate::support::issuing::RESOURCE;
 use crate::support::issuing::text_of;
-use crate::support::redis::server::ServerPlan;
+use crate::support::redis::ServerPlan;
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -38,7 +38,8 @@ fn holds(issuing: &Issuing) {
     let made = json!({ "name": "made for bob", "user": "bob", "scopes": ["conversations:read"] });
     let bobs = text(&made_with(issuing, &anns, "/v1/keys", &made), "key");
     let application = |more: Value| {
-        let mut body = json!({ "name": "an application", "grant_types": ["client_credentials", EXCHANGE], "scopes": ["conversations:read"] });
+        let mut body =
+            json!({ "name": "an application", "grant_types": ["client_credentials", EXCHANGE], "scopes": ["conversations:read"] });
         body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         body
     };
@@ -75,5 +76,5 @@ fn nothing_outlives_the_rights_of_whoever_made_it_on_the_embedded_store() {
 #[test]
 fn nothing_outlives_the_rights_of_whoever_made_it_on_redis() {
     let server = ServerPlan::tcp().start();
-    holds(&Issuing::start_on_redis("", &format!("redis://{}", server.place())));
+    holds(&Issuing::start_on_redis("", &format!("redis://127.0.0.1:{}", server.port())));
 }

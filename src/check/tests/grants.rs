@@ -633,8 +633,7 @@ fn a_key_that_was_made_for_another_stands_on_its_makers_word_too() {
     type Change<'c> = &'c dyn Fn(&mut UserRecord);
     let only = |text: &str| Rights::Only(scopes(text));
     let in_acme = |user: &mut UserRecord, rights| (user.organization, user.rights) = (Some("acme".into()), rights);
-    let refused = |reason| Err(Some(reason));
-    let table: [(&str, Change<'_>, Result<&str, Option<Reason>>); 9] = [
+    let table: [(&str, Change<'_>, Result<&str, Reason>); 9] = [
         ("a maker of unlimited rights", &|_| {}, Ok("conversations:* messages:read")),
         (
             "an admin that holds it all",
@@ -646,12 +645,12 @@ fn a_key_that_was_made_for_another_stands_on_its_makers_word_too() {
         (
             "one of another organisation",
             &|maker| (maker.organization, maker.rights) = (Some("other".into()), only("*")),
-            refused(Reason::Revoked),
+            Err(Reason::Revoked),
         ),
-        ("one of none any more", &|maker| maker.rights = only("*"), refused(Reason::Revoked)),
+        ("one of none any more", &|maker| maker.rights = only("*"), Err(Reason::Revoked)),
         ("one that reaches everything, from anywhere", &|maker| maker.rights = only("tollgate:admin"), Ok("conversations:* messages:read")),
-        ("a disabled one", &|maker| maker.state = UserState::Disabled, refused(Reason::Disabled)),
-        ("somebody else's record", &|maker| maker.subject = alice_subject(), refused(Reason::UnknownUser)),
+        ("a disabled one", &|maker| maker.state = UserState::Disabled, Err(Reason::Disabled)),
+        ("somebody else's record", &|maker| maker.subject = alice_subject(), Err(Reason::UnknownUser)),
     ];
     let made = || {
         let made_by = Some(Subject::parse("ann").unwrap());
@@ -665,7 +664,7 @@ fn a_key_that_was_made_for_another_stands_on_its_makers_word_too() {
             let mut case = Case::new(Kind::Key, form);
             case.key = made();
             change(&mut case.maker);
-            let scopes_found = |judged: Result<Arc<Caller>, Reason>| judged.map(|caller| Arc::clone(&caller.scopes)).map_err(Some);
+            let scopes_found = |judged: Result<Arc<Caller>, Reason>| judged.map(|caller| Arc::clone(&caller.scopes));
             assert_eq!(scopes_found(case.judge()), expected.map(scopes), "its token, {form:?}: {what}");
             let text = key_text(Environment::Live, KEY, 'l');
             let own = crate::model::key::OwnKey { text: &text, environment: Environment::Live, id: KEY };
