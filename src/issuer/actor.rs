@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+pub use crate::model::scope::ADMIN;
+
 use crate::issuer::problem::Problem;
 use crate::model::account::SessionRecord;
 use crate::model::caller::Caller;
@@ -13,8 +15,6 @@ use crate::model::scope::ScopeSet;
 use crate::model::scope::UNLIMITED;
 use crate::model::scope::is_reserved;
 
-/// The right to everything, in every organisation.
-pub const ADMIN: &str = "tollgate:admin";
 /// The right to the keys of one's organisation.
 pub const KEYS: &str = "tollgate:keys";
 /// The right to the users, invitations and clients of one's organisation.

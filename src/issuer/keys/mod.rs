@@ -124,7 +124,7 @@ pub(in crate::issuer) async fn issue(state: &IssuerState, asker: &Asker, mut dra
     let rules = state.rules.load_full();
     for _attempt in 0..ATTEMPTS {
         let owner = owner_of_new_key(state, &asker.actor, &draft, now).await?;
-        draft.organization = owner.organization;
+        (draft.organization, draft.extras.made_by) = (owner.organization, owner.made_by);
         let new = NewKey::make(&draft, &rules, &state.peppers, now)?;
         let (precondition, write) = new.commit();
         let mut preconditions = owner.preconditions;

@@ -6,6 +6,7 @@ mod keys;
 mod openapi;
 mod reach;
 mod replicas;
+mod rights;
 mod ring;
 mod rotate;
 mod usage;

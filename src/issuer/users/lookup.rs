@@ -5,6 +5,7 @@ use crate::issuer::problem::Problem;
 use crate::model::caller::Subject;
 use crate::model::key::HashAlgorithm;
 use crate::model::key::KeyRecord;
+use crate::model::key::KeyState;
 use crate::model::key::UserRecord;
 use crate::store::Family;
 use crate::store::RecordKey;
@@ -62,7 +63,8 @@ pub(in crate::issuer) async fn keys_of(state: &IssuerState, user: &Subject) -> R
 
 pub(super) async fn has_foreign_keys(state: &IssuerState, record: &UserRecord) -> Result<bool, Problem> {
     let keys = keys_of(state, &record.subject).await?;
-    Ok(keys.iter().any(|key| key.organization.is_some() && key.organization != record.organization))
+    let is_foreign = |key: &KeyRecord| key.state != KeyState::Revoked && !record.is_still_of(key.organization.as_ref());
+    Ok(keys.iter().any(is_foreign))
 }
 
 /// What a key leaves behind: nothing.
