@@ -82,10 +82,12 @@ fn prometheus_knows_every_user_to_the_request() {
     // Twice, with a scrape between, because Prometheus cannot see how a series came to its first value.
     let everybody = "sum(tollgate_user_requests_total)";
     let mut counts = Counts::new();
-    for round in 0..2 {
+    for round in 0..2_u32 {
         ask_all(&checker, &tokens, &mut counts);
         ask_through_envoy(&scenario, &tokens[0], &mut counts);
         wait_until("Prometheus has seen all of it", || (prometheus.value(everybody) - sum(&counts)).abs() < 0.5);
+        let through_envoy = f64::from(round + 1);
+        wait_until("and Envoy's count too", || (prometheus.value("sum(envoy_http_ext_authz_ok)") - through_envoy).abs() < 0.5);
         assert!(counts.keys().any(|(_, outcome)| outcome == "limited"), "round {round}");
     }
     let seen: BTreeMap<(String, String), u64> = prometheus
