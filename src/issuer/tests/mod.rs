@@ -8,6 +8,7 @@ mod reach;
 mod replicas;
 mod ring;
 mod rotate;
+mod tenancy;
 mod usage;
 mod users;
 
