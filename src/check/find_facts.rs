@@ -65,7 +65,7 @@ impl<'a> Asking<'a> {
         let grant = if grant.is_answered() { grant } else { self.find_grant(proof).await };
         let key = if key.is_answered() { key } else { self.find_key(proof, &grant, gate, rules).await };
         let client = if client.is_answered() { client } else { self.find_client(&grant).await };
-        let user = if user.is_answered() { user } else { self.find_user(proof, &grant, &key, rules).await };
+        let user = if user.is_answered() { user } else { self.find_user(proof, &grant, &client, &key, rules).await };
         FoundFacts { grant, client, key, user, lapsed_for }
     }
 
@@ -131,8 +131,9 @@ impl<'a> Asking<'a> {
         KeyFact::FromStore(found)
     }
 
-    /// The user behind a proof, where one rules: a managed issuer's subject, whoever gave a grant, or a stored key's owner.
-    async fn find_user(&mut self, proof: &Proof<'_>, grant: &GrantFact, key: &KeyFact, rules: &Rules) -> UserFact {
+    /// The user behind a proof, where one rules: a managed issuer's subject, whoever gave a grant, a stored key's owner, or whoever
+    /// registered a client that acts for itself.
+    async fn find_user(&mut self, proof: &Proof<'_>, grant: &GrantFact, client: &ClientFact, key: &KeyFact, rules: &Rules) -> UserFact {
         match proof {
             Proof::Nobody | Proof::Principal(_) => return UserFact::NotAsked,
             Proof::OwnKey(_) | Proof::ForeignKey(_) | Proof::Grant { .. } => {}
@@ -147,7 +148,7 @@ impl<'a> Asking<'a> {
             // The file alone rules, and says nothing of users.
             (KeyFact::InFile(_), _) => None,
             (KeyFact::FromStore(Ok(Some(record))), _) => Some(&record.user),
-            (KeyFact::NotAsked, Some(grant)) => grant.user(),
+            (KeyFact::NotAsked, Some(grant)) => grant.user().or_else(|| client.record().and_then(|client| client.owner.as_ref())),
             (KeyFact::NotAsked, None) | (KeyFact::FromStore(Ok(None) | Err(_)), _) => None,
         };
         match user {

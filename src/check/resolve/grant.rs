@@ -29,6 +29,7 @@ use crate::model::claims::VerifiedClaims;
 use crate::model::client::ClientId;
 use crate::model::client::ClientRecord;
 use crate::model::client::ClientState;
+use crate::model::client::is_client_id;
 use crate::model::grant::AccessState;
 use crate::model::grant::AccessToken;
 use crate::model::grant::GrantOf;
@@ -58,6 +59,8 @@ struct Token {
     /// None: it does not say, and so cannot show that it is younger than anything.
     issued: Option<Timestamp>,
     expires: Timestamp,
+    /// The application that traded another's token for this one.
+    client: Option<Arc<str>>,
 }
 
 /// Those behind a grant, each found in good standing.
@@ -66,6 +69,8 @@ struct Behind<'f> {
     client: Option<&'f ClientRecord>,
     key: Option<&'f Arc<KeyRecord>>,
     owner: Option<&'f UserRecord>,
+    /// Who registered a client that acts for itself.
+    registrant: Option<&'f UserRecord>,
 }
 
 type Resolved<'f> = Result<(Caller, Option<&'f Arc<KeyRecord>>), Exit>;
@@ -91,7 +96,8 @@ pub(super) fn from_token<'f>(
     }
     // `iat` is cut to whole seconds, and no token is older than its grant.
     let issued = claims.issued.map(|issued| issued.max(record.created));
-    let token = Token { scopes: Arc::clone(&claims.scopes), issued, expires: claims.expires };
+    let client = claims.client.clone().filter(|client| is_client_id(client));
+    let token = Token { scopes: Arc::clone(&claims.scopes), issued, expires: claims.expires, client };
     opened(record, token, issuer, facts, address, rules, now)
 }
 
@@ -126,7 +132,7 @@ fn newest_of_key(record: &GrantRecord, shown: &Opaque<'_>) -> Result<Token, Exit
     if shown.generation != record.generation || *shown.pepper != *record.pepper {
         return Err(deny(Reason::UnknownToken, "the token was replaced by a newer one"));
     }
-    Ok(Token { scopes: Arc::clone(&record.scopes), issued: Some(record.advanced), expires: record.idle_until })
+    Ok(Token { scopes: Arc::clone(&record.scopes), issued: Some(record.advanced), expires: record.idle_until, client: None })
 }
 
 /// Any other must be listed.
@@ -136,7 +142,7 @@ fn noted(entry: Option<&AccessToken>, now: Timestamp) -> Result<(Token, &Vec<Arc
         AccessState::Revoked => Err(deny(Reason::Revoked, "the token was taken back")),
         AccessState::Out { .. } if now >= entry.expires => Err(deny(Reason::Expired, "the token has expired")),
         AccessState::Out { issued, scopes, audience } => {
-            Ok((Token { scopes: Arc::clone(scopes), issued: Some(*issued), expires: entry.expires }, audience))
+            Ok((Token { scopes: Arc::clone(scopes), issued: Some(*issued), expires: entry.expires, client: None }, audience))
         }
     }
 }
@@ -183,14 +189,18 @@ fn opened<'f>(
 ) -> Resolved<'f> {
     let behind = match &record.of {
         GrantOf::Consent { client, user } => {
-            Behind { client: Some(active_client(client, facts)?), owner: Some(owner(user, facts)?), key: None }
+            Behind { client: Some(active_client(client, facts)?), owner: Some(owner(user, facts)?), ..Behind::default() }
         }
-        GrantOf::Client { client } => Behind { client: Some(active_client(client, facts)?), ..Behind::default() },
+        GrantOf::Client { client } => {
+            let client = active_client(client, facts)?;
+            let registrant = client.owner.as_ref().map(|user| owner(user, facts)).transpose()?;
+            Behind { client: Some(client), registrant, ..Behind::default() }
+        }
         GrantOf::SignIn { user } => Behind { owner: Some(owner(user, facts)?), ..Behind::default() },
         GrantOf::Key { key, user } => behind_key(key, user, facts, address, now)?,
     };
-    let Behind { client, key, owner } = behind;
-    if let Some(earliest) = owner.and_then(|owner| owner.valid_from)
+    let Behind { client, key, owner, registrant } = behind;
+    if let Some(earliest) = owner.or(registrant).and_then(|user| user.valid_from)
         && token.issued.is_none_or(|issued| issued < earliest)
     {
         return Err(deny(Reason::Revoked, "issued before the user's tokens became valid"));
@@ -220,7 +230,7 @@ fn opened<'f>(
         issuer: Some(Arc::clone(&issuer.issuer)),
         organization: organization(record, &behind)?,
         key: key.map(|key| key.id.clone()),
-        client: client.map(|client| client.id.shared()),
+        client: token.client.or_else(|| client.map(|client| client.id.shared())),
         scopes: scopes(record, token.scopes, &behind),
         tier: tier_of(tiers, rules)?,
         environment: environment(record, &behind),
@@ -263,7 +273,7 @@ fn behind_key<'f>(id: &KeyId, user: &Subject, facts: &'f FoundFacts, address: Op
         KeyFact::InFile(_) => None,
         KeyFact::NotAsked | KeyFact::FromStore(_) => Some(owner(user, facts)?),
     };
-    Ok(Behind { key: Some(record), owner, client: None })
+    Ok(Behind { key: Some(record), owner, ..Behind::default() })
 }
 
 /// What was granted, what this token was given of it, and what everybody behind it holds now. Never a reserved scope, whoever holds it.
@@ -275,8 +285,8 @@ fn scopes(record: &GrantRecord, of_token: Arc<ScopeSet>, behind: &Behind<'_>) ->
     if let Some(key) = behind.key {
         scopes = scopes.within(&key.scopes);
     }
-    if let Some(owner) = behind.owner {
-        scopes = within_rights(&scopes, owner);
+    if let Some(user) = behind.owner.or(behind.registrant) {
+        scopes = within_rights(&scopes, user);
     }
     if scopes.holds_reserved() { Arc::new(scopes.without_reserved()) } else { scopes }
 }

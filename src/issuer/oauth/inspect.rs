@@ -165,7 +165,12 @@ impl Holders {
                 Some(_) | None => return Ok(None),
             }
         }
-        if let Some(subject) = grant.user() {
+        // A client that acts for itself stands on whoever registered it.
+        let registrant = match &grant.of {
+            GrantOf::Client { .. } => holders.client.as_ref().and_then(|client| client.owner.as_ref()),
+            GrantOf::Consent { .. } | GrantOf::SignIn { .. } | GrantOf::Key { .. } => None,
+        };
+        if let Some(subject) = grant.user().or(registrant) {
             match families::user(state, subject).await? {
                 Some(user) if families::stands(Some(&user), grant.created) => holders.user = Some(user),
                 Some(_) | None => return Ok(None),
