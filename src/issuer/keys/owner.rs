@@ -94,7 +94,32 @@ fn check_maker(maker: &Actor, reach: &Reach, draft: &Draft) -> Result<(), Proble
     if draft.tier.is_some() && *reach != Reach::Everything {
         return Err(above_maker("tier", "must be absent: tiers are given by operators"));
     }
-    Ok(())
+    let limit = match (maker, reach) {
+        (Actor::Caller(caller), Reach::Own(_)) => caller.key_rate_limit,
+        (Actor::Operator | Actor::Caller(_) | Actor::Person(_), _) => None,
+    };
+    if limit.is_some_and(|limit| draft.rate_limit.is_none_or(|asked| asked > limit)) {
+        return Err(above_maker("rate_limit", "must not be more than your own key's"));
+    }
+    refuse_outlasting(maker, reach, draft.expires)
+}
+
+/// What a user's own key makes, changes or learns lasts no longer than itself: else a text that is good for an hour would become one that is
+/// good for ever. Whoever manages an organisation's keys is not held to that.
+///
+/// # Errors
+/// 403.
+pub(in crate::issuer) fn refuse_outlasting(actor: &Actor, reach: &Reach, expires: Option<Timestamp>) -> Result<(), Problem> {
+    let ends = match (actor, reach) {
+        (Actor::Caller(caller), Reach::Own(_)) if caller.key.is_some() => caller.expires,
+        (Actor::Operator | Actor::Caller(_) | Actor::Person(_), _) => None,
+    };
+    match ends {
+        Some(ends) if expires.is_none_or(|expires| expires > ends) => {
+            Err(above_maker("expires_at", "must be no later than the end of the credential that you show"))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Whether this one may change a key that lies within its reach, or learn a new secret of it. Its own user may at our pages, and the key
