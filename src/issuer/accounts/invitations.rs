@@ -36,6 +36,7 @@ use crate::issuer::views::PageView;
 use crate::issuer::views::answer;
 use crate::issuer::views::answer_removal;
 use crate::issuer::views::show_time;
+use crate::model::account::AccountRecord;
 use crate::model::account::InvitationRecord;
 use crate::model::account::OrganizationRecord;
 use crate::model::account::Role;
@@ -80,6 +81,9 @@ pub(in crate::issuer) async fn judge(state: &IssuerState, shown: &str, now: Time
         Some(maker) => {
             let (maker, version) = users::find(state, users::LOCAL, maker.as_str()).await?.ok_or_else(spent)?;
             if maker.state != UserState::Active || maker.organization.as_ref() != Some(&record.organization) {
+                return Err(spent());
+            }
+            if record.role == Role::Admin && !is_admin(state, maker.subject.as_str()).await? {
                 return Err(spent());
             }
             // Should the maker lose rights at this moment, the invitation is judged again.
@@ -235,14 +239,16 @@ pub(in crate::issuer) async fn refuse_role(state: &IssuerState, reach: &Reach, m
     if role == Role::Member || *reach == Reach::Everything {
         return Ok(());
     }
-    let account = match maker {
-        Some(maker) => shelf::find::<crate::model::account::AccountRecord>(state, maker).await?,
-        None => None,
+    let is_allowed = match maker {
+        Some(maker) => is_admin(state, maker).await?,
+        None => false,
     };
-    match account {
-        Some((account, _version)) if account.role == Role::Admin => Ok(()),
-        Some(_) | None => Err(Problem::field("role", "must be \"member\": only an admin makes another one")),
-    }
+    if is_allowed { Ok(()) } else { Err(Problem::field("role", "must be \"member\": only an admin makes another one")) }
+}
+
+async fn is_admin(state: &IssuerState, user: &str) -> Result<bool, Problem> {
+    let account = shelf::find::<AccountRecord>(state, user).await?;
+    Ok(account.is_some_and(|(account, _version)| account.role == Role::Admin))
 }
 
 fn is_within(reach: &Reach, record: &InvitationRecord) -> bool {

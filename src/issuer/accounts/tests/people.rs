@@ -16,6 +16,7 @@ use crate::issuer::accounts::tests::new;
 use crate::issuer::actor::Actor;
 use crate::issuer::problem::Code;
 use crate::issuer::tests::Issuer;
+use crate::model::account::Role;
 use crate::model::caller::Environment;
 use crate::model::client::ClientId;
 use crate::model::grant::GrantId;
@@ -230,4 +231,18 @@ async fn an_organisation_is_its_members_to_see_and_its_admins_to_name() {
     let bob = Browser::of(&issuer, "bob").await;
     assert_eq!(bob.ok("GET", &path, Value::Null).await["founder"], "alice");
     assert_eq!(bob.refused("PATCH", &path, json!({"name": "Bobs"})).await.0, 403);
+}
+
+#[tokio::test]
+async fn an_admins_invitation_makes_an_admin_as_long_as_its_maker_is_one() {
+    let issuer = Issuer::issuing(|_| {});
+    founder(&issuer, "alice").await;
+    let alice = Browser::of(&issuer, "alice").await;
+    let invitation = alice.ok("POST", "/v1/invitations", json!({"role": "admin"})).await["invitation"].as_str().unwrap().to_owned();
+    issuer.ok("PATCH", "/v1/users/alice", json!({"role": "member"})).await;
+    let wanted = NewAccount { invitation: Some(invitation.clone()), ..new("bob") };
+    assert_eq!(sign_up(&issuer.state, wanted, None, issuer.clock.now()).await.unwrap_err().code, Code::InvalidRequest);
+    issuer.ok("PATCH", "/v1/users/alice", json!({"role": "admin"})).await;
+    let wanted = NewAccount { invitation: Some(invitation), ..new("bob") };
+    assert_eq!(sign_up(&issuer.state, wanted, None, issuer.clock.now()).await.unwrap().role, Role::Admin);
 }
