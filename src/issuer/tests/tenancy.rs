@@ -122,7 +122,8 @@ impl Tenant {
         let client = as_admin("/v1/clients", client).await;
         let invitation = as_admin("/v1/invitations", json!({})).await;
         let mut browser = HeaderMap::from_iter([(header::USER_AGENT, HeaderValue::from_str(&format!("{name} browser")).unwrap())]);
-        let opened = sessions::open(&issuer.state, &browser, &Subject::parse(&user).unwrap(), sessions::BY_PASSWORD, now).await.unwrap();
+        let opened =
+            sessions::open(&issuer.state, &browser, &Subject::parse(&user).unwrap(), sessions::BY_PASSWORD, None, now).await.unwrap();
         browser.insert(header::COOKIE, HeaderValue::from_str(opened.cookie.split(';').next().unwrap()).unwrap());
         let (csrf, _cookie) = sessions::form_token(&issuer.state, &browser, callers::FORM_PURPOSE).unwrap();
         browser.insert(callers::FORM_HEADER, HeaderValue::from_str(&csrf).unwrap());
