@@ -232,11 +232,13 @@ pub(in crate::issuer) fn router() -> Router<IssuerState> {
 impl Entry<'_> {
     fn draft(&self, at: Timestamp) -> Draft {
         let (actor, via) = self.who();
-        let subject = match self.deed {
+        let subject = if self.deed == Deed::UserErased {
             // Its name leads nowhere any more.
-            Deed::UserErased => Who::Pseudonym(short(self.subject)),
-            deed if deed.is_about_a_person() => Who::Person { source: Arc::from(people::LOCAL), subject: short(self.subject) },
-            _other => Who::Thing(short(self.subject)),
+            Who::Pseudonym(short(self.subject))
+        } else if self.deed.is_about_a_person() {
+            Who::Person { source: Arc::from(people::LOCAL), subject: short(self.subject) }
+        } else {
+            Who::Thing(short(self.subject))
         };
         Draft {
             at,

@@ -86,7 +86,7 @@ async fn what_cannot_be_exchanged_is_refused() {
 async fn who_traded_for_a_token_acts_as_an_application_whosever_it_was() {
     let stage = Stage::new().await;
     let service = stage.app(json!({"resources": [API]})).await;
-    let alice = crate::model::caller::Subject::parse("alice").unwrap();
+    let alice = Subject::parse("alice").unwrap();
     let now = stage.issuer.state.clock.now();
     let (login, _) = crate::issuer::sign_in_tokens::token_for_sign_in(&stage.issuer.state, &alice, None, now).await.unwrap();
     let traded = exchange(&stage, &service, &login, &[]).await.text("access_token");
