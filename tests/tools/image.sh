@@ -5,7 +5,7 @@
 #   TWICE=1 tests/tools/image.sh        builds a second time, from nothing, and compares the two binaries
 #
 # The base images are stand-ins under the names that the Dockerfile gives: the Debian release of their names, and in the first of them this
-# machine's own Rust. Crates come from this machine's cargo home. What is needed from Debian is installed (buildah, mmdebstrap);
+# machine's own Rust. Crates come from this machine's cargo home. What is needed from Debian is installed (buildah, mmdebstrap, iproute2, redis-tools);
 # everything else is in one temporary folder, which goes when this ends.
 set -euo pipefail
 
@@ -23,11 +23,11 @@ say() {
 
 [ "$(id -u)" = 0 ] || fail "root is needed, to make root file systems and to become another user; run it with sudo"
 command -v cargo >/dev/null || fail "cargo is missing; install Rust (https://rustup.rs)"
-if ! command -v buildah >/dev/null || ! command -v mmdebstrap >/dev/null || ! command -v ip >/dev/null; then
-    say "buildah, mmdebstrap and iproute2, from Debian"
+if ! command -v buildah >/dev/null || ! command -v mmdebstrap >/dev/null || ! command -v ip >/dev/null || ! command -v redis-cli >/dev/null; then
+    say "buildah, mmdebstrap, iproute2 and redis-tools, from Debian"
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        buildah mmdebstrap iproute2 debian-archive-keyring >/dev/null
+        buildah mmdebstrap iproute2 redis-tools debian-archive-keyring >/dev/null
 fi
 
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/tollgate-image.XXXXXX")

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Runs a root file system of Tollgate's image as a container runtime would, behind a real Envoy, on the quickstart's files.
+"""Runs a root file system of Tollgate's image as a container runtime would, behind a real Envoy: on the quickstart's files, and on those of
+its compose.yaml with a real Redis.
 
     tests/tools/run_image.py TREE INSPECTED WORK
 
@@ -23,6 +24,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "envoy" / "quickstart"
 USER = 65532
+REDIS = os.environ.get("TOLLGATE_TEST_REDIS", "")
 PATIENCE_SECONDS = 30
 NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS
 
@@ -40,38 +42,34 @@ def expect(what, seen, wanted):
     say(f"{what}: {seen}")
 
 
+def bind(source, target, is_writable):
+    subprocess.run(["mount", "--bind", source, target], check=True)
+    if not is_writable:
+        subprocess.run(["mount", "-o", "remount,bind,ro,nosuid,nodev", target], check=True)
+
+
 class Container:
     """The image's settings, and the root as its user sees it."""
 
     def __init__(self, tree, inspected, work):
         docker = json.loads(pathlib.Path(inspected).read_text())["Docker"]["config"]
-        self.config, self.tree, self.root, self.etc = docker, pathlib.Path(tree), work / "root", work / "etc"
+        self.config, self.tree, self.root = docker, pathlib.Path(tree), work / "root"
         self.environment = dict(pair.split("=", 1) for pair in docker["Env"])
 
-    def lay_out(self):
-        """The quickstart's files, as somebody would mount them at /etc/tollgate: read-only, but for the two folders that they name."""
-        for folder in (self.root, self.etc / "run", self.etc / "data"):
-            folder.mkdir(parents=True)
-        shutil.copy(QUICKSTART / "tollgate.yaml", self.etc)
-        (self.etc / "jwt-secret").write_text(os.urandom(32).hex())
-        (self.etc / "jwt-secret").chmod(0o400)
-        for path in (self.etc / "jwt-secret", self.etc / "run", self.etc / "data"):
-            os.chown(path, USER, USER)
-        shutil.copy(QUICKSTART / "envoy.yaml", self.etc)
-        # A container runtime makes these before it makes the root read-only.
-        (self.tree / "etc/tollgate").mkdir()
+    def mount(self, *mounts):
+        """The root, read-only, with these in it: (source, place, whether it may be written)."""
+        self.root.mkdir(parents=True)
+        for source, place, _ in mounts:
+            # A container runtime makes these before it makes the root read-only. A place inside another mount is there already.
+            inside = self.tree / place.lstrip("/")
+            if not any(place.startswith(f"{other}/") for _, other, _ in mounts):
+                inside.parent.mkdir(parents=True, exist_ok=True)
+                inside.mkdir(exist_ok=True) if source.is_dir() else inside.touch()
         (self.tree / "proc").mkdir(exist_ok=True)
-        inside = self.root / "etc/tollgate"
-        for command in (
-            ["mount", "--bind", self.tree, self.root],
-            ["mount", "-o", "remount,bind,ro,nosuid,nodev", self.root],
-            ["mount", "--bind", self.etc, inside],
-            ["mount", "-o", "remount,bind,ro,nosuid,nodev", inside],
-            ["mount", "--bind", self.etc / "run", inside / "run"],
-            ["mount", "--bind", self.etc / "data", inside / "data"],
-            ["mount", "-t", "proc", "proc", self.root / "proc"],
-        ):
-            subprocess.run(command, check=True)
+        bind(self.tree, self.root, False)
+        for source, place, is_writable in mounts:
+            bind(source, self.root / place.lstrip("/"), is_writable)
+        subprocess.run(["mount", "-t", "proc", "proc", self.root / "proc"], check=True)
 
     def enter(self):
         user, group = (int(part) for part in self.config["User"].split(":"))
@@ -149,51 +147,124 @@ def envoy_answers():
         return False
 
 
-def show(container, envoy):
-    import demo  # the upstream that echoes
-
-    config = container.config
-    expect("user", config["User"], f"{USER}:{USER}")
-    expect("stop signal", config["StopSignal"], "SIGTERM")
-    expect("ports", sorted(config["ExposedPorts"]), ["8080/tcp", "9191/tcp", "9464/tcp"])
-    container.lay_out()
-    label = config["Labels"].get
-    expect("base", label("org.opencontainers.image.base.name", "").startswith("gcr.io/distroless/"), True)
-    expect("version", container.run("--version"), (0, f"tollgate {label('org.opencontainers.image.version')}\n"))
-    expect("what the user can write", container.what_can_be_written(), ["/etc/tollgate/data", "/etc/tollgate/run"])
-    expect("check-config", container.run("check-config")[0], 0)
-    expect("healthy before it runs", container.is_healthy(), False)
-    gate = container.start([*config["Entrypoint"], *config["Cmd"]], stdout=subprocess.DEVNULL)
-    wait_until(container.is_healthy, "healthy", gate)
-    say("healthy, by the image's own health check")
-
-    os.chdir(container.etc)
-    upstream = demo.serve_echo()
-    front = subprocess.Popen([envoy, "-c", "envoy.yaml", "--disable-hot-restart", "--log-level", "error"], stdout=subprocess.DEVNULL)
-    wait_until(envoy_answers, "an answer from Envoy", front, gate)
+def show_checks(container, gate):
+    """What clients of Envoy are answered, and that Tollgate ends in order."""
     status, body = ask({})
     expect("without a key, through Envoy", (status, body["error"]["code"]), (401, "UNAUTHENTICATED"))
     code, made = container.run("keys", "create", "--user", "paula", "--org", "acme", "--tier", "pro", "--scope", "conversations:read", "--json")
     expect("keys create", code, 0)
     status, body = ask({"x-api-key": json.loads(made)["key"]})
     expect("with it", (status, body["headers"].get("user")), (200, "paula"))
-
-    gate.send_signal(getattr(signal, config["StopSignal"]))
+    gate.send_signal(getattr(signal, container.config["StopSignal"]))
     expect("ends, after its signal, with", gate.wait(PATIENCE_SECONDS), 0)
-    front.terminate()
-    front.wait(PATIENCE_SECONDS)
-    upstream.shutdown()
+
+
+def show_quickstart(container, work, envoy):
+    """The quickstart's files mounted at /etc/tollgate: read-only, but for the two folders that they name."""
+    import demo  # the upstream that echoes
+
+    config, etc = container.config, work / "etc"
+    expect("user", config["User"], f"{USER}:{USER}")
+    expect("stop signal", config["StopSignal"], "SIGTERM")
+    expect("ports", sorted(config["ExposedPorts"]), ["8080/tcp", "9191/tcp", "9464/tcp"])
+    expect("base", config["Labels"].get("org.opencontainers.image.base.name", "").startswith("gcr.io/distroless/"), True)
+    for folder in (etc / "run", etc / "data"):
+        folder.mkdir(parents=True)
+    for name in ("tollgate.yaml", "envoy.yaml"):
+        shutil.copy(QUICKSTART / name, etc)
+    (etc / "jwt-secret").write_text(os.urandom(32).hex())
+    (etc / "jwt-secret").chmod(0o400)
+    for path in (etc / "jwt-secret", etc / "run", etc / "data"):
+        os.chown(path, USER, USER)
+    container.mount(
+        (etc, "/etc/tollgate", False), (etc / "run", "/etc/tollgate/run", True), (etc / "data", "/etc/tollgate/data", True))
+    expect("version", container.run("--version"), (0, f"tollgate {config['Labels']['org.opencontainers.image.version']}\n"))
+    expect("what the user can write", container.what_can_be_written(), ["/etc/tollgate/data", "/etc/tollgate/run"])
+    expect("check-config", container.run("check-config")[0], 0)
+    expect("healthy before it runs", container.is_healthy(), False)
+    gate = container.start([*config["Entrypoint"], *config["Cmd"]], stdout=subprocess.DEVNULL)
+    wait_until(container.is_healthy, "healthy", gate)
+    say("healthy, by the image's own health check")
+    os.chdir(etc)
+    demo.serve_echo()
+    front = subprocess.Popen([envoy, "-c", "envoy.yaml", "--disable-hot-restart", "--log-level", "error"], stdout=subprocess.DEVNULL)
+    wait_until(envoy_answers, "an answer from Envoy", front, gate)
+    show_checks(container, gate)
+
+
+def show_compose(container, work, envoy):
+    """compose.yaml as it stands, with this machine's programs in the place of the images of others."""
+    import yaml  # came with yamllint
+
+    services = yaml.safe_load((QUICKSTART / "compose.yaml").read_text())["services"]
+    volumes, srv = work / "volumes", work / "srv"
+    for name in ("secrets", "sockets", "tollgate", "redis", "prometheus"):
+        (volumes / name).mkdir(parents=True)
+    srv.mkdir()
+    shutil.copy(QUICKSTART / "envoy.yaml", srv)
+    (srv / "run").symlink_to(volumes / "sockets")
+    os.environ["PATH"] = os.pathsep.join([str(pathlib.Path(envoy).parent), str(pathlib.Path(REDIS).parent), os.environ["PATH"]])
+    os.environ["PYTHONPATH"], os.environ["PYTHONDONTWRITEBYTECODE"] = str(QUICKSTART), "1"
+
+    def words(service, key, *also):
+        """A command of a service, in the folders that stand for its volumes."""
+        text = json.dumps([*services[service].get(also[0] if also else key, []), *(services[service][key] if also else [])])
+        text = text.replace("$$", "$").replace("/volumes/", f"{volumes}/").replace("cd /volumes", f"cd {volumes}")
+        return json.loads(text.replace("/run/secrets/", f"{volumes}/secrets/"))
+
+    def is_healthy(service):
+        form, *command = json.loads(json.dumps(services[service]["healthcheck"]["test"]).replace("$$", "$").replace("/run/secrets/", f"{volumes}/secrets/"))
+        command = command if form == "CMD" else ["sh", "-c", *command]
+        return subprocess.run(command, cwd=srv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+    def start(service, command, folder=srv):
+        running = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+        wait_until(lambda: is_healthy(service), f"healthy: {service}", running)
+        say(f"{service}: healthy, by its own check")
+
+    for time_of_it in ("first", "second"):
+        done = subprocess.run(words("prepare", "command", "entrypoint"))
+        expect(f"prepare, the {time_of_it} time", done.returncode, 0)
+    start("redis", words("redis", "command"), volumes / "redis")
+    start("upstream", words("upstream", "command"))
+
+    hosts = work / "hosts"
+    hosts.write_text("127.0.0.1 localhost redis\n")
+    places = {"./compose": QUICKSTART / "compose", **{name: volumes / name for name in ("secrets", "sockets", "tollgate")}}
+    mounts = [volume.split(":") for volume in services["tollgate"]["volumes"]]
+    container.mount((hosts, "/etc/hosts", False), *((places[mount[0]], mount[1], mount[2:] != ["ro"]) for mount in mounts))
+    expect("what the user can write", container.what_can_be_written(), ["/run/tollgate", "/var/lib/tollgate"])
+    gate = container.start([*container.config["Entrypoint"], *container.config["Cmd"]], stdout=subprocess.DEVNULL)
+    wait_until(container.is_healthy, "healthy: tollgate", gate)
+    say("tollgate: healthy, by the image's own check")
+    start("envoy", words("envoy", "command", "entrypoint"))
+    show_checks(container, gate)
+
+
+SCENARIOS = {"quickstart": show_quickstart, "compose": show_compose}
+
+
+def tool(name):
+    return subprocess.run([ROOT / "tests" / "tools" / name], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def main():
     tree, inspected, work, *inner = sys.argv[1:]
-    if not inner:
-        envoy = subprocess.run([ROOT / "tests/tools/envoy.sh"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    work = pathlib.Path(work).resolve()
+    if inner:
+        scenario, envoy = inner
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        SCENARIOS[scenario](Container(tree, inspected, work), work, envoy)
+        return 0
+    envoy, redis, linters = tool("envoy.sh"), tool("redis.sh"), pathlib.Path(tool("linters.sh"))
+    environment = {**os.environ, "TOLLGATE_TEST_REDIS": redis, "PYTHONPATH": str(linters.parent / "lib")}
+    for scenario in SCENARIOS:
+        print(f"== the image, read-only, on the files of {scenario}", flush=True)
         # Mounts, processes and the network go with this command.
         namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"]
-        return subprocess.run([*namespaces, sys.executable, __file__, tree, inspected, work, envoy]).returncode
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    show(Container(tree, inspected, pathlib.Path(work).resolve()), inner[0])
+        command = [*namespaces, sys.executable, __file__, tree, inspected, work / scenario, scenario, envoy]
+        if code := subprocess.run(command, env=environment).returncode:
+            return code
     return 0
 
 
