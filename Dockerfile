@@ -16,7 +16,8 @@ ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian13:nonroot
 FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS build
 WORKDIR /src
 
-# The crypto library and the allocator are C, so that another processor needs a C compiler of its own; the network is asked for nothing else.
+# The crypto library and the allocator are C, so that another processor needs a C compiler of its own. It comes over the network, and so does
+# Rust's library for that processor; a build for the builder's own processor asks for crates alone.
 ARG TARGETARCH
 # hadolint ignore=DL3008
 RUN set -eu; \

@@ -5,8 +5,8 @@
 #   TWICE=1 tests/tools/image.sh        builds a second time, from nothing, and compares the two binaries
 #
 # The base images are stand-ins under the names that the Dockerfile gives: the Debian release of their names, and in the first of them this
-# machine's own Rust. Crates come from this machine's cargo home. What is needed from Debian is installed (buildah, mmdebstrap, iproute2, redis-tools);
-# everything else is in one temporary folder, which goes when this ends.
+# machine's own Rust. Crates come from this machine's cargo home. Debian's buildah, mmdebstrap, iproute2 and redis-tools are installed where
+# they are missing; everything else is in one temporary folder (some 4 GB, under TMPDIR or /var/tmp), which goes when this ends.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -23,7 +23,7 @@ say() {
 
 [ "$(id -u)" = 0 ] || fail "root is needed, to make root file systems and to become another user; run it with sudo"
 command -v cargo >/dev/null || fail "cargo is missing; install Rust (https://rustup.rs)"
-if ! command -v buildah >/dev/null || ! command -v mmdebstrap >/dev/null || ! command -v ip >/dev/null || ! command -v redis-cli >/dev/null; then
+if ! type -P buildah mmdebstrap ip redis-cli >/dev/null; then
     say "buildah, mmdebstrap, iproute2 and redis-tools, from Debian"
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
@@ -39,8 +39,9 @@ mkdir -p "$work/containers"
 printf 'unqualified-search-registries = []\nshort-name-mode = "disabled"\n' >"$work/containers/registries.conf"
 printf '{"default":[{"type":"insecureAcceptAnything"}]}\n' >"$work/containers/policy.json"
 export CONTAINERS_REGISTRIES_CONF="$work/containers/registries.conf" BUILDAH_ISOLATION=chroot
+storage=(--root "$work/storage" --runroot "$work/runroot" --storage-driver vfs)
 image() {
-    buildah --root "$work/storage" --runroot "$work/runroot" --storage-driver vfs "$@"
+    buildah "${storage[@]}" "$@"
 }
 
 # --- the two bases -----------------------------------------------------------------------------------------------------------
@@ -53,11 +54,13 @@ runtime_image=$(named RUNTIME_IMAGE)
 suite=${rust_image##*-}
 [ -n "$suite" ] && [ -n "$runtime_image" ] || fail "the Dockerfile names no RUST_IMAGE and RUNTIME_IMAGE"
 
+runtime="base-files netbase tzdata libc6 libgcc-s1 libstdc++6 ca-certificates"
+
 say "Debian $suite"
 mkdir "$work/packages"
 mmdebstrap --quiet --mode=root --variant=minbase --include=gcc,libc6-dev,ca-certificates \
     --customize-hook='mkdir "$1/packages"' \
-    --customize-hook='chroot "$1" sh -c "cd /packages && apt-get -o APT::Sandbox::User=root download -qq base-files netbase tzdata libc6 libgcc-s1 libstdc++6 ca-certificates"' \
+    --customize-hook="chroot \"\$1\" sh -c 'cd /packages && apt-get -o APT::Sandbox::User=root download -qq $runtime'" \
     --customize-hook="copy-out /packages $work" \
     --customize-hook='rm -rf "$1/packages"' \
     "$suite" "$work/debian.tar" >&2 || fail "mmdebstrap could not make a root of Debian $suite"
@@ -79,7 +82,7 @@ image config --env RUSTUP_HOME=/usr/local/rustup --env CARGO_HOME=/usr/local/car
     --env PATH=/usr/local/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$from"
 image commit --quiet --rm "$from" "$rust_image" >/dev/null
 
-say "$runtime_image: $(cd "$work/packages" && ls | sed 's/_.*//' | tr '\n' ' ')"
+say "$runtime_image: $runtime"
 from=$(image from scratch)
 folder=$(image mount "$from")
 for package in "$work"/packages/*.deb; do
@@ -110,8 +113,8 @@ build() {
         ln -s "/usr/local/rustup/toolchains/own/bin/$tool" "$work/cargo/bin/$tool"
     done
     # A network namespace without a network: chroot isolation knows the host's only, and so there is nothing behind it.
-    unshare --net -- buildah --root "$work/storage" --runroot "$work/runroot" --storage-driver vfs build \
-        --isolation chroot --platform "linux/$(dpkg --print-architecture)" --pull-never --no-cache --format docker --signature-policy "$work/containers/policy.json" \
+    unshare --net -- buildah "${storage[@]}" build --isolation chroot --platform "linux/$(dpkg --print-architecture)" \
+        --pull-never --no-cache --format docker --signature-policy "$work/containers/policy.json" \
         --build-arg REVISION="$(git -C "$context" rev-parse HEAD 2>/dev/null || echo unknown)" \
         --volume "$work/cargo:/usr/local/cargo" --tag "$1" "$context"
 }
@@ -129,8 +132,10 @@ image inspect --type image tollgate:proof >"$work/image.json"
 
 say "size"
 image push --quiet --signature-policy "$work/containers/policy.json" tollgate:proof "oci:$work/oci"
-echo "   binary $(stat -c %s "$tree/usr/local/bin/tollgate") bytes, root $(du -sb --apparent-size "$tree" | cut -f1) bytes on the stand-in," \
-    "$(du -sb --apparent-size "$work/oci/blobs" | cut -f1) bytes to pull"
+megabytes() {
+    du -sb --apparent-size "$1" | awk '{ printf "%.1f MB", $1 / 1000000 }'
+}
+echo "   $(megabytes "$work/oci/blobs") to pull, $(megabytes "$tree") unpacked on this stand-in; of it, $(megabytes "$tree/usr/local/bin/tollgate") are the binary"
 echo "   sha256 of the binary: $first"
 
 if [ -n "${TWICE:-}" ]; then

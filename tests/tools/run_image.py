@@ -151,7 +151,7 @@ def show_checks(container, gate):
     """What clients of Envoy are answered, and that Tollgate ends in order."""
     status, body = ask({})
     expect("without a key, through Envoy", (status, body["error"]["code"]), (401, "UNAUTHENTICATED"))
-    code, made = container.run("keys", "create", "--user", "paula", "--org", "acme", "--tier", "pro", "--scope", "conversations:read", "--json")
+    code, made = container.run("keys", "create", "--user", "paula", "--tier", "pro", "--scope", "conversations:read", "--json")
     expect("keys create", code, 0)
     status, body = ask({"x-api-key": json.loads(made)["key"]})
     expect("with it", (status, body["headers"].get("user")), (200, "paula"))
@@ -206,27 +206,29 @@ def show_compose(container, work, envoy):
     os.environ["PATH"] = os.pathsep.join([str(pathlib.Path(envoy).parent), str(pathlib.Path(REDIS).parent), os.environ["PATH"]])
     os.environ["PYTHONPATH"], os.environ["PYTHONDONTWRITEBYTECODE"] = str(QUICKSTART), "1"
 
-    def words(service, key, *also):
-        """A command of a service, in the folders that stand for its volumes."""
-        text = json.dumps([*services[service].get(also[0] if also else key, []), *(services[service][key] if also else [])])
-        text = text.replace("$$", "$").replace("/volumes/", f"{volumes}/").replace("cd /volumes", f"cd {volumes}")
+    def here(words):
+        """Words of compose.yaml, in the folders that stand for its volumes."""
+        text = json.dumps(words).replace("$$", "$").replace("cd /volumes", f"cd {volumes}")
         return json.loads(text.replace("/run/secrets/", f"{volumes}/secrets/"))
 
+    def command_of(service):
+        return here([*services[service].get("entrypoint", []), *services[service]["command"]])
+
     def is_healthy(service):
-        form, *command = json.loads(json.dumps(services[service]["healthcheck"]["test"]).replace("$$", "$").replace("/run/secrets/", f"{volumes}/secrets/"))
+        form, *command = here(services[service]["healthcheck"]["test"])
         command = command if form == "CMD" else ["sh", "-c", *command]
         return subprocess.run(command, cwd=srv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
 
-    def start(service, command, folder=srv):
-        running = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    def start(service, folder=srv):
+        running = subprocess.Popen(command_of(service), cwd=folder, stdout=subprocess.DEVNULL)
         wait_until(lambda: is_healthy(service), f"healthy: {service}", running)
         say(f"{service}: healthy, by its own check")
 
     for time_of_it in ("first", "second"):
-        done = subprocess.run(words("prepare", "command", "entrypoint"))
+        done = subprocess.run(command_of("prepare"))
         expect(f"prepare, the {time_of_it} time", done.returncode, 0)
-    start("redis", words("redis", "command"), volumes / "redis")
-    start("upstream", words("upstream", "command"))
+    start("redis", volumes / "redis")
+    start("upstream")
 
     hosts = work / "hosts"
     hosts.write_text("127.0.0.1 localhost redis\n")
@@ -237,7 +239,7 @@ def show_compose(container, work, envoy):
     gate = container.start([*container.config["Entrypoint"], *container.config["Cmd"]], stdout=subprocess.DEVNULL)
     wait_until(container.is_healthy, "healthy: tollgate", gate)
     say("tollgate: healthy, by the image's own check")
-    start("envoy", words("envoy", "command", "entrypoint"))
+    start("envoy")
     show_checks(container, gate)
 
 
