@@ -135,7 +135,8 @@ image push --quiet --signature-policy "$work/containers/policy.json" tollgate:pr
 megabytes() {
     du -sb --apparent-size "$1" | awk '{ printf "%.1f MB", $1 / 1000000 }'
 }
-echo "   $(megabytes "$work/oci/blobs") to pull, $(megabytes "$tree") unpacked on this stand-in; of it, $(megabytes "$tree/usr/local/bin/tollgate") are the binary"
+echo "   $(megabytes "$work/oci/blobs") to pull, $(megabytes "$tree") unpacked on this stand-in;" \
+    "of it, $(megabytes "$tree/usr/local/bin/tollgate") are the binary"
 echo "   sha256 of the binary: $first"
 
 if [ -n "${TWICE:-}" ]; then
