@@ -168,7 +168,7 @@ fn show(state: &IssuerState, visit: &Visit, client: &ClientRecord, question: &Qu
         form_token: &form_token,
         ticket: handle,
     };
-    pages::with_cookie(pages::show(StatusCode::OK, "Allow access", &page, &[question.back.form_source()]), cookie)
+    pages::with_cookie(pages::show(visit, StatusCode::OK, "Allow access", &page, &[question.back.form_source()]), cookie)
 }
 
 async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Response, Problem> {

@@ -145,7 +145,7 @@ async fn show(state: &IssuerState, visit: &Visit) -> Result<Response, Problem> {
         doors: doors(state, visit, &person).await?,
         link_token: &link_token,
     };
-    Ok(pages::with_cookie(pages::show(StatusCode::OK, "Your account", &page, &[]), cookie))
+    Ok(pages::with_cookie(pages::show(visit, StatusCode::OK, "Your account", &page, &[]), cookie))
 }
 
 async fn take_back(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Response, Problem> {

@@ -30,6 +30,7 @@ use axum::routing::post;
 use crate::issuer::IssuerState;
 use crate::issuer::pages::frame::frame;
 use crate::issuer::pages::frame::style_digest;
+use crate::issuer::pages::visit::Visit;
 
 pub(in crate::issuer) use crate::issuer::pages::sign_in::origin;
 
@@ -44,8 +45,8 @@ pub(in crate::issuer) fn router() -> Router<IssuerState> {
 }
 
 /// A page. Its forms lead to us, and to `sources` where their answers go on to somebody else.
-pub(in crate::issuer) fn show(status: StatusCode, title: &str, body: &impl Template, sources: &[String]) -> Response {
-    let Some(html) = body.render().ok().and_then(|body| frame(title, &body)) else {
+pub(in crate::issuer) fn show(visit: &Visit, status: StatusCode, title: &str, body: &impl Template, sources: &[String]) -> Response {
+    let Some(html) = body.render().ok().and_then(|body| frame(&visit.issuance.name, title, &body)) else {
         tracing::error!(title, "a page could not be written");
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };

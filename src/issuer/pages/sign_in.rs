@@ -137,7 +137,7 @@ async fn show(state: &IssuerState, visit: &Visit, status: StatusCode, complaint:
             SignUp::Closed => false,
         },
     };
-    pages::with_cookie(pages::show(status, "Sign in", &page, onward.as_slice()), cookie)
+    pages::with_cookie(pages::show(visit, status, "Sign in", &page, onward.as_slice()), cookie)
 }
 
 /// The query that takes `return_to` along to the next page.

@@ -61,7 +61,7 @@ async fn ask(state: &IssuerState, visit: &Visit) -> Result<Response, Problem> {
     };
     let (form_token, cookie) = sessions::form_token(state, &visit.headers, PURPOSE)?;
     let page = Page { base: &visit.base, user: person.user.subject.as_str(), form_token: &form_token };
-    Ok(pages::with_cookie(pages::show(StatusCode::OK, "Sign out", &page, &[]), cookie))
+    Ok(pages::with_cookie(pages::show(visit, StatusCode::OK, "Sign out", &page, &[]), cookie))
 }
 
 async fn leave(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Response, Problem> {

@@ -9,7 +9,6 @@ use axum::response::Response;
 
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::sign_up::NewAccount;
-use crate::issuer::accounts::sign_up::PhoneRule;
 use crate::issuer::accounts::sign_up::sign_up_under;
 use crate::issuer::oauth::authorize::asked::encode;
 use crate::issuer::oauth::authorize::form_source;
@@ -145,7 +144,7 @@ async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Res
         // People write numbers with gaps.
         phone: written(&filled.phone.replace([' ', '-', '(', ')'], "")),
     };
-    let made = match sign_up_under(state, new, PhoneRule::OfFounders, visit.address, visit.now).await {
+    let made = match sign_up_under(state, new, visit.issuance.phone, visit.address, visit.now).await {
         Ok(made) => made,
         Err(problem) => {
             let status = pages::error::status_of(&problem);
@@ -155,7 +154,7 @@ async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Res
     let opened = sessions::open(state, &visit.headers, &made.user, "password", visit.now).await?;
     let onward = visit.after_sign_in(return_to.as_deref());
     let response = match &made.key {
-        Some(key) => pages::show(StatusCode::OK, "Welcome", &Welcome { user: made.user.as_str(), key, onward: &onward }, &[]),
+        Some(key) => pages::show(visit, StatusCode::OK, "Welcome", &Welcome { user: made.user.as_str(), key, onward: &onward }, &[]),
         None => pages::go_to(&onward),
     };
     Ok(pages::with_cookie(response, Some(opened.cookie)))
@@ -189,7 +188,7 @@ async fn show(
         providers: visit.issuance.providers.iter().map(|provider| (&*provider.name, &*provider.label)).collect(),
         elsewhere: &elsewhere(return_to, &filled.invitation),
     };
-    pages::with_cookie(pages::show(status, "Sign up", &page, source.as_slice()), cookie)
+    pages::with_cookie(pages::show(visit, status, "Sign up", &page, source.as_slice()), cookie)
 }
 
 fn elsewhere(return_to: Option<&str>, invitation: &str) -> String {

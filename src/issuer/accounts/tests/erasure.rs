@@ -9,7 +9,6 @@ use crate::clock::Clock as _;
 use crate::issuer::accounts::identities;
 use crate::issuer::accounts::shelf;
 use crate::issuer::accounts::sign_up::NewAccount;
-use crate::issuer::accounts::sign_up::PhoneRule;
 use crate::issuer::accounts::sign_up::Profile;
 use crate::issuer::accounts::sign_up::sign_up;
 use crate::issuer::accounts::sign_up::sign_up_linked;
@@ -30,6 +29,7 @@ use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
 use crate::model::grant::GrantState;
 use crate::model::issuance::FirstKey;
+use crate::model::issuance::PhoneRule;
 use crate::store::Family;
 
 /// Everything on the shelf as text, for searching.
