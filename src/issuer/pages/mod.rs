@@ -8,6 +8,7 @@ pub(in crate::issuer) mod form;
 pub(in crate::issuer) mod visit;
 
 mod account;
+mod field;
 mod frame;
 mod sign_in;
 mod sign_out;
