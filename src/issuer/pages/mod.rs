@@ -42,7 +42,10 @@ pub(in crate::issuer) fn router() -> Router<IssuerState> {
         .route("/sign-up", get(sign_up::page).post(sign_up::submit))
         .route("/sign-out", get(sign_out::page).post(sign_out::submit))
         .route("/account", get(account::page))
-        .route("/account/apps", post(account::revoke))
+        .route("/account/apps", post(account::change::revoke_app))
+        .route("/account/keys", post(account::change::revoke_key))
+        .route("/account/sessions", post(account::change::end_sessions))
+        .route("/account/password", post(account::change::set_password))
 }
 
 /// A page. Its forms lead to us, and to `sources` where their answers go on to somebody else.
