@@ -1,12 +1,13 @@
 //! `/v1/keys`: the whole life of a key.
 
+pub(in crate::issuer) mod revoke;
+
 mod change;
 mod draft;
 mod file_entry;
 mod list;
 mod own;
 mod owner;
-mod revoke;
 
 use std::sync::LazyLock;
 

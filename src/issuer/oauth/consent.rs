@@ -21,6 +21,7 @@ use crate::issuer::actor::Person;
 use crate::issuer::audit::Deed;
 use crate::issuer::keys::ATTEMPTS;
 use crate::issuer::oauth::authorize::ReturnAddress;
+use crate::issuer::oauth::authorize::asked::encode;
 use crate::issuer::oauth::authorize::find_client;
 use crate::issuer::oauth::authorize::is_registered;
 use crate::issuer::oauth::authorize::refusal::ErrorCode;
@@ -81,7 +82,7 @@ pub(in crate::issuer::oauth) enum Answer {
 #[template(
     ext = "html",
     source = r#"<h1>Allow {{ client }}?</h1>
-<p>Signed in as <strong>{{ user }}</strong>. <a href="{{ base }}/sign-out">Not you?</a></p>
+<p>Signed in as <strong>{{ user }}</strong>. <a href="{{ base }}/sign-out?return_to={{ here }}">Not you?</a></p>
 {% if scopes.is_empty() %}<p><strong>{{ client }}</strong> will learn who you are, and nothing else.</p>
 {% else %}<p><strong>{{ client }}</strong> will be able to:</p>
 <ul>{% for scope in scopes %}<li>{{ scope.0 }} <code>{{ scope.1 }}</code></li>{% endfor %}</ul>{% endif %}
@@ -97,6 +98,8 @@ pub(in crate::issuer::oauth) enum Answer {
 )]
 struct Page<'a> {
     base: &'a str,
+    /// The request that asked, escaped: somebody else may sign in and answer it.
+    here: &'a str,
     client: &'a str,
     website: Option<&'a str>,
     user: &'a str,
@@ -108,16 +111,17 @@ struct Page<'a> {
     ticket: &'a str,
 }
 
-/// Keeps the question and shows it.
+/// Keeps the question and shows it. `here` is the path that asked for it.
 pub(in crate::issuer::oauth) async fn ask(
     state: &IssuerState,
     visit: &Visit,
     person: &Person,
     client: &ClientRecord,
     question: Question,
+    here: &str,
 ) -> Response {
     match keep(state, visit, person, &question).await {
-        Ok((ticket, handle)) => show(state, visit, client, &question, &ticket, &handle),
+        Ok((ticket, handle)) => show(state, visit, client, &question, &ticket, &handle, here),
         Err(problem) => pages::error::problem(visit, &problem),
     }
 }
@@ -152,7 +156,15 @@ async fn keep(state: &IssuerState, visit: &Visit, person: &Person, question: &Qu
     Ok((ticket, handle.to_string()))
 }
 
-fn show(state: &IssuerState, visit: &Visit, client: &ClientRecord, question: &Question, ticket: &TicketRecord, handle: &str) -> Response {
+fn show(
+    state: &IssuerState,
+    visit: &Visit,
+    client: &ClientRecord,
+    question: &Question,
+    ticket: &TicketRecord,
+    handle: &str,
+    here: &str,
+) -> Response {
     let (form_token, cookie) = match sessions::form_token(state, &visit.headers, &form_purpose(&ticket.id)) {
         Ok(made) => made,
         Err(problem) => return pages::error::problem(visit, &problem),
@@ -160,6 +172,7 @@ fn show(state: &IssuerState, visit: &Visit, client: &ClientRecord, question: &Qu
     let words = |scope: &'_ str| visit.issuance.scopes.get_key_value(scope).map(|(name, words)| (&**words, &**name));
     let page = Page {
         base: &visit.base,
+        here: &encode(here.as_bytes()),
         client: &client.name,
         website: client.website.as_deref(),
         user: question.user.as_str(),
@@ -169,7 +182,7 @@ fn show(state: &IssuerState, visit: &Visit, client: &ClientRecord, question: &Qu
         form_token: &form_token,
         ticket: handle,
     };
-    pages::with_cookie(pages::show(StatusCode::OK, "Allow access", &page, &[question.back.form_source()]), cookie)
+    pages::with_cookie(pages::show(visit, StatusCode::OK, "Allow access", &page, &[question.back.form_source()]), cookie)
 }
 
 async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Response, Problem> {

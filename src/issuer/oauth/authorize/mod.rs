@@ -221,8 +221,13 @@ fn may_be_told_silently(client: &ClientRecord, issuance: &Issuance) -> bool {
 }
 
 fn to_sign_in(visit: &Visit, asked: AuthorizeParameters) -> Response {
-    let here = visit.local(&format!("/oauth/authorize?{}", asked.after_login().to_query()));
+    let here = after_login(visit, asked);
     pages::go_to(&visit.local(&format!("/sign-in?return_to={}", asked::encode(here.as_bytes()))))
+}
+
+/// The path of the same request, for after a sign-in.
+fn after_login(visit: &Visit, asked: AuthorizeParameters) -> String {
+    visit.local(&format!("/oauth/authorize?{}", asked.after_login().to_query()))
 }
 
 async fn for_person(state: &IssuerState, visit: &Visit, asked: &AuthorizeParameters, trusted: &Trusted, person: &Person) -> Response {
@@ -249,7 +254,7 @@ async fn for_person(state: &IssuerState, visit: &Visit, asked: &AuthorizeParamet
                         resources: inquired.resources.clone(),
                         answer: None,
                     };
-                    return consent::ask(state, visit, person, &trusted.client, question).await;
+                    return consent::ask(state, visit, person, &trusted.client, question, &after_login(visit, asked.clone())).await;
                 }
                 Err(_) => Err(Refusal::new(ErrorCode::TemporarilyUnavailable, "the store does not answer; try again")),
             },
