@@ -44,7 +44,7 @@ lint: ## rustfmt and clippy, without a warning.
 # --- what the tests stand on -------------------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: compiler envoys redis outside ## What the tests need: a C compiler, Envoys of three lines, Redis and Valkey, outside OAuth clients and servers.
+setup: compiler envoys redis outside manifests ## What the tests need: a C compiler, Envoys of three lines, Redis and Valkey, outside OAuth clients and servers, judges of manifests.
 
 # The crypto library is C.
 .PHONY: compiler
@@ -73,6 +73,12 @@ outside:
 	@tests/tools/oidc.sh >/dev/null
 	@tests/tools/clients.sh >/dev/null
 	@tests/tools/schemathesis.sh >/dev/null
+
+# kubectl where the machine has none that is new enough, schemas of Kubernetes and of custom kinds, yamllint.
+.PHONY: manifests
+manifests:
+	@tests/tools/kubectl.sh >/dev/null
+	@tests/tools/k8s.sh >/dev/null
 
 # --- long proofs -------------------------------------------------------------------------------------------------------------
 
