@@ -59,7 +59,8 @@ def load_all(text):
 
 
 def overlay_folders():
-    return sorted(path.parent for path in (K8S / "overlays").glob("*/kustomization.yaml"))
+    """Whatever somebody would apply: the overlays, and the rules for Prometheus."""
+    return sorted(path.parent for pattern in ("overlays/*", "prometheus") for path in K8S.glob(f"{pattern}/kustomization.yaml"))
 
 
 def render(kubectl, folder):

@@ -183,7 +183,7 @@ ONE = [
     ("policy", "central", config("0.0.0.0:9464", "0.0.0.0:9465"), "in tollgate.yaml"),
     ("policy", "issuer", config("0.0.0.0:8080", "0.0.0.0:8001"), "port http-issuer is not a listener"),
     ("policy", "central", container("startupProbe/httpGet/path", "/healthy"), "startupProbe does not ask"),
-    ("policy", "central", container("livenessProbe/httpGet/path", "/readyz"), "livenessProbe does not ask /livez"),
+    ("policy", "central", container("livenessProbe/httpGet/path", "/readyz"), "livenessProbe does not ask /healthz"),
     ("policy", "central", container("livenessProbe/httpGet/port", "check"), "livenessProbe does not ask"),
     ("policy", "sidecar", sidecar("startupProbe", None), "nobody waits for"),
     ("policy", "sidecar", sidecar("restartPolicy", None), "is no sidecar"),

@@ -12,7 +12,7 @@ from documents import at
 from documents import label
 
 RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
-PROBES = {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
+PROBES = {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}
 MONITORED = {"/metrics": "15s", "/metrics/usage": "60s"}
 SECRETS = "/run/secrets/tollgate/"
 # What a proxy of the mesh needs besides what Tollgate needs.

@@ -79,7 +79,8 @@ class Programs:
         file = folder / "envoy.yaml"
         file.write_text(bootstrap)
         found = []
-        done = subprocess.run([self.envoy, "--mode", "validate", "--log-level", "error", "-c", file], capture_output=True, text=True, check=False)
+        command = [self.envoy, "--mode", "validate", "--disable-hot-restart", "--log-level", "error", "-c", file]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             found.append(f"envoy --mode validate: {done.stderr.strip()[-600:]}")
         arguments = ["check-config", "--config", folder / "tollgate.yaml", "--envoy", file]
