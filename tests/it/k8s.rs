@@ -11,6 +11,7 @@ use std::process::Command;
 use crate::support::envoy;
 use crate::support::folder::Folder;
 use crate::support::http1::Client;
+use crate::support::process::wait_until;
 use crate::support::redis::RedisServer;
 use crate::support::scenario::Plan;
 use crate::support::scenario::Scenario;
@@ -72,8 +73,8 @@ fn the_files_are_tidy() {
     check("lint");
 }
 
-/// The sidecar form, file by file, outside of a cluster: its config, its Envoy, a Redis with a password, and what kubelet, Prometheus and the
-/// list in `k8s/README.md` ask.
+/// The sidecar form, file by file, outside of a cluster: its config, its Envoy, a Redis with a password, and what kubelet, Prometheus and
+/// the list in `k8s/README.md` ask.
 #[test]
 fn the_sidecar_form_enforces_what_its_readme_lists() {
     let redis = RedisServer::start();
@@ -132,7 +133,7 @@ fn the_sidecar_form_enforces_what_its_readme_lists() {
     assert_eq!(forged.upstream_header("x-user-id").as_deref(), Some("alice"));
     assert_eq!(code("GET", "/healthz", &[]), 200);
     assert_eq!(code("GET", "/public/ping", &[]), 200);
-    assert_eq!(scenario.admitted("alice"), 2);
+    wait_until("the counts are in Redis", || scenario.admitted("alice") == 2);
 
     let Scenario { envoy, tollgate, .. } = scenario;
     drop(tollgate);

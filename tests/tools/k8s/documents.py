@@ -70,6 +70,11 @@ def render(kubectl, folder):
     return Overlay(folder.name, load_all(done.stdout))
 
 
+def mesh_config():
+    """What belongs into the mesh's own settings; no manifest."""
+    return load_all((K8S / "components/istio/mesh-config.yaml").read_text())[0]["meshConfig"]
+
+
 def label(document):
     metadata = document.get("metadata", {})
     return f"{document.get('kind')} {metadata.get('namespace', '-')}/{metadata.get('name')}"

@@ -222,7 +222,7 @@ ONE = [
     ("policy", "envoy-gateway", put("SecurityPolicy", "spec/extAuth/failOpen", True), "everybody enters"),
     ("policy", "envoy-gateway", put("SecurityPolicy", "spec/extAuth/timeout", None), "for too long"),
     ("policy", "envoy-gateway", put("SecurityPolicy", "spec/extAuth/statusOnError", None), "like a bad key"),
-    ("policy", "envoy-gateway", put("ClientTrafficPolicy", "spec/headers/earlyRequestHeaders/remove/0", "users"), "own user is not removed"),
+    ("policy", "envoy-gateway", put("ClientTrafficPolicy", "spec/headers/earlyRequestHeaders/remove/0", "users"), "own user is not"),
     ("policy", "envoy-gateway", put("ClientTrafficPolicy", "spec/path/escapedSlashesAction", "KeepUnchanged"), "%2F"),
     # What only the programs know.
     ("program", "central", config("default_tier: free", "default_tier: gold"), "gold"),

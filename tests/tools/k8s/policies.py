@@ -10,6 +10,7 @@ import re
 import documents
 from documents import at
 from documents import label
+from documents import mesh_config
 
 RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 PROBES = {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}
@@ -281,10 +282,6 @@ def identity_headers():
     """The names that the quickstart's config gives, which are the default's."""
     config = documents.load_all((documents.ROOT / "envoy/quickstart/tollgate.yaml").read_text())[0]
     return set(config["identity_headers"])
-
-
-def mesh_config():
-    return documents.load_all((documents.K8S / "components/istio/mesh-config.yaml").read_text())[0]["meshConfig"]
 
 
 def provider(overlay, hosts, numbers):

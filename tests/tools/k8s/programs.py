@@ -10,6 +10,7 @@ import documents
 import yaml
 from documents import at
 from documents import label
+from documents import mesh_config
 
 # The one thing that check-config warns of and that these manifests mean so: policies and meshes stand before the port.
 MEANT = "whoever reaches this address may ask for verdicts"
@@ -91,14 +92,12 @@ class Programs:
 
 
 def mesh_access_log():
-    text = documents.load_all((documents.K8S / "components/istio/mesh-config.yaml").read_text())[0]["meshConfig"]["accessLogFormat"]
-    return json.loads(text)
+    return json.loads(mesh_config()["accessLogFormat"])
 
 
 def bootstrap_of(envoy_filter, access_log):
     """The patches of an EnvoyFilter where Istio would put them: merged into the parts that it generates for an inbound listener."""
-    provider = documents.load_all((documents.K8S / "components/istio/mesh-config.yaml").read_text())[0]["meshConfig"]["extensionProviders"][0]
-    provider = provider["envoyExtAuthzGrpc"]
+    provider = mesh_config()["extensionProviders"][0]["envoyExtAuthzGrpc"]
     cluster = f"outbound|{provider['port']}||{provider['service']}"
     manager = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
