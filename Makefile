@@ -44,7 +44,7 @@ lint: ## rustfmt and clippy, without a warning.
 # --- what the tests stand on -------------------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: compiler envoys redis outside manifests ## What the tests need: a C compiler, Envoys of three lines, Redis and Valkey, outside OAuth clients and servers, judges of manifests.
+setup: compiler envoys redis outside manifests ## What the tests need: a C compiler, Envoys of three lines, Redis and Valkey, outside OAuth clients and servers, Prometheus, judges of manifests.
 
 # The crypto library is C.
 .PHONY: compiler
@@ -73,6 +73,7 @@ outside:
 	@tests/tools/oidc.sh >/dev/null
 	@tests/tools/clients.sh >/dev/null
 	@tests/tools/schemathesis.sh >/dev/null
+	@tests/tools/prometheus.sh >/dev/null
 
 # kubectl where the machine has none that is new enough, schemas of Kubernetes and of custom kinds, yamllint.
 .PHONY: manifests
@@ -83,7 +84,7 @@ manifests:
 # --- long proofs -------------------------------------------------------------------------------------------------------------
 
 .PHONY: prove
-prove: prove-kills prove-envoys prove-chaos prove-failover prove-revocation prove-scale prove-issuer prove-properties prove-fuzz ## The long proofs, one after the other; each can be called by its name.
+prove: prove-kills prove-envoys prove-chaos prove-failover prove-revocation prove-scale prove-issuer prove-prometheus prove-properties prove-fuzz ## The long proofs, one after the other; each can be called by its name.
 
 .PHONY: prove-kills
 prove-kills: setup ## kill -9 under load, ROUNDS times (500).
@@ -123,6 +124,11 @@ prove-issuer: setup ## The issuer: fifty at once and kill -9, a hundred rounds e
 	TOLLGATE_TEST_FLOOD=20 cargo test --locked --release --test it -- --nocapture --test-threads=1 issuer_flood
 	TOLLGATE_TEST_EXAMPLES=100 cargo test --locked --test it -- --nocapture --test-threads=1 issuer_openapi
 
+USERS ?= 10000
+.PHONY: prove-prometheus
+prove-prometheus: setup ## A real Prometheus before USERS (10000) users: series, size and time of its scrapes, and sums that are exact.
+	TOLLGATE_TEST_USERS=$(USERS) cargo test --locked --test it -- --nocapture --test-threads=1 prometheus_
+
 .PHONY: prove-properties
 prove-properties: compiler ## The property tests with CASES cases each (20000).
 	PROPTEST_CASES=$(CASES) cargo test --locked --release --lib
@@ -139,6 +145,12 @@ prove-fuzz: compiler ## Fuzzes each parser for FUZZ_SECONDS (600); needs a night
 	    echo "== $$target"; \
 	    RUSTUP_TOOLCHAIN=nightly "$$fuzz" run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0; \
 	done
+
+# --- what is made of other files ---------------------------------------------------------------------------------------------
+
+.PHONY: rules
+rules: ## k8s/prometheus/prometheusrule.yaml, from the rules beside it.
+	tests/tools/prometheus_rule.sh >k8s/prometheus/prometheusrule.yaml
 
 # --- measurements and outside data -------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ pub struct Explain {
     /// `GET`, `POST` and so on, in capitals.
     method: String,
     /// A URL, or the path and query alone.
+    #[arg(id = "asked", value_name = "URL")]
     url: String,
     /// A request header, `name: value`; may be given again.
     #[arg(long = "header", short = 'H', value_name = "HEADER")]

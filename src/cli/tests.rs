@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::check::testing::gate_over;
+use crate::cli::Arguments;
 use crate::cli::Exit;
 use crate::cli::audit::Audit;
 use crate::cli::client::Host;
@@ -341,7 +342,11 @@ async fn a_running_process_is_asked_and_its_store_never_opened_twice() {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    Line::command().debug_assert();
+    Arguments::command().debug_assert();
+    for line in ["GET /orders --url https://api.example.com", "GET /orders -H x-api-key:k --peer 10.0.0.1 --at 1893456000"] {
+        let words = ["tollgate", "explain"].into_iter().chain(line.split(' '));
+        assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
+    }
     for command in ["keys", "users", "clients", "audit", "usage"] {
         let help = Line::try_parse_from(["tollgate", command, "--help"]).unwrap_err().to_string();
         assert!(help.contains("Examples:"), "{help}");

@@ -45,7 +45,10 @@ fn any_number_of_sidecars_admit_what_one_would() {
         let (exact, leased) = (DEPTH + (RATE * window).floor(), DEPTH + RATE * (window + LEASE));
         eprintln!("{count:8} | {window:6.3}s | {exact:7.0} | {leased:11.0} | {admitted:8.0} | {:7}", seen.of(Outcome::Denied(429)));
         assert!(admitted <= leased.ceil(), "{count} sidecars admitted {admitted}, more than {leased}");
-        assert_eq!(seen.total(), seen.allowed() + seen.of(Outcome::Denied(429)), "{seen:?}");
+        // A machine that is late may cost a check its answer, which admits nothing.
+        let judged = seen.allowed() + seen.of(Outcome::Denied(429));
+        assert_eq!(seen.total(), judged + seen.of(Outcome::Fault), "{seen:?}");
+        assert!(judged >= 19 * seen.of(Outcome::Fault), "{seen:?}");
         // Nothing that was to be had is withheld for long: a lease that ends unused costs at most what it held.
         assert!(seen.of(Outcome::Denied(429)) == 0 || admitted >= exact * 0.8, "{count} sidecars admitted {admitted} of {exact}");
     }

@@ -319,7 +319,7 @@ async fn invited(state: &IssuerState, shown: &str, draft: &Draft, now: Timestamp
         // Kept until it would have ended, so that its maker sees who came by it.
         writes: vec![shelf::put(&used, Some(used.expires))],
         organization: used.organization,
-        role: used.role,
+        role: standing.role,
         rights: standing.rights,
         tier: standing.tier,
         invitation: Some(used.id),

@@ -144,7 +144,7 @@ async fn open(state: &IssuerState, user: &Subject, method: &str, return_to: Opti
         }
         return Err(Stop::refused("This account is closed."));
     }
-    let opened = sessions::open(state, &visit.headers, user, method, visit.now).await?;
+    let opened = sessions::open(state, &visit.headers, user, method, visit.address, visit.now).await?;
     Ok(pages::with_cookie(pages::go_to(&visit.after_sign_in(return_to)), Some(opened.cookie)))
 }
 

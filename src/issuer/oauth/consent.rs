@@ -34,6 +34,7 @@ use crate::issuer::pages::form::Form;
 use crate::issuer::pages::visit::Visit;
 use crate::issuer::problem::Problem;
 use crate::issuer::sessions;
+use crate::issuer::users;
 use crate::model::account::TicketRecord;
 use crate::model::caller::Subject;
 use crate::model::client::ClientId;
@@ -192,13 +193,15 @@ async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Res
         if let Some(answer) = &question.answer {
             return Ok(repeat(state, visit, &question, answer, allows).await?.unwrap_or_else(used_up));
         }
-        let mut writes = Vec::new();
+        let (mut preconditions, mut writes) = (Vec::new(), Vec::new());
         let mut given = None;
         if allows {
             let Some(grant) = grant(state, visit, &person, &question).await? else {
                 return Ok(pages::error::refused(visit, "The application is not known any more, or you may not use it."));
             };
             let (grant, write) = grant;
+            let Some((_user, standing)) = users::standing(state, &person.user.subject).await? else { return Ok(used_up()) };
+            preconditions.push(standing);
             writes.push(write);
             given = Some(grant);
         }
@@ -208,7 +211,8 @@ async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Res
         let answered = TicketRecord { data: write(&Question { answer: Some(answer), ..question.clone() }), expires, ..record };
         writes.push(shelf::put(&answered, Some(expires)));
         let code = given.as_ref().map(|grant| grants::code_of(state, grant)).transpose()?;
-        if !state.records.commit(vec![shelf::at(&answered, version)], writes, visit.now).await?.is_done() {
+        preconditions.push(shelf::at(&answered, version));
+        if !state.records.commit(preconditions, writes, visit.now).await?.is_done() {
             continue;
         }
         let location = match (given, code) {

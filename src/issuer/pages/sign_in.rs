@@ -110,7 +110,7 @@ async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Res
             return Ok(response);
         }
     };
-    let opened = sessions::open(state, &visit.headers, &user, "password", visit.now).await?;
+    let opened = sessions::open(state, &visit.headers, &user, "password", visit.address, visit.now).await?;
     Ok(pages::with_cookie(pages::go_to(&visit.after_sign_in(return_to.as_deref())), Some(opened.cookie)))
 }
 

@@ -66,6 +66,6 @@ async fn ask(state: &IssuerState, visit: &Visit) -> Result<Response, Problem> {
 
 async fn leave(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Response, Problem> {
     sessions::check_form(state, &visit.headers, PURPOSE, form.take("form_token").as_deref())?;
-    let cookie = sessions::close(state, &visit.headers, visit.now).await?;
+    let cookie = sessions::close(state, &visit.headers, visit.address, visit.now).await?;
     Ok(pages::with_cookie(pages::go_to(&visit.local("/sign-in")), Some(cookie)))
 }

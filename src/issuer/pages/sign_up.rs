@@ -152,7 +152,7 @@ async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Res
             return Ok(show(state, visit, status, Some(&pages::error::sentence(&problem)), return_to.as_deref(), &filled).await);
         }
     };
-    let opened = sessions::open(state, &visit.headers, &made.user, "password", visit.now).await?;
+    let opened = sessions::open(state, &visit.headers, &made.user, "password", visit.address, visit.now).await?;
     let onward = visit.after_sign_in(return_to.as_deref());
     let response = match &made.key {
         Some(key) => pages::show(StatusCode::OK, "Welcome", &Welcome { user: made.user.as_str(), key, onward: &onward }, &[]),

@@ -1,13 +1,17 @@
 //! The resource API over its router, and what its changes mean at the gate.
 
 mod callers;
+mod hang_up;
 mod key_tokens;
 mod keys;
+pub(in crate::issuer) mod meddled;
 mod openapi;
 mod reach;
 mod replicas;
+mod rights;
 mod ring;
 mod rotate;
+mod tenancy;
 mod usage;
 mod users;
 

@@ -18,6 +18,7 @@ use crate::issuer::accounts::tests::scopes;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::tests::Issuer;
+use crate::issuer::tests::meddled::Meddled;
 use crate::issuer::users;
 use crate::model::account::AccountRecord;
 use crate::model::account::InvitationRecord;
@@ -317,4 +318,18 @@ async fn guesses_at_once_are_no_more_than_guesses_in_turn_and_nobody_is_locked_o
         sign_up(&issuer.state, NewAccount { password: None, ..new(&format!("n{number}")) }, address(9), now).await.unwrap();
     }
     assert_eq!(sign_up(&issuer.state, new("n30"), address(9), now).await.unwrap_err().code, Code::TooManyRequests);
+}
+
+/// Of a name that is known the log notes more than of one that is not, and whoever waits for that learns which it was.
+// oauth: R7
+#[tokio::test]
+async fn a_refused_sign_in_does_not_wait_for_the_log() {
+    let mut issuer = Issuer::issuing(|_| {});
+    sign_up(&issuer.state, new("alice"), None, issuer.clock.now()).await.unwrap();
+    issuer.state.records = Meddled::over(&issuer.records, 0);
+    for name in ["alice", "nobody-here"] {
+        let refused = sign_in(&issuer.state, name, "a wrong one".to_owned(), address(7), issuer.clock.now());
+        let refused = tokio::time::timeout(std::time::Duration::from_secs(20), refused).await.expect("an answer");
+        assert_eq!(refused.unwrap_err().code, Code::Unauthorized, "{name}");
+    }
 }
