@@ -23,6 +23,7 @@
 //! | `issuer_kill` | replies of the issuer that are lost after their commit, by a cut or by `kill -9` |
 //! | `issuer_flood` | sign-ins at ten times what can be hashed |
 //! | `issuer_openapi` | the API against its own description |
+//! | `issuer_pages` | what a website does by the session of a person |
 //! | `issuer_rotation` | signing keys that change under load, and in an emergency |
 //! | `issuer_timing` | what the time of an answer tells |
 //! | `issuer_surface` | what the metadata names, and where no secret stands |
@@ -79,6 +80,7 @@ mod issuer_federation;
 mod issuer_flood;
 mod issuer_kill;
 mod issuer_openapi;
+mod issuer_pages;
 mod issuer_rotation;
 mod issuer_surface;
 mod issuer_timing;

@@ -5,6 +5,7 @@
 
 use utoipa::OpenApi;
 
+use crate::issuer::accounts::own_sessions::OwnSessionView;
 use crate::issuer::openapi::answers::Asked;
 use crate::issuer::openapi::answers::Conditional;
 use crate::issuer::openapi::answers::Conflicting;
@@ -41,6 +42,7 @@ use crate::issuer::views::PageView;
     create_invitation,
     revoke_invitation,
     list_sessions,
+    show_own_session,
     end_sessions,
     end_session,
     list_clients,
@@ -137,6 +139,11 @@ fn revoke_invitation() {}
     params(("user" = Option<String>, Query, description = "Whose; the caller's own where it is absent.")),
     responses((status = 200, description = "All of them.", body = PageView<Record>), Judged, Missing))]
 fn list_sessions() {}
+
+/// The session of this browser, and the `csrf_token` that its changes carry as `x-csrf-token`.
+#[utoipa::path(get, path = "/v1/sessions/self", operation_id = "show_own_session", tag = "sessions", security(("session" = [])),
+    responses((status = 200, description = "The session that this request came in.", body = OwnSessionView), Judged, Missing))]
+fn show_own_session() {}
 
 /// Signs the caller out everywhere.
 #[utoipa::path(delete, path = "/v1/sessions", operation_id = "end_sessions", tag = "sessions",
