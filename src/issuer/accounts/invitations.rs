@@ -14,6 +14,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::address::ClientAddress;
@@ -28,6 +29,8 @@ use crate::issuer::actor::USERS;
 use crate::issuer::audit::Deed;
 use crate::issuer::input::Fields;
 use crate::issuer::names;
+use crate::issuer::openapi::schemas::InvitationStateName;
+use crate::issuer::openapi::schemas::RoleName;
 use crate::issuer::parameters::Parameters;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -96,22 +99,37 @@ pub(in crate::issuer) async fn judge(state: &IssuerState, shown: &str, now: Time
 }
 
 /// An invitation without its handle.
-#[derive(Serialize)]
-struct InvitationView {
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Invitation, example = json!({
+    "id": "4Fz0c2Qk1LmN7sVb3xYt0A", "organization": "acme", "role": "member", "rights": ["orders:read"], "made_by": "ann",
+    "state": "open", "accepted_by": null, "created_at": "2027-01-15T08:00:00Z", "expires_at": "2027-01-22T08:00:00Z"
+}))]
+pub(in crate::issuer) struct InvitationView {
     id: Arc<str>,
     organization: Arc<str>,
+    #[schema(value_type = RoleName)]
     role: &'static str,
     rights: Vec<String>,
     made_by: Option<String>,
+    #[schema(value_type = InvitationStateName)]
     state: &'static str,
     accepted_by: Option<String>,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     expires_at: String,
 }
 
 /// An invitation with its handle: the one answer that has it.
-#[derive(Serialize)]
-struct Made<'a> {
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = IssuedInvitation, example = json!({
+    "invitation": "tg_in_4Fz0c2Qk1LmN7sVb3xYt0A…", "id": "4Fz0c2Qk1LmN7sVb3xYt0A", "organization": "acme", "role": "member", "rights": ["orders:read"], "made_by": "ann",
+    "state": "open", "accepted_by": null, "created_at": "2027-01-15T08:00:00Z", "expires_at": "2027-01-22T08:00:00Z"
+}))]
+pub(in crate::issuer) struct Made<'a> {
+    /// The text to hand over.
     invitation: &'a str,
     #[serde(flatten)]
     view: InvitationView,

@@ -87,6 +87,7 @@ pub(in crate::issuer) fn resources() -> OpenApiRouter<IssuerState> {
 
 /// A key with its secret: the one answer that has it.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = IssuedKey)]
 pub(in crate::issuer) struct Issued<'a> {
     pub key: &'a str,

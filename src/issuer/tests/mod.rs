@@ -8,6 +8,7 @@ mod reach;
 mod replicas;
 mod ring;
 mod rotate;
+mod schemas;
 mod usage;
 mod users;
 

@@ -5,7 +5,7 @@ use crate::issuer::openapi::document;
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
-fn operations(document: &Value) -> Vec<(String, String, Value)> {
+pub(super) fn operations(document: &Value) -> Vec<(String, String, Value)> {
     let paths = document["paths"].as_object().unwrap();
     let of_path = |(path, item): (&String, &Value)| {
         let item = item.as_object().unwrap().clone();

@@ -2,7 +2,7 @@
 
 mod change;
 mod lookup;
-mod view;
+pub(in crate::issuer) mod view;
 
 use std::sync::Arc;
 
@@ -214,9 +214,7 @@ pub(in crate::issuer) async fn list(
                     }
                     Row::Record(PersonView::find(&state, &record, stored.version).await?)
                 }
-                Err(_) if reach == Reach::Everything && organization.is_none() => {
-                    Row::Unreadable { id: place.id.clone(), state: "unreadable" }
-                }
+                Err(_) if reach == Reach::Everything && organization.is_none() => Row::unreadable(&place.id),
                 Err(_) => continue,
             };
             if data.len() == limit {
