@@ -12,10 +12,8 @@ use crate::cli::client::Client;
 use crate::cli::client::Reach;
 use crate::cli::client::Target;
 use crate::cli::client::encode;
-use crate::cli::table::Side;
+use crate::cli::table::Cell;
 use crate::cli::table::show;
-use crate::cli::table::show_when;
-use crate::cli::table::write_table;
 use crate::cli::voice::Gathered;
 use crate::cli::voice::Voice;
 use crate::cli::voice::filters;
@@ -100,38 +98,26 @@ async fn list(target: Target, filter: Filter, voice: &mut Voice<'_>) -> Result<E
     let given = [("actor", &actor), ("subject", &subject), ("deed", &deed), ("organization", &org), ("from", &from), ("to", &to)];
     let client = Client::open(target).await?;
     let found = Gathered::read(&client, "/v1/audit", &filters(&given), limit, after).await?;
-    if voice.json {
-        voice.write_json(&found.json())?;
-        return Ok(Exit::Good);
-    }
-    if found.data.is_empty() {
-        writeln!(voice.complaints, "There are no such entries.")?;
-        return Ok(Exit::Good);
-    }
-    let columns = ["TIME", "ACTOR", "VIA", "DEED", "SUBJECT", "ORG", "ADDRESS"].map(|heading| (heading, Side::Left));
-    let rows: Vec<Vec<String>> = found.data.iter().map(row).collect();
-    write_table(voice.out, &columns, &rows)?;
-    if let Some(next) = found.next {
-        writeln!(voice.complaints, "There are more: go on with --after {next}")?;
-    }
+    voice.records(&found, "entries", &COLUMNS)?;
     Ok(Exit::Good)
 }
 
-fn row(entry: &Value) -> Vec<String> {
-    let party = |name: &str| match (show(entry, name), show(entry, &format!("{name}_kind"))) {
+const COLUMNS: [Cell; 7] = [
+    Cell::when("TIME", "time"),
+    Cell::made("ACTOR", |entry| party(entry, "actor")),
+    Cell::of("VIA", "via"),
+    Cell::of("DEED", "deed"),
+    Cell::made("SUBJECT", |entry| party(entry, "subject")),
+    Cell::of("ORG", "organization"),
+    Cell::of("ADDRESS", "address"),
+];
+
+fn party(entry: &Value, name: &str) -> String {
+    match (show(entry, name), show(entry, &format!("{name}_kind"))) {
         (id, kind) if id == "-" => kind,
         (id, kind) if kind == "erased" => format!("erased:{id}"),
         (id, _kind) => id,
-    };
-    vec![
-        show_when(entry, "time"),
-        party("actor"),
-        show(entry, "via"),
-        show(entry, "deed"),
-        party("subject"),
-        show(entry, "organization"),
-        show(entry, "address"),
-    ]
+    }
 }
 
 async fn verify(target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {

@@ -13,11 +13,8 @@ use crate::cli::client::Client;
 use crate::cli::client::Reach;
 use crate::cli::client::Target;
 use crate::cli::client::encode;
-use crate::cli::table::Side;
+use crate::cli::table::Cell;
 use crate::cli::table::show;
-use crate::cli::table::show_when;
-use crate::cli::table::write_pairs;
-use crate::cli::table::write_table;
 use crate::cli::voice::Gathered;
 use crate::cli::voice::Voice;
 
@@ -158,14 +155,17 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
                 voice.done(&made, &words, "registered; it has no secret")
             }
         }
-        Command::List(filter) => list(&client, filter, voice).await,
+        Command::List(filter) => {
+            let found = Gathered::read(&client, "/v1/clients", "", filter.limit, filter.after).await?;
+            voice.records(&found, "applications", &COLUMNS)
+        }
         Command::Show(one) => {
             let found = client.call("GET", &path_of(&one.id), None).await?;
-            describe(&found, voice)
+            voice.record(&found, &ALL)
         }
         Command::Change(edit) => {
             let changed = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
-            describe(&changed, voice)
+            voice.record(&changed, &ALL)
         }
         Command::Rotate(rotation) => {
             let path = format!("{}/rotate", path_of(&rotation.id));
@@ -191,46 +191,30 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
     }
 }
 
-async fn list(client: &Client, filter: Filter, voice: &mut Voice<'_>) -> Result<(), CliError> {
-    let found = Gathered::read(client, "/v1/clients", "", filter.limit, filter.after).await?;
-    if voice.json {
-        return voice.write_json(&found.json());
-    }
-    if found.data.is_empty() {
-        writeln!(voice.complaints, "There are no applications.")?;
-        return Ok(());
-    }
-    let names = ["id", "name", "kind", "active", "owner", "organization", "scopes"];
-    let columns = ["ID", "NAME", "KIND", "ACTIVE", "OWNER", "ORG", "SCOPES"].map(|heading| (heading, Side::Left));
-    let rows: Vec<Vec<String>> = found.data.iter().map(|one| names.iter().map(|name| show(one, name)).collect()).collect();
-    write_table(voice.out, &columns, &rows)?;
-    if let Some(next) = found.next {
-        writeln!(voice.complaints, "There are more: go on with --after {next}")?;
-    }
-    Ok(())
-}
+const COLUMNS: [Cell; 7] = [
+    Cell::of("ID", "id"),
+    Cell::of("NAME", "name"),
+    Cell::of("KIND", "kind"),
+    Cell::of("ACTIVE", "active"),
+    Cell::of("OWNER", "owner"),
+    Cell::of("ORG", "organization"),
+    Cell::of("SCOPES", "scopes"),
+];
 
-fn describe(found: &Value, voice: &mut Voice<'_>) -> Result<(), CliError> {
-    if voice.json {
-        return voice.write_json(found);
-    }
-    let pairs = [
-        ("id", show(found, "id")),
-        ("name", show(found, "name")),
-        ("kind", show(found, "kind")),
-        ("active", show(found, "active")),
-        ("owner", show(found, "owner")),
-        ("organisation", show(found, "organization")),
-        ("proves itself", show(found, "token_endpoint_auth_method")),
-        ("redirects", show(found, "redirect_uris")),
-        ("grants", show(found, "grant_types")),
-        ("scopes", show(found, "scopes")),
-        ("access tokens", show(found, "access_tokens")),
-        ("created", show_when(found, "created_at")),
-    ];
-    write_pairs(voice.out, &pairs)?;
-    voice.replication(found)
-}
+const ALL: [Cell; 12] = [
+    Cell::of("id", "id"),
+    Cell::of("name", "name"),
+    Cell::of("kind", "kind"),
+    Cell::of("active", "active"),
+    Cell::of("owner", "owner"),
+    Cell::of("organisation", "organization"),
+    Cell::of("proves itself", "token_endpoint_auth_method"),
+    Cell::of("redirects", "redirect_uris"),
+    Cell::of("grants", "grant_types"),
+    Cell::of("scopes", "scopes"),
+    Cell::of("access tokens", "access_tokens"),
+    Cell::when("created", "created_at"),
+];
 
 impl New {
     fn body(&self) -> Value {

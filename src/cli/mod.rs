@@ -16,6 +16,8 @@ pub mod keys;
 
 pub mod openapi;
 
+pub mod ring;
+
 pub mod schema;
 
 pub mod serve;
@@ -51,6 +53,7 @@ use crate::cli::explain::Explain;
 use crate::cli::healthcheck::Healthcheck;
 use crate::cli::keys::Keys;
 use crate::cli::openapi::Openapi;
+use crate::cli::ring::Ring;
 use crate::cli::schema::Schema;
 use crate::cli::serve::Serve;
 use crate::cli::store::Store;
@@ -94,6 +97,7 @@ Examples:
   tollgate keys create --user alice         a new key; its text is shown once
   tollgate users invite --org acme          a text that lets somebody join
   tollgate clients list                     OAuth applications
+  tollgate ring rotate --emergency          a signing key has leaked
   tollgate usage --user alice               what was counted
   tollgate audit verify                     is the audit log as it was written?
   tollgate explain GET /v1/things -H 'x-api-key: …'
@@ -110,6 +114,7 @@ enum Command {
     Keys(Keys),
     Users(Users),
     Clients(Clients),
+    Ring(Ring),
     Usage(Usage),
     Audit(Audit),
     Explain(Explain),
@@ -142,6 +147,10 @@ impl Arguments {
             },
             Command::Audit(audit) => match reach(audit.reach(), complaints)? {
                 Some(target) => wait_for(audit.run(target, out, complaints)),
+                None => Ok(Exit::Failed),
+            },
+            Command::Ring(ring) => match reach(ring.reach(), complaints)? {
+                Some(target) => wait_for(ring.run(target, out, complaints)),
                 None => Ok(Exit::Failed),
             },
             Command::Usage(usage) => match reach(usage.reach(), complaints)? {

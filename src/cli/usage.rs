@@ -11,14 +11,12 @@ use crate::cli::client::CliError;
 use crate::cli::client::Client;
 use crate::cli::client::Reach;
 use crate::cli::client::Target;
-use crate::cli::client::encode;
 use crate::cli::table::Side;
 use crate::cli::table::show;
 use crate::cli::table::show_when;
 use crate::cli::table::write_table;
-
-/// Rows of one page.
-const TOGETHER: usize = 1000;
+use crate::cli::voice::Gathered;
+use crate::cli::voice::filters;
 
 /// Exact counts by user, key, route and period.
 #[derive(Clone, Debug, clap::Args)]
@@ -85,21 +83,7 @@ impl Usage {
 
     async fn show(&self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> Result<(), CliError> {
         let client = Client::open(target).await?;
-        let query = self.query();
-        let mut rows = Vec::new();
-        let mut after: Option<String> = None;
-        while rows.len() < self.limit {
-            let behind = after.as_ref().map(|after| format!("&after={}", encode(after))).unwrap_or_default();
-            let limit = (self.limit - rows.len()).min(TOGETHER);
-            let mut page = client.call("GET", &format!("/v1/usage?{query}&limit={limit}{behind}"), None).await?;
-            if let Some(Value::Array(data)) = page.get_mut("data").map(Value::take) {
-                rows.extend(data);
-            }
-            after = page.get("next").and_then(Value::as_str).map(str::to_owned);
-            if after.is_none() {
-                break;
-            }
-        }
+        let Gathered { data: rows, next: after } = Gathered::read(&client, "/v1/usage", &self.query(), self.limit, None).await?;
         if self.reach.json {
             let text = serde_json::to_string_pretty(&json!({"data": rows, "next": after})).map_err(io::Error::from)?;
             return Ok(writeln!(out, "{text}")?);
@@ -127,8 +111,7 @@ impl Usage {
     }
 
     fn query(&self) -> String {
-        let mut query = format!("period={}", self.period);
-        let filters = [
+        let given = filters(&[
             ("user", &self.user),
             ("organization", &self.org),
             ("key", &self.key),
@@ -136,11 +119,8 @@ impl Usage {
             ("outcome", &self.outcome),
             ("from", &self.from),
             ("to", &self.to),
-        ];
-        for (name, value) in filters {
-            query.extend(value.as_ref().map(|value| format!("&{name}={}", encode(value))));
-        }
-        query
+        ]);
+        format!("&period={}{given}", self.period)
     }
 
     fn line(&self, row: &Value) -> Vec<String> {

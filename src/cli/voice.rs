@@ -10,10 +10,13 @@ use crate::cli::Exit;
 use crate::cli::client::CliError;
 use crate::cli::client::Client;
 use crate::cli::client::encode;
+use crate::cli::table::Cell;
 use crate::cli::table::show;
+use crate::cli::table::write_record;
+use crate::cli::table::write_records;
 
 /// Records of one page.
-const TOGETHER: usize = 100;
+const TOGETHER: usize = 500;
 
 /// The writers of a command and how it should speak.
 pub(in crate::cli) struct Voice<'o> {
@@ -42,7 +45,32 @@ impl Voice<'_> {
         self.replication(record)
     }
 
-    pub(in crate::cli) fn replication(&mut self, record: &Value) -> Result<(), CliError> {
+    /// A list, and how to go on where it is not all.
+    pub(in crate::cli) fn records(&mut self, found: &Gathered, what: &str, cells: &[Cell]) -> Result<(), CliError> {
+        if self.json {
+            return self.write_json(&json!({"data": found.data, "next": found.next}));
+        }
+        if found.data.is_empty() {
+            writeln!(self.complaints, "There are no such {what}.")?;
+        } else {
+            write_records(self.out, cells, &found.data)?;
+        }
+        if let Some(next) = &found.next {
+            writeln!(self.complaints, "There are more: go on with --after {next}")?;
+        }
+        Ok(())
+    }
+
+    /// One record, with everything that people ask of it.
+    pub(in crate::cli) fn record(&mut self, record: &Value, cells: &[Cell]) -> Result<(), CliError> {
+        if self.json {
+            return self.write_json(record);
+        }
+        write_record(self.out, cells, record)?;
+        self.replication(record)
+    }
+
+    fn replication(&mut self, record: &Value) -> Result<(), CliError> {
         if record.get("replicated") == Some(&Value::Bool(false)) {
             writeln!(
                 self.complaints,
@@ -99,10 +127,6 @@ impl Gathered {
             }
         }
         Ok(Self { data, next: after })
-    }
-
-    pub(in crate::cli) fn json(&self) -> Value {
-        json!({"data": self.data, "next": self.next})
     }
 }
 

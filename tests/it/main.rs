@@ -28,6 +28,7 @@
 //! | `issuer_timing` | what the time of an answer tells |
 //! | `issuer_surface` | what the metadata names, and where no secret stands |
 //! | `bad_config` | every mistake in a config is named with its place; a config with every setting is good |
+//! | `cli_http` | the command line over HTTP, with a key from the environment |
 //! | `direct_checks`, `direct_abuse` | the check listener without an Envoy between: what it judges, and peers without manners |
 //! | `observe_metrics` | every metric is fed and keeps to Prometheus' rules; no label comes from a client |
 //! | `observe_secrets` | no credential's text in a log, a metric or a page, whatever becomes of the check |
@@ -53,6 +54,7 @@
 mod support;
 
 mod bad_config;
+mod cli_http;
 mod direct_abuse;
 mod direct_checks;
 mod envoy_agent_token;

@@ -125,7 +125,7 @@ pub(in crate::issuer) struct InvitationView {
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = IssuedInvitation, example = json!({
-    "invitation": "tg_in_4Fz0c2Qk1LmN7sVb3xYt0A…", "id": "4Fz0c2Qk1LmN7sVb3xYt0A", "organization": "acme", "role": "member", "rights": ["orders:read"], "made_by": "ann",
+    "invitation": "tg_iv_4Fz0c2Qk1LmN7sVb3xYt0A…", "id": "4Fz0c2Qk1LmN7sVb3xYt0A", "organization": "acme", "role": "member", "rights": ["orders:read"], "made_by": "ann",
     "state": "open", "accepted_by": null, "created_at": "2027-01-15T08:00:00Z", "expires_at": "2027-01-22T08:00:00Z"
 }))]
 pub(in crate::issuer) struct Made<'a> {
