@@ -29,6 +29,7 @@ use crate::issuer::actor::USERS;
 use crate::issuer::audit::Deed;
 use crate::issuer::input::Fields;
 use crate::issuer::names;
+use crate::issuer::once::Once;
 use crate::issuer::openapi::schemas::InvitationStateName;
 use crate::issuer::openapi::schemas::RoleName;
 use crate::issuer::parameters::Parameters;
@@ -167,6 +168,7 @@ pub(super) async fn create(
     let reach = actor.reach(USERS)?;
     let now = state.clock.now();
     let mut fields = Fields::read(&headers, body).await?;
+    let once = Once::read(&actor, &headers, "invitations", &fields)?;
     let named = fields.optional("organization", names::organization, names::SUBJECT)?;
     let organization = reach::organization(&reach, named, USERS)?.ok_or_else(|| fields.complaint("organization", "is required"))?;
     let role = fields.optional("role", names::role, names::ROLE)?.unwrap_or(Role::Member);
@@ -176,6 +178,7 @@ pub(super) async fn create(
         return Err(fields.complaint("expires_in", "must be longer than nothing, and at most what the config allows an invitation"));
     }
     fields.finish()?;
+    once.check(&state).await?;
     let maker = reach::maker(&state, &actor).await?;
     refuse_role(&state, &reach, maker.as_ref().map(|(user, _)| user.subject.as_str()), role).await?;
     let ceiling = reach::ceiling(&actor);
@@ -198,10 +201,13 @@ pub(super) async fn create(
     };
     let brand = state.rules.load().key_brand.clone();
     let handle = state.peppers.handle(&brand, HandleKind::Invitation, &record.id, 0, state.peppers.current_id())?;
+    let (asked, done): (Vec<_>, Vec<_>) = once.commit(&state, &record.id, now).into_iter().unzip();
     let mut preconditions = vec![shelf::absent(&record)];
-    preconditions.extend(maker.map(|(_, precondition)| precondition));
-    let write = shelf::put(&record, Some(record.expires));
-    if !state.records.commit(preconditions, vec![write], now).await?.is_done() {
+    preconditions.extend(maker.map(|(_, precondition)| precondition).into_iter().chain(asked));
+    let mut writes = vec![shelf::put(&record, Some(record.expires))];
+    writes.extend(done);
+    if !state.records.commit(preconditions, writes, now).await?.is_done() {
+        once.check(&state).await?;
         return Err(Problem::changed_meanwhile());
     }
     let done = Done { deed: Deed::InvitationCreated, subject: &record.id, organization: Some(&record.organization), address };

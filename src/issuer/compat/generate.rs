@@ -28,6 +28,7 @@ use crate::issuer::input::Value;
 use crate::issuer::keys::Draft;
 use crate::issuer::keys::issue;
 use crate::issuer::names;
+use crate::issuer::once::Once;
 use crate::issuer::problem::Problem;
 use crate::issuer::sign_in_tokens::KEPT_AFTER_END;
 use crate::issuer::sign_in_tokens::catalogue;
@@ -94,7 +95,7 @@ pub(super) async fn generate(State(state): State<IssuerState>, request: Request)
         Form::Jwt => Some(expires.map_or(longest, |expires| expires.min(longest))),
     };
     let draft = Draft { expires, ..Draft::new(name, user, scopes) };
-    let (new, _revision) = told(&state, KeyEvent::Created, issue(&state, &asker, draft)).await?;
+    let (new, _revision) = told(&state, KeyEvent::Created, issue(&state, &asker, draft, &Once::default())).await?;
     let text = match form {
         Form::Opaque => new.text,
         // The key's own text goes unused: nobody ever holds it.

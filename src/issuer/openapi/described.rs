@@ -31,6 +31,7 @@ use crate::issuer::openapi::schemas::KeySet;
 use crate::issuer::openapi::schemas::NewClientBody;
 use crate::issuer::openapi::schemas::NewUserBody;
 use crate::issuer::openapi::schemas::OrganizationChangeBody;
+use crate::issuer::openapi::schemas::Repeatable;
 use crate::issuer::openapi::schemas::RingRotationBody;
 use crate::issuer::openapi::schemas::TokenForm;
 use crate::issuer::openapi::schemas::TokenNameForm;
@@ -89,6 +90,7 @@ fn list_users() {}
 
 /// Makes a user, who never holds more than its maker.
 #[utoipa::path(post, path = "/v1/users", operation_id = "create_user", tag = "users",
+    params(Repeatable),
     request_body = NewUserBody,
     responses((status = 201, description = "The user.", body = PersonView), Judged, WithBody, Missing, Conflicting, Conditional))]
 fn create_user() {}
@@ -139,6 +141,7 @@ fn list_invitations() {}
 
 /// Invites into an organisation. The text to hand over is in this answer and nowhere else.
 #[utoipa::path(post, path = "/v1/invitations", operation_id = "create_invitation", tag = "invitations",
+    params(Repeatable),
     request_body = InvitationBody,
     responses((status = 201, description = "The invitation.", body = Made<'_>), Judged, WithBody, Missing, Conflicting, Conditional))]
 fn create_invitation() {}
@@ -180,6 +183,7 @@ fn list_clients() {}
 
 /// Registers an OAuth client. Its secret is in this answer and nowhere else.
 #[utoipa::path(post, path = "/v1/clients", operation_id = "create_client", tag = "clients",
+    params(Repeatable),
     request_body = NewClientBody,
     responses((status = 201, description = "The client.", body = Issued<'_>), Judged, WithBody, Missing, Conflicting, Conditional))]
 fn create_client() {}

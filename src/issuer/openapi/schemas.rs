@@ -418,6 +418,16 @@ pub struct AuthorizationForm {
     pub prompt: Option<String>,
 }
 
+/// Of a route that makes something.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct Repeatable {
+    /// Names this request, so that it can be sent again after its answer was lost: within a day it is done once. A repeat answers 409, and
+    /// `location` names what was made; a secret is in the first answer alone. Best a UUID.
+    #[param(rename = "idempotency-key", pattern = "^[!-~]{16,255}$", example = "8e03978e-40d5-43dd-bc93-6894a57f9324")]
+    pub idempotency_key: Option<String>,
+}
+
 /// RFC 7517.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]

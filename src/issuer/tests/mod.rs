@@ -3,6 +3,7 @@
 mod callers;
 mod key_tokens;
 mod keys;
+mod once;
 mod openapi;
 mod reach;
 mod replicas;

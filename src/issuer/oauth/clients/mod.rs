@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::issuer::IssuerState;
 use crate::issuer::oauth::clients::draft::Draft;
+use crate::issuer::once::Once;
 use crate::model::caller::Subject;
 use crate::model::client::CLIENT_ID_PREFIX;
 use crate::model::client::ClientAuth;
@@ -30,6 +31,7 @@ use crate::model::key::push_base62;
 use crate::model::time::Timestamp;
 use crate::secrets::SecretError;
 use crate::secrets::random_bytes;
+use crate::store::Committed;
 use crate::store::Precondition;
 use crate::store::StoreError;
 use crate::store::Write;
@@ -83,7 +85,7 @@ pub(in crate::issuer) async fn find(state: &IssuerState, id: &str) -> Result<Opt
     }
 }
 
-/// Makes a client. Its draft was checked.
+/// Makes a client. Its draft was checked. None: at this moment the same request was done elsewhere.
 ///
 /// # Errors
 /// A store that does not answer, or no random bytes.
@@ -92,8 +94,9 @@ pub(in crate::issuer) async fn make(
     draft: Draft,
     owner: Option<Subject>,
     organization: Option<Arc<str>>,
+    once: &Once,
     now: Timestamp,
-) -> Result<Made, NotMade> {
+) -> Result<Option<Made>, NotMade> {
     loop {
         let mut id = String::with_capacity(CLIENT_ID_PREFIX.len() + ID_DIGITS);
         id.push_str(CLIENT_ID_PREFIX);
@@ -127,9 +130,13 @@ pub(in crate::issuer) async fn make(
         draft.clone().apply(&mut record);
         let place = ClientRecord::place(&id);
         let write = Write::Put { key: place.clone(), bytes: record.encode(), expires: None };
-        // Another client of 119 random bits: then another draw.
-        if state.records.commit(vec![Precondition::Absent(place)], vec![write], now).await?.is_done() {
-            return Ok(Made { record, secret });
+        let made = [(Precondition::Absent(place), write)];
+        let (preconditions, writes) = made.into_iter().chain(once.commit(state, &id, now)).unzip();
+        match state.records.commit(preconditions, writes, now).await? {
+            Committed::Done | Committed::Unconfirmed => return Ok(Some(Made { record, secret })),
+            // Another client of 119 random bits: then another draw.
+            Committed::Refused(0) => {}
+            Committed::Refused(_) => return Ok(None),
         }
     }
 }

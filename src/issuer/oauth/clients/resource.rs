@@ -26,6 +26,7 @@ use crate::issuer::names;
 use crate::issuer::oauth::clients;
 use crate::issuer::oauth::clients::NotMade;
 use crate::issuer::oauth::clients::draft::Draft;
+use crate::issuer::once::Once;
 use crate::issuer::openapi::schemas::ClientKindName;
 use crate::issuer::openapi::schemas::EnvironmentName;
 use crate::issuer::parameters::Parameters;
@@ -178,6 +179,7 @@ pub(in crate::issuer) async fn create(
     // Whoever has things of its own may have clients; an application of somebody's has none.
     asker.actor.reach(actor::USERS)?;
     let mut fields = Fields::read(&headers, body).await?;
+    let once = Once::read(&asker.actor, &headers, "clients", &fields)?;
     let now = state.clock.now();
     let rules = state.rules.load_full();
     let issuance = issuance_of(&rules)?;
@@ -193,7 +195,11 @@ pub(in crate::issuer) async fn create(
     };
     fields.finish()?;
     draft.check(&asker.actor)?;
-    let made = clients::make(&state, draft, owner, organization, now).await?;
+    once.check(&state).await?;
+    let Some(made) = clients::make(&state, draft, owner, organization, &once, now).await? else {
+        once.check(&state).await?;
+        return Err(Problem::changed_meanwhile());
+    };
     tracing::info!(client = %made.record.id, "client created");
     note(&state, &asker, Deed::ClientCreated, &made.record, now).await;
     let revision = revision_of(&state, &made.record).await;
