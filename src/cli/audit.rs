@@ -1,8 +1,5 @@
 //! `tollgate audit`: who did what, and whether the log is as it was written.
 
-use std::io;
-use std::io::Write;
-
 use serde_json::Value;
 use serde_json::json;
 
@@ -14,6 +11,7 @@ use crate::cli::client::Target;
 use crate::cli::client::encode;
 use crate::cli::table::Cell;
 use crate::cli::table::show;
+use crate::cli::voice;
 use crate::cli::voice::Gathered;
 use crate::cli::voice::Voice;
 use crate::cli::voice::filters;
@@ -73,23 +71,18 @@ struct Filter {
     after: Option<String>,
 }
 
-impl Audit {
-    /// Where the caller's arguments say that the API is.
-    pub fn reach(&self) -> &Reach {
+impl voice::Command for Audit {
+    const NAME: &'static str = "audit";
+
+    fn reach(&self) -> &Reach {
         &self.reach
     }
 
-    /// Runs the command that was asked for.
-    ///
-    /// # Errors
-    /// When one of the writers cannot be written to.
-    pub async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
-        let mut voice = Voice { out, complaints, json: self.reach.json };
-        let ended = match self.command {
-            Command::List(filter) => list(target, filter, &mut voice).await,
-            Command::Verify => verify(target, &mut voice).await,
-        };
-        voice.end("audit", ended)
+    async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
+        match self.command {
+            Command::List(filter) => list(target, filter, voice).await,
+            Command::Verify => verify(target, voice).await,
+        }
     }
 }
 

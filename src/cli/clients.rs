@@ -1,8 +1,5 @@
 //! `tollgate clients`: OAuth applications.
 
-use std::io;
-use std::io::Write;
-
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -15,7 +12,9 @@ use crate::cli::client::Target;
 use crate::cli::client::encode;
 use crate::cli::table::Cell;
 use crate::cli::table::show;
+use crate::cli::voice;
 use crate::cli::voice::Gathered;
+use crate::cli::voice::Part;
 use crate::cli::voice::Voice;
 
 /// Register, look at, change and end OAuth applications.
@@ -46,7 +45,7 @@ enum Command {
     /// Register an application. Its secret goes to standard output, once; nothing can show it again.
     Create(New),
     /// List applications.
-    List(Filter),
+    List(Part),
     /// Show one application.
     Show(One),
     /// Change an application's name, redirects or scopes.
@@ -87,16 +86,6 @@ struct New {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Filter {
-    /// At most so many.
-    #[arg(long, default_value_t = 200)]
-    limit: usize,
-    /// Go on behind this one.
-    #[arg(long, value_name = "ID")]
-    after: Option<String>,
-}
-
-#[derive(Clone, Debug, clap::Args)]
 struct One {
     /// `app_…`
     id: String,
@@ -126,20 +115,15 @@ struct Rotation {
     grace: String,
 }
 
-impl Clients {
-    /// Where the caller's arguments say that the API is.
-    pub fn reach(&self) -> &Reach {
+impl voice::Command for Clients {
+    const NAME: &'static str = "clients";
+
+    fn reach(&self) -> &Reach {
         &self.reach
     }
 
-    /// Runs the command that was asked for.
-    ///
-    /// # Errors
-    /// When one of the writers cannot be written to.
-    pub async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
-        let mut voice = Voice { out, complaints, json: self.reach.json };
-        let ended = perform(self.command, target, &mut voice).await.map(|()| Exit::Good);
-        voice.end("clients", ended)
+    async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
+        perform(self.command, target, voice).await.map(|()| Exit::Good)
     }
 }
 
@@ -155,8 +139,8 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
                 voice.done(&made, &words, "registered; it has no secret")
             }
         }
-        Command::List(filter) => {
-            let found = Gathered::read(&client, "/v1/clients", "", filter.limit, filter.after).await?;
+        Command::List(part) => {
+            let found = Gathered::part(&client, "/v1/clients", "", part).await?;
             voice.records(&found, "applications", &COLUMNS)
         }
         Command::Show(one) => {

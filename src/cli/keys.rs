@@ -2,7 +2,6 @@
 
 use std::io;
 use std::io::Read;
-use std::io::Write;
 use std::path::PathBuf;
 
 use serde_json::Map;
@@ -18,7 +17,9 @@ use crate::cli::client::encode;
 use crate::cli::table::Cell;
 use crate::cli::table::show;
 use crate::cli::table::show_when;
+use crate::cli::voice;
 use crate::cli::voice::Gathered;
+use crate::cli::voice::Part;
 use crate::cli::voice::Voice;
 use crate::cli::voice::filters;
 
@@ -127,12 +128,8 @@ struct Filter {
     /// Only those in this state: active, disabled, revoked, expired, scheduled.
     #[arg(long)]
     state: Option<String>,
-    /// At most so many.
-    #[arg(long, default_value_t = 200)]
-    limit: usize,
-    /// Go on behind this key's id.
-    #[arg(long, value_name = "ID")]
-    after: Option<String>,
+    #[command(flatten)]
+    part: Part,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -186,20 +183,15 @@ struct Import {
     file: PathBuf,
 }
 
-impl Keys {
-    /// Where the caller's arguments say that the API is.
-    pub fn reach(&self) -> &Reach {
+impl voice::Command for Keys {
+    const NAME: &'static str = "keys";
+
+    fn reach(&self) -> &Reach {
         &self.reach
     }
 
-    /// Runs the command that was asked for.
-    ///
-    /// # Errors
-    /// When one of the writers cannot be written to.
-    pub async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
-        let mut voice = Voice { out, complaints, json: self.reach.json };
-        let ended = perform(self.command, target, &mut voice).await;
-        voice.end("keys", ended)
+    async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
+        perform(self.command, target, voice).await
     }
 }
 
@@ -226,7 +218,7 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
         }
         Command::List(filter) => {
             let query = filters(&[("user", &filter.user), ("organization", &filter.org), ("state", &filter.state)]);
-            let found = Gathered::read(&client, "/v1/keys", &query, filter.limit, filter.after).await?;
+            let found = Gathered::part(&client, "/v1/keys", &query, filter.part).await?;
             voice.records(&found, "keys", &COLUMNS)?;
         }
         Command::Show(one) => {

@@ -1,8 +1,5 @@
 //! `tollgate ring`: the issuer's signing keys.
 
-use std::io;
-use std::io::Write;
-
 use serde_json::Value;
 use serde_json::json;
 
@@ -12,6 +9,7 @@ use crate::cli::client::Client;
 use crate::cli::client::Reach;
 use crate::cli::client::Target;
 use crate::cli::table::Cell;
+use crate::cli::voice;
 use crate::cli::voice::Gathered;
 use crate::cli::voice::Voice;
 
@@ -48,20 +46,15 @@ struct Rotation {
     emergency: bool,
 }
 
-impl Ring {
-    /// Where the caller's arguments say that the API is.
-    pub fn reach(&self) -> &Reach {
+impl voice::Command for Ring {
+    const NAME: &'static str = "ring";
+
+    fn reach(&self) -> &Reach {
         &self.reach
     }
 
-    /// Runs the command that was asked for.
-    ///
-    /// # Errors
-    /// When one of the writers cannot be written to.
-    pub async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
-        let mut voice = Voice { out, complaints, json: self.reach.json };
-        let ended = perform(self.command, target, &mut voice).await.map(|()| Exit::Good);
-        voice.end("ring", ended)
+    async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
+        perform(self.command, target, voice).await.map(|()| Exit::Good)
     }
 }
 

@@ -4,7 +4,6 @@ use std::io;
 use std::io::BufRead;
 use std::io::IsTerminal;
 use std::io::Read;
-use std::io::Write;
 
 use serde_json::Map;
 use serde_json::Value;
@@ -20,7 +19,9 @@ use crate::cli::client::encode;
 use crate::cli::table::Cell;
 use crate::cli::table::show;
 use crate::cli::table::show_when;
+use crate::cli::voice;
 use crate::cli::voice::Gathered;
+use crate::cli::voice::Part;
 use crate::cli::voice::Voice;
 
 /// More than any password may have.
@@ -55,7 +56,7 @@ enum Command {
     /// Make a user.
     Create(New),
     /// List users.
-    List(Filter),
+    List(Part),
     /// Show one user.
     Show(One),
     /// Change a user's organisation, role, tier or rights.
@@ -90,16 +91,6 @@ struct New {
     /// What its credentials may hold at the most; several times, or with commas. Default: no ceiling.
     #[arg(long = "right", value_delimiter = ',', value_name = "SCOPE")]
     rights: Option<Vec<String>>,
-}
-
-#[derive(Clone, Debug, clap::Args)]
-struct Filter {
-    /// At most so many.
-    #[arg(long, default_value_t = 200)]
-    limit: usize,
-    /// Go on behind this user.
-    #[arg(long, value_name = "ID")]
-    after: Option<String>,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -142,20 +133,15 @@ struct Invitation {
     rights: Option<Vec<String>>,
 }
 
-impl Users {
-    /// Where the caller's arguments say that the API is.
-    pub fn reach(&self) -> &Reach {
+impl voice::Command for Users {
+    const NAME: &'static str = "users";
+
+    fn reach(&self) -> &Reach {
         &self.reach
     }
 
-    /// Runs the command that was asked for.
-    ///
-    /// # Errors
-    /// When one of the writers cannot be written to.
-    pub async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
-        let mut voice = Voice { out, complaints, json: self.reach.json };
-        let ended = perform(self.command, target, &mut voice).await.map(|()| Exit::Good);
-        voice.end("users", ended)
+    async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
+        perform(self.command, target, voice).await.map(|()| Exit::Good)
     }
 }
 
@@ -179,8 +165,8 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
             let user = client.call("POST", "/v1/users", Some(&new.body())).await?;
             voice.done(&user, &new.id, "made")
         }
-        Command::List(filter) => {
-            let found = Gathered::read(&client, "/v1/users", "", filter.limit, filter.after).await?;
+        Command::List(part) => {
+            let found = Gathered::part(&client, "/v1/users", "", part).await?;
             voice.records(&found, "users", &COLUMNS)
         }
         Command::Show(one) => {

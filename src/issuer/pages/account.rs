@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::Request;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
 use axum::response::Response;
 
 use crate::issuer::IssuerState;
@@ -22,6 +20,7 @@ use crate::issuer::oauth::authorize::client_name;
 use crate::issuer::oauth::grants;
 use crate::issuer::pages;
 use crate::issuer::pages::form::Form;
+use crate::issuer::pages::visit::Sent;
 use crate::issuer::pages::visit::Visit;
 use crate::issuer::problem::Problem;
 use crate::issuer::sessions;
@@ -104,25 +103,13 @@ struct Session {
 }
 
 /// `GET /account`.
-pub(super) async fn page(State(state): State<IssuerState>, request: Request) -> Response {
-    let (visit, _body) = match Visit::begin(&state, request) {
-        Ok(begun) => begun,
-        Err(problem) => return problem.into_response(),
-    };
-    show(&state, &visit).await.unwrap_or_else(|problem| pages::error::problem(&visit, &problem))
+pub(super) async fn page(State(state): State<IssuerState>, visit: Visit) -> Response {
+    visit.answer(show(&state, &visit)).await
 }
 
 /// `POST /account/apps`: takes back everything that a client was allowed.
-pub(super) async fn revoke(State(state): State<IssuerState>, request: Request) -> Response {
-    let (visit, body) = match Visit::begin(&state, request) {
-        Ok(begun) => begun,
-        Err(problem) => return problem.into_response(),
-    };
-    let form = match Form::read(&visit.headers, body).await {
-        Ok(form) => form,
-        Err(problem) => return pages::error::problem(&visit, &problem),
-    };
-    take_back(&state, &visit, form).await.unwrap_or_else(|problem| pages::error::problem(&visit, &problem))
+pub(super) async fn revoke(State(state): State<IssuerState>, Sent { visit, form }: Sent) -> Response {
+    visit.answer(take_back(&state, &visit, form)).await
 }
 
 async fn show(state: &IssuerState, visit: &Visit) -> Result<Response, Problem> {

@@ -1,10 +1,8 @@
 //! `/sign-up`.
 
 use askama::Template;
-use axum::extract::Request;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
 use axum::response::Response;
 
 use crate::issuer::IssuerState;
@@ -12,13 +10,12 @@ use crate::issuer::accounts::sign_up::NewAccount;
 use crate::issuer::accounts::sign_up::PhoneRule;
 use crate::issuer::accounts::sign_up::sign_up_under;
 use crate::issuer::oauth::authorize::asked::encode;
-use crate::issuer::oauth::authorize::form_source;
 use crate::issuer::pages;
 use crate::issuer::pages::form::Form;
+use crate::issuer::pages::sign_in::Door;
 use crate::issuer::pages::sign_in::onward_query;
-use crate::issuer::pages::sign_in::origin;
+use crate::issuer::pages::visit::Sent;
 use crate::issuer::pages::visit::Visit;
-use crate::issuer::pages::visit::is_local;
 use crate::issuer::problem::Problem;
 use crate::issuer::sessions;
 use crate::model::issuance::SignUp;
@@ -92,11 +89,7 @@ struct Welcome<'a> {
 }
 
 /// `GET /sign-up`.
-pub(super) async fn page(State(state): State<IssuerState>, request: Request) -> Response {
-    let (visit, _body) = match Visit::begin(&state, request) {
-        Ok(begun) => begun,
-        Err(problem) => return problem.into_response(),
-    };
+pub(super) async fn page(State(state): State<IssuerState>, visit: Visit) -> Response {
     if visit.issuance.sign_up == SignUp::Closed {
         return closed(&visit);
     }
@@ -110,19 +103,11 @@ pub(super) async fn page(State(state): State<IssuerState>, request: Request) -> 
 }
 
 /// `POST /sign-up`.
-pub(super) async fn submit(State(state): State<IssuerState>, request: Request) -> Response {
-    let (visit, body) = match Visit::begin(&state, request) {
-        Ok(begun) => begun,
-        Err(problem) => return problem.into_response(),
-    };
+pub(super) async fn submit(State(state): State<IssuerState>, Sent { visit, form }: Sent) -> Response {
     if visit.issuance.sign_up == SignUp::Closed {
         return closed(&visit);
     }
-    let form = match Form::read(&visit.headers, body).await {
-        Ok(form) => form,
-        Err(problem) => return pages::error::problem(&visit, &problem),
-    };
-    judge(&state, &visit, form).await.unwrap_or_else(|problem| pages::error::problem(&visit, &problem))
+    visit.answer(judge(&state, &visit, form)).await
 }
 
 async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Response, Problem> {
@@ -169,27 +154,22 @@ async fn show(
     return_to: Option<&str>,
     filled: &Filled,
 ) -> Response {
-    let (form_token, cookie) = match sessions::form_token(state, &visit.headers, PURPOSE) {
-        Ok(made) => made,
+    let door = match Door::of(state, visit, PURPOSE, return_to).await {
+        Ok(door) => door,
         Err(problem) => return pages::error::problem(visit, &problem),
-    };
-    let return_to = return_to.filter(|path| is_local(path));
-    let source = match return_to {
-        Some(path) => form_source(state, visit, path).await,
-        None => visit.issuance.home.as_deref().and_then(origin),
     };
     let page = Page {
         base: &visit.base,
         complaint,
-        form_token: &form_token,
-        return_to,
-        onward: &onward_query(return_to),
+        form_token: &door.form_token,
+        return_to: door.return_to,
+        onward: &onward_query(door.return_to),
         needs_invitation: visit.issuance.sign_up == SignUp::Invited,
         filled,
-        providers: visit.issuance.providers.iter().map(|provider| (&*provider.name, &*provider.label)).collect(),
-        elsewhere: &elsewhere(return_to, &filled.invitation),
+        providers: door.providers,
+        elsewhere: &elsewhere(door.return_to, &filled.invitation),
     };
-    pages::with_cookie(pages::show(status, "Sign up", &page, source.as_slice()), cookie)
+    pages::with_cookie(pages::show(status, "Sign up", &page, door.onward.as_slice()), door.cookie)
 }
 
 fn elsewhere(return_to: Option<&str>, invitation: &str) -> String {
