@@ -27,6 +27,7 @@ use crate::model::key::UserRecord;
 use crate::model::key::UserState;
 use crate::model::time::Timestamp;
 use crate::store::Committed;
+use crate::store::codec::Shelved;
 
 /// A key without its secret.
 #[derive(Serialize, ToSchema)]
@@ -110,6 +111,14 @@ pub(in crate::issuer) struct PageView<T> {
     pub data: Vec<T>,
     /// Hand it in as `after` for the next page.
     pub next: Option<String>,
+}
+
+impl<T> PageView<T> {
+    /// The first of these records, and where the rest begins.
+    pub(in crate::issuer) fn first<R: Shelved>(found: &[(R, u64)], most: usize, show: impl Fn(&(R, u64)) -> T) -> Self {
+        let next = found.get(most).and_then(|_more| found.get(most - 1)).map(|(record, _version)| record.id().to_owned());
+        Self { data: found.iter().take(most).map(show).collect(), next }
+    }
 }
 
 /// A row of a list: what is there, or for whoever reaches everything that it cannot be read.

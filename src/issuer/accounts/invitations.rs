@@ -228,9 +228,7 @@ pub(super) async fn list(
     let reach = actor.reach(USERS)?;
     let now = state.clock.now();
     let found = shelf::all::<InvitationRecord>(&state, "", |record| *record.id > *after && is_within(&reach, record)).await?;
-    let next = found.get(limit).and_then(|_more| found.get(limit - 1)).map(|(record, _version)| record.id.to_string());
-    let data: Vec<_> = found.iter().take(limit).map(|(record, _version)| InvitationView::new(record, now)).collect();
-    Ok(Json(PageView { data, next }).into_response())
+    Ok(Json(PageView::first(&found, limit, |(record, _version)| InvitationView::new(record, now))).into_response())
 }
 
 pub(super) async fn revoke(

@@ -85,9 +85,7 @@ pub(super) async fn list(
             None => Vec::new(),
         },
     };
-    let next = found.get(limit).and_then(|_more| found.get(limit - 1)).map(|(record, _version)| record.id.to_string());
-    let data: Vec<_> = found.iter().take(limit).map(|(record, version)| OrganizationView::new(record, *version)).collect();
-    Ok(Json(PageView { data, next }).into_response())
+    Ok(Json(PageView::first(&found, limit, |(record, version)| OrganizationView::new(record, *version))).into_response())
 }
 
 pub(super) async fn show(

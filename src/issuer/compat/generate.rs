@@ -16,7 +16,6 @@ use zeroize::Zeroizing;
 
 use crate::issuer::IssuerState;
 use crate::issuer::actor::Actor;
-use crate::issuer::actor::OURSELVES;
 use crate::issuer::callers::Asker;
 use crate::issuer::callers::client_address;
 use crate::issuer::callers::identify;
@@ -30,26 +29,20 @@ use crate::issuer::keys::issue;
 use crate::issuer::names;
 use crate::issuer::once::Once;
 use crate::issuer::problem::Problem;
-use crate::issuer::sign_in_tokens::KEPT_AFTER_END;
+use crate::issuer::sign_in_tokens::OwnToken;
 use crate::issuer::sign_in_tokens::catalogue;
-use crate::issuer::sign_in_tokens::unsigned;
+use crate::issuer::sign_in_tokens::sign_own;
 use crate::issuer::views::show_time;
-use crate::jose::signer::AccessClaims;
 use crate::jose::signer::LIFETIME_MAX;
 use crate::model::grant::GrantId;
 use crate::model::grant::GrantOf;
-use crate::model::grant::GrantRecord;
-use crate::model::grant::GrantState;
 use crate::model::issuance::Compatibility;
 use crate::model::issuance::Issuance;
 use crate::model::key::KeyRecord;
 use crate::model::key::Rights;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
-use crate::store::Precondition;
 use crate::store::RecordKey;
-use crate::store::Write;
-use crate::store::codec::Shelved;
 
 /// The name of a key that is given none.
 const NAME: &str = "generated";
@@ -143,42 +136,16 @@ async fn sign(
     longest: Timestamp,
     now: Timestamp,
 ) -> Result<Zeroizing<String>, Problem> {
-    let ends = record.expires.unwrap_or(longest);
-    let grant = GrantRecord {
+    let own = OwnToken {
         id: GrantId::of_key(&record.id),
         of: GrantOf::Key { key: record.id.clone(), user: record.user.clone() },
         organization: record.organization.clone(),
         environment: record.environment,
-        scopes: Arc::new(record.scopes.without_reserved()),
-        resources: issuance.resources.iter().take(1).map(|resource| Arc::clone(&resource.uri)).collect(),
-        state: GrantState::Live,
-        generation: 0,
-        advanced: now,
-        pepper: Arc::from(state.peppers.current_id()),
-        created: now,
-        idle_until: ends,
-        ends,
-        session: None,
-        access: Vec::new(),
-    };
-    let claims = AccessClaims {
-        iss: &issuance.url,
-        aud: &grant.resources,
-        sub: record.user.as_str(),
-        client_id: OURSELVES,
-        grant: grant.id.as_str(),
-        scope: &grant.scopes,
+        scopes: record.scopes.without_reserved(),
+        subject: &record.user,
         jti: record.id.as_str(),
-        iat: now,
-        exp: ends,
-        act: None,
+        ends: record.expires.unwrap_or(longest),
+        stands_on: RecordKey::key(record.id.as_str()),
     };
-    let token = Zeroizing::new(state.signer.sign(&claims, issuance.algorithm).await.map_err(unsigned)?);
-    let place = GrantRecord::place(grant.id.as_str());
-    let preconditions = vec![Precondition::Absent(place.clone()), Precondition::Present(RecordKey::key(record.id.as_str()))];
-    let write = Write::Put { key: place, bytes: grant.encode(), expires: Some(ends.plus(KEPT_AFTER_END)) };
-    if !state.records.commit(preconditions, vec![write], now).await?.is_done() {
-        return Err(Problem::changed_meanwhile());
-    }
-    Ok(token)
+    Ok(Zeroizing::new(sign_own(state, issuance, own, now).await?))
 }
