@@ -24,6 +24,7 @@ use crate::config::file::identity::PlaceFile;
 use crate::config::file::identity::TierFile;
 use crate::config::file::identity::UserIdsFile;
 use crate::config::file::issuance::IssuanceFile;
+use crate::config::file::listen::AccessLogFile;
 use crate::config::file::listen::LedgerFile;
 use crate::config::file::listen::LifecycleFile;
 use crate::config::file::listen::ListenFile;
@@ -52,6 +53,9 @@ pub struct ConfigFile {
     /// Where usage is counted. Needs a restart.
     #[serde(default)]
     pub ledger: LedgerFile,
+    /// Whether Envoy's access log (gRPC) is taken on `listen.check`: answers are then counted by user, route and class of status. Needs a
+    /// restart. Default: `refused`.
+    pub access_log: Option<AccessLogFile>,
     /// A YAML list of hashed keys as code, read-only; read again when it changes.
     pub keys_file: Option<PathBuf>,
     /// What API keys of this installation start with: 1 to 16 of `a-z 0-9`. Default: `tollgate`.

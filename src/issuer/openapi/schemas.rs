@@ -230,6 +230,38 @@ pub enum OutcomeName {
     Allowed,
     Limited,
     Refused,
+    #[serde(rename = "answered_1xx")]
+    Answered1xx,
+    #[serde(rename = "answered_2xx")]
+    Answered2xx,
+    #[serde(rename = "answered_3xx")]
+    Answered3xx,
+    #[serde(rename = "answered_4xx")]
+    Answered4xx,
+    #[serde(rename = "answered_5xx")]
+    Answered5xx,
+    Unanswered,
+}
+
+/// An outcome, or all answers.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeChoice {
+    Allowed,
+    Limited,
+    Refused,
+    Answered,
+    #[serde(rename = "answered_1xx")]
+    Answered1xx,
+    #[serde(rename = "answered_2xx")]
+    Answered2xx,
+    #[serde(rename = "answered_3xx")]
+    Answered3xx,
+    #[serde(rename = "answered_4xx")]
+    Answered4xx,
+    #[serde(rename = "answered_5xx")]
+    Answered5xx,
+    Unanswered,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
