@@ -86,7 +86,7 @@ prove-kills: setup ## kill -9 under load, ROUNDS times (500).
 ANSWERS ?= 100000
 .PHONY: prove-access-log
 prove-access-log: setup ## ANSWERS admitted requests (100000) through Envoy: statuses by user, by its access log and by the upstream.
-	TOLLGATE_TEST_REQUESTS=$(ANSWERS) cargo test --locked --release --test it -- --nocapture envoy_access_log
+	TOLLGATE_TEST_REQUESTS=$(ANSWERS) cargo test --locked --test it -- --nocapture envoy_access_log
 
 .PHONY: prove-envoys
 prove-envoys: setup ## The acceptance tests on the oldest and the newest Envoy that we name.

@@ -1,6 +1,10 @@
 //! Envoy's access log, taken by Tollgate: what it counts of answers, by user and class of status, is what the upstream counted itself.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::TcpListener;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::Mutex;
 
@@ -16,7 +20,7 @@ use crate::support::tollgate;
 use crate::support::upstream::Upstream;
 
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
-/// Each user has them in another order, so that no two users have the same counts.
+/// The first user meets all of them, the next all but the last, and so on: no two users have the same counts.
 const STATUSES: [u16; 7] = [200, 201, 302, 400, 404, 500, 503];
 const SCOPES: [&str; 2] = ["conversations:read", "tollgate:unlimited"];
 
@@ -59,18 +63,23 @@ fn counting_upstream() -> (Upstream, Arc<Mutex<Counts>>) {
 
 fn start(upstream: Upstream) -> Scenario {
     let port = upstream.port();
+    start_before(port, upstream)
+}
+
+/// The service behind Envoy is at this port, whatever the scenario's own upstream is.
+fn start_before(port: u16, upstream: Upstream) -> Scenario {
     let plan = with_access_log(Plan::of("quickstart"));
     let socket = format!("socket_address: {{ address: 127.0.0.1, port_value: {port} }}");
     plan.envoy_with("pipe: { path: run/upstream.sock }", &socket).start_with(upstream)
 }
 
 /// Sends this many requests of a user, with refused ones between.
-fn send(port: u16, key: &str, first: usize, count: usize) {
+fn send(port: u16, key: &str, statuses: &[u16], count: usize) {
     let authorization = format!("Bearer {key}");
     let ask = |target: &str| message("GET", target, "api.example.com", &[("authorization", &authorization)], b"");
     let mut connection = Connection::open(port).expect("Envoy listens");
     for number in 0..count {
-        let status = STATUSES[(first + number * (first + 1)) % STATUSES.len()];
+        let status = statuses[number % statuses.len()];
         let reply = connection.exchange(&ask(&format!("/api/v1/conversations?status={status}"))).expect("an answer");
         assert_eq!(reply.status, status, "{}", reply.text());
         if number % 50 == 0 {
@@ -102,8 +111,11 @@ fn statuses_by_user_are_what_the_upstream_counted_itself() {
     let keys = USERS.map(|user| scenario.key(user, "enterprise", &SCOPES));
     let port = scenario.envoy.port;
     let each = requests() / USERS.len();
-    let clients: Vec<_> =
-        keys.into_iter().enumerate().map(|(user, key)| std::thread::spawn(move || send(port, &key, user, each))).collect();
+    let clients: Vec<_> = keys
+        .into_iter()
+        .enumerate()
+        .map(|(user, key)| std::thread::spawn(move || send(port, &key, &STATUSES[..STATUSES.len() - user], each)))
+        .collect();
     for client in clients {
         client.join().expect("a client");
     }
@@ -126,8 +138,7 @@ fn statuses_by_user_are_what_the_upstream_counted_itself() {
     // What was decided is told as before, and nothing is added to it.
     let decided = usage(&scenario, &[]);
     assert_eq!(sum_of(&decided, "allowed"), admitted);
-    let outcomes: std::collections::BTreeSet<&str> =
-        decided["data"].as_array().expect("rows").iter().filter_map(|row| row["outcome"].as_str()).collect();
+    let outcomes: BTreeSet<&str> = decided["data"].as_array().expect("rows").iter().filter_map(|row| row["outcome"].as_str()).collect();
     assert_eq!(outcomes, ["allowed", "refused"].into());
     for page in ["/stats", "/metrics/usage"] {
         let text = scenario.tollgate.ops(page).text();
@@ -151,14 +162,31 @@ fn the_log_goes_on_after_a_restart_and_holds_up_no_shutdown() {
     let mut scenario = start(upstream);
     let key = scenario.key("alice", "enterprise", &SCOPES);
     let entries = |scenario: &Scenario| scenario.tollgate.metric("tollgate_access_log_entries_total", &["counted"]) as u64;
-    send(scenario.envoy.port, &key, 0, 20);
+    send(scenario.envoy.port, &key, &STATUSES, 20);
     wait_until("the first are counted", || entries(&scenario) == 20);
     // Envoy's streams are open, and would be for ever.
     assert!(scenario.tollgate.metric("tollgate_access_log_streams", &[]) > 0.0);
     let status = scenario.tollgate.process.stop();
     assert!(status.success(), "{status}");
     scenario.tollgate.restart();
-    send(scenario.envoy.port, &key, 1, 20);
+    send(scenario.envoy.port, &key, &STATUSES, 20);
     wait_until("the others are counted", || entries(&scenario) == 20);
     assert_eq!(answers(&scenario), upstream_counts.lock().expect("no panic while held").clone());
+}
+
+#[test]
+fn who_goes_away_before_the_answer_is_counted_as_unanswered() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let scenario = start_before(silent.local_addr().expect("bound").port(), Upstream::tcp());
+    let key = scenario.key("alice", "enterprise", &SCOPES);
+    let authorization = format!("Bearer {key}");
+    let request = message("GET", "/api/v1/conversations", "api.example.com", &[("authorization", &authorization)], b"");
+    let mut client = TcpStream::connect(("127.0.0.1", scenario.envoy.port)).expect("Envoy listens");
+    client.write_all(&request).expect("Envoy reads");
+    let _reached = silent.accept().expect("the request has come as far as the upstream");
+    drop(client);
+    let counted = || scenario.tollgate.metric("tollgate_access_log_entries_total", &["counted"]) as u64;
+    wait_until("the end of the request is counted", || counted() == 1);
+    assert_eq!(answers(&scenario), [(("alice".to_owned(), "unanswered".to_owned()), 1)].into());
+    assert_eq!(scenario.admitted("alice"), 1);
 }

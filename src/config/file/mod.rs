@@ -53,9 +53,6 @@ pub struct ConfigFile {
     /// Where usage is counted. Needs a restart.
     #[serde(default)]
     pub ledger: LedgerFile,
-    /// Whether Envoy's access log (gRPC) is taken on `listen.check`: answers are then counted by user, route and class of status. Needs a
-    /// restart. Default: `refused`.
-    pub access_log: Option<AccessLogFile>,
     /// A YAML list of hashed keys as code, read-only; read again when it changes.
     pub keys_file: Option<PathBuf>,
     /// What API keys of this installation start with: 1 to 16 of `a-z 0-9`. Default: `tollgate`.
@@ -109,6 +106,9 @@ pub struct ConfigFile {
     /// What `/metrics` shows.
     #[serde(default)]
     pub metrics: MetricsFile,
+    /// Whether Envoy's access log (gRPC) is taken on `listen.check`: answers are then counted by user, route and class of status. Needs a
+    /// restart. Default: `refused`.
+    pub access_log: Option<AccessLogFile>,
     /// Starting and stopping. Needs a restart.
     #[serde(default)]
     pub lifecycle: LifecycleFile,

@@ -235,9 +235,9 @@ fn times_and_bytes_are_kept_by_route_and_class() {
 fn what_cannot_be_counted_is_dropped_told_and_stops_nothing() {
     let mut bench = Bench::new();
     bench.log.offer(Bytes::from_static(b"\xff\xff\xff"));
-    let broken = wire::Batch { http: Some(wire::Entries { entries: vec![Bytes::from_static(b"\x0a\xff")] }), tcp: None };
+    let broken = Batch { http: Some(wire::Entries { entries: vec![Bytes::from_static(b"\x0a\xff")] }), tcp: None };
     bench.log.offer(Bytes::from(broken.encode_to_vec()));
-    let empty = wire::Batch { http: Some(wire::Entries { entries: vec![Bytes::new(); ENTRIES_MAX + 3] }), tcp: None };
+    let empty = Batch { http: Some(wire::Entries { entries: vec![Bytes::new(); ENTRIES_MAX + 3] }), tcp: None };
     bench.log.offer(Bytes::from(empty.encode_to_vec()));
     bench.log.offer(bytes(&batch([admitted("full", 200), admitted("panic", 200)])));
     let tcp = LogEntries::TcpLogs(TcpAccessLogEntries { log_entry: vec![TcpAccessLogEntry::default()] });
