@@ -61,12 +61,14 @@ impl<'a> Asking<'a> {
 
     /// Asks for whatever the proof needs and is not answered yet.
     async fn complete(&mut self, proof: &Proof<'_>, found: FoundFacts, gate: &Gate, rules: &Rules) -> FoundFacts {
-        let FoundFacts { grant, client, key, user, lapsed_for } = found;
+        let FoundFacts { grant, client, acting, key, user, maker, lapsed_for } = found;
         let grant = if grant.is_answered() { grant } else { self.find_grant(proof).await };
         let key = if key.is_answered() { key } else { self.find_key(proof, &grant, gate, rules).await };
         let client = if client.is_answered() { client } else { self.find_client(&grant).await };
-        let user = if user.is_answered() { user } else { self.find_user(proof, &grant, &key, rules).await };
-        FoundFacts { grant, client, key, user, lapsed_for }
+        let acting = if acting.is_answered() { acting } else { self.find_acting(proof, &grant).await };
+        let user = if user.is_answered() { user } else { self.find_user(proof, (&grant, &client), &key, rules).await };
+        let maker = if maker.is_answered() { maker } else { self.find_maker(&key, rules).await };
+        FoundFacts { grant, client, acting, key, user, maker, lapsed_for }
     }
 
     /// The grant that a token of our own names.
@@ -87,6 +89,24 @@ impl<'a> Asking<'a> {
         match grant.record().and_then(|record| record.client()) {
             Some(id) => ClientFact::FromStore(self.answer(self.facts.client(id.as_str())).await),
             None => ClientFact::NotAsked,
+        }
+    }
+
+    /// The client that traded for a token, where it is not the grant's own.
+    async fn find_acting(&mut self, proof: &Proof<'_>, grant: &GrantFact) -> ClientFact {
+        let (Proof::Token(claims), Some(record)) = (proof, grant.record()) else { return ClientFact::NotAsked };
+        match claims.acting_client(record) {
+            Some(id) => ClientFact::FromStore(self.answer(self.facts.client(id)).await),
+            None => ClientFact::NotAsked,
+        }
+    }
+
+    /// Whoever made a stored key for another. Most keys were made by their own users, and ask nothing here.
+    async fn find_maker(&mut self, key: &KeyFact, rules: &Rules) -> UserFact {
+        let KeyFact::FromStore(Ok(Some(record))) = key else { return UserFact::NotAsked };
+        match record.notes.made_by() {
+            Some(maker) => self.find_user_of(rules.local.name.as_str(), maker.as_str()).await,
+            None => UserFact::NotAsked,
         }
     }
 
@@ -131,8 +151,9 @@ impl<'a> Asking<'a> {
         KeyFact::FromStore(found)
     }
 
-    /// The user behind a proof, where one rules: a managed issuer's subject, whoever gave a grant, or a stored key's owner.
-    async fn find_user(&mut self, proof: &Proof<'_>, grant: &GrantFact, key: &KeyFact, rules: &Rules) -> UserFact {
+    /// The user behind a proof, where one rules: a managed issuer's subject, whoever gave a grant, the owner of a client that acts for
+    /// itself, or a stored key's user.
+    async fn find_user(&mut self, proof: &Proof<'_>, (grant, client): (&GrantFact, &ClientFact), key: &KeyFact, rules: &Rules) -> UserFact {
         match proof {
             Proof::Nobody | Proof::Principal(_) => return UserFact::NotAsked,
             Proof::OwnKey(_) | Proof::ForeignKey(_) | Proof::Grant { .. } => {}
@@ -147,7 +168,7 @@ impl<'a> Asking<'a> {
             // The file alone rules, and says nothing of users.
             (KeyFact::InFile(_), _) => None,
             (KeyFact::FromStore(Ok(Some(record))), _) => Some(&record.user),
-            (KeyFact::NotAsked, Some(grant)) => grant.user(),
+            (KeyFact::NotAsked, Some(grant)) => grant.user().or_else(|| client.record().and_then(|client| client.owner.as_ref())),
             (KeyFact::NotAsked, None) | (KeyFact::FromStore(Ok(None) | Err(_)), _) => None,
         };
         match user {

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+pub use crate::model::scope::ADMIN;
+
 use crate::issuer::problem::Problem;
 use crate::model::account::SessionRecord;
 use crate::model::caller::Caller;
 use crate::model::caller::Environment;
+use crate::model::caller::ProvenBy;
 use crate::model::caller::Subject;
 use crate::model::key::Rights;
 use crate::model::key::UserRecord;
@@ -13,8 +16,6 @@ use crate::model::scope::ScopeSet;
 use crate::model::scope::UNLIMITED;
 use crate::model::scope::is_reserved;
 
-/// The right to everything, in every organisation.
-pub const ADMIN: &str = "tollgate:admin";
 /// The right to the keys of one's organisation.
 pub const KEYS: &str = "tollgate:keys";
 /// The right to the users, invitations and clients of one's organisation.
@@ -89,6 +90,15 @@ impl Actor {
         match self {
             Self::Operator | Self::Person(_) => false,
             Self::Caller(caller) => caller.client.as_deref().is_some_and(|client| client != OURSELVES),
+        }
+    }
+
+    /// Whether its user itself acts here, having signed in; a key is given less than its user, and an application too.
+    pub fn is_in_person(&self) -> bool {
+        match self {
+            Self::Operator => false,
+            Self::Person(_) => true,
+            Self::Caller(caller) => caller.proven_by == ProvenBy::Token && caller.key.is_none() && !self.is_application(),
         }
     }
 

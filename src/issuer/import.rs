@@ -105,10 +105,11 @@ pub(in crate::issuer) async fn import(
 
 async fn import_one(state: &IssuerState, asker: &Asker, mut entry: Fields, rules: &Rules, now: Timestamp) -> Result<KeyId, Problem> {
     let sha256 = entry.required("sha256", |value| read_hex(names::text(value)?), names::SHA256)?;
-    let draft = Draft::read(&mut entry, rules, &asker.actor, now)?;
+    let mut draft = Draft::read(&mut entry, rules, &asker.actor, now)?;
     entry.finish()?;
     for _attempt in 0..ATTEMPTS {
         let owner = owner_of_new_key(state, &asker.actor, &draft, now).await?;
+        draft.extras.made_by = owner.made_by;
         let id = key_id(&random_bytes::<16>()?);
         let hash = state.peppers.hash_imported(&sha256);
         let (place, digest) = (RecordKey::key(id.as_str()), RecordKey::digest(&hash.digest));

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use crate::model::caller::Environment;
 use crate::model::caller::Subject;
+use crate::model::client::ClientId;
+use crate::model::client::is_client_id;
+use crate::model::grant::GrantRecord;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 
@@ -25,4 +28,13 @@ pub struct VerifiedClaims {
     pub(crate) issued: Option<Timestamp>,
     pub(crate) not_before: Option<Timestamp>,
     pub(crate) expires: Timestamp,
+}
+
+impl VerifiedClaims {
+    /// The client that traded another's token for this one, where that is not the grant's own (RFC 8693). Actors before it are told and not
+    /// judged (section 4.1 there): its own rights bound what it holds.
+    pub fn acting_client(&self, grant: &GrantRecord) -> Option<&str> {
+        let own = grant.client().map(ClientId::as_str);
+        self.client.as_deref().filter(|client| is_client_id(client) && own != Some(*client))
+    }
 }

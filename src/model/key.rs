@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::model::caller::Environment;
 use crate::model::caller::Subject;
+use crate::model::scope::ADMIN;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 
@@ -129,7 +130,7 @@ pub struct KeyExtras {
     /// At most 16.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Who made it, where that was another than its user.
+    /// On whose word it stands beside its user's: whoever gave it its scopes, where that was another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub made_by: Option<Subject>,
 }
@@ -142,6 +143,11 @@ impl KeyNotes {
 
     pub fn extras(&self) -> Option<&KeyExtras> {
         self.0.as_deref()
+    }
+
+    /// Who made the key, where that was another than its user.
+    pub fn made_by(&self) -> Option<&Subject> {
+        self.0.as_ref().and_then(|extras| extras.made_by.as_ref())
     }
 
     /// The networks from which alone the key opens anything; empty: every one.
@@ -187,6 +193,34 @@ pub enum Rights {
     /// Whatever its credentials were granted.
     Unlimited,
     Only(Arc<ScopeSet>),
+}
+
+impl UserRecord {
+    /// Whether it is still of the organisation for which something in its name was given. What was given for none asks for none.
+    pub fn is_still_of(&self, organization: Option<&Arc<str>>) -> bool {
+        organization.is_none_or(|given_for| self.organization.as_ref() == Some(given_for))
+    }
+
+    /// These scopes within what it holds.
+    pub fn within_rights(&self, scopes: &Arc<ScopeSet>) -> Arc<ScopeSet> {
+        match &self.rights {
+            Rights::Unlimited => Arc::clone(scopes),
+            Rights::Only(rights) => scopes.within(rights),
+        }
+    }
+
+    /// What it can still give of these scopes to a key that it made for another; none: nothing for the key's organisation any more.
+    ///
+    /// Bounding a key when it is made would not do: a key never exceeds its maker's *current* rights, and whoever lost a right, or was put
+    /// out, would have kept it in other hands. Whoever holds everything gives whatever there is, to every organisation.
+    pub fn gives(&self, scopes: &Arc<ScopeSet>, key: &KeyRecord) -> Option<Arc<ScopeSet>> {
+        match &self.rights {
+            Rights::Unlimited => Some(Arc::clone(scopes)),
+            Rights::Only(rights) if rights.covers(ADMIN) => Some(Arc::clone(scopes)),
+            Rights::Only(_) if self.organization != key.organization => None,
+            Rights::Only(rights) => Some(scopes.within(rights)),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,6 +22,9 @@ impl<'de> Deserialize<'de> for Scope {
 /// Lifts every limit from whoever holds it by name.
 pub const UNLIMITED: &str = "tollgate:unlimited";
 
+/// The right to everything, in every organisation.
+pub const ADMIN: &str = "tollgate:admin";
+
 /// Why a text is not a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a scope is 1 to 128 visible ASCII characters without space, quote or backslash")]

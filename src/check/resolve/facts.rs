@@ -25,33 +25,51 @@ pub enum Fact<T> {
     FromStore(Result<Option<Arc<T>>, StoreError>),
 }
 
-/// The user behind a proof.
+/// A user behind a proof.
 pub type UserFact = Fact<UserRecord>;
 
 /// The grant that a token of our own stands on.
 pub type GrantFact = Fact<GrantRecord>;
 
-/// The OAuth client that holds such a token.
+/// An OAuth client that holds such a token.
 pub type ClientFact = Fact<ClientRecord>;
 
 /// What the corridor fetched for a proof, failures included.
 #[derive(Clone, Debug)]
 pub struct FoundFacts {
     pub grant: GrantFact,
+    /// The client that the grant was given to.
     pub client: ClientFact,
+    /// The one that traded another's token for this one, and acts with it.
+    pub acting: ClientFact,
     pub key: KeyFact,
+    /// In whose name the credential stands: the owner of a client that acts for itself.
     pub user: UserFact,
+    /// Who made the key, where that was another than its user.
+    pub maker: UserFact,
     /// Set: some of it is from memory, and so long ago the memory's confirmation lost its force.
     pub lapsed_for: Option<Duration>,
 }
 
 impl FoundFacts {
-    pub const NONE: Self =
-        Self { grant: Fact::NotAsked, client: Fact::NotAsked, key: KeyFact::NotAsked, user: Fact::NotAsked, lapsed_for: None };
+    pub const NONE: Self = Self {
+        grant: Fact::NotAsked,
+        client: Fact::NotAsked,
+        acting: Fact::NotAsked,
+        key: KeyFact::NotAsked,
+        user: Fact::NotAsked,
+        maker: Fact::NotAsked,
+        lapsed_for: None,
+    };
 
     /// Whether the shelf was asked for something and was silent.
     pub fn lack_an_answer(&self) -> bool {
-        self.key.lacks_an_answer() || self.user.lacks_an_answer() || self.grant.lacks_an_answer() || self.client.lacks_an_answer()
+        let users = [&self.user, &self.maker];
+        let clients = [&self.client, &self.acting];
+        self.key.lacks_an_answer()
+            || self.grant.lacks_an_answer()
+            || users.into_iter().any(Fact::lacks_an_answer)
+            || clients.into_iter().any(Fact::lacks_an_answer)
     }
 }
 

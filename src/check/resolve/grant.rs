@@ -12,12 +12,12 @@ use crate::check::resolve::facts::FoundFacts;
 use crate::check::resolve::facts::GrantFact;
 use crate::check::resolve::facts::KeyFact;
 use crate::check::resolve::key::stands;
+use crate::check::resolve::key::within_maker;
 use crate::check::resolve::key_of;
 use crate::check::resolve::organization_of;
 use crate::check::resolve::owner_of;
 use crate::check::resolve::tier_of;
 use crate::check::resolve::unanswered;
-use crate::check::resolve::within_rights;
 use crate::model::caller::Caller;
 use crate::model::caller::Environment;
 use crate::model::caller::Namespace;
@@ -26,7 +26,6 @@ use crate::model::caller::SourceName;
 use crate::model::caller::Subject;
 use crate::model::caller::UserId;
 use crate::model::claims::VerifiedClaims;
-use crate::model::client::ClientId;
 use crate::model::client::ClientRecord;
 use crate::model::client::ClientState;
 use crate::model::grant::AccessState;
@@ -53,17 +52,20 @@ pub(super) struct Opaque<'t> {
 }
 
 /// What a token itself says, whatever its form.
-struct Token {
+struct Token<'t> {
     scopes: Arc<ScopeSet>,
     /// None: it does not say, and so cannot show that it is younger than anything.
     issued: Option<Timestamp>,
     expires: Timestamp,
+    /// Who traded another's token for it.
+    acting: Option<&'t str>,
 }
 
-/// Those behind a grant, each found in good standing.
+/// Those behind a token, each found in good standing.
 #[derive(Default)]
 struct Behind<'f> {
     client: Option<&'f ClientRecord>,
+    acting: Option<&'f ClientRecord>,
     key: Option<&'f Arc<KeyRecord>>,
     owner: Option<&'f UserRecord>,
 }
@@ -91,7 +93,8 @@ pub(super) fn from_token<'f>(
     }
     // `iat` is cut to whole seconds, and no token is older than its grant.
     let issued = claims.issued.map(|issued| issued.max(record.created));
-    let token = Token { scopes: Arc::clone(&claims.scopes), issued, expires: claims.expires };
+    let acting = claims.acting_client(record);
+    let token = Token { scopes: Arc::clone(&claims.scopes), issued, expires: claims.expires, acting };
     opened(record, token, issuer, facts, address, rules, now)
 }
 
@@ -122,21 +125,21 @@ pub(super) fn from_opaque<'f>(
 }
 
 /// A key has one token at a time, which its grant need not list.
-fn newest_of_key(record: &GrantRecord, shown: &Opaque<'_>) -> Result<Token, Exit> {
+fn newest_of_key(record: &GrantRecord, shown: &Opaque<'_>) -> Result<Token<'static>, Exit> {
     if shown.generation != record.generation || *shown.pepper != *record.pepper {
         return Err(deny(Reason::UnknownToken, "the token was replaced by a newer one"));
     }
-    Ok(Token { scopes: Arc::clone(&record.scopes), issued: Some(record.advanced), expires: record.idle_until })
+    Ok(Token { scopes: Arc::clone(&record.scopes), issued: Some(record.advanced), expires: record.idle_until, acting: None })
 }
 
 /// Any other must be listed.
-fn noted(entry: Option<&AccessToken>, now: Timestamp) -> Result<(Token, &Vec<Arc<str>>), Exit> {
+fn noted(entry: Option<&AccessToken>, now: Timestamp) -> Result<(Token<'static>, &Vec<Arc<str>>), Exit> {
     let Some(entry) = entry else { return Err(deny(Reason::UnknownToken, "the grant does not list the token")) };
     match &entry.state {
         AccessState::Revoked => Err(deny(Reason::Revoked, "the token was taken back")),
         AccessState::Out { .. } if now >= entry.expires => Err(deny(Reason::Expired, "the token has expired")),
         AccessState::Out { issued, scopes, audience } => {
-            Ok((Token { scopes: Arc::clone(scopes), issued: Some(*issued), expires: entry.expires }, audience))
+            Ok((Token { scopes: Arc::clone(scopes), issued: Some(*issued), expires: entry.expires, acting: None }, audience))
         }
     }
 }
@@ -174,7 +177,7 @@ fn subject_of(record: &GrantRecord) -> &str {
 
 fn opened<'f>(
     record: &'f GrantRecord,
-    token: Token,
+    token: Token<'_>,
     issuer: &Issuer,
     facts: &'f FoundFacts,
     address: Option<IpAddr>,
@@ -183,13 +186,19 @@ fn opened<'f>(
 ) -> Resolved<'f> {
     let behind = match &record.of {
         GrantOf::Consent { client, user } => {
-            Behind { client: Some(active_client(client, facts)?), owner: Some(owner(user, facts)?), key: None }
+            Behind { client: Some(active_client(client.as_str(), &facts.client)?), owner: Some(owner(user, facts)?), ..Behind::default() }
         }
-        GrantOf::Client { client } => Behind { client: Some(active_client(client, facts)?), ..Behind::default() },
+        GrantOf::Client { client } => {
+            let client = active_client(client.as_str(), &facts.client)?;
+            // A client that acts for itself does so on the word of whoever registered it.
+            Behind { client: Some(client), owner: client.owner.as_ref().map(|user| owner(user, facts)).transpose()?, ..Behind::default() }
+        }
         GrantOf::SignIn { user } => Behind { owner: Some(owner(user, facts)?), ..Behind::default() },
         GrantOf::Key { key, user } => behind_key(key, user, facts, address, now)?,
     };
-    let Behind { client, key, owner } = behind;
+    let acting = token.acting.map(|id| active_client(id, &facts.acting)).transpose()?;
+    let behind = Behind { acting, ..behind };
+    let Behind { client, key, owner, .. } = behind;
     if let Some(earliest) = owner.and_then(|owner| owner.valid_from)
         && token.issued.is_none_or(|issued| issued < earliest)
     {
@@ -220,8 +229,8 @@ fn opened<'f>(
         issuer: Some(Arc::clone(&issuer.issuer)),
         organization: organization(record, &behind)?,
         key: key.map(|key| key.id.clone()),
-        client: client.map(|client| client.id.shared()),
-        scopes: scopes(record, token.scopes, &behind),
+        client: acting.or(client).map(|client| client.id.shared()),
+        scopes: scopes(record, token.scopes, &behind, facts)?,
         tier: tier_of(tiers, rules)?,
         environment: environment(record, &behind),
         pinned_version: key.and_then(|key| key.pinned_version.clone()),
@@ -231,14 +240,14 @@ fn opened<'f>(
     Ok((caller, key))
 }
 
-fn active_client<'f>(id: &ClientId, facts: &'f FoundFacts) -> Result<&'f ClientRecord, Exit> {
-    let record = match &facts.client {
+fn active_client<'f>(id: &str, fact: &'f ClientFact) -> Result<&'f ClientRecord, Exit> {
+    let record = match fact {
         ClientFact::NotAsked => return Err(deny(Reason::Internal, "the client was not looked up")),
         ClientFact::FromStore(Err(error)) => return Err(unanswered(error)),
         ClientFact::FromStore(Ok(None)) => return Err(deny(Reason::UnknownClient, "the client does not exist")),
         ClientFact::FromStore(Ok(Some(record))) => record,
     };
-    if record.id != *id {
+    if record.id.as_str() != id {
         return Err(deny(Reason::UnknownClient, "another client was looked up"));
     }
     match record.state {
@@ -263,40 +272,49 @@ fn behind_key<'f>(id: &KeyId, user: &Subject, facts: &'f FoundFacts, address: Op
         KeyFact::InFile(_) => None,
         KeyFact::NotAsked | KeyFact::FromStore(_) => Some(owner(user, facts)?),
     };
-    Ok(Behind { key: Some(record), owner, client: None })
+    Ok(Behind { key: Some(record), owner, ..Behind::default() })
 }
 
 /// What was granted, what this token was given of it, and what everybody behind it holds now. Never a reserved scope, whoever holds it.
-fn scopes(record: &GrantRecord, of_token: Arc<ScopeSet>, behind: &Behind<'_>) -> Arc<ScopeSet> {
+fn scopes(record: &GrantRecord, of_token: Arc<ScopeSet>, behind: &Behind<'_>, facts: &FoundFacts) -> Result<Arc<ScopeSet>, Exit> {
     let mut scopes = of_token.within(&record.scopes);
-    if let Some(client) = behind.client {
+    for client in [behind.client, behind.acting].into_iter().flatten() {
         scopes = scopes.within(&client.scopes);
     }
     if let Some(key) = behind.key {
-        scopes = scopes.within(&key.scopes);
+        scopes = within_maker(&scopes.within(&key.scopes), key, facts)?;
     }
     if let Some(owner) = behind.owner {
-        scopes = within_rights(&scopes, owner);
+        scopes = owner.within_rights(&scopes);
     }
-    if scopes.holds_reserved() { Arc::new(scopes.without_reserved()) } else { scopes }
+    Ok(if scopes.holds_reserved() { Arc::new(scopes.without_reserved()) } else { scopes })
 }
 
-/// A grant stays with the organisation for which it was given, as a key does.
+/// A grant stays with the organisation for which it was given, and so does whatever its client is: when the user behind it leaves, it
+/// opens nothing there any more.
 fn organization(record: &GrantRecord, behind: &Behind<'_>) -> Result<Option<Arc<str>>, Exit> {
+    let left = || deny(Reason::Revoked, "the user behind the token left the organisation");
     match (behind.key, behind.owner, behind.client) {
         (Some(key), Some(owner), _) => organization_of(key.organization.as_ref(), owner.organization.as_ref()),
         (Some(key), None, _) => Ok(key.organization.clone()),
-        (None, Some(owner), _) => organization_of(record.organization.as_ref(), owner.organization.as_ref()),
-        (None, None, Some(client)) => organization_of(record.organization.as_ref(), client.organization.as_ref()),
-        (None, None, None) => Ok(record.organization.clone()),
+        (None, owner, Some(client)) if matches!(record.of, GrantOf::Client { .. }) => {
+            if owner.is_some_and(|owner| !owner.is_still_of(client.organization.as_ref())) {
+                return Err(left());
+            }
+            organization_of(record.organization.as_ref(), client.organization.as_ref())
+        }
+        (None, Some(owner), _) if !owner.is_still_of(record.organization.as_ref()) => Err(left()),
+        (None, Some(owner), _) => Ok(owner.organization.clone()),
+        (None, None, _) => Ok(record.organization.clone()),
     }
 }
 
 /// What is of the test environment in any part stays out of the live one.
 fn environment(record: &GrantRecord, behind: &Behind<'_>) -> Environment {
-    match (behind.key, behind.client.map(|client| client.environment)) {
-        (Some(key), _) => key.environment,
-        (None, Some(Environment::Test)) => Environment::Test,
-        (None, Some(Environment::Live) | None) => record.environment,
+    let of_grant = behind.key.map_or(record.environment, |key| key.environment);
+    let clients = [behind.client, behind.acting].into_iter().flatten();
+    match clients.map(|client| client.environment).chain([of_grant]).any(|environment| environment == Environment::Test) {
+        true => Environment::Test,
+        false => Environment::Live,
     }
 }

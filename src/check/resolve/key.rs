@@ -12,8 +12,8 @@ use crate::check::resolve::facts::KeyFact;
 use crate::check::resolve::key_of;
 use crate::check::resolve::organization_of;
 use crate::check::resolve::owner_of;
+use crate::check::resolve::standing;
 use crate::check::resolve::tier_of;
-use crate::check::resolve::within_rights;
 use crate::model::caller::Caller;
 use crate::model::caller::ProvenBy;
 use crate::model::caller::UserId;
@@ -21,6 +21,7 @@ use crate::model::key::KeyId;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeyState;
 use crate::model::rules::Rules;
+use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 use crate::secrets::Peppers;
 
@@ -54,7 +55,7 @@ pub(super) fn from_key<'f>(
     let (tier, scopes, organization) = match owner {
         Some(owner) => (
             owner.tier.as_ref(),
-            within_rights(&record.scopes, owner),
+            within_maker(&owner.within_rights(&record.scopes), record, facts)?,
             organization_of(record.organization.as_ref(), owner.organization.as_ref())?,
         ),
         None => (None, Arc::clone(&record.scopes), record.organization.clone()),
@@ -112,6 +113,16 @@ pub(super) fn stands(record: &KeyRecord, address: Option<IpAddr>, now: Timestamp
     } else {
         Err(deny(Reason::WrongNetwork, "the client's address lies outside the key's networks"))
     }
+}
+
+/// A key that somebody made for another stands on its maker's word too: whoever is gone, disabled or put out gives nothing any more.
+pub(super) fn within_maker(scopes: &Arc<ScopeSet>, record: &KeyRecord, facts: &FoundFacts) -> Result<Arc<ScopeSet>, Exit> {
+    let Some(name) = record.notes.made_by() else { return Ok(Arc::clone(scopes)) };
+    let maker = standing(&facts.maker)?;
+    if maker.subject != *name {
+        return Err(deny(Reason::UnknownUser, "another user was looked up"));
+    }
+    maker.gives(scopes, record).ok_or_else(|| deny(Reason::Revoked, "the key's maker belongs to another organisation"))
 }
 
 /// A key that came beside a token must be the very key that rules the token.

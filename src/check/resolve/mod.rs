@@ -33,12 +33,10 @@ use crate::check::resolve::principal::from_principal;
 use crate::check::resolve::token::from_token;
 use crate::model::caller::Caller;
 use crate::model::key::KeyRecord;
-use crate::model::key::Rights;
 use crate::model::key::UserRecord;
 use crate::model::key::UserState;
 use crate::model::rules::Rules;
 use crate::model::rules::TierState;
-use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 use crate::secrets::Peppers;
 use crate::store::StoreError;
@@ -128,22 +126,19 @@ fn key_of(facts: &FoundFacts) -> Result<Option<&Arc<KeyRecord>>, Exit> {
 
 /// The record of the user that a credential acts for, which must be there and active.
 fn owner_of(facts: &FoundFacts) -> Result<&UserRecord, Exit> {
-    let owner = match &facts.user {
+    standing(&facts.user)
+}
+
+fn standing(user: &UserFact) -> Result<&UserRecord, Exit> {
+    let user = match user {
         UserFact::NotAsked => return Err(deny(Reason::Internal, "the user was not looked up")),
         UserFact::FromStore(Err(error)) => return Err(unanswered(error)),
         UserFact::FromStore(Ok(None)) => return Err(deny(Reason::UnknownUser, "the user does not exist")),
-        UserFact::FromStore(Ok(Some(owner))) => owner,
+        UserFact::FromStore(Ok(Some(user))) => user,
     };
-    match owner.state {
-        UserState::Active => Ok(owner),
+    match user.state {
+        UserState::Active => Ok(user),
         UserState::Disabled => Err(deny(Reason::Disabled, "the user is disabled")),
-    }
-}
-
-fn within_rights(scopes: &Arc<ScopeSet>, owner: &UserRecord) -> Arc<ScopeSet> {
-    match &owner.rights {
-        Rights::Unlimited => Arc::clone(scopes),
-        Rights::Only(rights) => scopes.within(rights),
     }
 }
 

@@ -10,11 +10,11 @@ use crate::check::resolve::facts::FoundFacts;
 use crate::check::resolve::facts::KeyFact;
 use crate::check::resolve::grant;
 use crate::check::resolve::key::stands;
+use crate::check::resolve::key::within_maker;
 use crate::check::resolve::key_of;
 use crate::check::resolve::organization_of;
 use crate::check::resolve::owner_of;
 use crate::check::resolve::tier_of;
-use crate::check::resolve::within_rights;
 use crate::model::caller::Caller;
 use crate::model::caller::ProvenBy;
 use crate::model::caller::UserId;
@@ -54,10 +54,10 @@ pub(super) fn from_token<'f>(
         false => Arc::clone(&claims.scopes),
     };
     if let Some(record) = record {
-        scopes = scopes.within(&record.scopes);
+        scopes = within_maker(&scopes.within(&record.scopes), record, facts)?;
     }
     if let Some(owner) = owner {
-        scopes = within_rights(&scopes, owner);
+        scopes = owner.within_rights(&scopes);
     }
     let organization = match (record, owner) {
         (Some(record), Some(owner)) => organization_of(record.organization.as_ref(), owner.organization.as_ref())?,

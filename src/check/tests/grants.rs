@@ -58,6 +58,7 @@ use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 
 const APP: &str = "app_0123456789abcdefghij";
+const ACTING: &str = "app_jihgfedcba9876543210";
 const KEY: &str = "AAAAAAAAAAAA";
 
 /// By what the grant came to be.
@@ -65,6 +66,8 @@ const KEY: &str = "AAAAAAAAAAAA";
 enum Kind {
     Consent,
     Client,
+    /// The same, of a client that a user registered.
+    Owned,
     SignIn,
     Key,
 }
@@ -76,7 +79,7 @@ enum Form {
     Opaque,
 }
 
-const KINDS: [Kind; 4] = [Kind::Consent, Kind::Client, Kind::SignIn, Kind::Key];
+const KINDS: [Kind; 5] = [Kind::Consent, Kind::Client, Kind::Owned, Kind::SignIn, Kind::Key];
 const FORMS: [Form; 2] = [Form::Jwt, Form::Opaque];
 
 impl Kind {
@@ -84,7 +87,7 @@ impl Kind {
         let (client, user, key) = (ClientId::new(APP), alice_subject(), KeyId::new(KEY));
         match self {
             Self::Consent => GrantOf::Consent { client, user },
-            Self::Client => GrantOf::Client { client },
+            Self::Client | Self::Owned => GrantOf::Client { client },
             Self::SignIn => GrantOf::SignIn { user },
             Self::Key => GrantOf::Key { key, user },
         }
@@ -92,13 +95,17 @@ impl Kind {
 
     fn id(self) -> &'static str {
         match self {
-            Self::Consent | Self::Client | Self::SignIn => "grant",
+            Self::Consent | Self::Client | Self::Owned | Self::SignIn => "grant",
             Self::Key => "key-AAAAAAAAAAAA",
         }
     }
 
     fn has_client(self) -> bool {
-        matches!(self, Self::Consent | Self::Client)
+        matches!(self, Self::Consent | Self::Client | Self::Owned)
+    }
+
+    fn is_its_own(self) -> bool {
+        matches!(self, Self::Client | Self::Owned)
     }
 
     fn has_user(self) -> bool {
@@ -116,8 +123,12 @@ struct Case {
     form: Form,
     grant: GrantRecord,
     client: ClientRecord,
+    /// Looked up where the claims name it.
+    acting: ClientRecord,
     user: UserRecord,
     key: KeyRecord,
+    /// Looked up where the key names one.
+    maker: UserRecord,
     claims: VerifiedClaims,
     generation: u32,
     pepper: &'static str,
@@ -141,7 +152,7 @@ impl Case {
         if kind != Kind::Key {
             grant.access = vec![out("6", 0), out("7", 600), AccessToken { state: AccessState::Revoked, ..out("taken-back", 600) }];
         }
-        let subject = if kind == Kind::Client { Subject::parse(APP).unwrap() } else { alice_subject() };
+        let subject = if kind.is_its_own() { Subject::parse(APP).unwrap() } else { alice_subject() };
         let claims = VerifiedClaims {
             issuer: 1,
             subject,
@@ -156,6 +167,10 @@ impl Case {
             not_before: None,
             expires: seconds_from_now(600),
         };
+        let (mut client, mut user) = (client_record(APP), user_record("local", "alice"));
+        if kind == Kind::Owned {
+            (client.owner, user.organization) = (Some(alice_subject()), Some("acme".into()));
+        }
         let mut rules = rules();
         rules.issuers.push(crate::model::rules::Issuer {
             source: Source { ..rules.local.clone() },
@@ -167,9 +182,11 @@ impl Case {
             kind,
             form,
             grant,
-            client: client_record(APP),
-            user: user_record("local", "alice"),
+            client,
+            acting: client_record(ACTING),
+            user,
             key: key_record(KEY, &key_text(Environment::Live, KEY, 'l')),
+            maker: user_record("local", "ann"),
             claims,
             generation: if kind == Kind::Key { 3 } else { 7 },
             pepper: "new",
@@ -189,6 +206,8 @@ impl Case {
         FoundFacts {
             grant: found(&self.grant),
             client: if self.kind.has_client() { found(&self.client) } else { Fact::NotAsked },
+            acting: if self.claims.client.as_deref() == Some(ACTING) { found(&self.acting) } else { Fact::NotAsked },
+            maker: if self.key.notes.made_by().is_some() { found(&self.maker) } else { Fact::NotAsked },
             key: if self.kind == Kind::Key { KeyFact::FromStore(Ok(Some(Arc::new(self.key.clone())))) } else { KeyFact::NotAsked },
             user: if self.kind.has_user() { found(&self.user) } else { Fact::NotAsked },
             lapsed_for: None,
@@ -243,7 +262,7 @@ fn a_good_token_is_its_users_or_its_clients_and_nobody_elses() {
         assert_eq!(caller.client.as_deref(), client, "{kind:?} {form:?}");
         assert_eq!(caller.key.as_ref().map(KeyId::as_str), (kind == Kind::Key).then_some(KEY));
         let who = match kind {
-            Kind::Client => ("client:app_0123456789abcdefghij", "client", APP),
+            Kind::Client | Kind::Owned => ("client:app_0123456789abcdefghij", "client", APP),
             Kind::Consent | Kind::SignIn | Kind::Key => ("alice", "local", "alice"),
         };
         assert_eq!((caller.user.as_str(), caller.source.as_str(), caller.subject.as_str()), who);
@@ -296,7 +315,7 @@ fn a_token_is_dead_once_its_grant_is() {
 // oauth: O14 P7 K6
 #[test]
 fn a_token_is_dead_once_its_client_is() {
-    let kinds = [Kind::Consent, Kind::Client];
+    let kinds = [Kind::Consent, Kind::Client, Kind::Owned];
     after(&kinds, "disabled", |case| case.client.state = ClientState::Disabled, Some(Reason::Disabled));
     after(&kinds, "another client's record", |case| case.client.id = ClientId::new("app_x"), Some(Reason::UnknownClient));
     after(&kinds, "of a disabled tier", |case| case.client.tier = Some("closed".into()), Some(Reason::Disabled));
@@ -320,7 +339,7 @@ fn a_token_is_dead_once_its_client_is() {
 // oauth: O14 K6
 #[test]
 fn a_token_is_dead_once_its_user_is() {
-    let kinds = [Kind::Consent, Kind::SignIn, Kind::Key];
+    let kinds = [Kind::Consent, Kind::Owned, Kind::SignIn, Kind::Key];
     after(&kinds, "disabled", |case| case.user.state = UserState::Disabled, Some(Reason::Disabled));
     after(&kinds, "somebody else's record", |case| case.user.subject = Subject::parse("bob").unwrap(), Some(Reason::UnknownUser));
     after(&[Kind::Client], "no user's business", |case| case.user.state = UserState::Disabled, None);
@@ -333,6 +352,10 @@ fn a_token_is_dead_once_its_user_is() {
         },
         Some(Reason::Revoked),
     );
+    let left = |case: &mut Case| (case.grant.organization, case.user.organization) = (Some("acme".into()), None);
+    after(&[Kind::Consent, Kind::Owned, Kind::SignIn], "of no organisation any more", left, Some(Reason::Revoked));
+    let operators = |case: &mut Case| (case.client.organization, case.user.organization) = (None, Some("other".into()));
+    after(&[Kind::Owned], "a client of no organisation", operators, None);
     for kind in kinds {
         for form in FORMS {
             let case = Case::new(kind, form);
@@ -352,7 +375,7 @@ fn a_token_is_dead_once_its_user_is() {
 // oauth: O14 H12
 #[test]
 fn what_was_issued_before_a_users_tokens_became_valid_is_refused() {
-    let kinds = [Kind::Consent, Kind::SignIn, Kind::Key];
+    let kinds = [Kind::Consent, Kind::Owned, Kind::SignIn, Kind::Key];
     after(&kinds, "valid from the token's instant", |case| case.user.valid_from = Some(seconds_from_now(-60)), None);
     after(&kinds, "signed out since", |case| case.user.valid_from = Some(seconds_from_now(-59)), Some(Reason::Revoked));
     // `iat` has whole seconds. Whoever signs in again within the second of a change gets a token that works.
@@ -436,7 +459,7 @@ fn a_key_has_one_token_at_a_time_and_it_is_made_under_one_pepper() {
 #[test]
 fn a_token_opens_only_what_the_grant_still_knows_of_it() {
     let opaque = |change: &dyn Fn(&mut Case)| {
-        let outcomes = [Kind::Consent, Kind::Client, Kind::SignIn].map(|kind| {
+        let outcomes = [Kind::Consent, Kind::Client, Kind::Owned, Kind::SignIn].map(|kind| {
             let mut case = Case::new(kind, Form::Opaque);
             change(&mut case);
             case.judge().err()
@@ -512,15 +535,20 @@ fn scopes_are_what_the_token_the_grant_and_everybody_behind_it_hold_now() {
             },
             "conversations:read",
         ),
-        ("a narrower client", &[Kind::Consent, Kind::Client], &|case| case.client.scopes = scopes("messages:*"), "messages:read"),
-        ("a client that lost all", &[Kind::Consent, Kind::Client], &|case| case.client.scopes = scopes(""), ""),
+        (
+            "a narrower client",
+            &[Kind::Consent, Kind::Client, Kind::Owned],
+            &|case| case.client.scopes = scopes("messages:*"),
+            "messages:read",
+        ),
+        ("a client that lost all", &[Kind::Consent, Kind::Client, Kind::Owned], &|case| case.client.scopes = scopes(""), ""),
         (
             "a narrower user",
-            &[Kind::Consent, Kind::SignIn, Kind::Key],
+            &[Kind::Consent, Kind::Owned, Kind::SignIn, Kind::Key],
             &|case| case.user.rights = rights("conversations:read"),
             "conversations:read",
         ),
-        ("a user that lost all", &[Kind::Consent, Kind::SignIn, Kind::Key], &|case| case.user.rights = rights(""), ""),
+        ("a user that lost all", &[Kind::Consent, Kind::Owned, Kind::SignIn, Kind::Key], &|case| case.user.rights = rights(""), ""),
         ("no user's rights", &[Kind::Client], &|case| case.user.rights = rights(""), "conversations:* messages:read"),
         ("a narrower key", &[Kind::Key], &|case| case.key.scopes = scopes("messages:* billing:*"), "messages:read"),
         ("a key that lost all", &[Kind::Key], &|case| case.key.scopes = scopes(""), ""),
@@ -544,6 +572,134 @@ fn scopes_are_what_the_token_the_grant_and_everybody_behind_it_hold_now() {
                 assert_eq!(case.judge().unwrap().scopes, scopes(expected), "{what}: {kind:?} {form:?}");
             }
         }
+    }
+}
+
+// oauth: Q4 O14 P7
+#[test]
+fn an_exchanged_token_is_worth_no_more_than_the_client_that_acts_with_it() {
+    type Change<'c> = &'c dyn Fn(&mut Case);
+    let table: [(&str, Change<'_>, Result<&str, Reason>); 6] = [
+        ("as it was traded", &|_| {}, Ok("conversations:* messages:read")),
+        ("an acting client that holds less now", &|case| case.acting.scopes = scopes("messages:*"), Ok("messages:read")),
+        ("one that lost all", &|case| case.acting.scopes = scopes(""), Ok("")),
+        ("a disabled one", &|case| case.acting.state = ClientState::Disabled, Err(Reason::Disabled)),
+        ("another client's record", &|case| case.acting.id = ClientId::new("app_x"), Err(Reason::UnknownClient)),
+        ("the grant's own client gone bad", &|case| case.client.state = ClientState::Disabled, Err(Reason::Disabled)),
+    ];
+    for kind in KINDS {
+        let exchanged = || {
+            let mut case = Case::new(kind, Form::Jwt);
+            case.claims.client = Some(ACTING.into());
+            case.key.scopes = scopes("*");
+            case
+        };
+        for (what, change, expected) in table {
+            let mut case = exchanged();
+            change(&mut case);
+            if what.starts_with("the grant's") && !kind.has_client() {
+                continue;
+            }
+            let judged = case.judge();
+            assert_eq!(
+                judged.as_ref().map(|caller| Arc::clone(&caller.scopes)).map_err(|reason| *reason),
+                expected.map(scopes),
+                "{kind:?}: {what}"
+            );
+            if let Ok(caller) = judged {
+                assert_eq!(caller.client.as_deref(), Some(ACTING), "whoever acts is an application, whatever was traded: {kind:?}");
+            }
+        }
+        let case = exchanged();
+        for (acting, expected) in [
+            (Fact::FromStore(Ok(None)), Reason::UnknownClient),
+            (Fact::FromStore(Err(down())), Reason::StoreUnavailable),
+            (Fact::FromStore(Err(corrupt())), Reason::CorruptRecord),
+            (Fact::NotAsked, Reason::Internal),
+        ] {
+            let facts = FoundFacts { acting, ..case.facts() };
+            assert_eq!(facts.lack_an_answer(), expected == Reason::StoreUnavailable);
+            assert_eq!(case.judge_with(&facts).err(), Some(expected), "{kind:?}");
+        }
+        let mut case = exchanged();
+        case.acting.environment = Environment::Test;
+        assert_eq!(case.judge().unwrap().environment, Environment::Test);
+    }
+}
+
+// oauth: T5
+#[test]
+fn a_key_that_was_made_for_another_stands_on_its_makers_word_too() {
+    type Change<'c> = &'c dyn Fn(&mut UserRecord);
+    let only = |text: &str| Rights::Only(scopes(text));
+    let in_acme = |user: &mut UserRecord, rights| (user.organization, user.rights) = (Some("acme".into()), rights);
+    let table: [(&str, Change<'_>, Result<&str, Reason>); 9] = [
+        ("a maker of unlimited rights", &|_| {}, Ok("conversations:* messages:read")),
+        (
+            "an admin that holds it all",
+            &|maker| in_acme(maker, only("conversations:* messages:* tollgate:keys")),
+            Ok("conversations:* messages:read"),
+        ),
+        ("an admin that was demoted", &|maker| in_acme(maker, only("messages:read")), Ok("messages:read")),
+        ("one that lost all", &|maker| in_acme(maker, only("")), Ok("")),
+        (
+            "one of another organisation",
+            &|maker| (maker.organization, maker.rights) = (Some("other".into()), only("*")),
+            Err(Reason::Revoked),
+        ),
+        ("one of none any more", &|maker| maker.rights = only("*"), Err(Reason::Revoked)),
+        ("one that reaches everything, from anywhere", &|maker| maker.rights = only("tollgate:admin"), Ok("conversations:* messages:read")),
+        ("a disabled one", &|maker| maker.state = UserState::Disabled, Err(Reason::Disabled)),
+        ("somebody else's record", &|maker| maker.subject = alice_subject(), Err(Reason::UnknownUser)),
+    ];
+    let made = || {
+        let made_by = Some(Subject::parse("ann").unwrap());
+        let mut key = key_record(KEY, &key_text(Environment::Live, KEY, 'l'));
+        (key.organization, key.scopes) = (Some("acme".into()), scopes("conversations:* messages:read"));
+        key.notes = KeyNotes::new(KeyExtras { made_by, ..KeyExtras::default() });
+        key
+    };
+    for (what, change, expected) in table {
+        for form in FORMS {
+            let mut case = Case::new(Kind::Key, form);
+            case.key = made();
+            change(&mut case.maker);
+            let scopes_found = |judged: Result<Arc<Caller>, Reason>| judged.map(|caller| Arc::clone(&caller.scopes));
+            assert_eq!(scopes_found(case.judge()), expected.map(scopes), "its token, {form:?}: {what}");
+            let text = key_text(Environment::Live, KEY, 'l');
+            let own = crate::model::key::OwnKey { text: &text, environment: Environment::Live, id: KEY };
+            assert_eq!(scopes_found(judge_proof(&Proof::OwnKey(own), &case)), expected.map(scopes), "the key itself: {what}");
+            // A foreign issuer's token that names it.
+            case.rules.issuers.push(issuer(Managed::No, TokenId::NamesKey));
+            let named = VerifiedClaims { issuer: 2, grant: None, token_id: Some(KEY.into()), ..case.claims.clone() };
+            assert_eq!(
+                scopes_found(judge_proof(&Proof::Token(Arc::new(named)), &case)),
+                expected.map(scopes),
+                "a token in its name: {what}"
+            );
+        }
+    }
+    let mut case = Case::new(Kind::Key, Form::Opaque);
+    case.key = made();
+    for (maker, expected) in [
+        (Fact::FromStore(Ok(None)), Reason::UnknownUser),
+        (Fact::FromStore(Err(down())), Reason::StoreUnavailable),
+        (Fact::FromStore(Err(corrupt())), Reason::CorruptRecord),
+        (Fact::NotAsked, Reason::Internal),
+    ] {
+        let facts = FoundFacts { maker, ..case.facts() };
+        assert_eq!(facts.lack_an_answer(), expected == Reason::StoreUnavailable);
+        assert_eq!(case.judge_with(&facts).err(), Some(expected));
+    }
+}
+
+/// What another credential in the same house is worth.
+fn judge_proof(proof: &Proof<'_>, case: &Case) -> Result<Arc<Caller>, Reason> {
+    let facts = FoundFacts { grant: Fact::NotAsked, ..case.facts() };
+    match resolve(proof, None, &facts, None, &case.rules, &peppers(), NOW) {
+        Ok(caller) => Ok(caller.unwrap()),
+        Err(Exit::Denied(denial)) => Err(denial.reason),
+        Err(Exit::Failed(fault)) => Err(fault.reason),
     }
 }
 
@@ -585,7 +741,7 @@ fn tier_organisation_and_environment_come_from_those_behind_it() {
             (Environment::Test, Environment::Live, Environment::Test),
             (Environment::Live, Environment::Test, Environment::Test),
         ] {
-            for kind in [Kind::Consent, Kind::Client] {
+            for kind in [Kind::Consent, Kind::Client, Kind::Owned] {
                 let mut case = Case::new(kind, form);
                 (case.client.environment, case.grant.environment) = (of_client, of_grant);
                 assert_eq!(case.judge().unwrap().environment, expected, "{kind:?} {form:?}");
@@ -607,7 +763,7 @@ fn a_key_beside_a_token_must_be_the_tokens_own() {
     after(&[Kind::Key], "its own key", paired(&own), None);
     after(&[Kind::Key], "another key", paired(&other), Some(Reason::UnknownKey));
     after(&[Kind::Key], "no key", paired(""), Some(Reason::UnknownKey));
-    let others = [Kind::Consent, Kind::Client, Kind::SignIn];
+    let others = [Kind::Consent, Kind::Client, Kind::Owned, Kind::SignIn];
     after(&others, "a key beside a token that none rules", paired(&own), Some(Reason::UnknownKey));
 }
 

@@ -277,10 +277,14 @@ fn token_named(issuer: &str, subject: &str, age_seconds: i64, id: &str) -> Strin
 
 /// A token of our own that stands on this grant.
 fn own_token(grant: &str, subject: &str) -> String {
+    own_token_of(grant, subject, APP)
+}
+
+fn own_token_of(grant: &str, subject: &str, client: &str) -> String {
     let issued = NOW.unix_seconds();
     let claims = serde_json::json!({
         "iss": "own", "aud": "gate", "sub": subject, "scope": "conversations:read", "iat": issued, "exp": issued + 60, "jti": "jti-1",
-        "gid": grant, "client_id": APP,
+        "gid": grant, "client_id": client,
     });
     jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET)).unwrap()
 }

@@ -10,6 +10,7 @@ use crate::check::check;
 use crate::check::decide::Exit;
 use crate::check::decide::Particulars;
 use crate::check::doubles::NOW;
+use crate::check::doubles::client_record;
 use crate::check::doubles::down;
 use crate::check::doubles::grant_record;
 use crate::check::doubles::handle_text;
@@ -29,6 +30,7 @@ use crate::check::tests::OF_KEY;
 use crate::check::tests::WORKER;
 use crate::check::tests::issuer;
 use crate::check::tests::own_token;
+use crate::check::tests::own_token_of;
 use crate::check::tests::policy;
 use crate::check::tests::reason_of;
 use crate::check::tests::token;
@@ -36,6 +38,7 @@ use crate::check::tests::token_named;
 use crate::check::tests::with_key;
 use crate::model::caller::Environment;
 use crate::model::caller::Subject;
+use crate::model::client::ClientRecord;
 use crate::model::grant::GrantId;
 use crate::model::grant::GrantOf;
 use crate::model::handle::HandleKind;
@@ -100,6 +103,32 @@ fn the_shelf_is_asked_only_for_what_a_verdict_needs() {
         let request = samples::request(Method::Get, "/house", &[(name, &value)]);
         House::new(auth).walk(&request, |_, trace| assert_eq!(trace.asked, asked, "{auth:?} {name} {}", value.len()));
     }
+}
+
+/// Ordinary keys and tokens ask nothing more; what stands on somebody else's word asks for that one.
+#[test]
+fn whoever_else_a_credential_stands_on_is_asked_for() {
+    let subject = |name: &str| Some(Subject::parse(name).unwrap());
+    let asked = |name: &'static str, text: String, stand: &dyn Fn(&mut House), expected: &[String]| {
+        let value = if name == "authorization" { format!("Bearer {text}") } else { text };
+        let request = samples::request(Method::Get, "/house", &[(name, &value)]);
+        let mut house = House::new(Auth::Required);
+        stand(&mut house);
+        house.walk(&request, |_, trace| assert_eq!(trace.asked, expected));
+    };
+    let made_by_ann = |house: &mut House| {
+        let held = KeyExtras { made_by: subject("ann"), ..KeyExtras::default() };
+        house.shelf.hold_key(KeyRecord { notes: KeyNotes::new(held), ..key_record(LIVE_ID, &live_key()) });
+    };
+    let (key, alice, ann) = (format!("key {LIVE_ID}"), "user local alice".to_owned(), "user local ann".to_owned());
+    asked("x-api-key", live_key(), &made_by_ann, &[key.clone(), alice.clone(), ann.clone()]);
+    asked("authorization", handle_text(HandleKind::Access, OF_KEY, 3), &made_by_ann, &[format!("grant {OF_KEY}"), key, alice.clone(), ann]);
+    let owned = |house: &mut House| house.shelf.hold_client(ClientRecord { owner: subject("alice"), ..client_record(APP) });
+    let (machine, app) = ("grant machine".to_owned(), format!("client {APP}"));
+    asked("authorization", handle_text(HandleKind::Access, MACHINE, 7), &owned, &[machine, app.clone(), alice.clone()]);
+    let acting = "app_jihgfedcba9876543210";
+    let exchanged = own_token_of(CONSENT, "alice", acting);
+    asked("authorization", exchanged, &|_| {}, &["grant consent".to_owned(), app, format!("client {acting}"), alice]);
 }
 
 #[test]

@@ -24,6 +24,7 @@ use crate::model::client::ClientRecord;
 use crate::model::grant::GrantRecord;
 use crate::model::key::KeyNotes;
 use crate::model::key::KeyRecord;
+use crate::model::key::KeyState;
 use crate::model::key::UserState;
 use crate::model::time::Timestamp;
 use crate::store::Committed;
@@ -115,12 +116,14 @@ async fn places<T: Shelved>(state: &IssuerState, is_wanted: impl Fn(&T) -> bool)
     Ok(found.into_iter().map(|(record, _version)| Write::Remove(T::place(record.id()))).collect())
 }
 
-/// Takes the user's name out of what stays: accounts and keys that it made, organisations that it founded.
+/// Takes the user's name out of what stays: accounts and keys that it made, organisations that it founded. A key that stood on its word
+/// is revoked with it: without the name nothing would bound the key any more.
 async fn forget_mentions(state: &IssuerState, user: &Subject, now: Timestamp) -> Result<(), Problem> {
     rewrite::<AccountRecord>(state, |account| account.made_by.as_ref() == Some(user), |account| account.made_by = None, now).await?;
     let is_founder = |organization: &OrganizationRecord| organization.founder.as_ref() == Some(user);
     rewrite::<OrganizationRecord>(state, is_founder, |organization| organization.founder = None, now).await?;
     for (mut key, version) in keys_made_by(state, user).await? {
+        key.state = KeyState::Revoked;
         let mut extras = key.notes.extras().cloned().unwrap_or_default();
         extras.made_by = None;
         key.notes = KeyNotes::new(extras);
@@ -163,7 +166,7 @@ async fn rewrite<T: Shelved>(
 }
 
 async fn keys_made_by(state: &IssuerState, user: &Subject) -> Result<Vec<(KeyRecord, u64)>, Problem> {
-    let made_by = |record: &KeyRecord| record.notes.extras().is_some_and(|extras| extras.made_by.as_ref() == Some(user));
+    let made_by = |record: &KeyRecord| record.notes.made_by() == Some(user);
     let mut found = Vec::new();
     let mut after = None;
     loop {

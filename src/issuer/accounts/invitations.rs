@@ -36,6 +36,7 @@ use crate::issuer::views::PageView;
 use crate::issuer::views::answer;
 use crate::issuer::views::answer_removal;
 use crate::issuer::views::show_time;
+use crate::model::account::AccountRecord;
 use crate::model::account::InvitationRecord;
 use crate::model::account::OrganizationRecord;
 use crate::model::account::Role;
@@ -57,6 +58,8 @@ pub(in crate::issuer) struct Standing {
     pub record: InvitationRecord,
     /// What the new user may hold: the invitation's rights within what its maker holds now.
     pub rights: Arc<ScopeSet>,
+    /// Its role: an admin's only where it was, and its maker is one still.
+    pub role: Role,
     /// The tier of the organisation.
     pub tier: Option<Arc<str>>,
     pub preconditions: Vec<Precondition>,
@@ -75,8 +78,8 @@ pub(in crate::issuer) async fn judge(state: &IssuerState, shown: &str, now: Time
         return Err(spent());
     }
     let mut preconditions = vec![shelf::at(&record, version)];
-    let rights = match &record.made_by {
-        None => Arc::clone(&record.rights),
+    let (rights, role) = match &record.made_by {
+        None => (Arc::clone(&record.rights), record.role),
         Some(maker) => {
             let (maker, version) = users::find(state, users::LOCAL, maker.as_str()).await?.ok_or_else(spent)?;
             if maker.state != UserState::Active || maker.organization.as_ref() != Some(&record.organization) {
@@ -84,15 +87,15 @@ pub(in crate::issuer) async fn judge(state: &IssuerState, shown: &str, now: Time
             }
             // Should the maker lose rights at this moment, the invitation is judged again.
             preconditions.push(Precondition::AtVersion(RecordKey::user(users::LOCAL, maker.subject.as_str()), version));
-            match &maker.rights {
-                Rights::Unlimited => Arc::clone(&record.rights),
-                Rights::Only(held) => Arc::new(record.rights.intersect(held)),
-            }
+            let account = shelf::find::<AccountRecord>(state, maker.subject.as_str()).await?;
+            preconditions.extend(account.iter().map(|(account, version)| shelf::at(account, *version)));
+            let is_admin = account.is_some_and(|(account, _version)| account.role == Role::Admin);
+            (maker.within_rights(&record.rights), if is_admin { record.role } else { Role::Member })
         }
     };
     let organization = shelf::find::<OrganizationRecord>(state, &record.organization).await?;
     let tier = organization.and_then(|(organization, _version)| organization.tier);
-    Ok(Standing { record, rights, tier, preconditions })
+    Ok(Standing { record, rights, role, tier, preconditions })
 }
 
 /// An invitation without its handle.
@@ -236,7 +239,7 @@ pub(in crate::issuer) async fn refuse_role(state: &IssuerState, reach: &Reach, m
         return Ok(());
     }
     let account = match maker {
-        Some(maker) => shelf::find::<crate::model::account::AccountRecord>(state, maker).await?,
+        Some(maker) => shelf::find::<AccountRecord>(state, maker).await?,
         None => None,
     };
     match account {

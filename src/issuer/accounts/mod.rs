@@ -54,4 +54,4 @@ pub(in crate::issuer) fn issuance(state: &IssuerState) -> Result<Arc<Issuance>, 
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::issuer) mod tests;

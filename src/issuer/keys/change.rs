@@ -19,8 +19,10 @@ use crate::issuer::input::Fields;
 use crate::issuer::keys::check_may_change;
 use crate::issuer::keys::load;
 use crate::issuer::keys::owner::check_ceiling;
+use crate::issuer::keys::owner::maker_of;
+use crate::issuer::keys::refuse_outlasting;
 use crate::issuer::keys::refuse_revoked;
-use crate::issuer::keys::replace;
+use crate::issuer::keys::replace_with;
 use crate::issuer::keys::revision_of;
 use crate::issuer::names;
 use crate::issuer::openapi::answers::Conditional;
@@ -35,6 +37,7 @@ use crate::issuer::problem::Problem;
 use crate::issuer::views::KeyView;
 use crate::issuer::views::answer_change;
 use crate::issuer::views::check_revision;
+use crate::model::key::KeyExtras;
 use crate::model::key::KeyNotes;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeyState;
@@ -79,18 +82,26 @@ async fn change_one(
     refuse_revoked(&record)?;
     check_may_change(&asker.actor, &record)?;
     let reach = asker.actor.reach(KEYS)?;
+    let mut preconditions = Vec::new();
     if let Some(name) = fields.optional("name", names::name, names::NAME)? {
         record.name = name;
     }
     if let Some(scopes) = fields.optional("scopes", names::scopes, names::SCOPES)? {
         check_ceiling(state, &asker.actor, &record.user, &scopes, &fields).await?;
         record.scopes = scopes;
+        let (made_by, standing) = maker_of(state, &asker.actor, &record.user).await?;
+        record.notes = KeyNotes::new(KeyExtras { made_by, ..record.notes.extras().cloned().unwrap_or_default() });
+        preconditions = standing;
     }
     change_limits(&mut fields, &rules, &reach, &mut record)?;
     change_notes(&mut fields, &mut record)?;
     names::version(&mut fields, &rules)?.apply(&mut record.pinned_version);
     fields.change("not_before", names::instant, names::INSTANT)?.apply(&mut record.not_before);
-    names::expiry(&mut fields, now)?.apply(&mut record.expires);
+    let expiry = names::expiry(&mut fields, now)?;
+    if expiry != Change::Keep {
+        expiry.apply(&mut record.expires);
+        refuse_outlasting(&asker.actor, &reach, record.expires)?;
+    }
     if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
         (record.state, *event) = match (active, record.state) {
             (true, KeyState::Active) => (KeyState::Active, KeyEvent::Changed),
@@ -103,7 +114,7 @@ async fn change_one(
         return Err(fields.complaint("not_before", "must lie before the expiry"));
     }
     fields.finish()?;
-    let outcome = replace(state, &record, revision, Vec::new(), now).await?;
+    let outcome = replace_with(state, &record, revision, (preconditions, Vec::new()), now).await?;
     tracing::info!(key = %record.id, state = record.state_at(now), scopes = %record.scopes, "key changed");
     asker.note(state, Deed::KeyChanged, record.id.as_str(), record.organization.as_deref(), now).await;
     let revision = revision_of(state, &record.id).await;

@@ -43,6 +43,7 @@ pub(in crate::issuer) struct Draft {
     pub pinned_version: Option<Arc<str>>,
     pub not_before: Option<Timestamp>,
     pub expires: Option<Timestamp>,
+    /// But for `made_by`, which [`owner_of_new_key`](super::owner_of_new_key) finds.
     pub extras: KeyExtras,
 }
 
@@ -72,7 +73,6 @@ impl Draft {
             (None, Some(own)) => own.clone(),
             (None, None) => return Err(fields.complaint("user", format!("is required and {}", names::SUBJECT))),
         };
-        let made_by = maker.user().filter(|maker| **maker != user).cloned();
         let draft = Self {
             name,
             user,
@@ -88,7 +88,7 @@ impl Draft {
                 allowed_networks: fields.change("allowed_networks", names::networks, names::NETWORKS)?.set().unwrap_or_default(),
                 metadata: fields.change("metadata", names::metadata, names::METADATA)?.set().unwrap_or_default(),
                 tags: fields.change("tags", names::tags, names::TAGS)?.set().unwrap_or_default(),
-                made_by,
+                made_by: None,
             },
         };
         if draft.not_before.zip(draft.expires).is_some_and(|(begin, end)| end <= begin) {

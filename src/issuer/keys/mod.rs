@@ -1,12 +1,13 @@
 //! `/v1/keys`: the whole life of a key.
 
+pub(in crate::issuer) mod revoke;
+
 mod change;
 mod draft;
 mod file_entry;
 mod list;
 mod own;
 mod owner;
-mod revoke;
 
 use std::sync::LazyLock;
 
@@ -66,6 +67,7 @@ pub(in crate::issuer) use crate::issuer::keys::draft::own_display;
 pub(in crate::issuer) use crate::issuer::keys::file_entry::file_entry;
 pub(in crate::issuer) use crate::issuer::keys::owner::check_may_change;
 pub(in crate::issuer) use crate::issuer::keys::owner::owner_of_new_key;
+pub(in crate::issuer) use crate::issuer::keys::owner::refuse_outlasting;
 
 /// How often a change that loses a race is judged again before its caller is asked to.
 pub(in crate::issuer) const ATTEMPTS: usize = 4;
@@ -124,7 +126,7 @@ pub(in crate::issuer) async fn issue(state: &IssuerState, asker: &Asker, mut dra
     let rules = state.rules.load_full();
     for _attempt in 0..ATTEMPTS {
         let owner = owner_of_new_key(state, &asker.actor, &draft, now).await?;
-        draft.organization = owner.organization;
+        (draft.organization, draft.extras.made_by) = (owner.organization, owner.made_by);
         let new = NewKey::make(&draft, &rules, &state.peppers, now)?;
         let (precondition, write) = new.commit();
         let mut preconditions = owner.preconditions;

@@ -1,4 +1,7 @@
 //! Whose keys these are, and who may make and change them: a key never exceeds its maker's current rights, nor its user's.
+//!
+//! Here a key is bounded when it is given its scopes: by the credential that gives them and by its user. The gate bounds it again at each
+//! request, by what its user holds then and, where another than its user gave them, by what that one does ([`UserRecord::gives`]).
 
 use std::sync::Arc;
 
@@ -20,6 +23,7 @@ use crate::model::time::Timestamp;
 use crate::store::Precondition;
 use crate::store::RecordKey;
 use crate::store::Write;
+use crate::store::codec::decode_key;
 use crate::store::codec::decode_user;
 use crate::store::codec::encode_user;
 
@@ -27,9 +31,42 @@ use crate::issuer::users::LOCAL;
 const ABOVE_USER: &str = "must be within what the user holds (`rights`)";
 const ABOVE_MAKER: &str = "must be within what you hold yourself now";
 
+/// A key that is to be made.
+struct Wish<'w> {
+    maker: &'w Actor,
+    reach: &'w Reach,
+    draft: &'w Draft,
+    /// Whose it is to be; none: nobody of that name is there.
+    user: Option<&'w UserRecord>,
+}
+
+/// One thing that must hold of it.
+struct Check {
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests leave checks out by their names"))]
+    name: &'static str,
+    run: fn(&Wish<'_>) -> Result<(), Problem>,
+}
+
+const CHECKS: [Check; 9] = [
+    Check { name: "its maker holds the scopes", run: maker_holds },
+    Check { name: "what is kept from live routes makes nothing live", run: environment },
+    Check { name: "tiers are an operator's to give", run: tier },
+    Check { name: "it asks no oftener than what makes it", run: rate },
+    Check { name: "it lasts no longer than what makes it", run: lifetime },
+    Check { name: "its user lies within the maker's reach", run: within_reach },
+    Check { name: "its user is active", run: user_stands },
+    Check { name: "it is of its user's organisation", run: organization },
+    Check { name: "its user holds the scopes", run: user_holds },
+];
+
+fn judge<'c>(checks: impl IntoIterator<Item = &'c Check>, wish: &Wish<'_>) -> Result<(), Problem> {
+    checks.into_iter().try_for_each(|check| (check.run)(wish))
+}
+
 /// What a new key's commit needs of its user.
 pub(in crate::issuer) struct Owner {
     pub organization: Option<Arc<str>>,
+    pub made_by: Option<Subject>,
     pub preconditions: Vec<Precondition>,
     pub writes: Vec<Write>,
 }
@@ -43,13 +80,10 @@ pub(in crate::issuer) async fn owner_of_new_key(
     now: Timestamp,
 ) -> Result<Owner, Problem> {
     let reach = maker.reach(KEYS)?;
-    check_maker(maker, &reach, draft)?;
     let place = RecordKey::user(LOCAL, draft.user.as_str());
     let found = find_user(state, &draft.user).await?;
-    let Some((user, revision)) = found.filter(|(user, _)| reach.covers(Some(&user.subject), user.organization.as_deref())) else {
-        if reach != Reach::Everything {
-            return Err(Problem::new(Code::NotFound, "there is no such user"));
-        }
+    judge(&CHECKS, &Wish { maker, reach: &reach, draft, user: found.as_ref().map(|(user, _revision)| user) })?;
+    let Some((user, revision)) = found else {
         let user = UserRecord {
             source: Arc::from(LOCAL),
             subject: draft.user.clone(),
@@ -61,40 +95,119 @@ pub(in crate::issuer) async fn owner_of_new_key(
             created: now,
         };
         let write = Write::Put { key: place.clone(), bytes: encode_user(&user), expires: None };
-        return Ok(Owner { organization: user.organization, preconditions: vec![Precondition::Absent(place)], writes: vec![write] });
+        let (made_by, mut preconditions) = maker_of(state, maker, &draft.user).await?;
+        preconditions.push(Precondition::Absent(place));
+        return Ok(Owner { organization: user.organization, made_by, preconditions, writes: vec![write] });
     };
-    match user.state {
-        UserState::Active => {}
-        UserState::Disabled => return Err(Problem::new(Code::Conflict, "the user is disabled; enable it first")),
-    }
-    if draft.organization.is_some()
-        && user.organization != draft.organization
-        && (user.organization.is_some() || reach != Reach::Everything)
-    {
-        return Err(Problem::field("organization", "must be the user's own organisation, or absent"));
-    }
-    if exceeds(&user.rights, &draft.scopes) {
-        return Err(Problem::field("scopes", ABOVE_USER));
-    }
-    Ok(Owner {
-        organization: draft.organization.clone().or(user.organization),
-        preconditions: vec![Precondition::AtVersion(place, revision)],
-        writes: Vec::new(),
-    })
+    let (made_by, mut preconditions) = maker_of(state, maker, &draft.user).await?;
+    preconditions.push(Precondition::AtVersion(place, revision));
+    Ok(Owner { organization: draft.organization.clone().or(user.organization), made_by, preconditions, writes: Vec::new() })
 }
 
-/// What its maker may not give.
-fn check_maker(maker: &Actor, reach: &Reach, draft: &Draft) -> Result<(), Problem> {
-    if !maker.may_grant_all(&draft.scopes) {
-        return Err(above_maker("scopes", ABOVE_MAKER));
+/// On whose word beside its user's a key stands that this one gives its scopes, and what must not change until that is written. An
+/// operator's word stands by itself, as the keys file's does; a key that was made for its user by another passes on that other's.
+pub(in crate::issuer) async fn maker_of(
+    state: &IssuerState,
+    actor: &Actor,
+    user: &Subject,
+) -> Result<(Option<Subject>, Vec<Precondition>), Problem> {
+    let name = match actor {
+        Actor::Caller(caller) if actor.user() == Some(user) => match &caller.key {
+            Some(key) => match state.records.get(&RecordKey::key(key.as_str())).await? {
+                Some(stored) => decode_key(key.as_str(), &stored.bytes)?.notes.made_by().cloned(),
+                None => None,
+            },
+            None => None,
+        },
+        Actor::Operator | Actor::Caller(_) | Actor::Person(_) => actor.user().filter(|maker| *maker != user).cloned(),
+    };
+    let Some(name) = name else { return Ok((None, Vec::new())) };
+    match find_user(state, &name).await? {
+        Some((_maker, revision)) => {
+            let place = RecordKey::user(LOCAL, name.as_str());
+            Ok((Some(name), vec![Precondition::AtVersion(place, revision)]))
+        }
+        None => Ok((None, Vec::new())),
     }
-    if !maker.may_use(draft.environment) {
-        return Err(above_maker("environment", "must be \"test\": your own credential is a test key's"));
+}
+
+fn maker_holds(wish: &Wish<'_>) -> Result<(), Problem> {
+    if wish.maker.may_grant_all(&wish.draft.scopes) { Ok(()) } else { Err(above_maker("scopes", ABOVE_MAKER)) }
+}
+
+fn environment(wish: &Wish<'_>) -> Result<(), Problem> {
+    if wish.maker.may_use(wish.draft.environment) {
+        return Ok(());
     }
-    if draft.tier.is_some() && *reach != Reach::Everything {
-        return Err(above_maker("tier", "must be absent: tiers are given by operators"));
+    Err(above_maker("environment", "must be \"test\": your own credential is a test key's"))
+}
+
+fn tier(wish: &Wish<'_>) -> Result<(), Problem> {
+    if wish.draft.tier.is_none() || *wish.reach == Reach::Everything {
+        return Ok(());
+    }
+    Err(above_maker("tier", "must be absent: tiers are given by operators"))
+}
+
+fn rate(wish: &Wish<'_>) -> Result<(), Problem> {
+    let limit = match (wish.maker, wish.reach) {
+        (Actor::Caller(caller), Reach::Own(_)) => caller.key_rate_limit,
+        (Actor::Operator | Actor::Caller(_) | Actor::Person(_), _) => None,
+    };
+    if limit.is_some_and(|limit| wish.draft.rate_limit.is_none_or(|asked| asked > limit)) {
+        return Err(above_maker("rate_limit", "must not be more than your own key's"));
     }
     Ok(())
+}
+
+fn lifetime(wish: &Wish<'_>) -> Result<(), Problem> {
+    refuse_outlasting(wish.maker, wish.reach, wish.draft.expires)
+}
+
+fn within_reach(wish: &Wish<'_>) -> Result<(), Problem> {
+    let is_covered = wish.user.is_some_and(|user| wish.reach.covers(Some(&user.subject), user.organization.as_deref()));
+    if is_covered || *wish.reach == Reach::Everything { Ok(()) } else { Err(Problem::new(Code::NotFound, "there is no such user")) }
+}
+
+fn user_stands(wish: &Wish<'_>) -> Result<(), Problem> {
+    match wish.user.map(|user| user.state) {
+        None | Some(UserState::Active) => Ok(()),
+        Some(UserState::Disabled) => Err(Problem::new(Code::Conflict, "the user is disabled; enable it first")),
+    }
+}
+
+/// An operator may give a user of no organisation a key of one.
+fn organization(wish: &Wish<'_>) -> Result<(), Problem> {
+    let (Some(user), Some(named)) = (wish.user, &wish.draft.organization) else { return Ok(()) };
+    if user.organization.as_ref() == Some(named) || (user.organization.is_none() && *wish.reach == Reach::Everything) {
+        return Ok(());
+    }
+    Err(Problem::field("organization", "must be the user's own organisation, or absent"))
+}
+
+fn user_holds(wish: &Wish<'_>) -> Result<(), Problem> {
+    match wish.user {
+        Some(user) if exceeds(&user.rights, &wish.draft.scopes) => Err(Problem::field("scopes", ABOVE_USER)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What a user's own key makes, changes or learns lasts no longer than itself: else a text that is good for an hour would become one that is
+/// good for ever. Whoever manages an organisation's keys is not held to that.
+///
+/// # Errors
+/// 403.
+pub(in crate::issuer) fn refuse_outlasting(actor: &Actor, reach: &Reach, expires: Option<Timestamp>) -> Result<(), Problem> {
+    let ends = match (actor, reach) {
+        (Actor::Caller(caller), Reach::Own(_)) if caller.key.is_some() => caller.expires,
+        (Actor::Operator | Actor::Caller(_) | Actor::Person(_), _) => None,
+    };
+    match ends {
+        Some(ends) if expires.is_none_or(|expires| expires > ends) => {
+            Err(above_maker("expires_at", "must be no later than the end of the credential that you show"))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Whether this one may change a key that lies within its reach, or learn a new secret of it. Its own user may at our pages, and the key
@@ -163,4 +276,105 @@ fn exceeds(rights: &Rights, scopes: &ScopeSet) -> bool {
 
 fn above_maker(field: &'static str, issue: &'static str) -> Problem {
     Problem { code: Code::Forbidden, ..Problem::field(field, issue) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::caller::Caller;
+    use crate::model::caller::Environment;
+    use crate::model::caller::Namespace;
+    use crate::model::caller::ProvenBy;
+    use crate::model::caller::SourceName;
+    use crate::model::caller::UserId;
+    use crate::model::key::KeyId;
+    use crate::model::scope::Scope;
+
+    fn scopes(text: &str) -> Arc<ScopeSet> {
+        Arc::new(ScopeSet::new(text.split_whitespace().map(|scope| Scope::parse(scope).unwrap())))
+    }
+
+    fn subject(name: &str) -> Subject {
+        Subject::parse(name).unwrap()
+    }
+
+    /// ann, who manages the keys of acme, by a key of hers.
+    fn ann() -> Caller {
+        let source = SourceName::local();
+        Caller {
+            proven_by: ProvenBy::Key,
+            user: UserId::new(&source, &subject("ann"), Namespace::Bare),
+            source,
+            subject: subject("ann"),
+            issuer: None,
+            organization: Some("acme".into()),
+            key: None,
+            client: None,
+            scopes: scopes("orders:read orders:write tollgate:keys"),
+            tier: None,
+            environment: Environment::Live,
+            pinned_version: None,
+            key_rate_limit: None,
+            expires: None,
+        }
+    }
+
+    /// By a key of hers that manages nobody's, for an hour.
+    fn for_herself(caller: &mut Caller, draft: &mut Draft, user: &mut UserRecord) {
+        let hour = Some(Timestamp::from_unix_seconds(3600));
+        caller.scopes = scopes("orders:read");
+        (caller.key, caller.key_rate_limit, caller.expires) = (Some(KeyId::new("JgE32ybtn5w4")), Some(60), hour);
+        (draft.user, user.subject) = (subject("ann"), subject("ann"));
+        (draft.rate_limit, draft.expires) = (Some(60), hour);
+    }
+
+    fn bob() -> UserRecord {
+        UserRecord {
+            source: Arc::from(LOCAL),
+            subject: subject("bob"),
+            organization: Some("acme".into()),
+            tier: None,
+            rights: Rights::Only(scopes("orders:*")),
+            state: UserState::Active,
+            valid_from: None,
+            created: Timestamp::from_unix_seconds(0),
+        }
+    }
+
+    // oauth: T5
+    #[test]
+    fn every_check_of_a_new_key_holds_something_up() {
+        type Change = fn(&mut Caller, &mut Draft, &mut UserRecord);
+        let table: [Change; 9] = [
+            |_, draft, user| (draft.scopes, user.rights) = (scopes("files:read"), Rights::Unlimited),
+            |caller, _, _| caller.environment = Environment::Test,
+            |_, draft, _| draft.tier = Some("pro".into()),
+            |caller, draft, user| {
+                for_herself(caller, draft, user);
+                draft.rate_limit = None;
+            },
+            |caller, draft, user| {
+                for_herself(caller, draft, user);
+                draft.expires = None;
+            },
+            |_, _, user| user.organization = Some("evil".into()),
+            |_, _, user| user.state = UserState::Disabled,
+            |_, draft, _| draft.organization = Some("evil".into()),
+            |_, _, user| user.rights = Rights::Only(scopes("files:*")),
+        ];
+        let judged = |change: Change, without: &str| {
+            let (mut caller, mut user) = (ann(), bob());
+            let mut draft = Draft::new("a key".into(), subject("bob"), scopes("orders:read"));
+            change(&mut caller, &mut draft, &mut user);
+            let maker = Actor::Caller(Arc::new(caller));
+            let reach = maker.reach(KEYS).unwrap();
+            let wish = Wish { maker: &maker, reach: &reach, draft: &draft, user: Some(&user) };
+            judge(CHECKS.iter().filter(|check| check.name != without), &wish)
+        };
+        judged(|_, _, _| {}, "nothing").unwrap();
+        for (check, change) in CHECKS.iter().zip(table) {
+            assert!(judged(change, "nothing").is_err(), "{}", check.name);
+            assert!(judged(change, check.name).is_ok(), "nothing falls without the check: {}", check.name);
+        }
+    }
 }

@@ -169,6 +169,16 @@ pub(in crate::issuer) fn stands(user: Option<&UserRecord>, since: Timestamp) -> 
     user.is_some_and(|user| user.state == UserState::Active && user.valid_from.is_none_or(|from| from <= since))
 }
 
+/// The same of a grant, which stays with the organisation for which it was given.
+pub(in crate::issuer) fn stands_for(user: Option<&UserRecord>, grant: &GrantRecord) -> bool {
+    stands(user, grant.created) && user.is_some_and(|user| user.is_still_of(grant.organization.as_ref()))
+}
+
+/// Whether whoever registered a client stands, and still belongs to the client's organisation. One that nobody owns is an operator's.
+pub(in crate::issuer) fn owner_stands(client: &ClientRecord, owner: Option<&UserRecord>, since: Timestamp) -> bool {
+    client.owner.is_none() || (stands(owner, since) && owner.is_some_and(|owner| owner.is_still_of(client.organization.as_ref())))
+}
+
 /// These scopes within what the user holds.
 pub(in crate::issuer) fn within(scopes: &ScopeSet, user: Option<&UserRecord>) -> ScopeSet {
     match user.map(|user| &user.rights) {

@@ -15,6 +15,7 @@ use crate::issuer::oauth::families;
 use crate::jose::TokenError;
 use crate::model::caller::Subject;
 use crate::model::claims::VerifiedClaims;
+use crate::model::client::ClientId;
 use crate::model::client::ClientRecord;
 use crate::model::client::ClientState;
 use crate::model::grant::AccessState;
@@ -27,6 +28,7 @@ use crate::model::key::KeyForm;
 use crate::model::key::KeyId;
 use crate::model::key::KeyRecord;
 use crate::model::key::UserRecord;
+use crate::model::key::UserState;
 use crate::model::key::read_key;
 use crate::model::rules::ImportedKeys;
 use crate::model::rules::IssuerKeys;
@@ -141,7 +143,11 @@ pub(in crate::issuer) async fn active(state: &IssuerState, rules: &Rules, text: 
     if !grant.is_live(now) {
         return Ok(None);
     }
-    let Some(holders) = Holders::of(state, &grant, now).await? else { return Ok(None) };
+    let acting = match &traced {
+        Traced::Signed { claims, .. } => claims.acting_client(&grant),
+        Traced::Refresh { .. } | Traced::Opaque { .. } => None,
+    };
+    let Some(holders) = Holders::of(state, &grant, acting, now).await? else { return Ok(None) };
     Ok(match traced {
         Traced::Refresh { generation, .. } => refresh(grant, generation, holders),
         Traced::Opaque { number, .. } => opaque(grant, number, holders, now),
@@ -149,41 +155,54 @@ pub(in crate::issuer) async fn active(state: &IssuerState, rules: &Rules, text: 
     })
 }
 
-/// Whoever a grant stands on, all of them standing.
+/// Whoever a token stands on, all of them standing.
+#[derive(Default)]
 struct Holders {
     user: Option<UserRecord>,
     client: Option<ClientRecord>,
-    key: Option<KeyRecord>,
+    /// The client that traded another's token for it.
+    acting: Option<ClientRecord>,
+    /// What its key holds now.
+    key: Option<ScopeSet>,
 }
 
 impl Holders {
-    async fn of(state: &IssuerState, grant: &GrantRecord, now: Timestamp) -> Result<Option<Self>, StoreError> {
-        let mut holders = Self { user: None, client: None, key: None };
-        if let Some(id) = grant.client() {
-            match clients::find(state, id.as_str()).await? {
-                Some((record, _revision)) if record.state == ClientState::Active => holders.client = Some(record),
+    async fn of(state: &IssuerState, grant: &GrantRecord, acting: Option<&str>, now: Timestamp) -> Result<Option<Self>, StoreError> {
+        let mut holders = Self::default();
+        for (id, holder) in [(grant.client().map(ClientId::as_str), &mut holders.client), (acting, &mut holders.acting)] {
+            let Some(id) = id else { continue };
+            match clients::find(state, id).await? {
+                Some((record, _revision)) if record.state == ClientState::Active => *holder = Some(record),
                 Some(_) | None => return Ok(None),
             }
         }
-        if let Some(subject) = grant.user() {
-            match families::user(state, subject).await? {
-                Some(user) if families::stands(Some(&user), grant.created) => holders.user = Some(user),
-                Some(_) | None => return Ok(None),
-            }
+        let owner = holders.client.as_ref().and_then(|client| client.owner.as_ref());
+        if let Some(subject) = grant.user().or(owner) {
+            holders.user = families::user(state, subject).await?;
         }
-        if let Some(id) = grant.key() {
-            match key_record(state, id).await? {
-                Some(key) if key.state_at(now) == "active" => holders.key = Some(key),
-                Some(_) | None => return Ok(None),
-            }
+        let user = holders.user.as_ref();
+        let stands = match (&grant.of, &holders.client) {
+            (GrantOf::Client { .. }, Some(client)) => families::owner_stands(client, user, grant.created),
+            (GrantOf::Consent { .. } | GrantOf::SignIn { .. }, _) => families::stands_for(user, grant),
+            (GrantOf::Key { .. }, _) => families::stands(user, grant.created),
+            (GrantOf::Client { .. }, None) => false,
+        };
+        if !stands {
+            return Ok(None);
+        }
+        if let (Some(id), Some(user)) = (grant.key(), user) {
+            let Some(key) = key_record(state, id).await?.filter(|key| key.state_at(now) == "active") else { return Ok(None) };
+            let Some(scopes) = scopes_of_key(state, &key, user).await? else { return Ok(None) };
+            holders.key = Some(scopes);
         }
         Ok(Some(holders))
     }
 
     fn ceiling(&self, scopes: &ScopeSet) -> ScopeSet {
-        let within_client = self.client.as_ref().map_or_else(|| scopes.clone(), |client| scopes.intersect(&client.scopes));
-        let within_key = self.key.as_ref().map_or_else(|| within_client.clone(), |key| within_client.intersect(&key.scopes));
-        families::within(&within_key, self.user.as_ref()).without_reserved()
+        let clients = [&self.client, &self.acting].into_iter().flatten().map(|client| &*client.scopes);
+        let ceilings = clients.chain(&self.key);
+        let within = ceilings.fold(scopes.clone(), |within, ceiling| within.intersect(ceiling));
+        families::within(&within, self.user.as_ref()).without_reserved()
     }
 
     /// Whether what was issued then still counts.
@@ -313,9 +332,14 @@ async fn key_of_text(state: &IssuerState, rules: &Rules, text: &str, now: Timest
     };
     let Some(record) = record.filter(opens) else { return Ok(None) };
     let user = if in_file { None } else { families::user(state, &record.user).await? };
-    if !in_file && !families::stands(user.as_ref(), now) {
-        return Ok(None);
-    }
+    let scopes = match &user {
+        _ if in_file => ScopeSet::clone(&record.scopes),
+        Some(user) if families::stands(Some(user), now) => match scopes_of_key(state, &record, user).await? {
+            Some(scopes) => scopes,
+            None => return Ok(None),
+        },
+        Some(_) | None => return Ok(None),
+    };
     Ok(Some(Active {
         kind: Kind::Key,
         grant: None,
@@ -323,13 +347,24 @@ async fn key_of_text(state: &IssuerState, rules: &Rules, text: &str, now: Timest
         subject: Arc::from(record.user.as_str()),
         user: Some(record.user.clone()),
         organization: record.organization.clone().or_else(|| user.as_ref().and_then(|user| user.organization.clone())),
-        scopes: families::within(&record.scopes, user.as_ref()),
+        scopes,
         audience: Vec::new(),
         issued: record.created,
         expires: record.expires,
         id: Some(Arc::from(record.id.as_str())),
         act: None,
     }))
+}
+
+/// What a stored key holds now, by its user and by whoever made it for that one; none: nothing.
+async fn scopes_of_key(state: &IssuerState, key: &KeyRecord, user: &UserRecord) -> Result<Option<ScopeSet>, StoreError> {
+    if user.organization.is_some() && !user.is_still_of(key.organization.as_ref()) {
+        return Ok(None);
+    }
+    let scopes = user.within_rights(&key.scopes);
+    let Some(maker) = key.notes.made_by() else { return Ok(Some(ScopeSet::clone(&scopes))) };
+    let maker = families::user(state, maker).await?.filter(|maker| maker.state == UserState::Active);
+    Ok(maker.and_then(|maker| maker.gives(&scopes, key)).map(|scopes| ScopeSet::clone(&scopes)))
 }
 
 async fn imported(state: &IssuerState, text: &str) -> Result<Option<KeyRecord>, StoreError> {

@@ -2,11 +2,15 @@
 
 use crate::issuer::IssuerState;
 use crate::issuer::problem::Problem;
+use crate::issuer::users::LOCAL;
 use crate::model::caller::Subject;
 use crate::model::key::HashAlgorithm;
 use crate::model::key::KeyRecord;
+use crate::model::key::KeyState;
 use crate::model::key::UserRecord;
+use crate::model::key::UserState;
 use crate::store::Family;
+use crate::store::Precondition;
 use crate::store::RecordKey;
 use crate::store::Write;
 use crate::store::codec::decode_key;
@@ -38,6 +42,16 @@ pub(in crate::issuer) async fn find(state: &IssuerState, source: &str, subject: 
     }
 }
 
+/// A local user who may do anything at all, and what a commit in its name rests on: should it be disabled or erased meanwhile, nothing of
+/// its own may be left for the next one of its name.
+pub(in crate::issuer) async fn standing(state: &IssuerState, user: &Subject) -> Result<Option<(UserRecord, Precondition)>, Problem> {
+    let found = find(state, LOCAL, user.as_str()).await?;
+    Ok(found.filter(|(user, _version)| user.state == UserState::Active).map(|(user, version)| {
+        let precondition = Precondition::AtVersion(RecordKey::user(LOCAL, user.subject.as_str()), version);
+        (user, precondition)
+    }))
+}
+
 pub(super) async fn revision_of(state: &IssuerState, record: &UserRecord) -> u64 {
     let place = RecordKey::user(&record.source, record.subject.as_str());
     match state.records.get(&place).await {
@@ -62,7 +76,8 @@ pub(in crate::issuer) async fn keys_of(state: &IssuerState, user: &Subject) -> R
 
 pub(super) async fn has_foreign_keys(state: &IssuerState, record: &UserRecord) -> Result<bool, Problem> {
     let keys = keys_of(state, &record.subject).await?;
-    Ok(keys.iter().any(|key| key.organization.is_some() && key.organization != record.organization))
+    let is_foreign = |key: &KeyRecord| key.state != KeyState::Revoked && !record.is_still_of(key.organization.as_ref());
+    Ok(keys.iter().any(is_foreign))
 }
 
 /// What a key leaves behind: nothing.

@@ -25,7 +25,7 @@ use crate::model::scope::ScopeSet;
 
 pub(super) const PASSWORD: &str = "correct horse";
 
-pub(super) fn new(name: &str) -> NewAccount {
+pub(in crate::issuer) fn new(name: &str) -> NewAccount {
     NewAccount { name: name.to_owned(), password: Some(PASSWORD.to_owned()), ..NewAccount::default() }
 }
 
@@ -33,45 +33,46 @@ pub(super) fn scopes(text: &str) -> Arc<ScopeSet> {
     Arc::new(ScopeSet::new(text.split_whitespace().map(|scope| Scope::parse(scope).unwrap())))
 }
 
-pub(super) async fn founder(issuer: &Issuer, name: &str) -> SignedUp {
+pub(in crate::issuer) async fn founder(issuer: &Issuer, name: &str) -> SignedUp {
     sign_up(&issuer.state, new(name), None, issuer.clock.now()).await.unwrap()
 }
 
 /// A person in a browser: each request is judged by what the store says of it then.
-pub(super) struct Browser<'i> {
-    issuer: &'i Issuer,
-    pub(super) headers: HeaderMap,
+pub(in crate::issuer) struct Browser<'i> {
+    pub(in crate::issuer) issuer: &'i Issuer,
+    pub(in crate::issuer) headers: HeaderMap,
 }
 
 impl<'i> Browser<'i> {
-    pub(super) async fn of(issuer: &'i Issuer, user: &str) -> Self {
+    pub(in crate::issuer) async fn of(issuer: &'i Issuer, user: &str) -> Self {
         let user = crate::model::caller::Subject::parse(user).unwrap();
-        let opened = sessions::open(&issuer.state, &HeaderMap::new(), &user, sessions::BY_PASSWORD, issuer.clock.now()).await.unwrap();
+        let opened =
+            sessions::open(&issuer.state, &HeaderMap::new(), &user, sessions::BY_PASSWORD, None, issuer.clock.now()).await.unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("cookie", opened.cookie.split(';').next().unwrap().parse().unwrap());
         Self { issuer, headers }
     }
 
-    pub(super) async fn is_signed_in(&self) -> bool {
+    pub(in crate::issuer) async fn is_signed_in(&self) -> bool {
         sessions::current(&self.issuer.state, &self.headers, self.issuer.clock.now()).await.unwrap().is_some()
     }
 
-    pub(super) async fn actor(&self) -> Actor {
+    pub(in crate::issuer) async fn actor(&self) -> Actor {
         Actor::Person(Arc::new(sessions::current(&self.issuer.state, &self.headers, self.issuer.clock.now()).await.unwrap().unwrap()))
     }
 
-    pub(super) async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    pub(in crate::issuer) async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         call_as(self.issuer, self.actor().await, method, path, body).await
     }
 
-    pub(super) async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
+    pub(in crate::issuer) async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
         let (status, answer) = self.call(method, path, body).await;
         assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
         answer
     }
 
     /// The status, and the field or else the code of a refusal.
-    pub(super) async fn refused(&self, method: &str, path: &str, body: Value) -> (u16, String) {
+    pub(in crate::issuer) async fn refused(&self, method: &str, path: &str, body: Value) -> (u16, String) {
         let (status, answer) = self.call(method, path, body).await;
         assert!(status >= 400, "{method} {path}: {status} {answer}");
         let error = &answer["error"];

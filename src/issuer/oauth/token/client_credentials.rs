@@ -101,10 +101,10 @@ fn is_confidential(request: &OwnRequest) -> Result<(), Stop> {
 }
 
 fn owner_stands(request: &OwnRequest) -> Result<(), Stop> {
-    if request.client.owner.is_none() || families::stands(request.owner.as_ref(), request.now) {
+    if families::owner_stands(&request.client, request.owner.as_ref(), request.now) {
         return Ok(());
     }
-    Err(Refusal::new(Fault::UnauthorizedClient, "whoever registered the client is gone or disabled").into())
+    Err(Refusal::new(Fault::UnauthorizedClient, "whoever registered the client is gone, disabled or of another organisation").into())
 }
 
 fn within_registration(request: &OwnRequest) -> Result<(), Stop> {

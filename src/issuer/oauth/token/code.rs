@@ -228,7 +228,7 @@ fn challenge_of(verifier: &str, challenge: &str) -> bool {
 }
 
 fn user_stands(redemption: &Redemption) -> Result<(), Stop> {
-    if families::stands(redemption.user.as_ref(), redemption.grant.created) { Ok(()) } else { Err(Refusal::grant().into()) }
+    if families::stands_for(redemption.user.as_ref(), &redemption.grant) { Ok(()) } else { Err(Refusal::grant().into()) }
 }
 
 #[cfg(test)]

@@ -146,7 +146,7 @@ fn newest(refreshing: &Refreshing) -> Result<(), Stop> {
 }
 
 fn user_stands(refreshing: &Refreshing) -> Result<(), Stop> {
-    if families::stands(refreshing.user.as_ref(), refreshing.grant.created) {
+    if families::stands_for(refreshing.user.as_ref(), &refreshing.grant) {
         return Ok(());
     }
     Err(Stop { refusal: Refusal::grant(), consequence: Consequence::End(GrantEnd::Revoked) })
