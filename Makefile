@@ -47,7 +47,7 @@ lint: ## rustfmt and clippy without a warning; the Dockerfile and every YAML fil
 # --- what the tests stand on -------------------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: compiler envoys redis outside ## What the tests need: a C compiler, Envoys of three lines, Redis and Valkey, outside OAuth clients and servers, Prometheus.
+setup: compiler envoys redis outside manifests ## What the tests need: a C compiler, Envoys of three lines, Redis and Valkey, outside OAuth clients and servers, Prometheus, judges of manifests.
 
 # The crypto library is C.
 .PHONY: compiler
@@ -78,6 +78,12 @@ outside:
 	@tests/tools/schemathesis.sh >/dev/null
 	@tests/tools/prometheus.sh >/dev/null
 	@tests/tools/linters.sh >/dev/null
+
+# kubectl where the machine has none that is new enough, schemas of Kubernetes and of custom kinds.
+.PHONY: manifests
+manifests:
+	@tests/tools/kubectl.sh >/dev/null
+	@tests/tools/k8s.sh >/dev/null
 
 # --- long proofs -------------------------------------------------------------------------------------------------------------
 
