@@ -88,11 +88,16 @@ manifests:
 # --- long proofs -------------------------------------------------------------------------------------------------------------
 
 .PHONY: prove
-prove: prove-kills prove-envoys prove-chaos prove-failover prove-revocation prove-scale prove-issuer prove-prometheus prove-properties prove-fuzz prove-image ## The long proofs, one after the other; each can be called by its name.
+prove: prove-kills prove-access-log prove-envoys prove-chaos prove-failover prove-revocation prove-scale prove-issuer prove-prometheus prove-properties prove-fuzz prove-image ## The long proofs, one after the other; each can be called by its name.
 
 .PHONY: prove-kills
 prove-kills: setup ## kill -9 under load, ROUNDS times (500).
 	TOLLGATE_TEST_ROUNDS=$(ROUNDS) cargo test --locked --test it -- --nocapture envoy_kill
+
+ANSWERS ?= 100000
+.PHONY: prove-access-log
+prove-access-log: setup ## ANSWERS admitted requests (100000) through Envoy: statuses by user, by its access log and by the upstream.
+	TOLLGATE_TEST_REQUESTS=$(ANSWERS) cargo test --locked --test it -- --nocapture envoy_access_log
 
 .PHONY: prove-envoys
 prove-envoys: setup ## The acceptance tests on the oldest and the newest Envoy that we name.

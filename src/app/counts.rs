@@ -183,6 +183,7 @@ impl Shown {
     async fn sum_up(&self, users: Option<BTreeSet<Arc<str>>>) -> Result<Vec<StatRow>, StatsUnavailable> {
         let end = self.clock.now().plus(std::time::Duration::from_secs(1));
         let mut query = UsageQuery::between(Span::Month, Timestamp::default(), end);
+        query.outcomes = &Outcome::DECIDED;
         query.users = users;
         let mut sums: BTreeMap<(Arc<str>, Arc<str>, Outcome), u64> = BTreeMap::new();
         loop {

@@ -4,7 +4,7 @@
 //!
 //! 1. Health says NOT_SERVING and `/readyz` 503, while everything is still judged, for `drain_delay`: whoever balances looks away.
 //! 2. No connection is accepted any more; those that there are get a GOAWAY and finish what is under way, for at most `grace`.
-//! 3. The background tasks end; usage is flushed a last time, and told to a shared store; the sockets' files are removed; the stores
+//! 3. The background tasks end; what waits of Envoy's access log is counted; usage is flushed a last time, and told to a shared store; the sockets' files are removed; the stores
 //!    are closed.
 //!
 //! What is cut short in step 2 was never answered, so nobody was let through uncounted.
@@ -53,8 +53,11 @@ use crate::clock::Clock;
 use crate::config::Boot;
 use crate::config::Loaded;
 use crate::config::Watched;
+use crate::config::boot::AccessLog as AccessLogSetting;
 use crate::config::boot::Listen;
 use crate::grpc::Door;
+use crate::grpc::access_log::AccessLog;
+use crate::grpc::access_log::Counter;
 use crate::grpc::server::CheckServer;
 use crate::grpc::server::ServerOptions;
 use crate::issuer;
@@ -100,10 +103,12 @@ use crate::tasks::rotate_keys::IssuerRing;
 use crate::tasks::rotate_keys::RingKind;
 use crate::tasks::rotate_keys::RotateKeys;
 use crate::telemetry::Metrics;
+use crate::telemetry::access_log_metrics::AccessLogMetrics;
 use crate::telemetry::decisions::DecisionLog;
 use crate::telemetry::decisions::QUEUE_LENGTH;
 use crate::telemetry::decisions::Writer;
 use crate::telemetry::metrics::MetricsError;
+use crate::usage::Usage;
 
 /// Checks in flight beyond this are shed: at the usual few microseconds each, a queue of this length is already late.
 const IN_FLIGHT_MAX: usize = 10_000;
@@ -161,6 +166,8 @@ pub enum AppError {
     Tls(#[from] TlsError),
     #[error("key sets cannot be fetched: {0}")]
     Fetcher(#[from] FetchError),
+    #[error("no thread for Envoy's access log: {0}")]
+    AccessLog(std::io::Error),
     #[error("no thread for the decision log: {0}")]
     DecisionLog(std::io::Error),
 }
@@ -188,6 +195,8 @@ pub struct Running {
     door: Arc<Door>,
     readiness: Arc<Readiness>,
     writer: Writer,
+    /// None: Envoy's access log is not taken.
+    access_log: Option<Counter>,
     tasks: TaskTracker,
     /// Ends the background tasks.
     end: CancellationToken,
@@ -340,7 +349,11 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         connection_grace: boot.grace,
         ..ServerOptions::default()
     };
-    let check = CheckServer::start(check_listener, check_tls, Arc::clone(&door), options).await;
+    let (access_log, access_log_counter) = match boot.access_log {
+        AccessLogSetting::Accepted => Some(take_access_log(&usage, &rules, &clock, &metrics)?).unzip(),
+        AccessLogSetting::Refused => (None, None),
+    };
+    let check = CheckServer::start(check_listener, check_tls, Arc::clone(&door), access_log, options).await;
     let shelves = Shelves { records, peppers, counts, observer: counting, gate: judging, signer: Arc::clone(&signer) };
     let state = issuer_state(shelves, Arc::clone(&rules), clock);
     if let Some(control) = control {
@@ -373,6 +386,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         door,
         readiness,
         writer,
+        access_log: access_log_counter,
         tasks,
         end,
         flush_end,
@@ -398,6 +412,18 @@ async fn signer_for(rules: &Rules, records: &dyn Records, peppers: &Peppers, now
         Some(_) => Signer::load_or_create(records, peppers, now).await,
         None => Ok(Signer::default()),
     }
+}
+
+/// Envoy's access log is counted where its requests were, beside them.
+fn take_access_log(
+    usage: &Usage,
+    rules: &Arc<ArcSwap<Rules>>,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> Result<(Arc<AccessLog>, Counter), AppError> {
+    let own = Arc::new(AccessLogMetrics::register(metrics)?);
+    let ledger = Arc::clone(usage.ledger()) as Arc<_>;
+    AccessLog::start(ledger, Arc::clone(rules), Arc::clone(clock), own).map_err(AppError::AccessLog)
 }
 
 /// The rules in force from now on, and who changes them when the file changes.
@@ -460,6 +486,7 @@ impl Running {
             door,
             readiness,
             writer,
+            access_log,
             tasks,
             end,
             flush_end,
@@ -485,6 +512,10 @@ impl Running {
         // A request on the control socket may be under way, or idle and open: it gets no more time than a check.
         let _ = tokio::time::timeout(grace, tasks.wait()).await;
 
+        if let Some(counter) = access_log {
+            // Before the last flush; a ledger that hangs holds nobody up for long.
+            let _ = tokio::time::timeout(grace, tokio::task::spawn_blocking(|| counter.finish())).await;
+        }
         flush_end.cancel();
         let flushed = flushing.await;
         publish_end.cancel();

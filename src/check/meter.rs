@@ -145,6 +145,10 @@ impl Tally for Ledger {
     fn note_use(&self, name: &KeyId, route: &str, at: Timestamp) {
         self.note(name, route, at);
     }
+
+    fn knows_user(&self, user: &str) -> bool {
+        Self::knows_user(self, user)
+    }
 }
 
 #[cfg(test)]

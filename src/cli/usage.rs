@@ -35,7 +35,8 @@ pub struct Usage {
     /// Only this route's.
     #[arg(long)]
     route: Option<String>,
-    /// Only these: allowed, limited or refused.
+    /// Only these: allowed, limited or refused; or by Envoy's access log what became of the allowed ones, by class of status: answered
+    /// (all of these), answered_1xx to answered_5xx, unanswered. Default: what was decided.
     #[arg(long)]
     outcome: Option<String>,
     /// The length of a period: hour (kept 35 days), day (kept 400 days) or month.
@@ -57,6 +58,7 @@ Examples:
   tollgate usage --user alice
   tollgate usage --org acme --period month --from 2027-01-01
   tollgate usage --key 3fKq9ZxT0aBc --period hour --outcome limited
+  tollgate usage --user alice --outcome answered
   tollgate usage --json | jq '[.data[] | .count] | add'";
 
 impl voice::Command for Usage {

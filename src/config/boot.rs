@@ -25,6 +25,7 @@ pub struct Boot {
     pub redis: Option<RedisBoot>,
     pub ledger_path: PathBuf,
     pub ledger_flush_interval: Duration,
+    pub access_log: AccessLog,
     pub peppers: Peppers,
     pub drain_delay: Duration,
     pub grace: Duration,
@@ -32,6 +33,13 @@ pub struct Boot {
     /// None: as many as there are processors.
     pub workers: Option<usize>,
     pub log: Log,
+}
+
+/// Whether Envoy's access log is taken on the check listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    Accepted,
+    Refused,
 }
 
 /// Where a door stands.
@@ -239,6 +247,7 @@ impl Boot {
             ("store", self.store_path != other.store_path || self.redis.is_some() != other.redis.is_some()),
             ("ledger.path", self.ledger_path != other.ledger_path),
             ("ledger.flush_interval", self.ledger_flush_interval != other.ledger_flush_interval),
+            ("access_log", self.access_log != other.access_log),
             ("peppers", self.peppers != other.peppers),
             ("lifecycle.drain_delay", self.drain_delay != other.drain_delay),
             ("lifecycle.grace", self.grace != other.grace),

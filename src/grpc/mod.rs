@@ -4,6 +4,7 @@
 //! in metrics, whatever became of them. Three things can end a check from outside the corridor, and all of them are told like any other
 //! end: too many at once, no time left, and a panic, which is a denial, because a caller must not be able to bring a fault about.
 
+pub mod access_log;
 pub mod bodies;
 pub mod decode;
 pub mod encode;

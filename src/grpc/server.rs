@@ -15,12 +15,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
+use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthReporter;
 use tonic_health::server::HealthService;
 
 use crate::grpc::Door;
+use crate::grpc::access_log::AccessLog;
 use crate::grpc::service::SERVICE;
 use crate::grpc::service::Services;
 use crate::listen::Connection;
@@ -71,11 +73,17 @@ pub struct CheckServer {
 }
 
 impl CheckServer {
-    /// Serves `door` on `listener`; health is SERVING from the first connection on.
-    pub async fn start(listener: Listener, tls: Option<Arc<Tls>>, door: Arc<Door>, options: ServerOptions) -> Self {
+    /// Serves `door`, and the access log where it is taken, on `listener`; health is SERVING from the first connection on.
+    pub async fn start(
+        listener: Listener,
+        tls: Option<Arc<Tls>>,
+        door: Arc<Door>,
+        access_log: Option<Arc<AccessLog>>,
+        options: ServerOptions,
+    ) -> Self {
         let health = HealthReporter::new();
         let metrics = Arc::clone(&door.metrics);
-        let services = Services::new(door, HealthServer::new(HealthService::from_health_reporter(health.clone())));
+        let services = Services::new(door, HealthServer::new(HealthService::from_health_reporter(health.clone())), access_log);
         let this = |server| Self { server, health };
         let server =
             Server::start(listener, tls, options.connections_max, metrics, move |connection| serve(connection, services.clone(), options));
@@ -100,10 +108,12 @@ async fn serve(connection: Connection, services: Services, options: ServerOption
     let Connection { io, number, ending, .. } = connection;
     let has_asked = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&has_asked);
+    let leave = CancellationToken::new();
+    let leaving = leave.clone();
     let service = service_fn(move |request| {
         asked.store(true, Ordering::Relaxed);
-        let services = services.clone();
-        async move { Ok::<_, Infallible>(services.serve(request).await) }
+        let (services, leaving) = (services.clone(), leaving.clone());
+        async move { Ok::<_, Infallible>(services.serve(request, leaving).await) }
     });
     let mut http = pin!(builder(options).serve_connection(TokioIo::new(io), service));
     let mut stage = Stage::Open;
@@ -124,10 +134,12 @@ async fn serve(connection: Connection, services: Services, options: ServerOption
                 // Its bound is the server's.
                 stage = Stage::Draining;
                 http.as_mut().graceful_shutdown();
+                leave.cancel();
             }
             () = &mut age, if stage == Stage::Open => {
                 stage = Stage::Aged;
                 http.as_mut().graceful_shutdown();
+                leave.cancel();
                 grace.set(tokio::time::sleep(options.connection_grace));
             }
             () = &mut grace, if stage == Stage::Aged => return,

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::Full;
+use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
@@ -30,10 +31,14 @@ use tonic_health::server::HealthService;
 use tower::ServiceExt as _;
 
 use crate::grpc::Door;
+use crate::grpc::access_log;
+use crate::grpc::access_log::AccessLog;
+use crate::grpc::access_log::stream::Taking;
 
 /// The service that Envoy asks for.
 pub const SERVICE: &str = "envoy.service.auth.v3.Authorization";
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
+const STREAM_ACCESS_LOGS: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
 const GRPC_STATUS: &str = "grpc-status";
 /// OUT_OF_RANGE, which tonic says of a message over its limit, and which nothing else here says.
 const TOO_LONG: &str = "11";
@@ -51,6 +56,8 @@ const MESSAGE_TIME_MAX: Duration = Duration::from_secs(15);
 pub struct Services {
     door: Arc<Door>,
     health: HealthServer<HealthService>,
+    /// None: Envoy's access log is not taken.
+    access_log: Option<Arc<AccessLog>>,
 }
 
 impl std::fmt::Debug for Services {
@@ -60,12 +67,13 @@ impl std::fmt::Debug for Services {
 }
 
 impl Services {
-    pub fn new(door: Arc<Door>, health: HealthServer<HealthService>) -> Self {
-        Self { door, health }
+    pub fn new(door: Arc<Door>, health: HealthServer<HealthService>, access_log: Option<Arc<AccessLog>>) -> Self {
+        Self { door, health, access_log }
     }
 
-    /// Answers one RPC. Whatever is not ours is UNIMPLEMENTED, and whatever is not gRPC is 415.
-    pub async fn serve<B>(&self, request: http::Request<B>) -> http::Response<Body>
+    /// Answers one RPC. Whatever is not ours is UNIMPLEMENTED, and whatever is not gRPC is 415. What would last as long as its
+    /// connection ends when that is to `leave`.
+    pub async fn serve<B>(&self, request: http::Request<B>, leave: CancellationToken) -> http::Response<Body>
     where
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<tonic::codegen::StdError> + Send,
@@ -81,6 +89,13 @@ impl Services {
         }
         match request.uri().path() {
             CHECK => self.check(request).await,
+            STREAM_ACCESS_LOGS => match &self.access_log {
+                Some(log) => {
+                    let taking = Taking::new(Arc::clone(log), leave);
+                    Grpc::new(RawCodec).max_decoding_message_size(access_log::MESSAGE_MAX).client_streaming(taking, request).await
+                }
+                None => Status::unimplemented("access logs are not taken here; set `access_log: accepted`").into_http(),
+            },
             path if path.starts_with(HEALTH) => match self.health.clone().oneshot(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},

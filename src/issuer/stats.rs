@@ -31,6 +31,7 @@ pub(in crate::issuer) async fn stats(State(state): State<IssuerState>, asker: As
     // Months are kept always.
     let end = state.clock.now().plus(Duration::from_secs(1));
     let mut query = UsageQuery::between(Span::Month, Timestamp::default(), end);
+    query.outcomes = &Outcome::DECIDED;
     query.users = within(&state, &asker, &reach, None, None).await?;
     let mut sums: BTreeMap<(Arc<str>, Arc<str>, Outcome), u64> = BTreeMap::new();
     loop {

@@ -23,6 +23,7 @@ use crate::issuer::callers::Asker;
 use crate::issuer::names::read_instant;
 use crate::issuer::openapi::answers::Judged;
 use crate::issuer::openapi::schemas::FormatName;
+use crate::issuer::openapi::schemas::OutcomeChoice;
 use crate::issuer::openapi::schemas::OutcomeName;
 use crate::issuer::openapi::schemas::PeriodName;
 use crate::issuer::parameters::Parameters;
@@ -44,6 +45,8 @@ use crate::model::usage::UsagePage;
 use crate::model::usage::UsageQuery;
 use crate::store::Answer;
 
+/// Every answer, whatever its class.
+const ANSWERED: &str = "answered";
 /// Rows of one page, unless it asks for more.
 const ROWS_DEFAULT: usize = 1000;
 
@@ -99,7 +102,8 @@ struct RowView {
         ("organization" = Option<String>, Query, description = "Only this organisation's users'; not beside `user`."),
         ("key" = Option<String>, Query, description = "Only this key's; empty: only those without one."),
         ("route" = Option<String>, Query, description = "Only this route's."),
-        ("outcome" = Option<OutcomeName>, Query, description = "Only these."),
+        ("outcome" = Option<OutcomeChoice>, Query, description = "Only these. Absent: what the gate decided, which is `allowed`, `limited` \
+            and `refused`. `answered`: what became of admitted requests by Envoy's access log, by class of status."),
         ("period" = Option<PeriodName>, Query, description = "The length of a row's period, in UTC; `day` where it is absent."),
         ("from" = Option<String>, Query, description = "A day or a time; the period that it lies in is the first."),
         ("to" = Option<String>, Query, description = "A day or a time; periods that begin then or later are left out."),
@@ -156,7 +160,6 @@ async fn read(state: &IssuerState, asker: &Asker, headers: &HeaderMap, query: Op
     let users = within(state, asker, &reach, user.as_deref(), organization.as_deref()).await?;
     let form = parameters.parsed("format", Form::read, "must be one of: json, csv")?.unwrap_or_else(|| Form::accepted(headers));
     let outcomes = Outcome::ALL.map(Outcome::as_str).join(", ");
-    let known = |text: &str| Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == text);
     let read_limit = |text: &str| text.parse().ok().filter(|limit| (1..=ROWS_MAX).contains(limit));
     let asked = UsageQuery {
         span,
@@ -165,7 +168,9 @@ async fn read(state: &IssuerState, asker: &Asker, headers: &HeaderMap, query: Op
         users,
         key: parameters.text("key").map(Arc::from),
         route: parameters.text("route").map(Arc::from),
-        outcome: parameters.parsed("outcome", known, format!("must be one of: {outcomes}"))?,
+        outcomes: parameters
+            .parsed("outcome", read_outcomes, format!("must be one of: {ANSWERED}, {outcomes}"))?
+            .unwrap_or(&Outcome::DECIDED),
         limit: parameters.parsed("limit", read_limit, format!("must be a whole number from 1 to {ROWS_MAX}"))?.unwrap_or(ROWS_DEFAULT),
         after: parameters.text("after"),
     };
@@ -304,6 +309,14 @@ fn read_period(text: &str) -> Option<Span> {
         "day" => Some(Span::Day),
         "month" => Some(Span::Month),
         _ => None,
+    }
+}
+
+/// Answers are never shown beside decisions: whoever sums up rows would count requests twice.
+fn read_outcomes(text: &str) -> Option<&'static [Outcome]> {
+    match text {
+        ANSWERED => Some(&Outcome::ANSWERS),
+        _ => Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == text).map(Outcome::alone),
     }
 }
 

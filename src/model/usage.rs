@@ -7,7 +7,8 @@ use crate::model::time::Timestamp;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Admitted requests are usage; refusals are counted apart.
+/// What is counted. Admitted requests are usage; refusals are counted apart; and what became of admitted requests, as far as Envoy's
+/// access log tells, stands beside both and is never added to either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
     Allowed,
@@ -15,17 +16,68 @@ pub enum Outcome {
     Limited,
     /// Known, but not permitted (403, 404 of tenancy, 410 …).
     Refused,
+    Answered1xx,
+    Answered2xx,
+    Answered3xx,
+    Answered4xx,
+    Answered5xx,
+    /// The client went away, or the connection broke, before there was a status.
+    Unanswered,
 }
 
 impl Outcome {
-    pub const ALL: [Self; 3] = [Self::Allowed, Self::Limited, Self::Refused];
+    pub const ALL: [Self; 9] = [
+        Self::Allowed,
+        Self::Limited,
+        Self::Refused,
+        Self::Answered1xx,
+        Self::Answered2xx,
+        Self::Answered3xx,
+        Self::Answered4xx,
+        Self::Answered5xx,
+        Self::Unanswered,
+    ];
+    /// What the gate decided: the only counts that make sums.
+    pub const DECIDED: [Self; 3] = [Self::Allowed, Self::Limited, Self::Refused];
+    /// What became of admitted requests.
+    pub const ANSWERS: [Self; 6] =
+        [Self::Answered1xx, Self::Answered2xx, Self::Answered3xx, Self::Answered4xx, Self::Answered5xx, Self::Unanswered];
+
+    /// The class of a status; whatever is none, as Envoy's 0, is no answer.
+    pub const fn of_status(status: u32) -> Self {
+        match status {
+            100..=199 => Self::Answered1xx,
+            200..=299 => Self::Answered2xx,
+            300..=399 => Self::Answered3xx,
+            400..=499 => Self::Answered4xx,
+            500..=599 => Self::Answered5xx,
+            _ => Self::Unanswered,
+        }
+    }
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
             Self::Limited => "limited",
             Self::Refused => "refused",
+            Self::Answered1xx => "answered_1xx",
+            Self::Answered2xx => "answered_2xx",
+            Self::Answered3xx => "answered_3xx",
+            Self::Answered4xx => "answered_4xx",
+            Self::Answered5xx => "answered_5xx",
+            Self::Unanswered => "unanswered",
         }
+    }
+
+    /// Whether the gate decided so.
+    pub fn is_decided(self) -> bool {
+        Self::DECIDED.contains(&self)
+    }
+
+    /// This one, as a choice of outcomes.
+    pub fn alone(self) -> &'static [Self] {
+        const ALL: &[Outcome] = &Outcome::ALL;
+        ALL.iter().find(|known| **known == self).map_or(&[], std::slice::from_ref)
     }
 }
 
@@ -64,6 +116,11 @@ pub trait Tally: Send + Sync + std::fmt::Debug + 'static {
     /// Notes that something beside the counts was used, an older secret of a key: its last use is kept with those of keys, under this
     /// name. It may be lost with the process; nothing hangs on it.
     fn note_use(&self, _name: &KeyId, _route: &str, _at: Timestamp) {}
+
+    /// Whether something of this user is being counted already.
+    fn knows_user(&self, _user: &str) -> bool {
+        false
+    }
 }
 
 /// The longest page of counts.
@@ -93,7 +150,8 @@ pub struct UsageQuery {
     /// Only this key; the empty text: only counts without a key.
     pub key: Option<Arc<str>>,
     pub route: Option<Arc<str>>,
-    pub outcome: Option<Outcome>,
+    /// Only these.
+    pub outcomes: &'static [Outcome],
     /// Rows a page, at most 10,000.
     pub limit: usize,
     /// The `next` of the page before.
@@ -120,8 +178,8 @@ pub struct UsagePage {
 }
 
 impl UsageQuery {
-    /// Everything between two instants.
+    /// Everything between two instants, of every outcome.
     pub fn between(span: Span, from: Timestamp, to: Timestamp) -> Self {
-        Self { span, from, to, users: None, key: None, route: None, outcome: None, limit: ROWS_MAX, after: None }
+        Self { span, from, to, users: None, key: None, route: None, outcomes: &Outcome::ALL, limit: ROWS_MAX, after: None }
     }
 }

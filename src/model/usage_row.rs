@@ -35,6 +35,12 @@ impl RowKey {
             Outcome::Allowed => 1,
             Outcome::Limited => 2,
             Outcome::Refused => 3,
+            Outcome::Answered1xx => 4,
+            Outcome::Answered2xx => 5,
+            Outcome::Answered3xx => 6,
+            Outcome::Answered4xx => 7,
+            Outcome::Answered5xx => 8,
+            Outcome::Unanswered => 9,
         });
         bytes
     }
@@ -49,6 +55,12 @@ impl RowKey {
             [1] => Outcome::Allowed,
             [2] => Outcome::Limited,
             [3] => Outcome::Refused,
+            [4] => Outcome::Answered1xx,
+            [5] => Outcome::Answered2xx,
+            [6] => Outcome::Answered3xx,
+            [7] => Outcome::Answered4xx,
+            [8] => Outcome::Answered5xx,
+            [9] => Outcome::Unanswered,
             _ => return None,
         };
         Some(Self { period: u32::from_be_bytes(*period), user, key, route, outcome })
@@ -126,7 +138,7 @@ impl UsageQuery {
         self.users.as_ref().is_none_or(|users| users.contains(&row.user))
             && self.key.as_ref().is_none_or(|key| *key == row.key)
             && self.route.as_ref().is_none_or(|route| *route == row.route)
-            && self.outcome.is_none_or(|outcome| outcome == row.outcome)
+            && self.outcomes.contains(&row.outcome)
     }
 
     /// The number of the first period that is not shown any more.

@@ -117,7 +117,7 @@ fn questions(now: Timestamp) -> Vec<UsageQuery> {
         queries.push(UsageQuery { users: users(&[]), ..all.clone() });
         queries.push(UsageQuery { key: Some("k%3B".into()), ..all.clone() });
         queries.push(UsageQuery { key: Some("".into()), route: Some("r:k1".into()), ..all.clone() });
-        queries.push(UsageQuery { outcome: Some(Outcome::Limited), users: users(&["a", "ü\n"]), ..all.clone() });
+        queries.push(UsageQuery { outcomes: Outcome::Limited.alone(), users: users(&["a", "ü\n"]), ..all.clone() });
         for limit in [1, 7, 100] {
             queries.push(UsageQuery { limit, users: users(&["alice", "a", "a:b"]), ..all.clone() });
         }

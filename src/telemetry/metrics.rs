@@ -358,6 +358,11 @@ impl Metrics {
         prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }
 
+    /// For metrics that are not always there; they are none of [`Self::families`].
+    pub(super) fn maker(&self) -> Maker<'_> {
+        Maker { registry: &self.registry, families: RefCell::default() }
+    }
+
     fn duration_of(&self, kind: Kind) -> &Histogram {
         let [allows, denials, faults] = &self.durations;
         match kind {
@@ -393,7 +398,7 @@ impl Maker<'_> {
         self.register(IntCounter::with_opts(options(name, help))?)
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    pub(super) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
         self.register(IntCounterVec::new(options(name, help), labels)?)
     }
 
@@ -424,7 +429,17 @@ impl Maker<'_> {
     }
 
     fn histograms(&self, name: &str, help: &str, label: &str, buckets: &[f64]) -> Result<HistogramVec, prometheus::Error> {
-        self.register(HistogramVec::new(HistogramOpts::from(options(name, help)).buckets(buckets.to_vec()), &[label])?)
+        self.histograms_by(name, help, &[label], buckets)
+    }
+
+    pub(super) fn histograms_by(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        self.register(HistogramVec::new(HistogramOpts::from(options(name, help)).buckets(buckets.to_vec()), labels)?)
     }
 
     fn timestamps(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {

@@ -1,5 +1,6 @@
 //! What the program says about itself: every metric and every log field, named once.
 
+pub mod access_log_metrics;
 pub mod decisions;
 pub mod logging;
 pub mod metrics;

@@ -100,7 +100,7 @@ impl History {
             self.raise(&transaction, record.span, &key, more)?;
             changes.row(record.span, &key, before, before.saturating_add(more));
             // Months are always kept, so they alone make up what there was since counting began.
-            if record.span == Span::Month {
+            if record.span == Span::Month && record.outcome.is_decided() {
                 let total = totals.entry(rows::total_key(&record.user, record.outcome)).or_default();
                 *total = total.saturating_add(more);
             }

@@ -176,7 +176,9 @@ impl History {
             changes.row(Span::Hour, &key, before, value.total);
             *days.entry(rows::row_of(stated, Span::Day).write()).or_default() += more;
             *months.entry(rows::row_of(stated, Span::Month).write()).or_default() += more;
-            *totals.entry(rows::total_key(&stated.user, stated.outcome)).or_default() += more;
+            if stated.outcome.is_decided() {
+                *totals.entry(rows::total_key(&stated.user, stated.outcome)).or_default() += more;
+            }
             if !stated.key.is_empty() {
                 let latest = uses.entry(&stated.key).or_default();
                 *latest = (*latest).max((stated.used, &stated.route));

@@ -18,6 +18,7 @@ use crate::model::usage::Line;
 use crate::model::usage::RouteText;
 use crate::usage::creation::OTHER;
 use crate::usage::dictionary::Dictionary;
+use crate::usage::dictionary::NameKind;
 use crate::usage::digest::BuildAsItIs;
 use crate::usage::digest::Digest;
 use crate::usage::error::LedgerError;
@@ -232,6 +233,11 @@ impl Ledger {
             return Ok(());
         }
         Err(self.broken("a counter is given back as often as it is looked up"))
+    }
+
+    /// Whether a counter of this user is there, or was until the names were last tidied up.
+    pub fn knows_user(&self, user: &str) -> bool {
+        self.lock_creation().dictionary.number(NameKind::User, user).is_some()
     }
 
     /// Follows the clock, makes room ahead of need, and takes back the places of idle buckets. Called about once a second, with

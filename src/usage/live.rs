@@ -17,7 +17,7 @@ use crate::usage::slot::CountIdentity;
 use crate::usage::slot::Found;
 use crate::usage::slot::Identity;
 
-/// One user's count of one outcome since counting began.
+/// One user's count of one outcome, of those that the gate decided, since counting began.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserTotal {
     pub user: Arc<str>,
@@ -83,7 +83,7 @@ impl Ledger {
         drop(totals);
         let mut listed = Vec::with_capacity(sums.len());
         for (user, counts) in sums {
-            for (outcome, count) in Outcome::ALL.into_iter().zip(counts) {
+            for (outcome, count) in Outcome::DECIDED.into_iter().zip(counts) {
                 if count > 0 {
                     listed.push(UserTotal { user: Arc::clone(&user), outcome, count });
                 }
@@ -277,12 +277,10 @@ impl Ledger {
 
 const CLOSE_BATCH: usize = 4096;
 
+/// Only what the gate decided makes totals.
 fn add_to(sums: &mut BTreeMap<Arc<str>, [u64; 3]>, user: &Arc<str>, outcome: Outcome, count: u64) {
-    let [allowed, limited, refused] = sums.entry(Arc::clone(user)).or_default();
-    let sum = match outcome {
-        Outcome::Allowed => allowed,
-        Outcome::Limited => limited,
-        Outcome::Refused => refused,
-    };
-    *sum = sum.saturating_add(count);
+    let Some(position) = Outcome::DECIDED.iter().position(|decided| *decided == outcome) else { return };
+    if let Some(sum) = sums.entry(Arc::clone(user)).or_default().get_mut(position) {
+        *sum = sum.saturating_add(count);
+    }
 }

@@ -286,6 +286,12 @@ const fn outcome_code(outcome: Outcome) -> u8 {
         Outcome::Allowed => 1,
         Outcome::Limited => 2,
         Outcome::Refused => 3,
+        Outcome::Answered1xx => 4,
+        Outcome::Answered2xx => 5,
+        Outcome::Answered3xx => 6,
+        Outcome::Answered4xx => 7,
+        Outcome::Answered5xx => 8,
+        Outcome::Unanswered => 9,
     }
 }
 

@@ -17,6 +17,7 @@
 //! | `envoy_vanishing` | hundreds of clients that vanish at once disturb nobody |
 //! | `envoy_reload` | a hundred reloads under load |
 //! | `envoy_restart` | rolling restart of two instances; SIGTERM under load |
+//! | `envoy_access_log` | answers by user and class of status are what the upstream counted |
 //! | `envoy_kill` | `kill -9` under load, and the counts afterwards |
 //! | `envoy_metrics` | Envoy's metrics that rules and dashboards name |
 //! | `issuer_clients` | OAuth clients that nobody here wrote, and a certified server as their control |
@@ -64,6 +65,7 @@ mod cli_http;
 mod deploy_image;
 mod direct_abuse;
 mod direct_checks;
+mod envoy_access_log;
 mod envoy_agent_token;
 mod envoy_battery_headers;
 mod envoy_battery_methods;

@@ -188,7 +188,8 @@ fn read_count(span: Span, members: &mut Members<'_>) -> Result<WriterCount, Wron
     }
     let outcome = take_text(members, "outcome")?;
     let outcome = Outcome::ALL.into_iter().find(|known| known.as_str() == outcome);
-    let outcome = outcome.ok_or_else(|| WrongMember::new("outcome", "it is none of allowed, limited, refused"))?;
+    let outcome =
+        outcome.ok_or_else(|| WrongMember::new("outcome", format!("it is none of {}", Outcome::ALL.map(Outcome::as_str).join(", "))))?;
     let count = take_number(members, "count")?;
     if count > COUNT_MAX {
         return Err(WrongMember::new("count", "nothing was counted so often"));

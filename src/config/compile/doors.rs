@@ -12,6 +12,7 @@ use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
+use crate::config::boot::AccessLog;
 use crate::config::boot::Boot;
 use crate::config::boot::Listen;
 use crate::config::boot::Log;
@@ -81,6 +82,10 @@ pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Optio
         redis: redis?,
         ledger_path,
         ledger_flush_interval,
+        access_log: match file.access_log {
+            Some(listen::AccessLogFile::Accepted) => AccessLog::Accepted,
+            Some(listen::AccessLogFile::Refused) | None => AccessLog::Refused,
+        },
         peppers: peppers?,
         drain_delay,
         grace,

@@ -127,6 +127,14 @@ pub struct LedgerFile {
     pub flush_interval: Option<Period>,
 }
 
+/// Whether Envoy's access log is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessLogFile {
+    Accepted,
+    Refused,
+}
+
 /// A pepper: the secret that keys the hashes of API keys.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

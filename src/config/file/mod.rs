@@ -24,6 +24,7 @@ use crate::config::file::identity::PlaceFile;
 use crate::config::file::identity::TierFile;
 use crate::config::file::identity::UserIdsFile;
 use crate::config::file::issuance::IssuanceFile;
+use crate::config::file::listen::AccessLogFile;
 use crate::config::file::listen::LedgerFile;
 use crate::config::file::listen::LifecycleFile;
 use crate::config::file::listen::ListenFile;
@@ -105,6 +106,9 @@ pub struct ConfigFile {
     /// What `/metrics` shows.
     #[serde(default)]
     pub metrics: MetricsFile,
+    /// Whether Envoy's access log (gRPC) is taken on `listen.check`: answers are then counted by user, route and class of status. Needs a
+    /// restart. Default: `refused`.
+    pub access_log: Option<AccessLogFile>,
     /// Starting and stopping. Needs a restart.
     #[serde(default)]
     pub lifecycle: LifecycleFile,

@@ -41,7 +41,7 @@ const MANY: usize = 1000;
 async fn serve(door: &Arc<Door>, options: ServerOptions) -> (CheckServer, Channel) {
     let endpoint = Endpoint::Tcp("127.0.0.1:0".parse().unwrap());
     let listener = Listener::bind(&endpoint, "check").await.unwrap();
-    let server = CheckServer::start(listener, None, Arc::clone(door), options).await;
+    let server = CheckServer::start(listener, None, Arc::clone(door), None, options).await;
     let channel = connect(server.server.address()).await;
     (server, channel)
 }
@@ -91,7 +91,7 @@ async fn verdicts_travel_over_tcp_and_over_a_unix_socket() {
     for endpoint in [Endpoint::Tcp("127.0.0.1:0".parse().unwrap()), Endpoint::Unix { path: path.clone(), mode: 0o600, group: None }] {
         let door = door(FaultAnswer::RpcError, MANY);
         let listener = Listener::bind(&endpoint, "check").await.unwrap();
-        let server = CheckServer::start(listener, None, Arc::clone(&door), ServerOptions::default()).await;
+        let server = CheckServer::start(listener, None, Arc::clone(&door), None, ServerOptions::default()).await;
         let channel = connect(server.server.address()).await;
         let table = [
             (message("/open", &[]), 0),

@@ -27,6 +27,7 @@ use crate::issuer::openapi::schemas::EnvelopeRefusal;
 use crate::issuer::openapi::schemas::FormatName;
 use crate::issuer::openapi::schemas::KeyStateName;
 use crate::issuer::openapi::schemas::OauthRefusal;
+use crate::issuer::openapi::schemas::OutcomeChoice;
 use crate::issuer::openapi::schemas::OutcomeName;
 use crate::issuer::openapi::schemas::PeriodName;
 use crate::issuer::openapi::schemas::ProblemRefusal;
@@ -46,7 +47,8 @@ use crate::model::route::ErrorFormat;
             hold a change to exactly what was read."
     ),
     components(schemas(
-        Refusal, ProblemRefusal, EnvelopeRefusal, ResultRefusal, FormatName, KeyStateName, OutcomeName, PeriodName, OauthRefusal
+        Refusal, ProblemRefusal, EnvelopeRefusal, ResultRefusal, FormatName, KeyStateName, OutcomeChoice, OutcomeName, PeriodName,
+        OauthRefusal
     )),
     modifiers(&Credentials),
     security(("key" = []), ("bearer" = []), ("session" = []))

@@ -185,12 +185,12 @@ pub struct HeldKeyBody {
 
 /// One name of each set that an answer or a request may name.
 macro_rules! names {
-    ($($(#[$about:meta])* $set:ident { $($name:ident),+ })+) => {
+    ($($(#[$about:meta])* $set:ident { $($(#[$of_name:meta])* $name:ident),+ })+) => {
         $(
             $(#[$about])*
             #[derive(Debug, Serialize, ToSchema)]
             #[serde(rename_all = "snake_case")]
-            pub enum $set { $($name),+ }
+            pub enum $set { $($(#[$of_name])* $name),+ }
         )+
     };
 }
@@ -199,7 +199,19 @@ names! {
     EnvironmentName { Live, Test }
     /// A length of period, in UTC.
     PeriodName { Hour, Day, Month }
-    OutcomeName { Allowed, Limited, Refused }
+    OutcomeName {
+        Allowed, Limited, Refused,
+        #[serde(rename = "answered_1xx")] Answered1xx, #[serde(rename = "answered_2xx")] Answered2xx,
+        #[serde(rename = "answered_3xx")] Answered3xx, #[serde(rename = "answered_4xx")] Answered4xx,
+        #[serde(rename = "answered_5xx")] Answered5xx, Unanswered
+    }
+    /// An outcome, or all answers.
+    OutcomeChoice {
+        Allowed, Limited, Refused, Answered,
+        #[serde(rename = "answered_1xx")] Answered1xx, #[serde(rename = "answered_2xx")] Answered2xx,
+        #[serde(rename = "answered_3xx")] Answered3xx, #[serde(rename = "answered_4xx")] Answered4xx,
+        #[serde(rename = "answered_5xx")] Answered5xx, Unanswered
+    }
     FormatName { Json, Csv }
     KeyStateName { Active, Disabled, Revoked, Expired, Scheduled }
     UserStateName { Active, Disabled }

@@ -19,7 +19,7 @@ async fn counts_are_asked_for_by_filter_and_shown() {
     assert_eq!(asked.span, Span::Hour);
     assert_eq!(asked.users, Some(BTreeSet::from(["alice".into()])));
     assert_eq!((asked.from, asked.to), (Timestamp::from_unix_seconds(1_799_971_200), Timestamp::from_unix_seconds(1_800_057_600)));
-    assert_eq!((asked.outcome, asked.limit, asked.after.as_deref()), (Some(Outcome::Allowed), 5, Some("x")));
+    assert_eq!((asked.outcomes, asked.limit, asked.after.as_deref()), (Outcome::Allowed.alone(), 5, Some("x")));
 }
 
 #[tokio::test]

@@ -289,7 +289,7 @@ fn filters_and_pages_cut_the_same_rows() {
         ("one key", UsageQuery { key: Some("k1".into()), ..all.clone() }, 18, 36),
         ("no key", UsageQuery { key: Some("".into()), ..all.clone() }, 36, 90),
         ("one route", UsageQuery { route: Some("s".into()), ..all.clone() }, 27, 63),
-        ("one outcome", UsageQuery { outcome: Some(Outcome::Limited), ..all.clone() }, 18, 72),
+        ("one outcome", UsageQuery { outcomes: Outcome::Limited.alone(), ..all.clone() }, 18, 72),
         ("days", UsageQuery { span: Span::Day, ..all.clone() }, 18, 126),
         ("months", UsageQuery { span: Span::Month, users: users(&["alice"]), ..all.clone() }, 6, 42),
     ] {

@@ -65,6 +65,12 @@ pub(super) fn of_line(row: &RowKey) -> Vec<u8> {
         Outcome::Allowed => 'a',
         Outcome::Limited => 'l',
         Outcome::Refused => 'r',
+        Outcome::Answered1xx => 'A',
+        Outcome::Answered2xx => 'B',
+        Outcome::Answered3xx => 'C',
+        Outcome::Answered4xx => 'D',
+        Outcome::Answered5xx => 'E',
+        Outcome::Unanswered => 'N',
     };
     let is_plain = |byte: u8| !byte.is_ascii_control() && byte != b'%' && byte != b':';
     format!("{letter}{}:{}", escaped(&row.route, is_plain), escaped(&row.key, is_plain)).into_bytes()
@@ -78,6 +84,12 @@ pub(super) fn read_line(line: &[u8]) -> Option<(Arc<str>, Arc<str>, Outcome)> {
         "a" => Outcome::Allowed,
         "l" => Outcome::Limited,
         "r" => Outcome::Refused,
+        "A" => Outcome::Answered1xx,
+        "B" => Outcome::Answered2xx,
+        "C" => Outcome::Answered3xx,
+        "D" => Outcome::Answered4xx,
+        "E" => Outcome::Answered5xx,
+        "N" => Outcome::Unanswered,
         _ => return None,
     };
     let (route, key) = rest.split_once(':')?;
@@ -167,8 +179,10 @@ mod tests {
                 prop_assert!(!key.contains(['*', '?', '[', ' ', '\n', '\u{0}', '\\']) && !key.contains("{}"), "{}", key);
                 prop_assert_eq!(key.matches(':').count(), 5, "{}", key);
             }
-            let row = RowKey { period: 0, user: "".into(), key: two.as_str().into(), route: one.as_str().into(), outcome: Outcome::Limited };
-            prop_assert_eq!(read_line(&of_line(&row)), Some((row.route, row.key, row.outcome)));
+            for outcome in Outcome::ALL {
+                let row = RowKey { period: 0, user: "".into(), key: two.as_str().into(), route: one.as_str().into(), outcome };
+                prop_assert_eq!(read_line(&of_line(&row)), Some((row.route, row.key, row.outcome)));
+            }
             prop_assert_eq!(read_writer(of_writer(writer).as_bytes()), Some(writer));
         }
 
