@@ -8,6 +8,8 @@ pub mod client;
 
 pub mod clients;
 
+pub mod envoy;
+
 pub mod explain;
 
 pub mod healthcheck;
@@ -47,6 +49,7 @@ use crate::cli::client::Reach;
 use crate::cli::client::Remote;
 use crate::cli::client::Target;
 use crate::cli::clients::Clients;
+use crate::cli::envoy::Envoy;
 use crate::cli::explain::Explain;
 use crate::cli::healthcheck::Healthcheck;
 use crate::cli::keys::Keys;
@@ -90,6 +93,7 @@ pub struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   tollgate check-config tollgate.yaml       every mistake at once, with line and column
+  tollgate envoy init > envoy.yaml          an Envoy that fits it
   tollgate serve --config tollgate.yaml     answer Envoy's checks
   tollgate keys create --user alice         a new key; its text is shown once
   tollgate users invite --org acme          a text that lets somebody join
@@ -107,6 +111,7 @@ Exit codes: 0 good, 1 failed, 2 the arguments make no sense.";
 enum Command {
     Serve(Serve),
     CheckConfig(CheckConfig),
+    Envoy(Envoy),
     Keys(Keys),
     Users(Users),
     Clients(Clients),
@@ -128,6 +133,7 @@ impl Arguments {
         match self.command {
             Command::Serve(serve) => serve.run(complaints),
             Command::CheckConfig(check) => check.run(out),
+            Command::Envoy(envoy) => envoy.run(out, complaints),
             Command::Keys(keys) => match reach(keys.reach(), complaints)? {
                 Some(target) => wait_for(keys.run(target, out, complaints)),
                 None => Ok(Exit::Failed),
