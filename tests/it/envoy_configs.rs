@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::support::certificates::Authority;
 use crate::support::envoy;
 use crate::support::folder::Folder;
 use crate::support::tollgate;
@@ -42,13 +43,22 @@ fn every_pair_of_files_passes_check_config() {
         if source.ends_with("reva") {
             folder.write("oauth-jwks.json", &crate::support::jwt::Es256::new("k1").jwks());
         }
-        for file in ["tollgate.yaml", "envoy.yaml"] {
-            std::fs::copy(source.join(file), folder.path().join(file)).expect("a file of the scenario");
+        let authority = Authority::new();
+        folder.write("tls/authority.crt", &authority.pem);
+        let leaf = authority.sign("tollgate.internal");
+        folder.write("tls/server.crt", &leaf.certificate);
+        folder.write_secret("tls/server.key", &leaf.key);
+        let own = source.join("tollgate.yaml");
+        let rules = if own.exists() { own } else { source.with_file_name("quickstart").join("tollgate.yaml") };
+        for (from, to) in [(rules, "tollgate.yaml"), (source.join("envoy.yaml"), "envoy.yaml")] {
+            std::fs::copy(from, folder.path().join(to)).expect("a file of the scenario");
         }
         let output = tollgate::run(folder.path(), &["check-config", "--config", "tollgate.yaml", "--envoy", "envoy.yaml"]);
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{}: {said}", source.display());
-        assert!(!said.contains("warning"), "{}: {said}", source.display());
+        // A trial is what it is, and must not be forgotten.
+        let wanted = usize::from(source.ends_with("shadow"));
+        assert_eq!(said.matches("warning").count(), wanted, "{}: {said}", source.display());
     }
 }
 
