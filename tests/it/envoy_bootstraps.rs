@@ -292,3 +292,49 @@ fn what_init_prints_is_a_gate() {
     let judged = tollgate::run(reva.folder.path(), &["check-config", "--config", "tollgate.yaml", "--envoy", "envoy.yaml"]);
     assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
 }
+
+/// A trial by Tollgate itself, for Envoys that know no shadow mode.
+#[test]
+fn in_a_dry_run_everything_goes_through_and_is_told() {
+    let mut scenario = Plan::of("quickstart").tollgate_with("errors: standard\n", "errors: standard\ndry_run: true\n").start();
+    let free = NewKey { user: "fred", tier: "free", scopes: &["conversations:read"], ..NewKey::default() };
+    let key = scenario.new_key(&free).text;
+    let client = scenario.client();
+    let target = "/api/v1/conversations";
+    // Nobody, and nobody who claims to be somebody.
+    let reply = client.get(target, &[("x-user-id", "mallory"), ("user", "root")]);
+    assert_eq!((reply.upstream_header("x-user-id"), reply.upstream_header("user")), (None, None));
+    let reply = client.get(target, &[("authorization", "Bearer acme_live_sk_nonsense"), ("x-user-id", "mallory")]);
+    assert_eq!(reply.upstream_header("x-user-id"), None);
+    assert_eq!(
+        reply.upstream_header("authorization").as_deref(),
+        Some("Bearer acme_live_sk_nonsense"),
+        "who judged before goes on judging"
+    );
+    // No such route, a path with two meanings.
+    assert_eq!(client.get("/nowhere", &[("x-tier", "pro")]).upstream_header("x-tier"), None);
+    // Proven, and not allowed: the identity is told, as far as it was proven.
+    let authorization = format!("Bearer {key}");
+    let reply =
+        client.send("POST", "/api/v1/conversations/7/messages", &[("authorization", &authorization), ("x-user-id", "mallory")], "{}");
+    assert_eq!(reply.upstream_header("x-user-id").as_deref(), Some("fred"));
+    // Beyond the limit, which would-be denials take nothing from: ten of the burst are allowed.
+    for _ in 0..14 {
+        assert_eq!(client.bearer(target, &key).upstream_header("x-user-id").as_deref(), Some("fred"));
+    }
+    let would = |would: &str| scenario.tollgate.metric("tollgate_dry_run_checks_total", &[&format!("would=\"{would}\"")]);
+    let (allowed, denied) = (would("allow"), would("deny"));
+    assert!((10.0..=13.0).contains(&allowed) && allowed + denied == 18.0, "{allowed} and {denied}");
+    assert_eq!(scenario.tollgate.metric("tollgate_dry_run", &[]), 1.0);
+    assert_eq!(scenario.admitted("fred") as f64, allowed);
+    assert_eq!(scenario.upstream.count(), 18);
+    let detail = scenario.tollgate.ops("/readyz");
+    assert_eq!((detail.status, detail.json()["dry_run"].as_bool()), (200, Some(true)));
+    wait_until("the log tells the trial", || scenario.tollgate.process.output().contains("\"dry_run\":true"));
+    assert!(scenario.tollgate.process.errors().contains("nobody is refused"), "a loud warning at the start");
+    let judged = tollgate::run(scenario.folder.path(), &["check-config", "--config", "tollgate.yaml"]);
+    assert!(String::from_utf8_lossy(&judged.stdout).contains("warning: tollgate.yaml"), "{judged:?}");
+    // Whoever is not there cannot wave anybody through: then Envoy decides, and the shipped files say no.
+    scenario.tollgate.process.kill();
+    assert_eq!(client.bearer(target, &key).status, 503);
+}

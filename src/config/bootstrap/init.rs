@@ -78,7 +78,7 @@ pub fn write(config: &str, boot: &Boot, rules: &Rules, upstream: &Upstream) -> S
                         patterns:
 {patterns}"
     );
-    let expression: Vec<String> = names.changed_names().iter().map(|name| literal(name)).collect();
+    let expression = expression(&names);
     let hops = match rules.trusted_hops {
         0 => HOPS.to_owned(),
         hops => format!("{HOPS}                # As trusted_hops in {config}.\n                xff_num_trusted_hops: {hops}\n"),
@@ -100,7 +100,7 @@ pub fn write(config: &str, boot: &Boot, rules: &Rules, upstream: &Upstream) -> S
     let issuer = boot.issuer.as_ref().map(|listen| (issuer_routes(rules), issuer_cluster(listen))).unwrap_or_default();
     let body = body
         .replacen(REMOVALS, &removals, 1)
-        .replacen(REGEX, &expression.join("|"), 1)
+        .replacen(REGEX, &expression, 1)
         .replacen(HOPS, &hops, 1)
         .replacen(RAW, &allowed, 1)
         .replacen(ROUTES, &format!("{}{ROUTES}", issuer.0), 1)
@@ -110,12 +110,38 @@ pub fn write(config: &str, boot: &Boot, rules: &Rules, upstream: &Upstream) -> S
     format!(
         "# An Envoy for {config}, by `tollgate envoy init`. `tollgate check-config --envoy` tells when the two no longer fit each other.
 
-admin:{body}{}{service}",
+{}admin:{body}{}{service}",
+        runtime(&expression),
         issuer.1
     )
 }
 
-/// A name as one of the alternatives of a regular expression, with its look-alike where it has one.
+/// Every name that Tollgate may change; a name and its look-alike are one alternative where they can be, because Envoy bounds the size.
+fn expression(names: &Judge<'_>) -> String {
+    let all = names.changed_names();
+    let is_covered = |name: &str| name.contains('_') && !name.contains('-') && all.contains(&*name.replace('_', "-"));
+    let has_twin = |name: &str| name.contains('-') && !name.contains('_') && all.contains(&*name.replace('-', "_"));
+    let kept = all.iter().filter(|name| !is_covered(name));
+    let kept: Vec<String> = kept.map(|name| if has_twin(name) { literal(name).replace('-', "[-_]") } else { literal(name) }).collect();
+    kept.join("|")
+}
+
+/// Envoy refuses expressions of more than about as many steps as this has bytes, if it is not told otherwise.
+fn runtime(expression: &str) -> &'static str {
+    const PLAIN_BYTES_MAX: usize = 125;
+    if expression.len() <= PLAIN_BYTES_MAX {
+        return "";
+    }
+    "# The expression of decoder_header_mutation_rules is longer than Envoy's default lets it be (100 steps).
+layered_runtime:
+  layers:
+    - name: expressions
+      static_layer: { re2.max_program_size.error_level: 10000 }
+
+"
+}
+
+/// A name that stands for itself in a regular expression.
 fn literal(name: &str) -> String {
     name.chars().fold(String::new(), |mut text, letter| {
         match letter {
