@@ -19,6 +19,7 @@
 //! | `envoy_reload` | a hundred reloads under load |
 //! | `envoy_restart` | rolling restart of two instances; SIGTERM under load |
 //! | `envoy_kill` | `kill -9` under load, and the counts afterwards |
+//! | `envoy_metrics` | Envoy's metrics that rules and dashboards name |
 //! | `issuer_clients` | OAuth clients that nobody here wrote, and a certified server as their control |
 //! | `issuer_concurrency` | one winner of many who use one code, token, name or organisation at the same instant |
 //! | `issuer_kill` | replies of the issuer that are lost after their commit, by a cut or by `kill -9` |
@@ -28,11 +29,15 @@
 //! | `issuer_rotation` | signing keys that change under load, and in an emergency |
 //! | `issuer_timing` | what the time of an answer tells |
 //! | `issuer_surface` | what the metadata names, and where no secret stands |
+//! | `k8s` | the manifests of `k8s/`: types, care, and that they agree with the configs in them |
 //! | `bad_config` | every mistake in a config is named with its place; a config with every setting is good |
+//! | `deploy_image` | the Dockerfile and the quickstart's compose file |
 //! | `direct_checks`, `direct_abuse` | the check listener without an Envoy between: what it judges, and peers without manners |
 //! | `observe_metrics` | every metric is fed and keeps to Prometheus' rules; no label comes from a client |
 //! | `observe_secrets` | no credential's text in a log, a metric or a page, whatever becomes of the check |
 //! | `observe_usage` | users' counts by shards, and `/stats` of one's own organisation |
+//! | `prometheus_rules` | rules, alerts and dashboards of `k8s/prometheus`: metrics that exist, alerts that fire, runbooks |
+//! | `prometheus_scrape` | a real Prometheus before many users: its sums are exact, and what a scrape costs |
 //! | `redis_restart` | two sidecars on one shared store: rolling restart, failover of the store under load |
 //! | `redis_chaos` | counts through everything that can happen to a shared store and to the sidecars |
 //! | `redis_revocation` | how long a revoked key goes on opening the gate at another sidecar |
@@ -54,6 +59,7 @@
 mod support;
 
 mod bad_config;
+mod deploy_image;
 mod direct_abuse;
 mod direct_checks;
 mod envoy_agent_token;
@@ -66,6 +72,7 @@ mod envoy_configs;
 mod envoy_json_gateway;
 mod envoy_kill;
 mod envoy_m3o;
+mod envoy_metrics;
 mod envoy_quickstart;
 mod envoy_reload;
 mod envoy_restart;
@@ -86,9 +93,12 @@ mod issuer_rights;
 mod issuer_rotation;
 mod issuer_surface;
 mod issuer_timing;
+mod k8s;
 mod observe_metrics;
 mod observe_secrets;
 mod observe_usage;
+mod prometheus_rules;
+mod prometheus_scrape;
 mod redis_chaos;
 mod redis_faults;
 mod redis_limits;

@@ -2,11 +2,8 @@
 //!
 //! The arrows are the table in the head of `src/lib.rs`. A finding names file, line and the rule.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
-
-use tollgate::telemetry::Metrics;
 
 /// A place, and what its text must not mention.
 struct Rule {
@@ -178,36 +175,6 @@ fn every_source_file_is_compiled() {
         .map(|file| file.display().to_string())
         .collect();
     assert!(dead.is_empty(), "no `mod` declares: {dead:?}");
-}
-
-/// An alert on a metric that does not exist never fires.
-#[test]
-fn every_metric_that_an_alert_names_exists() {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s/alerts.yaml")).expect("the alerts");
-    let metrics = Metrics::with_shared_store().expect("metrics");
-    let known: BTreeSet<&str> = metrics.families().iter().map(String::as_str).collect();
-    let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    let named: BTreeSet<&str> = text
-        .lines()
-        .filter(|line| !line.trim_start().starts_with('#'))
-        .flat_map(|line| line.split(|character| !is_word(character)))
-        .filter(|word| word.starts_with("tollgate_"))
-        .collect();
-    let unknown: Vec<&&str> = named.iter().filter(|name| !known.contains(**name)).collect();
-    assert!(unknown.is_empty(), "no such metric: {unknown:?}");
-    let rules = |key: &str| text.lines().filter(|line| line.trim_start().trim_start_matches("- ").starts_with(key)).count();
-    assert!(rules("alert:") > 20 && ["expr:", "labels:", "summary:", "action:"].iter().all(|key| rules(key) == rules("alert:")));
-    // Each state of the shared store has one.
-    for name in [
-        "redis_connected",
-        "redis_breaker_open",
-        "changes_lease_held",
-        "usage_unpublished_seconds",
-        "limit_local_share_total",
-        "redis_errors_total",
-    ] {
-        assert!(named.contains(format!("tollgate_{name}").as_str()), "{name}");
-    }
 }
 
 fn is_declared(file: &Path) -> bool {

@@ -18,6 +18,7 @@ pub mod node;
 pub mod node_tool;
 pub mod ports;
 pub mod process;
+pub mod prometheus;
 #[expect(dead_code, reason = "the library's own tests stand on it too, and use other parts")]
 pub mod redis;
 pub mod scenario;
