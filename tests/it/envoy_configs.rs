@@ -83,3 +83,37 @@ fn a_weakened_bootstrap_is_found() {
         assert!(said.contains(named), "nothing about {named}: {said}");
     }
 }
+
+/// What Istio and Envoy Gateway are told in `k8s/`, each form beside the rules that it carries.
+#[test]
+fn our_manifests_pass_check_config() {
+    let k8s = Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s");
+    let istio = ["components/istio/mesh-config.yaml", "components/istio/authorization.yaml", "components/istio/envoy-filter.yaml"];
+    let sidecar = "components/native-sidecar/tollgate.yaml";
+    let gateway = ["overlays/envoy-gateway/shop/policies.yaml", "overlays/envoy-gateway/proxies/envoy-proxy.yaml"];
+    let forms: [(&str, Vec<&str>); 4] = [
+        (sidecar, [istio.as_slice(), &["overlays/istio/check.yaml", "overlays/istio/shop/shop.yaml"]].concat()),
+        ("base/tollgate.yaml", [istio.as_slice(), &["overlays/istio-central/check.yaml"]].concat()),
+        (sidecar, gateway.to_vec()),
+        (sidecar, vec!["overlays/sidecar/envoy.yaml"]),
+    ];
+    for (rules, files) in forms {
+        let read = |name: &str| std::fs::read_to_string(k8s.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let folder = Folder::new();
+        for secret in ["pepper", "ops-token", "redis-password"] {
+            folder.write_secret(&format!("secrets/{secret}"), crate::support::scenario::JWT_SECRET);
+        }
+        folder.write("tollgate.yaml", &read(rules).replace("/run/secrets/tollgate/", "./secrets/"));
+        let judge = |text: &str| {
+            folder.write("front.yaml", text);
+            let output = tollgate::run(folder.path(), &["check-config", "--config", "tollgate.yaml", "--envoy", "front.yaml"]);
+            (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        let text = files.iter().map(|name| read(name)).collect::<Vec<_>>().join("\n---\n");
+        let (is_good, said) = judge(&text);
+        assert!(is_good && !said.contains("warning: front.yaml"), "{files:?}: {said}");
+        // They are looked at, and not just taken for something else.
+        let (is_good, said) = judge(&text.replace("x-user-id", "x-somebody"));
+        assert!(!is_good && said.contains("x-user-id"), "{files:?}: {said}");
+    }
+}
