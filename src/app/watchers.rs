@@ -22,6 +22,7 @@ use crate::jose::ring::Rotation;
 use crate::jose::signer::Signer;
 use crate::listen::tls::Tls;
 use crate::model::key::KEY_STATES;
+use crate::model::rules::DryRun;
 use crate::model::rules::IssuerKeys;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
@@ -80,6 +81,7 @@ impl Parts for PartsOf {
             issuer_keys_missing: rules.issuance.is_some() && !self.signer.has_ring(),
             ledger_error: (ledger.growth_failures > 0 && ledger.slots_used >= ledger.slots)
                 .then(|| String::from("the ledger is full and cannot grow; make room on its disk")),
+            dry_run: rules.dry_run == DryRun::On,
             key_sets_missing: missing.map(|(name, _)| name.to_string()).collect(),
         }
     }
@@ -105,6 +107,7 @@ impl PartsOf {
         catch_up(&metrics.config_reloads.with_label_values(&["failure"]), reload.failures);
         metrics.config_last_reload_successful.set(i64::from(reload.last_error.is_none()));
         metrics.config_last_reload_success_timestamp.set(seconds(reload.last_ok));
+        metrics.dry_run.set(i64::from(self.rules.load().dry_run == DryRun::On));
         metrics.config_restart_needed.set(i64::from(!reload.restart_needed.is_empty()));
         for (listener, expires) in self.tls.iter().filter_map(|(listener, tls)| Some((listener, tls.expires()?))) {
             metrics.tls_certificate_expiry_timestamp.with_label_values(&[listener]).set(seconds(expires));

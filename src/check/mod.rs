@@ -29,6 +29,8 @@ pub mod meter;
 
 pub mod decide;
 
+pub mod waive;
+
 pub mod reasons;
 
 mod remembered;

@@ -173,13 +173,13 @@ fn compose<'r>(
 /// What happens to the request's headers. A name stands in one list, once; setting it outweighs removing it, because setting
 /// overwrites whatever came.
 #[derive(Default)]
-struct Edits<'r> {
-    set: Vec<(Arc<str>, Cow<'r, str>)>,
-    remove: Vec<Arc<str>>,
+pub(in crate::check) struct Edits<'r> {
+    pub(in crate::check) set: Vec<(Arc<str>, Cow<'r, str>)>,
+    pub(in crate::check) remove: Vec<Arc<str>>,
 }
 
 impl<'r> Edits<'r> {
-    fn set(&mut self, name: &Arc<str>, value: Cow<'r, str>) {
+    pub(in crate::check) fn set(&mut self, name: &Arc<str>, value: Cow<'r, str>) {
         self.remove.retain(|removed| !removed.eq_ignore_ascii_case(name));
         match self.set.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
             Some((_, known)) => *known = value,
@@ -187,7 +187,7 @@ impl<'r> Edits<'r> {
         }
     }
 
-    fn remove(&mut self, name: &Arc<str>) {
+    pub(in crate::check) fn remove(&mut self, name: &Arc<str>) {
         let known = self.set.iter().map(|(name, _)| name).chain(&self.remove).any(|known| known.eq_ignore_ascii_case(name));
         if !known {
             self.remove.push(Arc::clone(name));
@@ -196,7 +196,7 @@ impl<'r> Edits<'r> {
 
     /// What an upstream could take for the header of this name. The usual spelling goes whether or not it was seen, because Envoy can be
     /// told not to show us a header; mixed ones go where they came.
-    fn remove_look_alikes(&mut self, name: &Arc<str>, look_alike: &Arc<str>, headers: &Headers<'_>) {
+    pub(in crate::check) fn remove_look_alikes(&mut self, name: &Arc<str>, look_alike: &Arc<str>, headers: &Headers<'_>) {
         self.remove(look_alike);
         for (came, _value) in headers.iter().filter(|(came, _value)| looks_like(came, name)) {
             if let Ok(came) = std::str::from_utf8(came) {
@@ -214,7 +214,7 @@ fn passes_credentials(assertion: &Assertion, route: &Route, reason: Reason, rule
 }
 
 /// The header's value; none when one of its parts is unknown or empty.
-fn fill<'r>(parts: &'r [IdentityPart], caller: &Caller) -> Result<Option<Cow<'r, str>>, Denial> {
+pub(in crate::check) fn fill<'r>(parts: &'r [IdentityPart], caller: &Caller) -> Result<Option<Cow<'r, str>>, Denial> {
     let mut text = String::new();
     for part in parts {
         match part {

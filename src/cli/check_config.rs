@@ -33,8 +33,9 @@ pub struct CheckConfig {
     /// The config file, as the other commands take it.
     #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml")]
     pub config: PathBuf,
-    /// The bootstrap of the Envoy in front: what in it would open the gate or lose an identity is a mistake too.
-    #[arg(long, value_name = "BOOTSTRAP")]
+    /// What stands in front, an Envoy bootstrap or manifests of Istio or Envoy Gateway: what in it would open the gate or lose an
+    /// identity is a mistake too.
+    #[arg(long, value_name = "FILE")]
     pub envoy: Option<PathBuf>,
     /// For machines: one JSON object.
     #[arg(long)]
@@ -95,8 +96,13 @@ impl CheckConfig {
         let loaded = match (config::load(path), &self.envoy) {
             (Ok(loaded), Some(envoy)) => {
                 judged = envoy;
-                let complaints = config::bootstrap::judge(envoy, &loaded.rules);
-                if complaints.is_empty() { Ok(loaded) } else { Err(complaints) }
+                let found = config::bootstrap::judge(envoy, &loaded.boot, &loaded.rules);
+                if found.errors.is_empty() {
+                    let warnings = loaded.warnings.into_iter().chain(found.warnings).collect();
+                    Ok(Loaded { warnings, ..loaded })
+                } else {
+                    Err(found.errors)
+                }
             }
             (loaded, _) => loaded,
         };

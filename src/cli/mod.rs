@@ -8,6 +8,8 @@ pub mod client;
 
 pub mod clients;
 
+pub mod envoy;
+
 pub mod explain;
 
 pub mod healthcheck;
@@ -49,6 +51,7 @@ use crate::cli::client::Reach;
 use crate::cli::client::Remote;
 use crate::cli::client::Target;
 use crate::cli::clients::Clients;
+use crate::cli::envoy::Envoy;
 use crate::cli::explain::Explain;
 use crate::cli::healthcheck::Healthcheck;
 use crate::cli::keys::Keys;
@@ -93,6 +96,7 @@ pub struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   tollgate check-config tollgate.yaml       every mistake at once, with line and column
+  tollgate envoy init > envoy.yaml          an Envoy that fits it
   tollgate serve --config tollgate.yaml     answer Envoy's checks
   tollgate keys create --user alice         a new key; its text is shown once
   tollgate users invite --org acme          a text that lets somebody join
@@ -111,6 +115,7 @@ Exit codes: 0 good, 1 failed, 2 the arguments make no sense.";
 enum Command {
     Serve(Serve),
     CheckConfig(CheckConfig),
+    Envoy(Envoy),
     Keys(Keys),
     Users(Users),
     Clients(Clients),
@@ -133,6 +138,7 @@ impl Arguments {
         match self.command {
             Command::Serve(serve) => serve.run(complaints),
             Command::CheckConfig(check) => check.run(out),
+            Command::Envoy(envoy) => envoy.run(out, complaints),
             Command::Keys(keys) => speak(keys, out, complaints),
             Command::Users(users) => speak(users, out, complaints),
             Command::Clients(clients) => speak(clients, out, complaints),

@@ -40,6 +40,7 @@ use crate::model::key::read_key;
 use crate::model::quota::Limit;
 use crate::model::route::ErrorFormat;
 use crate::model::route::RouteIndex;
+use crate::model::rules::DryRun;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::GuardLimits;
 use crate::model::rules::ImportedKeys;
@@ -112,6 +113,7 @@ fn rules() -> Rules {
         api_versions: None,
         guard: GuardLimits { per_address: Limit { per_minute: 6, depth: 3 }, per_key_prefix: Limit { per_minute: 60, depth: 5 } },
         trusted_hops: 0,
+        dry_run: DryRun::Off,
         limits_failure: LimitsFailure::LocalShare,
         fault_answer: FaultAnswer::RpcError,
         file_keys: std::collections::BTreeMap::new(),

@@ -1,7 +1,8 @@
 //! The last room: a verdict becomes a `CheckResponse`, and nothing here can fail.
 //!
 //! Envoy lets a request through when `status.code` is zero *or absent*, whatever else the message holds. So a message is only ever
-//! built by [`message`], whose code is an argument, and zero is written in one place: [`allow`], which asks for a [`Grant`].
+//! built by [`message`], whose code is an argument, and zero is written in two places: [`allow`], which asks for a [`Grant`], and
+//! [`waive`], which asks for the [`Waiver`] of a trial.
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use crate::check::reasons::Challenge;
 use crate::check::reasons::Kind;
 use crate::check::reasons::Reason;
 use crate::check::reasons::Row;
+use crate::check::waive::Waiver;
 use crate::grpc::bodies::Body;
 use crate::grpc::bodies::Refusal;
 use crate::grpc::bodies::write_body;
@@ -51,6 +53,8 @@ pub struct About<'a> {
     pub caller: Option<&'a Caller>,
     /// Set: the caller lives by its tier's grace.
     pub lapsed_for: Option<Duration>,
+    /// The verdict is for the log alone.
+    pub dry_run: bool,
     /// The form of refusals before a route is known.
     pub errors: ErrorFormat,
     pub revision: &'a str,
@@ -93,6 +97,16 @@ pub fn allow(grant: &Grant<'_>, about: &About<'_>) -> Bytes {
         ..OkHttpResponse::default()
     };
     message(0, grant.reason(), HttpResponse::OkResponse(ok), about)
+}
+
+/// A refusal that is none, because the config is a trial's. The metadata say what would have been.
+pub fn waive(waiver: &Waiver<'_>, reason: Reason, about: &About<'_>) -> Bytes {
+    let ok = OkHttpResponse {
+        headers: waiver.set().iter().map(|(name, value)| overwrite(name, value.as_ref())).collect(),
+        headers_to_remove: waiver.remove().iter().map(ToString::to_string).collect(),
+        ..OkHttpResponse::default()
+    };
+    message(0, reason, HttpResponse::OkResponse(ok), about)
 }
 
 /// An allow whose answer is known here (`GET /stats`): Envoy forwards nothing and hands `body` to the client with 200.
@@ -232,6 +246,7 @@ fn metadata(row: Row, about: &About<'_>) -> Struct {
         ("key_id", caller.and_then(|caller| caller.key.as_ref()).map(|key| key.as_str())),
         ("org", caller.and_then(|caller| caller.organization.as_deref())),
         ("tier", caller.and_then(|caller| caller.tier.as_deref())),
+        ("dry_run", about.dry_run.then_some("true")),
         ("grace", about.lapsed_for.map(|_| "true")),
     ];
     let text = |value: &str| Value { kind: Some(ValueKind::StringValue(value.to_owned())) };

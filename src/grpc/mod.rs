@@ -39,6 +39,7 @@ use crate::check::decide::Fault;
 use crate::check::decide::Grant;
 use crate::check::decide::Particulars;
 use crate::check::reasons::Reason;
+use crate::check::waive::waive;
 use crate::clock::Clock;
 use crate::grpc::decode::Message;
 use crate::grpc::encode::About;
@@ -49,6 +50,7 @@ use crate::model::request::Single;
 use crate::model::route::Answerer;
 use crate::model::route::ClientRequestId;
 use crate::model::route::Route;
+use crate::model::rules::DryRun;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
@@ -175,11 +177,17 @@ impl Door {
             route: circumstances.route,
             caller: circumstances.caller,
             lapsed_for: circumstances.lapsed_for,
+            dry_run: rules.dry_run == DryRun::On,
             errors: rules.errors,
             revision: &rules.revision,
             request_id: request_id.as_deref(),
             client: circumstances.client,
             now: circumstances.started,
+        };
+        let waiver = if verdict.is_refusal() {
+            waive(circumstances.caller, circumstances.request.map(|request| &request.headers), rules)
+        } else {
+            None
         };
         let (answer, detail) = match &verdict {
             Verdict::Granted(grant) => (Ok(encode::allow(grant, &about)), grant.admission().judged_by().note()),
@@ -188,6 +196,13 @@ impl Door {
             Verdict::Failed(fault) => (fail(fault, rules.fault_answer, &about), Some(&*fault.internal)),
         };
         let reason = verdict.reason();
+        let answer = match &waiver {
+            Some(waiver) => Ok(encode::waive(waiver, reason, &about)),
+            None => answer,
+        };
+        if about.dry_run {
+            self.metrics.dry_run_checks.with_label_values(&[decision_label(reason.row().kind)]).inc();
+        }
         if let (Some(_), Some(shared)) = (circumstances.lapsed_for, &self.metrics.shared) {
             shared.grace_decisions.with_label_values(&[decision_label(reason.row().kind)]).inc();
         }
@@ -297,6 +312,7 @@ fn describe(
         event: "check",
         decision: decision_label(row.kind),
         reason: row.label,
+        dry_run: about.dry_run.then_some(true),
         status: encode::status_of(reason),
         route: circumstances.route.map(|route| route.name.to_string()),
         user: caller.map(|caller| caller.user.to_string()),

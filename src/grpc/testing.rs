@@ -62,6 +62,7 @@ use crate::model::route::ScopeDemand;
 use crate::model::route::Segment;
 use crate::model::route::Upgrades;
 use crate::model::route::Versioned;
+use crate::model::rules::DryRun;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::GuardLimits;
 use crate::model::rules::IdentityHeader;
@@ -257,6 +258,7 @@ pub(crate) fn rules(fault_answer: FaultAnswer) -> Rules {
         api_versions: None,
         guard: GuardLimits { per_address: limit, per_key_prefix: limit },
         trusted_hops: 0,
+        dry_run: DryRun::Off,
         limits_failure: LimitsFailure::Deny,
         fault_answer,
         file_keys: BTreeMap::new(),

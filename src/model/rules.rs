@@ -44,6 +44,7 @@ pub struct Rules {
     pub guard: GuardLimits,
     /// How many proxies before this Envoy may be believed about `x-forwarded-for`; 0: the peer is the client.
     pub trusted_hops: u8,
+    pub dry_run: DryRun,
     pub limits_failure: LimitsFailure,
     pub fault_answer: FaultAnswer,
     /// Keys as code, by public id; read-only.
@@ -52,6 +53,14 @@ pub struct Rules {
     pub log_allows: f64,
     /// How many users `/metrics` lists by name.
     pub usage_series_limit: usize,
+}
+
+/// Whether verdicts are in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DryRun {
+    Off,
+    /// Every request is judged, logged and counted, and goes through whatever the verdict is.
+    On,
 }
 
 /// A place where a credential may stand, in order of preference.

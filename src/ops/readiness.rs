@@ -42,6 +42,8 @@ pub struct PartsReport {
     pub issuer_keys_missing: bool,
     /// None: it counts. Without it nothing is let through, so it decides about readiness.
     pub ledger_error: Option<String>,
+    /// Verdicts are logged and counted, and nobody is refused.
+    pub dry_run: bool,
     /// Issuers whose keys were never fetched; their tokens are answered with a fault until they are.
     pub key_sets_missing: Vec<String>,
 }

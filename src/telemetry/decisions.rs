@@ -32,6 +32,9 @@ pub struct Decision {
     /// `allow`, `deny` or `fault`.
     pub decision: &'static str,
     pub reason: &'static str,
+    /// The verdict was for this log alone, and the request went through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
     /// The HTTP status that the client sees; 200 for an allow.
     pub status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]

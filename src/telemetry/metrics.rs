@@ -79,6 +79,10 @@ pub struct Metrics {
     pub config_last_reload_successful: IntGauge,
     pub config_last_reload_success_timestamp: Gauge,
     pub config_restart_needed: IntGauge,
+    /// 1: nobody is refused.
+    pub dry_run: IntGauge,
+    /// `would`: allow, deny, fault.
+    pub dry_run_checks: IntCounterVec,
     config_info: IntGaugeVec,
     /// `result`: success, failure.
     pub tls_reloads: IntCounterVec,
@@ -198,6 +202,13 @@ impl Metrics {
                 .seconds("config_last_reload_success_timestamp_seconds", "When a config was last accepted.")?,
             config_restart_needed: maker
                 .gauge("config_restart_needed", "1 when the config in force has settings that only a restart takes up.")?,
+            dry_run: maker.gauge("dry_run", "1 when the config is a trial's: verdicts are logged and counted, and nobody is refused.")?,
+            dry_run_checks: maker.counters_at_zero(
+                "dry_run_checks_total",
+                "Checks of a trial by what the verdict would have been; the reasons stand in checks_total.",
+                &["would"],
+                &[&["allow"], &["deny"], &["fault"]],
+            )?,
             config_info: maker.gauges("config_info", "The revision of the config in force.", &["revision"])?,
             tls_reloads: maker.counters_at_zero(
                 "tls_reloads_total",

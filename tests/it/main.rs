@@ -3,6 +3,7 @@
 //! | module | what it shows |
 //! |---|---|
 //! | `envoy_configs` | every bootstrap in `envoy/` is good for the newest releases of the lines that we name |
+//! | `envoy_bootstraps` | what each bootstrap beside the quickstart is for: socket, TCP, mTLS, the edge, a trial |
 //! | `envoy_quickstart` | what `make demo` prints, line by line |
 //! | `envoy_reva` | seed 002: keys, scopes, tenancy, environments, versions, the error form |
 //! | `envoy_reva_limits` | seed 002: three tiers, headers, 429, its own test with 60 calls |
@@ -71,6 +72,7 @@ mod envoy_battery_headers;
 mod envoy_battery_methods;
 mod envoy_battery_paths;
 mod envoy_battery_tokens;
+mod envoy_bootstraps;
 mod envoy_configs;
 mod envoy_json_gateway;
 mod envoy_kill;

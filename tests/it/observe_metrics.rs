@@ -26,6 +26,8 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("connections", "gauge", &["listener"]),
     ("connections_refused_total", "counter", &["listener"]),
     ("connections_total", "counter", &["listener"]),
+    ("dry_run", "gauge", &[]),
+    ("dry_run_checks_total", "counter", &["would"]),
     ("key_events_total", "counter", &["event", "result"]),
     ("key_set_fetches_total", "counter", &["issuer", "outcome"]),
     ("key_set_last_success_timestamp_seconds", "gauge", &["issuer"]),

@@ -1,5 +1,6 @@
 //! Walking a bootstrap: fields by either spelling (`normalize_path`, `normalizePath`), extensions by their type.
 
+use crate::config::yaml::Entry;
 use crate::config::yaml::Mapping;
 use crate::config::yaml::Node;
 use crate::config::yaml::Value;
@@ -34,6 +35,26 @@ pub(super) fn items(node: &Node) -> &[Node] {
         Shape::List(items) => items,
         Shape::Scalar | Shape::Mapping(_) => &[],
     }
+}
+
+/// The fields of a mapping.
+pub(super) fn entries(node: &Node) -> &[Entry] {
+    match shape(node) {
+        Shape::Mapping(mapping) => &mapping.entries,
+        Shape::Scalar | Shape::List(_) => &[],
+    }
+}
+
+/// Whether a field is there and true.
+pub(super) fn is_true(node: &Node, names: &[&str]) -> bool {
+    at(node, names).and_then(text) == Some("true")
+}
+
+/// A length of time as Envoy (`0.250s`), Istio and Gateway API (`250ms`, `1m`, `1h`) write it.
+pub(super) fn seconds(node: &Node) -> Option<f64> {
+    let written = text(node)?;
+    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    units.iter().find_map(|(unit, factor)| Some(written.strip_suffix(unit)?.parse::<f64>().ok()? * factor))
 }
 
 /// A field, in snake case or in camel case.

@@ -31,6 +31,7 @@ use crate::config::file::route::LimitsFailureFile;
 use crate::config::outside::Outside;
 use crate::config::yaml::Node;
 use crate::model::route::ErrorFormat;
+use crate::model::rules::DryRun;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::ImportedKeys;
 use crate::model::rules::LimitsFailure;
@@ -69,6 +70,12 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
     let routes = routes::routes(desk, &root.key("routes"), file, &declared, &tiers);
     let guard = limits::guard(desk, &root.key("guard"), &file.guard);
     let file_keys = keys::file_keys(desk, revision, &root.key("keys_file"), file, &brand, &declared);
+    if file.dry_run == Some(true) {
+        desk.warn(
+            &root.key("dry_run"),
+            "nobody is refused: verdicts are logged and counted, and every request goes through; for a trial only",
+        );
+    }
     let log_allows = file.logging.allows.unwrap_or(1.0);
     if !(0.0..=1.0).contains(&log_allows) {
         desk.error_expecting(&root.key("logging").key("allows"), format!("{log_allows} is no share"), "a number from 0 to 1");
@@ -103,6 +110,10 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
         api_versions,
         guard: guard?,
         trusted_hops: file.trusted_hops.unwrap_or(0),
+        dry_run: match file.dry_run {
+            Some(true) => DryRun::On,
+            Some(false) | None => DryRun::Off,
+        },
         limits_failure: match file.failure.limits {
             Some(LimitsFailureFile::LocalShare) | None => LimitsFailure::LocalShare,
             Some(LimitsFailureFile::Deny) => LimitsFailure::Deny,

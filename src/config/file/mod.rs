@@ -100,6 +100,8 @@ pub struct ConfigFile {
     pub guard: GuardFile,
     /// How many proxies before this Envoy are believed about `x-forwarded-for`. Default: 0, the peer is the client.
     pub trusted_hops: Option<u8>,
+    /// A trial: everything is judged, logged and counted, and nobody is refused, faults included. Default: `false`.
+    pub dry_run: Option<bool>,
     /// What the process says.
     #[serde(default)]
     pub logging: LoggingFile,

@@ -40,6 +40,7 @@ fn about() -> About<'static> {
         route: None,
         caller: None,
         lapsed_for: None,
+        dry_run: false,
         errors: ErrorFormat::Standard,
         revision: "0123456789ab",
         request_id: Some("req_1"),

@@ -39,6 +39,7 @@ use crate::model::route::ErrorFormat;
 use crate::model::route::RouteIndex;
 use crate::model::rules::Algorithm;
 use crate::model::rules::ClaimNames;
+use crate::model::rules::DryRun;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::GuardLimits;
 use crate::model::rules::ImportedKeys;
@@ -246,6 +247,7 @@ pub fn rules(issuers: Vec<Issuer>) -> Rules {
         api_versions: None,
         guard: GuardLimits { per_address: Limit { per_minute: 6, depth: 3 }, per_key_prefix: Limit { per_minute: 60, depth: 5 } },
         trusted_hops: 0,
+        dry_run: DryRun::Off,
         limits_failure: LimitsFailure::Deny,
         fault_answer: FaultAnswer::RpcError,
         file_keys: BTreeMap::new(),

@@ -29,6 +29,8 @@ pub fn validate(version: &str, file: &Path) -> Output {
     Command::new(binary(Some(version)))
         .args(["--mode", "validate", "--log-level", "warn", "--disable-hot-restart", "-c"])
         .arg(file)
+        // What a bootstrap names lies beside it.
+        .current_dir(file.parent().expect("a file in a folder"))
         .output()
         .expect("envoy runs")
 }
@@ -44,7 +46,12 @@ impl Envoy {
     /// Starts an Envoy on a file whose listener and admin ports are these. `TOLLGATE_TEST_ENVOY` names another version than the newest.
     pub fn start(folder: &Path, file: &str, port: u16, admin_port: u16) -> Self {
         let version = std::env::var("TOLLGATE_TEST_ENVOY").ok();
-        let mut command = Command::new(binary(version.as_deref()));
+        Self::start_version(version.as_deref(), folder, file, port, admin_port)
+    }
+
+    /// The same with one version; none: the newest.
+    pub fn start_version(version: Option<&str>, folder: &Path, file: &str, port: u16, admin_port: u16) -> Self {
+        let mut command = Command::new(binary(version));
         command.args(["-c", file, "--concurrency", "1", "--log-level", "warn", "--disable-hot-restart"]);
         command.args(["--file-flush-interval-msec", "20", "--drain-time-s", "1"]);
         let process = Process::start("envoy", command, folder).ready(|| TcpStream::connect(("127.0.0.1", port)).is_ok());

@@ -1,6 +1,7 @@
 //! What the acceptance tests stand on: processes that end with their owner, and clients that can send what a decent client never would.
 
 pub mod browser;
+pub mod certificates;
 pub mod chance;
 pub mod check_load;
 pub mod envoy;

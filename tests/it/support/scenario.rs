@@ -59,7 +59,12 @@ impl Plan {
         for secret in ["jwt-secret", "auth-secret"] {
             folder.write_secret(secret, JWT_SECRET);
         }
-        let plan = Self { folder, envoy: read("envoy.yaml"), tollgate: read("tollgate.yaml") };
+        // A bootstrap without rules of its own goes with the quickstart's.
+        let rules = if source.join("tollgate.yaml").exists() { "tollgate.yaml" } else { "../quickstart/tollgate.yaml" };
+        for file in ["sds-client.yaml", "sds-authority.yaml", "sds-server.yaml"].into_iter().filter(|file| source.join(file).exists()) {
+            folder.write(file, &read(file));
+        }
+        let plan = Self { folder, envoy: read("envoy.yaml"), tollgate: read(rules) };
         // Machines that run tests are slow at times, and no test of a scenario is about this timeout.
         plan.envoy_with("timeout: 0.250s", "timeout: 5s")
     }

@@ -1,0 +1,62 @@
+//! `tollgate envoy`: what stands in front.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::cli::Exit;
+use crate::config;
+use crate::config::bootstrap::init;
+use crate::config::bootstrap::init::Upstream;
+
+/// What concerns the Envoy in front.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Envoy {
+    #[command(subcommand)]
+    command: EnvoyCommand,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum EnvoyCommand {
+    Init(Init),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tollgate envoy init > envoy.yaml
+  tollgate envoy init --config /etc/tollgate/tollgate.yaml --upstream shop.internal:8080
+  tollgate check-config --envoy envoy.yaml       after a change of either";
+
+/// Print a complete bootstrap that fits a config: its headers, its address, its issuer.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+struct Init {
+    /// The config file.
+    #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml")]
+    config: PathBuf,
+    /// Your service.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    upstream: Upstream,
+}
+
+impl Envoy {
+    /// The bootstrap goes to `out`, mistakes in the config to `complaints`.
+    ///
+    /// # Errors
+    /// When one of the writers cannot be written to.
+    pub fn run(self, out: &mut dyn Write, complaints: &mut dyn Write) -> std::io::Result<Exit> {
+        let EnvoyCommand::Init(init) = self.command;
+        match config::load(&init.config) {
+            Ok(loaded) => {
+                let text = init::write(&init.config.display().to_string(), &loaded.boot, &loaded.rules, &init.upstream);
+                out.write_all(text.as_bytes())?;
+                Ok(Exit::Good)
+            }
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    writeln!(complaints, "{mistake}")?;
+                }
+                Ok(Exit::Failed)
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Envoy Gateway: who is asked (SecurityPolicy), where (Backend), and what is mended before (ClientTrafficPolicy).
+
+use std::collections::BTreeSet;
+
+use crate::config::bootstrap::Judge;
+use crate::config::bootstrap::manifests::Manifests;
+use crate::config::bootstrap::tree::at;
+use crate::config::bootstrap::tree::is_true;
+use crate::config::bootstrap::tree::items;
+use crate::config::bootstrap::tree::member;
+use crate::config::bootstrap::tree::text;
+use crate::config::bootstrap::way::DEFAULT_MAX_REQUESTS;
+use crate::config::bootstrap::way::Endpoint;
+use crate::config::bootstrap::way::show;
+use crate::config::bootstrap::way::too_few;
+use crate::config::yaml::Node;
+
+impl Judge<'_> {
+    pub(super) fn gateway(&mut self, manifests: &Manifests<'_>) {
+        let asking: Vec<&Node> = manifests.of("SecurityPolicy").filter(|policy| at(policy, &["spec", "extAuth"]).is_some()).collect();
+        for policy in &asking {
+            self.security(policy, manifests);
+        }
+        if asking.is_empty() {
+            return;
+        }
+        for policy in manifests.of("SecurityPolicy").filter(|policy| at(policy, &["spec", "extAuth"]).is_none()) {
+            let wrong = "a SecurityPolicy without extAuth takes the place of the one that asks Tollgate, wherever it is the nearer one";
+            self.say(policy, "spec", wrong).hint("let Tollgate say `auth: public` instead, so that it is counted and logged");
+        }
+        let mut traffic = manifests.of("ClientTrafficPolicy").peekable();
+        if traffic.peek().is_none()
+            && let Some(policy) = asking.first()
+        {
+            self.say(
+                policy,
+                "spec",
+                "no ClientTrafficPolicy in this file removes a client's own identity headers before Tollgate is asked",
+            )
+            .hint("headers.earlyRequestHeaders.remove; judge the files of one Gateway together");
+        }
+        for policy in traffic {
+            self.traffic(policy);
+        }
+    }
+
+    fn security(&mut self, policy: &Node, manifests: &Manifests<'_>) {
+        let Some(ask) = at(policy, &["spec", "extAuth"]) else { return };
+        let Some(grpc) = member(ask, "grpc") else {
+            self.say(ask, "http", "Tollgate answers over gRPC only").hint("extAuth.grpc");
+            return;
+        };
+        for (field, why) in [
+            ("failOpen", "everybody enters whenever Tollgate does not answer, and where this policy has a mistake"),
+            ("recomputeRoute", "a request could move to a route that was never checked"),
+        ] {
+            if is_true(ask, &[field]) {
+                self.say(ask, field, format!("{field} is true: {why}")).hint(format!("{field}: false"));
+            }
+        }
+        if member(ask, "statusOnError").is_none() {
+            let wrong = "statusOnError is absent: when Tollgate does not answer, clients see 403 as if their credential were bad";
+            self.say(ask, "statusOnError", wrong).hint("statusOnError: 503 (Envoy Gateway 1.8)");
+        }
+        self.timeout(ask, "timeout", member(ask, "timeout"), "Envoy Gateway's own is ten seconds");
+        if member(ask, "bodyToExtAuth").is_some() {
+            let wrong = "bodies are held back until they are complete, which breaks streams and large uploads; Tollgate reads none";
+            self.say(ask, "bodyToExtAuth", wrong).hint("leave it out");
+        }
+        if let Some(allowed) = member(ask, "headersToExtAuth") {
+            let listed: BTreeSet<&str> = items(allowed).iter().filter_map(text).collect();
+            for name in self.needed_names().iter().filter(|name| !listed.contains(&***name)) {
+                self.say(ask, "headersToExtAuth", format!("`{name}` is not among headersToExtAuth, so Tollgate never sees it"))
+                    .hint(format!("add `{name}`, or leave the list out"));
+            }
+        }
+        let most = at(grpc, &["backendSettings", "circuitBreaker", "maxParallelRequests"]).and_then(text);
+        let most = most.and_then(|most| most.parse().ok()).unwrap_or(DEFAULT_MAX_REQUESTS);
+        if most <= DEFAULT_MAX_REQUESTS {
+            self.say(grpc, "backendSettings", too_few(most)).hint("circuitBreaker.maxParallelRequests: 65536");
+        }
+        for reference in member(grpc, "backendRefs").map(items).unwrap_or_default() {
+            let name = member(reference, "name").and_then(text).unwrap_or_default();
+            if member(reference, "kind").and_then(text) == Some("Backend") {
+                match manifests.named("Backend", name) {
+                    Some(backend) => self.backend(backend),
+                    None => self
+                        .say(reference, "name", format!("there is no Backend `{name}` in this file"))
+                        .hint("name the one that leads to Tollgate"),
+                }
+            }
+        }
+    }
+
+    fn backend(&mut self, backend: &Node) {
+        for endpoint in at(backend, &["spec", "endpoints"]).map(items).unwrap_or_default() {
+            let port = |kind: &Node| member(kind, "port").and_then(text).and_then(|port| port.parse().ok());
+            let socket = |kind: &'_ str, name: &str| {
+                let kind = member(endpoint, kind)?;
+                Some(Endpoint::Socket { host: member(kind, name).and_then(text)?, port: port(kind) })
+            };
+            let pipe = at(endpoint, &["unix", "path"]).and_then(text).map(Endpoint::Pipe);
+            let Some(place) = pipe.or_else(|| socket("ip", "address")).or_else(|| socket("fqdn", "hostname")) else { continue };
+            if !place.meets(&self.boot.check) {
+                let wrong = format!("it leads to {place}, and listen.check is {}", show(&self.boot.check));
+                self.say(endpoint, "", wrong).hint("make the two one address");
+            }
+        }
+    }
+
+    fn traffic(&mut self, policy: &Node) {
+        let Some(spec) = member(policy, "spec") else { return };
+        if is_true(spec, &["path", "disableMergeSlashes"]) {
+            self.say(spec, "path", "disableMergeSlashes is true: `//` is refused by Tollgate instead of read as `/`")
+                .hint("disableMergeSlashes: false");
+        }
+        let slashes = at(spec, &["path", "escapedSlashesAction"]).and_then(text).unwrap_or("UnescapeAndRedirect");
+        if !matches!(slashes, "RejectRequest" | "UnescapeAndRedirect") {
+            let wrong = format!("escapedSlashesAction is {slashes}: `%2F` could be read as a slash behind the gate");
+            self.say(spec, "path", wrong).hint("escapedSlashesAction: RejectRequest");
+        }
+        if at(spec, &["headers", "withUnderscoresAction"]).and_then(text) == Some("Allow") {
+            self.say(spec, "headers", "withUnderscoresAction is Allow: many servers read x_user_id as x-user-id")
+                .hint("withUnderscoresAction: RejectRequest");
+        }
+        let removed: BTreeSet<&str> =
+            at(spec, &["headers", "earlyRequestHeaders", "remove"]).map(items).unwrap_or_default().iter().filter_map(text).collect();
+        for name in self.identity_names() {
+            if !removed.contains(&*name) {
+                let wrong = format!("a client's own `{name}` is not removed before ext_authz, so it passes wherever Tollgate is not asked");
+                self.say(spec, "headers", wrong).hint(format!("add {name} to earlyRequestHeaders.remove"));
+            }
+        }
+        let theirs = at(spec, &["clientIPDetection", "xForwardedFor", "numTrustedHops"]).and_then(text).unwrap_or("0");
+        if theirs.parse() != Ok(self.rules.trusted_hops) {
+            let wrong = format!(
+                "numTrustedHops is {theirs}, and trusted_hops in tollgate.yaml is {}: the two mean different clients",
+                self.rules.trusted_hops
+            );
+            self.say(spec, "clientIPDetection", wrong).hint("the number of proxies before this Envoy, in both");
+        }
+    }
+}

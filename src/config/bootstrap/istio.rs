@@ -1,0 +1,157 @@
+//! Istio: the provider in the mesh's settings, who is sent to it, and what only an EnvoyFilter can say.
+
+use crate::config::bootstrap::Judge;
+use crate::config::bootstrap::manifests::Manifests;
+use crate::config::bootstrap::tree::all_of_type;
+use crate::config::bootstrap::tree::at;
+use crate::config::bootstrap::tree::is_true;
+use crate::config::bootstrap::tree::items;
+use crate::config::bootstrap::tree::member;
+use crate::config::bootstrap::tree::text;
+use crate::config::bootstrap::way::DEFAULT_MAX_REQUESTS;
+use crate::config::bootstrap::way::Endpoint;
+use crate::config::bootstrap::way::show;
+use crate::config::bootstrap::way::too_few;
+use crate::config::yaml::Node;
+
+impl Judge<'_> {
+    pub(super) fn istio(&mut self, manifests: &Manifests<'_>) {
+        for provider in &manifests.providers {
+            self.provider(provider, manifests);
+        }
+        for filter in manifests.of("EnvoyFilter") {
+            for manager in all_of_type(filter, ".HttpConnectionManager") {
+                self.spelling(manager);
+            }
+            for config in all_of_type(filter, ".ext_authz.v3.ExtAuthz") {
+                self.filter(config);
+            }
+        }
+        let custom = |policy: &&Node| at(policy, &["spec", "action"]).and_then(text) == Some("CUSTOM");
+        for policy in manifests.of("AuthorizationPolicy").filter(custom) {
+            self.policy(policy, manifests);
+        }
+        let hosts: Vec<&str> = manifests
+            .providers
+            .iter()
+            .filter_map(|provider| at(provider, &["envoyExtAuthzGrpc", "service"]).and_then(text))
+            .chain(manifests.of("ServiceEntry").filter(|entry| self.leads_here(entry)).flat_map(hosts_of))
+            .collect();
+        for entry in manifests.of("ServiceEntry").filter(|entry| hosts_of(entry).any(|host| hosts.contains(&host))) {
+            self.entry(entry);
+        }
+        for rule in manifests.of("DestinationRule") {
+            if at(rule, &["spec", "host"]).and_then(text).is_some_and(|host| hosts.contains(&host)) {
+                self.destination(rule);
+            }
+        }
+    }
+
+    fn provider(&mut self, provider: &Node, manifests: &Manifests<'_>) {
+        let name = member(provider, "name").and_then(text).unwrap_or_default();
+        let Some(grpc) = member(provider, "envoyExtAuthzGrpc") else {
+            let is_used =
+                manifests.of("AuthorizationPolicy").any(|policy| at(policy, &["spec", "provider", "name"]).and_then(text) == Some(name));
+            if is_used && let Some(http) = member(provider, "envoyExtAuthzHttp") {
+                self.say(provider, "envoyExtAuthzHttp", "Tollgate answers over gRPC only").hint("envoyExtAuthzGrpc");
+                self.patience_of_provider(http);
+            }
+            return;
+        };
+        self.patience_of_provider(grpc);
+        for (field, why) in [
+            ("failOpen", "everybody enters whenever Tollgate does not answer"),
+            ("clearRouteCache", "a request could move to a route that was never checked"),
+        ] {
+            if is_true(grpc, &[field]) {
+                self.say(grpc, field, format!("{field} is true: {why}")).hint(format!("{field}: false"));
+            }
+        }
+        if member(grpc, "includeRequestBodyInCheck").is_some() {
+            let wrong = "bodies are held back until they are complete, which breaks streams and large uploads; Tollgate reads none";
+            self.say(grpc, "includeRequestBodyInCheck", wrong).hint("leave it out");
+        }
+        let (host, port) = (member(grpc, "service").and_then(text).unwrap_or_default(), member(grpc, "port").and_then(text));
+        let entries: Vec<&Node> = manifests.of("ServiceEntry").filter(|entry| hosts_of(entry).any(|known| known == host)).collect();
+        let has_port = |entry: &&Node| ports_of(entry).iter().any(|known| member(known, "number").and_then(text) == port);
+        if !entries.is_empty() && !entries.iter().any(has_port) {
+            let wrong = format!("the ServiceEntry of {host} has no port {}, so every request would be denied", port.unwrap_or("(none)"));
+            self.say(grpc, "port", wrong).hint("name its port");
+        }
+    }
+
+    fn patience_of_provider(&mut self, provider: &Node) {
+        if member(provider, "statusOnError").is_none() {
+            let wrong = "statusOnError is absent: when Tollgate does not answer, clients see 403 as if their credential were bad";
+            self.say(provider, "statusOnError", wrong).hint("statusOnError: \"503\"");
+        }
+        self.timeout(provider, "timeout", member(provider, "timeout"), "Istio's own is ten minutes");
+    }
+
+    fn policy(&mut self, policy: &Node, manifests: &Manifests<'_>) {
+        let name = at(policy, &["spec", "provider", "name"]).and_then(text).unwrap_or_default();
+        let knows = |provider: &&&Node| member(provider, "name").and_then(text) == Some(name);
+        if !manifests.providers.is_empty() && !manifests.providers.iter().any(|provider| knows(&provider)) {
+            self.say(policy, "spec", format!("no extension provider is called `{name}`, so Istio denies everything here"))
+                .hint("provider.name is a name among extensionProviders");
+        }
+        let rules = at(policy, &["spec", "rules"]).map(items).unwrap_or_default();
+        if rules.is_empty() {
+            self.say(policy, "spec", "without rules the policy is for no request at all: nobody is asked").hint("rules: [{}]");
+        }
+        if !rules.is_empty() && rules.iter().all(|rule| ["to", "from", "when"].iter().any(|field| member(rule, field).is_some())) {
+            self.say(policy, "spec", "the rules leave requests out, and those enter without being asked about")
+                .hint("rules: [{}]; what needs nobody is `auth: public` in tollgate.yaml");
+        }
+        let strips = manifests.of("EnvoyFilter").any(|filter| !all_of_type(filter, ".HttpConnectionManager").is_empty());
+        if !strips && !self.identity_names().is_empty() {
+            self.say(policy, "spec", "no EnvoyFilter in this file removes a client's own identity headers before Tollgate is asked")
+                .hint("early_header_mutation_extensions of the HttpConnectionManager; judge the files of one workload together");
+        }
+    }
+
+    /// Whether a ServiceEntry is about Tollgate where no provider says so.
+    fn leads_here(&self, entry: &Node) -> bool {
+        addresses_of(entry).iter().any(|endpoint| endpoint.meets(&self.boot.check))
+    }
+
+    fn entry(&mut self, entry: &Node) {
+        for port in ports_of(entry) {
+            let protocol = member(port, "protocol").and_then(text).unwrap_or_default();
+            if !matches!(protocol, "GRPC" | "HTTP2" | "grpc" | "http2") {
+                let wrong = format!("the port's protocol is `{protocol}`: istio-proxy would ask in HTTP/1.1, and each request is denied");
+                self.say(port, "protocol", wrong).hint("protocol: GRPC");
+            }
+        }
+        let elsewhere: Vec<String> =
+            addresses_of(entry).iter().filter(|endpoint| !endpoint.meets(&self.boot.check)).map(ToString::to_string).collect();
+        if !elsewhere.is_empty() {
+            let wrong = format!("it leads to {}, and listen.check is {}", elsewhere.join(", "), show(&self.boot.check));
+            self.say(entry, "spec", wrong).hint("make the two one address");
+        }
+    }
+
+    fn destination(&mut self, rule: &Node) {
+        let most = at(rule, &["spec", "trafficPolicy", "connectionPool", "http", "http2MaxRequests"]).and_then(text);
+        let most = most.and_then(|most| most.parse().ok()).unwrap_or(DEFAULT_MAX_REQUESTS);
+        if most <= DEFAULT_MAX_REQUESTS {
+            self.say(rule, "spec", too_few(most)).hint("connectionPool.http.http2MaxRequests: 65536");
+        }
+    }
+}
+
+fn hosts_of(entry: &Node) -> impl Iterator<Item = &str> {
+    at(entry, &["spec", "hosts"]).map(items).unwrap_or_default().iter().filter_map(text)
+}
+
+fn ports_of(entry: &Node) -> &[Node] {
+    at(entry, &["spec", "ports"]).map(items).unwrap_or_default()
+}
+
+fn addresses_of(entry: &Node) -> Vec<Endpoint<'_>> {
+    let port = ports_of(entry).first().and_then(|port| member(port, "targetPort").or_else(|| member(port, "number")));
+    let port = port.and_then(text).and_then(|port| port.parse().ok());
+    let endpoints = at(entry, &["spec", "endpoints"]).map(items).unwrap_or_default();
+    let addresses = endpoints.iter().filter_map(|endpoint| member(endpoint, "address").and_then(text));
+    addresses.map(|address| address.strip_prefix("unix://").map_or(Endpoint::Socket { host: address, port }, Endpoint::Pipe)).collect()
+}

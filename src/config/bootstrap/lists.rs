@@ -1,0 +1,55 @@
+//! Lists of names as Envoy's filters have them: matchers, and regular expressions that are plain alternatives.
+
+use std::collections::BTreeSet;
+
+use crate::config::bootstrap::tree::items;
+use crate::config::bootstrap::tree::member;
+use crate::config::bootstrap::tree::text;
+use crate::config::yaml::Node;
+
+/// Whether a list of matchers lets a name through, as far as can be told: what cannot be told is taken for a yes.
+pub(super) fn listed(list: &Node, name: &str) -> bool {
+    patterns(list).any(|(kind, pattern)| match kind {
+        Pattern::Exact => pattern == name,
+        Pattern::Prefix => name.starts_with(pattern),
+        Pattern::Suffix => name.ends_with(pattern),
+        Pattern::Contains => name.contains(pattern),
+        Pattern::Undecided => true,
+    })
+}
+
+pub(super) fn exactly_listed(list: &Node, name: &str) -> bool {
+    patterns(list).any(|(kind, pattern)| kind == Pattern::Exact && pattern == name)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pattern {
+    Exact,
+    Prefix,
+    Suffix,
+    Contains,
+    Undecided,
+}
+
+fn patterns(list: &Node) -> impl Iterator<Item = (Pattern, &str)> {
+    let kinds = [
+        ("exact", Pattern::Exact),
+        ("prefix", Pattern::Prefix),
+        ("suffix", Pattern::Suffix),
+        ("contains", Pattern::Contains),
+        ("safe_regex", Pattern::Undecided),
+    ];
+    let matchers = member(list, "patterns").map(items).unwrap_or_default();
+    matchers
+        .iter()
+        .filter_map(move |matcher| kinds.iter().find_map(|(key, kind)| Some((*kind, text(member(matcher, key)?).unwrap_or_default()))))
+}
+
+/// The names that an alternation of plain names (`-` may be `[-_]`) stands for; none when it is anything more.
+pub(super) fn literals_of(pattern: &str) -> Option<BTreeSet<String>> {
+    let spelled =
+        |separator| pattern.strip_prefix('(').and_then(|inside| inside.strip_suffix(')')).unwrap_or(pattern).replace("[-_]", separator);
+    let plain = format!("{}|{}", spelled("-"), spelled("_"));
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'|');
+    plain.bytes().all(is_plain).then(|| plain.split('|').map(str::to_owned).collect())
+}

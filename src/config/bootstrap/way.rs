@@ -1,0 +1,200 @@
+//! The way from Envoy to Tollgate: the cluster, its address, its transport, its limits.
+
+use std::net::IpAddr;
+use std::path::Component;
+use std::path::Path;
+
+use crate::config::boot::Listen;
+use crate::config::bootstrap::Judge;
+use crate::config::bootstrap::tree::all;
+use crate::config::bootstrap::tree::all_of_type;
+use crate::config::bootstrap::tree::at;
+use crate::config::bootstrap::tree::items;
+use crate::config::bootstrap::tree::member;
+use crate::config::bootstrap::tree::members_named;
+use crate::config::bootstrap::tree::text;
+use crate::config::yaml::Node;
+
+/// Envoy's own default for `max_requests`.
+pub(super) const DEFAULT_MAX_REQUESTS: u64 = 1024;
+/// What Tollgate answers health checks for.
+const HEALTH_SERVICES: [&str; 2] = ["", "envoy.service.auth.v3.Authorization"];
+
+/// Where a cluster leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint<'n> {
+    Pipe(&'n str),
+    Socket { host: &'n str, port: Option<u16> },
+}
+
+impl std::fmt::Display for Endpoint<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pipe(path) => write!(out, "unix:{path}"),
+            Self::Socket { host, port: Some(port) } => write!(out, "{host}:{port}"),
+            Self::Socket { host, port: None } => out.write_str(host),
+        }
+    }
+}
+
+impl Endpoint<'_> {
+    /// Whether a listener may be meant. Relative paths are relative to folders that nobody knows here, so their end must agree.
+    pub(super) fn meets(&self, listen: &Listen) -> bool {
+        match (self, listen) {
+            (Self::Pipe(path), Listen::Unix { path: ours, .. }) => is_same_path(Path::new(path), ours),
+            (Self::Socket { host, port }, Listen::Tcp { addr, .. }) => {
+                let ours = addr.ip();
+                let is_there = match host.parse::<IpAddr>() {
+                    Ok(theirs) => ours.is_unspecified() || ours == theirs,
+                    Err(_) => ours.is_unspecified() || ours.is_loopback() == (*host == "localhost"),
+                };
+                is_there && port.is_none_or(|port| port == addr.port())
+            }
+            (Self::Pipe(_), Listen::Tcp { .. }) | (Self::Socket { .. }, Listen::Unix { .. }) => false,
+        }
+    }
+
+    /// Whether what travels there leaves the machine.
+    pub(super) fn is_remote(&self) -> bool {
+        match self {
+            Self::Pipe(_) => false,
+            Self::Socket { host, .. } => host.parse::<IpAddr>().map_or(*host != "localhost", |address| !address.is_loopback()),
+        }
+    }
+}
+
+pub(super) fn is_same_path(theirs: &Path, ours: &Path) -> bool {
+    let parts = |path: &Path| {
+        path.components().filter(|part| *part != Component::CurDir).map(|part| part.as_os_str().to_owned()).collect::<Vec<_>>()
+    };
+    let (theirs_parts, ours_parts) = (parts(theirs), parts(ours));
+    if theirs.is_absolute() && ours.is_absolute() {
+        theirs_parts == ours_parts
+    } else {
+        ours_parts.ends_with(&theirs_parts) || theirs_parts.ends_with(&ours_parts)
+    }
+}
+
+pub(super) fn show(listen: &Listen) -> String {
+    match listen {
+        Listen::Tcp { addr, .. } => addr.to_string(),
+        Listen::Unix { path, .. } => format!("unix:{}", path.display()),
+    }
+}
+
+pub(super) fn clusters(root: &Node) -> &[Node] {
+    at(root, &["static_resources", "clusters"]).map(items).unwrap_or_default()
+}
+
+pub(super) fn endpoints(cluster: &Node) -> Vec<Endpoint<'_>> {
+    let Some(assignment) = member(cluster, "load_assignment") else { return Vec::new() };
+    let of = |node: &'_ Node| member(node, "pipe").is_some() || member(node, "socket_address").is_some();
+    all(assignment, &of)
+        .into_iter()
+        .filter_map(|node| match (member(node, "pipe"), member(node, "socket_address")) {
+            (Some(pipe), _) => Some(Endpoint::Pipe(member(pipe, "path").and_then(text)?)),
+            (None, Some(socket)) => {
+                let port = member(socket, "port_value").and_then(text).and_then(|port| port.parse().ok());
+                Some(Endpoint::Socket { host: member(socket, "address").and_then(text)?, port })
+            }
+            (None, None) => None,
+        })
+        .collect()
+}
+
+impl Judge<'_> {
+    /// The way to Tollgate.
+    pub(super) fn cluster(&mut self, root: &Node, filter: &Node) {
+        let Some(name) = at(filter, &["grpc_service", "envoy_grpc", "cluster_name"]).and_then(text) else { return };
+        let Some(cluster) = clusters(root).iter().find(|cluster| at(cluster, &["name"]).and_then(text) == Some(name)) else {
+            self.say(filter, "grpc_service", format!("there is no cluster `{name}` in static_resources"))
+                .hint("name the cluster that leads to Tollgate");
+            return;
+        };
+        if members_named(cluster, "http2_protocol_options").is_empty() {
+            let wrong = format!("the cluster `{name}` does not speak HTTP/2, so no check can reach Tollgate");
+            self.say(cluster, "", wrong).hint("http2_protocol_options in typed_extension_protocol_options");
+        }
+        self.capacity(cluster);
+        self.health(cluster);
+        self.address(cluster, name);
+        self.transport(cluster, name);
+    }
+
+    fn capacity(&mut self, cluster: &Node) {
+        let most = at(cluster, &["circuit_breakers", "thresholds"]).map(items).unwrap_or_default();
+        let most = most.iter().filter(|threshold| at(threshold, &["priority"]).and_then(text).is_none_or(|priority| priority == "DEFAULT"));
+        let most = most.filter_map(|threshold| at(threshold, &["max_requests"]).and_then(text)?.parse::<u64>().ok()).max();
+        let most = most.unwrap_or(DEFAULT_MAX_REQUESTS);
+        if most <= DEFAULT_MAX_REQUESTS {
+            self.say(cluster, "circuit_breakers", too_few(most)).hint("raise max_requests of its circuit_breakers");
+        }
+    }
+
+    fn health(&mut self, cluster: &Node) {
+        for check in member(cluster, "health_checks").map(items).unwrap_or_default() {
+            let service = member(check, "grpc_health_check").map(|check| member(check, "service_name").and_then(text).unwrap_or_default());
+            match service {
+                None => self
+                    .say(cluster, "health_checks", "Tollgate tells its health to gRPC health checks alone on this door")
+                    .hint("grpc_health_check: {}"),
+                Some(service) if !HEALTH_SERVICES.contains(&service) => {
+                    let wrong = format!("Tollgate knows no service `{service}`, so it would always be taken for ill");
+                    self.say(cluster, "health_checks", wrong).hint("leave service_name out");
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn address(&mut self, cluster: &Node, name: &str) {
+        let elsewhere: Vec<String> =
+            endpoints(cluster).iter().filter(|endpoint| !endpoint.meets(&self.boot.check)).map(ToString::to_string).collect();
+        if !elsewhere.is_empty() {
+            let wrong = format!("the cluster `{name}` leads to {}, and listen.check is {}", elsewhere.join(", "), show(&self.boot.check));
+            self.say(cluster, "load_assignment", wrong).hint("make the two one address");
+        }
+    }
+
+    fn transport(&mut self, cluster: &Node, name: &str) {
+        let context = member(cluster, "transport_socket").and_then(|socket| all_of_type(socket, ".UpstreamTlsContext").into_iter().next());
+        let ours = match &self.boot.check {
+            Listen::Tcp { tls, .. } => tls.as_ref(),
+            Listen::Unix { .. } => None,
+        };
+        let wants_certificate = ours.is_some_and(|tls| tls.client_ca.is_some());
+        let speaks_tls = ours.is_some();
+        let Some(context) = context else {
+            if speaks_tls {
+                self.say(cluster, "transport_socket", format!("listen.check speaks TLS, and the cluster `{name}` does not"))
+                    .hint("add an UpstreamTlsContext");
+            } else if endpoints(cluster).iter().any(Endpoint::is_remote) {
+                let wrong = format!("credentials travel in plain text to `{name}`, which is not on this machine");
+                self.say(cluster, "transport_socket", wrong).hint("listen.check.tls in tollgate.yaml, and an UpstreamTlsContext here");
+            }
+            return;
+        };
+        if !speaks_tls {
+            self.say(cluster, "transport_socket", format!("the cluster `{name}` speaks TLS, and listen.check does not"))
+                .hint("listen.check.tls in tollgate.yaml");
+        }
+        let has = |field: &str| !members_named(context, field).is_empty();
+        // What comes over SDS may look at the name, and stands in another file.
+        let is_over_sds = has("validation_context_sds_secret_config");
+        if !has("validation_context") && !has("combined_validation_context") && !is_over_sds {
+            self.say(cluster, "transport_socket", "whoever answers is believed: its certificate is not verified")
+                .hint("add a validation_context");
+        } else if !has("match_typed_subject_alt_names") && !has("auto_sni_san_validation") && !is_over_sds {
+            let wrong = "any certificate of the authority is believed to be Tollgate's: its name is not looked at";
+            self.say(cluster, "transport_socket", wrong).hint("match_typed_subject_alt_names in the validation_context");
+        }
+        if wants_certificate && !has("tls_certificates") && !has("tls_certificate_sds_secret_configs") {
+            let wrong = "listen.check wants a certificate of its clients, and this Envoy shows none";
+            self.say(cluster, "transport_socket", wrong).hint("tls_certificate_sds_secret_configs in common_tls_context");
+        }
+    }
+}
+
+pub(super) fn too_few(most: u64) -> String {
+    format!("more than {most} checks at once are refused by Envoy itself, and each is a failed request")
+}
