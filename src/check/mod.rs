@@ -31,6 +31,10 @@ pub mod decide;
 
 pub mod reasons;
 
+pub mod consider;
+
+pub mod rehearse;
+
 mod remembered;
 
 mod seen;
