@@ -23,8 +23,10 @@ use crate::secrets::Disguise;
 
 /// The words that stand before a credential.
 const SCHEMES: [&str; 6] = ["bearer", "agent", "basic", "digest", "token", "apikey"];
-/// Media types that a request's body has.
-const MEDIA: [&str; 8] = ["application", "text", "multipart", "image", "audio", "video", "font", "message"];
+/// The kinds of content that rooms tell apart, the longer first.
+const GRPC: [&str; 2] = ["application/grpc-web", "application/grpc"];
+/// What `connection` says besides names of headers.
+const CONNECTION: [&str; 4] = ["upgrade", "keep-alive", "close", "te"];
 const NAME_BYTES_MAX: usize = 48;
 
 /// The request as it may be written down.
@@ -69,27 +71,31 @@ impl Masks<'_> {
 
     /// What a room reads of this header, where it has the form of what stands there and so is no secret.
     fn readable(&self, name: &str, value: &str) -> Option<String> {
-        let plain = |allowed: fn(u8) -> bool, most: usize| value.len() <= most && value.bytes().all(allowed);
-        let is_place = self.rules.places.iter().any(|place| *place.header == *name);
-        let is_version = name.contains("version") || self.rules.api_versions.as_ref().is_some_and(|versions| *versions.header == *name);
+        if self.rules.places.iter().any(|place| *place.header == *name) {
+            return None;
+        }
         let keeps = match name {
-            _ if is_place => false,
-            "content-type" => {
-                let essence = value.split(';').next().unwrap_or_default().trim();
-                let (kind, rest) = essence.split_once('/')?;
-                let is_plain =
-                    rest.len() <= 64 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'+'));
-                return (MEDIA.contains(&kind) && is_plain).then(|| essence.to_owned());
+            "content-type" => return GRPC.iter().find(|kind| value.starts_with(**kind)).map(|kind| (*kind).to_owned()),
+            "connection" => {
+                let token = |token: &str| if CONNECTION.contains(&token) { token.to_owned() } else { self.masked(token.as_bytes()) };
+                let tokens = value.split(',').map(|entry| token(entry.trim().to_ascii_lowercase().as_str()));
+                return Some(tokens.collect::<Vec<_>>().join(", "));
             }
-            "content-length" => plain(|byte| byte.is_ascii_digit(), 20),
-            "connection" => plain(|byte| byte.is_ascii_alphabetic() || matches!(byte, b',' | b' ' | b'-'), 48),
-            "upgrade" => plain(|byte| byte.is_ascii_alphabetic(), 16),
+            "content-length" => value.len() <= 12 && value.bytes().all(|byte| byte.is_ascii_digit()),
             "access-control-request-method" => Method::KNOWN.iter().any(|method| method.as_str() == value),
             "x-forwarded-for" => value.split(',').all(|entry| parse_forwarded(entry.as_bytes()).is_some()),
-            _ if is_version => plain(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'), 16),
-            _ => false,
+            _ => self.names_version(name, value),
         };
         keeps.then(|| value.to_owned())
+    }
+
+    /// A version of the config, or numbers in the header of one: another config may know it.
+    fn names_version(&self, header: &str, value: &str) -> bool {
+        let versions = self.rules.api_versions.as_ref();
+        let is_known = versions.is_some_and(|versions| versions.versions.iter().any(|version| *version.name == *value));
+        let is_place = header.contains("version") || versions.is_some_and(|versions| *versions.header == *header);
+        let number = value.strip_prefix('v').unwrap_or(value);
+        is_place && (is_known || (number.len() <= 10 && number.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-'))))
     }
 
     /// The word before a credential stays.
@@ -153,5 +159,101 @@ impl Masks<'_> {
             }
         };
         query.split('&').map(parameter).collect::<Vec<_>>().join("&")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::config::outside::Outside;
+    use crate::model::request::Headers;
+    use crate::model::request::Host;
+    use crate::model::request::Path;
+    use crate::secrets::Pepper;
+    use crate::secrets::Peppers;
+
+    fn rules() -> Rules {
+        let text = "api_versions: { header: api-version, default: beta, versions: [{ name: beta }] }\nroutes: [{ path: /a }]\n";
+        config::compile_text(text, &Outside::default()).unwrap().1
+    }
+
+    fn asked(query: Option<&str>, headers: &[(&str, &str)]) -> Asked {
+        let disguise = Peppers::new(Pepper { id: "p".into(), secret: vec![1; 32].into() }, Vec::new()).disguise();
+        let request = Request {
+            method: Method::Get,
+            host: Host::parse(b"h:8080").unwrap(),
+            path: Path::parse(b"/a").unwrap(),
+            query,
+            headers: Headers::new(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect()),
+            peer_address: Some("192.0.2.1".parse().unwrap()),
+            principal: Some("spiffe://mesh/a"),
+            chosen_route: Some("r"),
+        };
+        disguised(&request, &rules(), &disguise)
+    }
+
+    #[test]
+    fn what_rooms_read_stays_and_the_rest_is_a_digest() {
+        for (name, value, kept) in [
+            ("content-type", "application/grpc+proto", Some("application/grpc")),
+            ("content-type", "application/grpc-web; charset=x", Some("application/grpc-web")),
+            ("content-type", "application/json", None),
+            ("content-length", "17", Some("17")),
+            ("connection", "Keep-Alive, Upgrade", Some("keep-alive, upgrade")),
+            ("upgrade", "websocket", None),
+            ("access-control-request-method", "PUT", Some("PUT")),
+            ("access-control-request-method", "put", None),
+            ("x-forwarded-for", "192.0.2.7, 10.0.0.1", Some("192.0.2.7, 10.0.0.1")),
+            ("x-forwarded-for", "192.0.2.7, secret", None),
+            ("api-version", "beta", Some("beta")),
+            ("api-version", "2024-01-01", Some("2024-01-01")),
+            ("accept-version", "v2.1", Some("v2.1")),
+            ("api-version", "gamma", None),
+            ("x-anything", "beta", None),
+            ("x-api-key", "17", None),
+            ("origin", "", Some("")),
+        ] {
+            let asked = asked(None, &[(name, value)]);
+            let (_, written) = asked.headers().unwrap().remove(0);
+            let written = String::from_utf8(written).unwrap();
+            match kept {
+                Some(kept) => assert_eq!(written, kept, "{name}: {value}"),
+                None => assert!(written.starts_with("hashed") && !written.contains(value), "{name}: {value}: {written}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_form_of_a_credential_stays() {
+        let written = |value: &str| String::from_utf8(asked(None, &[("authorization", value)]).headers().unwrap().remove(0).1).unwrap();
+        assert!(written("Bearer a.b.c").starts_with("Bearer hashed."));
+        assert!(written("Bearer abc").starts_with("Bearer hashed-"));
+        assert!(written("Bearer a b").starts_with("Bearer hashed "));
+        assert!(written("Secret abc").starts_with("hashed "));
+        assert_eq!(written("Bearer abc").split_once(' ').unwrap().1, written("abc"));
+    }
+
+    #[test]
+    fn a_query_keeps_the_names_that_look_like_names() {
+        let query = |query: &str| asked(Some(query), &[]).attributes.request.http.path;
+        assert!(query("access_token=a.b.c&x=1").starts_with("/a?access_token=hashed."));
+        assert_eq!(query("flag&empty=&"), "/a?flag&empty=&");
+        for secret in ["S3cret", "a=S3cret", "S3cret-that-is-much-longer-than-a-name=1", "a%20S3cret", "x;y=S3cret"] {
+            assert!(!query(secret).contains("S3cret"), "{}", query(secret));
+        }
+    }
+
+    #[test]
+    fn the_rest_of_the_message_can_be_read_back() {
+        let asked = asked(Some("a=b"), &[("x", "y")]);
+        let text = serde_json::to_string(&asked).unwrap();
+        let again: Asked = serde_json::from_str(&text).unwrap();
+        assert_eq!(again, asked);
+        let headers = again.headers().unwrap();
+        let request = again.plain(&headers).unwrap();
+        assert_eq!((request.host.port, request.path.as_str(), request.chosen_route), (Some(8080), "/a", Some("r")));
+        assert_eq!((request.peer_address, request.principal), (Some("192.0.2.1".parse().unwrap()), Some("spiffe://mesh/a")));
+        assert!(request.query.is_some_and(|query| query.starts_with("a=hashed-")));
     }
 }
