@@ -35,16 +35,19 @@ battery: ## Which rows of the attack battery have a test, and why the others hav
 	@python3 tests/tools/battery.py
 
 .PHONY: lint
-lint: ## rustfmt and clippy, without a warning.
+lint: ## rustfmt and clippy without a warning; the Dockerfile and every YAML file too.
 	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 	cargo fmt --check
+	@bin=$$(tests/tools/linters.sh); \
+	"$$bin/hadolint" Dockerfile; \
+	"$$bin/yamllint" --strict --config-file tests/lint/yamllint.yaml .
 	$(CLIPPY) -- -D warnings
 
 # --- what the tests stand on -------------------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: compiler envoys redis outside ## What the tests need: a C compiler, Envoys of three lines, Redis and Valkey, outside OAuth clients and servers, Prometheus.
+setup: compiler envoys redis outside manifests ## What the tests need: a C compiler, Envoys of three lines, Redis and Valkey, outside OAuth clients and servers, Prometheus, judges of manifests.
 
 # The crypto library is C.
 .PHONY: compiler
@@ -67,18 +70,25 @@ redis:
 	@tests/tools/redis.sh >/dev/null
 	@tests/tools/valkey.sh >/dev/null
 
-# Unpacked under target/, Node.js too where the machine has none.
+# Unpacked under target/, Node.js too where the machine has none. Linters of files that no compiler reads are among it.
 .PHONY: outside
 outside:
 	@tests/tools/oidc.sh >/dev/null
 	@tests/tools/clients.sh >/dev/null
 	@tests/tools/schemathesis.sh >/dev/null
 	@tests/tools/prometheus.sh >/dev/null
+	@tests/tools/linters.sh >/dev/null
+
+# kubectl where the machine has none that is new enough, schemas of Kubernetes and of custom kinds.
+.PHONY: manifests
+manifests:
+	@tests/tools/kubectl.sh >/dev/null
+	@tests/tools/k8s.sh >/dev/null
 
 # --- long proofs -------------------------------------------------------------------------------------------------------------
 
 .PHONY: prove
-prove: prove-kills prove-envoys prove-chaos prove-failover prove-revocation prove-scale prove-issuer prove-prometheus prove-properties prove-fuzz ## The long proofs, one after the other; each can be called by its name.
+prove: prove-kills prove-envoys prove-chaos prove-failover prove-revocation prove-scale prove-issuer prove-prometheus prove-properties prove-fuzz prove-image ## The long proofs, one after the other; each can be called by its name.
 
 .PHONY: prove-kills
 prove-kills: setup ## kill -9 under load, ROUNDS times (500).
@@ -139,6 +149,12 @@ prove-fuzz: compiler ## Fuzzes each parser for FUZZ_SECONDS (600); needs a night
 	    echo "== $$target"; \
 	    RUSTUP_TOOLCHAIN=nightly "$$fuzz" run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0; \
 	done
+
+TWICE ?=
+.PHONY: prove-image
+prove-image: ## Builds the Dockerfile without a network, and runs the image read-only behind Envoy; TWICE=1 compares two builds. Needs root.
+	@as_root=$$([ "$$(id -u)" = 0 ] || echo "sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME,TWICE"); \
+	TWICE=$(TWICE) $$as_root tests/tools/image.sh
 
 # --- what is made of other files ---------------------------------------------------------------------------------------------
 

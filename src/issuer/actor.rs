@@ -8,6 +8,7 @@ use crate::issuer::problem::Problem;
 use crate::model::account::SessionRecord;
 use crate::model::caller::Caller;
 use crate::model::caller::Environment;
+use crate::model::caller::ProvenBy;
 use crate::model::caller::Subject;
 use crate::model::key::Rights;
 use crate::model::key::UserRecord;
@@ -89,6 +90,15 @@ impl Actor {
         match self {
             Self::Operator | Self::Person(_) => false,
             Self::Caller(caller) => caller.client.as_deref().is_some_and(|client| client != OURSELVES),
+        }
+    }
+
+    /// Whether its user itself acts here, having signed in; a key is given less than its user, and an application too.
+    pub fn is_in_person(&self) -> bool {
+        match self {
+            Self::Operator => false,
+            Self::Person(_) => true,
+            Self::Caller(caller) => caller.proven_by == ProvenBy::Token && caller.key.is_none() && !self.is_application(),
         }
     }
 

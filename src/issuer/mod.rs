@@ -34,6 +34,7 @@ mod parameters;
 mod ring;
 mod rotate;
 mod stats;
+mod unbroken;
 mod users;
 mod views;
 
@@ -123,6 +124,7 @@ impl LastUsed for NeverUsed {
 
 /// The resource API for the command line, on the control socket: whoever reaches it is an operator.
 pub fn router(state: IssuerState) -> Router {
+    let state = unbroken::watched(state);
     let spoken = Spoken { rules: Arc::clone(&state.rules), door: Door::Control };
     Router::from(resources())
         .merge(operators())
@@ -143,6 +145,7 @@ pub(in crate::issuer) fn router_as(state: IssuerState, actor: Actor) -> Router {
 
 /// Everything that people and programs reach on `listen.issuer`.
 pub fn public_router(state: IssuerState) -> Router {
+    let state = unbroken::watched(state);
     let spoken = Spoken { rules: Arc::clone(&state.rules), door: Door::Public };
     let judge = axum::middleware::from_fn_with_state(state.clone(), callers::judge);
     let router = Router::from(resources())
@@ -224,7 +227,7 @@ async fn frame(State(spoken): State<Spoken>, mut request: Request, next: Next) -
     let path = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let request_id = secrets::request_id();
     request.extensions_mut().insert(RequestId(Arc::from(&*request_id)));
-    let mut response = next.run(request).await;
+    let mut response = unbroken::run(request, next).await;
     let problem = response.extensions_mut().remove::<Problem>();
     let code = problem.as_ref().map_or("OK", |problem| problem.code.as_str());
     tracing::info!(%method, path, status = response.status().as_u16(), code, request_id, "resource api");

@@ -66,13 +66,21 @@ pub(in crate::issuer) fn is_record_id(text: &str) -> bool {
 const RESERVED_NAMES: [&str; 10] =
     ["anonymous", "admin", "administrator", "local", "nobody", "operator", "root", "system", "tollgate", "__other__"];
 
+/// The longest name of an account.
+pub(in crate::issuer) const ACCOUNT_NAME_CHARACTERS_MAX: usize = 64;
+
+/// Whether a text has the form of an account's name, whoever has it.
+pub(in crate::issuer) fn is_account_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._@+-".contains(&byte);
+    (1..=ACCOUNT_NAME_CHARACTERS_MAX).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
 /// The name under which an account signs up and in, folded to lower case.
 pub(in crate::issuer) fn account_name(text: &str) -> Option<Subject> {
-    let folded = text.to_ascii_lowercase();
-    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._@+-".contains(&byte);
-    if !(1..=64).contains(&folded.len()) || !folded.bytes().all(is_plain) {
+    if !is_account_name(text) {
         return None;
     }
+    let folded = text.to_ascii_lowercase();
     let is_reserved = folded.starts_with(CLIENT_ID_PREFIX) || RESERVED_NAMES.contains(&&*folded);
     if is_reserved { None } else { Subject::parse(&folded).ok() }
 }

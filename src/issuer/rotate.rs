@@ -9,6 +9,7 @@ use axum::response::Response;
 use zeroize::Zeroizing;
 
 use crate::issuer::IssuerState;
+use crate::issuer::actor::KEYS;
 use crate::issuer::audit::Deed;
 use crate::issuer::callers::Asker;
 use crate::issuer::events::KeyEvent;
@@ -19,6 +20,7 @@ use crate::issuer::keys::Issued;
 use crate::issuer::keys::check_may_change;
 use crate::issuer::keys::load;
 use crate::issuer::keys::own_display;
+use crate::issuer::keys::refuse_outlasting;
 use crate::issuer::keys::refuse_revoked;
 use crate::issuer::keys::replace_with;
 use crate::issuer::keys::revision_of;
@@ -88,6 +90,7 @@ async fn rotate_one(
         return Err(Problem::new(Code::Conflict, "a key with an id of this form cannot carry a new secret; create another one"));
     }
     expires.apply(&mut record.expires);
+    refuse_outlasting(&asker.actor, &asker.actor.reach(KEYS)?, record.expires)?;
     let rules = state.rules.load_full();
     let secret = Zeroizing::new(random_bytes::<32>()?);
     let text = key_text(&rules.key_brand, record.environment, &record.id, &secret);

@@ -1,5 +1,6 @@
 //! Tokens for people who sign in by name and password and hold the token themselves (seeds 001 and 004).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::issuer::actor::OURSELVES;
 use crate::issuer::audit::Deed;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
+use crate::issuer::users;
 use crate::jose::signer::AccessClaims;
 use crate::jose::signer::SignError;
 use crate::model::caller::Environment;
@@ -21,16 +23,13 @@ use crate::model::grant::GrantRecord;
 use crate::model::grant::GrantState;
 use crate::model::issuance::Issuance;
 use crate::model::key::Rights;
-use crate::model::key::UserState;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 use crate::secrets::random_id;
 use crate::store::Precondition;
-use crate::store::RecordKey;
 use crate::store::Write;
 use crate::store::codec::Shelved;
-use crate::store::codec::decode_user;
 
 /// How long a grant stays on the shelf after its end, so that what is shown late is still recognised as dead.
 pub(in crate::issuer) const KEPT_AFTER_END: Duration = Duration::from_secs(86_400);
@@ -40,16 +39,15 @@ pub(in crate::issuer) const KEPT_AFTER_END: Duration = Duration::from_secs(86_40
 ///
 /// # Errors
 /// 404 where nothing is issued, 401 for a user who is gone or disabled, 503 when it cannot be signed or kept now.
-pub async fn token_for_sign_in(state: &IssuerState, user: &Subject, now: Timestamp) -> Result<(String, Duration), Problem> {
+pub async fn token_for_sign_in(
+    state: &IssuerState,
+    user: &Subject,
+    address: Option<IpAddr>,
+    now: Timestamp,
+) -> Result<(String, Duration), Problem> {
     let issuance = issuance(state)?;
-    let place = RecordKey::user("local", user.as_str());
-    let found = match state.records.get(&place).await? {
-        Some(stored) => Some(decode_user(&place.id, &stored.bytes)?).filter(|found| found.state == UserState::Active),
-        None => None,
-    };
-    let Some(record) = found else {
-        return Err(Problem::new(Code::Unauthorized, "the user is gone or disabled"));
-    };
+    let found = users::standing(state, user).await?;
+    let (record, standing) = found.ok_or_else(|| Problem::new(Code::Unauthorized, "the user is gone or disabled"))?;
     let scopes = match &record.rights {
         Rights::Only(held) => held.without_reserved(),
         Rights::Unlimited => catalogue(&issuance),
@@ -87,15 +85,14 @@ pub async fn token_for_sign_in(state: &IssuerState, user: &Subject, now: Timesta
     };
     let token = state.signer.sign(&claims, issuance.algorithm).await.map_err(unsigned)?;
     let place = GrantRecord::place(grant.id.as_str());
-    // Under the user as it was read: one who is disabled meanwhile gets no token.
-    let preconditions = vec![Precondition::Absent(place.clone()), Precondition::Present(RecordKey::user("local", user.as_str()))];
+    let preconditions = vec![Precondition::Absent(place.clone()), standing];
     let write = Write::Put { key: place, bytes: grant.encode(), expires: Some(ends.plus(KEPT_AFTER_END)) };
     if !state.records.commit(preconditions, vec![write], now).await?.is_done() {
         return Err(Problem::changed_meanwhile());
     }
     let organization = record.organization.clone();
     let actor = trail::themselves(record, now);
-    let done = Done { deed: Deed::TokenIssued, subject: grant.id.as_str(), organization: organization.as_deref(), address: None };
+    let done = Done { deed: Deed::TokenIssued, subject: grant.id.as_str(), organization: organization.as_deref(), address };
     trail::note(state, &actor, done, now).await;
     Ok((token, lives))
 }

@@ -16,6 +16,8 @@ use crate::model::scope::ScopeSet;
 pub struct Issuance {
     /// The exact `iss`: https (http on loopback only), no query, no fragment, no slash at the end (RFC 8414 section 2, RFC 9207).
     pub url: Arc<str>,
+    /// What people sign in to.
+    pub name: Arc<str>,
     /// The resources (RFC 8707) and which of the scopes belong to each; the first is the default.
     pub resources: Vec<Resource>,
     /// The scopes that clients may ask for, and how the consent page words them.
@@ -24,6 +26,7 @@ pub struct Issuance {
     /// How JWT access tokens are signed where the client does not say: RS256 or EdDSA.
     pub algorithm: Algorithm,
     pub sign_up: SignUp,
+    pub phone: PhoneRule,
     pub sign_out: SignOut,
     /// What a new organisation's first user may hold. May name `tollgate:keys`, `tollgate:users` and `tollgate:usage`, which then
     /// reach no further than its organisation.
@@ -81,6 +84,15 @@ pub enum SignUp {
     /// Only with an invitation.
     Invited,
     Closed,
+}
+
+/// Whether whoever founds an organisation gives a phone number (seed 003). Who is invited is never asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PhoneRule {
+    Required,
+    Optional,
+    /// No page asks for one.
+    Off,
 }
 
 /// What ends when somebody signs out of the issuer's pages.

@@ -38,6 +38,7 @@ issuer:
   resources: [{ uri: "https://api.example.com" }]
   scopes: { "orders:read": "Read your orders" }
   sign_up: open
+  phone: required
   first_key: {}
   providers:
     - name: google

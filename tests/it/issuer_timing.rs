@@ -5,9 +5,12 @@ use std::time::Instant;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::support::browser::Browser;
+use crate::support::browser::forms;
 use crate::support::http1::Connection;
 use crate::support::http1::message;
 use crate::support::issuing::Issuing;
+use crate::support::issuing::PASSWORD;
 use crate::support::issuing::USER;
 
 /// Each of the two answers is asked for so often; `TOLLGATE_TEST_SAMPLES` for a judgement.
@@ -68,20 +71,40 @@ fn a_wrong_user_and_a_wrong_password_take_the_same_time() {
 
 // oauth: U5
 #[test]
-fn another_organizations_key_and_none_at_all_take_the_same_time() {
+fn what_is_another_organizations_and_what_is_nobodys_take_the_same_time() {
     let issuing = Issuing::start_empty("");
-    let make = |user: &str, organization: &str, scopes: &[&str]| {
-        let body = json!({ "name": "test", "user": user, "organization": organization, "scopes": scopes });
-        let (status, made) = issuing.control("POST", "/v1/keys", &body);
+    let control = |path: &str, body: Value| {
+        let (status, made) = issuing.control("POST", path, &body);
         assert_eq!(status, 201, "{made}");
         made
     };
-    let admin = make("ann", "acme", &["tollgate:keys"]);
-    let foreign = make("bob", "globex", &[]);
-    let authorization = format!("Bearer {}", admin["key"].as_str().expect("a key"));
-    let request = |id: &str| message("GET", &format!("/v1/keys/{id}"), "issuer", &[("authorization", &authorization)], b"");
-    let foreign = foreign["id"].as_str().expect("an id");
+    let key = |user: &str, organization: &str, scopes: &[&str]| {
+        control("/v1/keys", json!({ "name": "test", "user": user, "organization": organization, "scopes": scopes }))
+    };
+    let text = |made: &Value, member: &str| made[member].as_str().expect("a text").to_owned();
+    let admin = text(&key("ann", "acme", &["tollgate:keys", "tollgate:users"]), "key");
+    let foreign = key("bob", "globex", &[]);
+    let client = json!({ "name": "app", "redirect_uris": ["https://app.example.com/callback"], "owner": "bob", "organization": "globex" });
+    let client = control("/v1/clients", client);
+    control("/v1/users", json!({ "id": "carol", "organization": "globex", "password": PASSWORD }));
+    let mut browser = Browser::new(issuing.scenario.envoy.port);
+    let form = forms(&browser.get("/sign-in").text()).remove(0);
+    let signed_in = browser.submit(&form, &[("name", "carol"), ("password", PASSWORD)], form.buttons.first());
+    assert_eq!(signed_in.status, 303, "{}", signed_in.text());
+    let (_, sessions) = issuing.control("GET", "/v1/sessions?user=carol", &Value::Null);
+    let session = text(&sessions["data"][0], "id");
     // Of the same form, and nobody's.
-    let nobody: String = foreign.chars().rev().collect();
-    compare("a key: another organisation's, nobody's", issuing.port, [&request(foreign), &request(&nobody)], 404);
+    let nobodys = |id: &str, prefix: usize| format!("{}{}", &id[..prefix], id[prefix..].chars().rev().collect::<String>());
+    let authorization = format!("Bearer {admin}");
+    let headers = [("authorization", authorization.as_str())];
+    for (what, method, path, id, prefix) in [
+        ("a key", "GET", "keys", text(&foreign, "id"), 0),
+        ("a user", "GET", "users", "carol".to_owned(), 0),
+        ("a client", "GET", "clients", text(&client, "id"), 4),
+        ("a session", "DELETE", "sessions", session, 0),
+    ] {
+        let request = |id: &str| message(method, &format!("/v1/{path}/{id}"), "issuer", &headers, b"");
+        let pair = [request(&id), request(&nobodys(&id, prefix))];
+        compare(&format!("{what}: another organisation's, nobody's"), issuing.port, [&pair[0], &pair[1]], 404);
+    }
 }

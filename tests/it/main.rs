@@ -28,7 +28,9 @@
 //! | `issuer_rotation` | signing keys that change under load, and in an emergency |
 //! | `issuer_timing` | what the time of an answer tells |
 //! | `issuer_surface` | what the metadata names, and where no secret stands |
+//! | `k8s` | the manifests of `k8s/`: types, care, and that they agree with the configs in them |
 //! | `bad_config` | every mistake in a config is named with its place; a config with every setting is good |
+//! | `deploy_image` | the Dockerfile and the quickstart's compose file |
 //! | `direct_checks`, `direct_abuse` | the check listener without an Envoy between: what it judges, and peers without manners |
 //! | `observe_metrics` | every metric is fed and keeps to Prometheus' rules; no label comes from a client |
 //! | `observe_secrets` | no credential's text in a log, a metric or a page, whatever becomes of the check |
@@ -57,6 +59,7 @@
 mod support;
 
 mod bad_config;
+mod deploy_image;
 mod direct_abuse;
 mod direct_checks;
 mod envoy_agent_token;
@@ -89,6 +92,7 @@ mod issuer_rights;
 mod issuer_rotation;
 mod issuer_surface;
 mod issuer_timing;
+mod k8s;
 mod observe_metrics;
 mod observe_secrets;
 mod observe_usage;

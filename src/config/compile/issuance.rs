@@ -22,6 +22,7 @@ use crate::config::file::issuance::CompatibilityFile;
 use crate::config::file::issuance::FirstKeyFile;
 use crate::config::file::issuance::LifetimesFile;
 use crate::config::file::issuance::PasswordsFile;
+use crate::config::file::issuance::PhoneFile;
 use crate::config::file::issuance::ProviderFile;
 use crate::config::file::issuance::RegistrationFile;
 use crate::config::file::issuance::ResourceFile;
@@ -34,6 +35,7 @@ use crate::model::issuance::FirstKey;
 use crate::model::issuance::Issuance;
 use crate::model::issuance::Lifetimes;
 use crate::model::issuance::Passwords;
+use crate::model::issuance::PhoneRule;
 use crate::model::issuance::Provider;
 use crate::model::issuance::Registration;
 use crate::model::issuance::Resource;
@@ -87,6 +89,7 @@ pub(super) fn issuance(
     }
     Some(Issuance {
         url: Arc::from(written.url.as_str()),
+        name: name(desk, &spot.key("name"), written.name.as_deref(), &written.url),
         resources,
         scopes: catalogue,
         lifetimes,
@@ -102,6 +105,11 @@ pub(super) fn issuance(
             Some(SignUpFile::Open) => SignUp::Open,
             Some(SignUpFile::Invited) | None => SignUp::Invited,
             Some(SignUpFile::Closed) => SignUp::Closed,
+        },
+        phone: match written.phone {
+            Some(PhoneFile::Required) => PhoneRule::Required,
+            Some(PhoneFile::Optional) | None => PhoneRule::Optional,
+            Some(PhoneFile::Off) => PhoneRule::Off,
         },
         first_key: written.first_key.as_ref().map(|key| first_key(desk, &spot.key("first_key"), key, &member_rights, declared)),
         admin_rights,
@@ -150,6 +158,21 @@ fn url(desk: &mut Desk<'_>, spot: &Spot, url: &str) {
             "an https URL (http on loopback only) without query, fragment or a slash at the end, such as `https://id.example.com`",
         );
     }
+}
+
+/// What stands on every page: short, on one line.
+fn name(desk: &mut Desk<'_>, spot: &Spot, written: Option<&str>, url: &str) -> Arc<str> {
+    let Some(written) = written else {
+        return Arc::from(host(url));
+    };
+    if written.trim().is_empty() || written.chars().count() > 64 || written.chars().any(char::is_control) {
+        desk.error_expecting(spot, "this is no name", "1 to 64 characters");
+    }
+    Arc::from(written.trim())
+}
+
+fn host(url: &str) -> String {
+    url.parse::<http::Uri>().ok().and_then(|parsed| parsed.host().map(str::to_owned)).unwrap_or_else(|| url.to_owned())
 }
 
 /// RFC 8414 section 2: no query and no fragment; and one spelling, so no slash at the end and no user information.
@@ -420,6 +443,13 @@ fn is_local_path(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_without_a_name_show_the_host() {
+        for (url, shown) in [("https://id.example.com:8443/tenant", "id.example.com"), ("http://[::1]:8080", "[::1]")] {
+            assert_eq!(host(url), shown);
+        }
+    }
 
     // oauth: D4
     #[test]

@@ -16,6 +16,8 @@ use crate::config::file::scalars::SecretPlace;
 pub struct IssuanceFile {
     /// The exact `iss` of our tokens, and where people and clients reach us: https (http on loopback only), nothing behind the path.
     pub url: String,
+    /// What people sign in to, in the headings and titles of our pages: 1 to 64 characters. Default: the host of `url`.
+    pub name: Option<String>,
     /// What our tokens are for: absolute URIs (RFC 8707) and the scopes that belong to each. At least one.
     pub resources: Vec<ResourceFile>,
     /// The scopes that clients may ask for, each with the words of the consent page.
@@ -28,6 +30,9 @@ pub struct IssuanceFile {
     pub algorithm: Option<SigningFile>,
     /// Who may sign up. Default: `invited`.
     pub sign_up: Option<SignUpFile>,
+    /// Whether who signs up without an invitation says a phone number. It is kept as unverified: nothing is sent to it. Default:
+    /// `optional`.
+    pub phone: Option<PhoneFile>,
     /// What ends when somebody signs out. Default: `session`.
     pub sign_out: Option<SignOutFile>,
     /// What the first user of a new organisation may hold. Default: every scope above, `tollgate:keys`, `tollgate:users` and
@@ -114,6 +119,18 @@ pub enum SignUpFile {
     Invited,
     /// Nobody: operators make users.
     Closed,
+}
+
+/// Whether who signs up without an invitation says a phone number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PhoneFile {
+    /// Nobody founds an organisation without one.
+    Required,
+    /// The sign-up page has a field for it.
+    Optional,
+    /// It is not asked for.
+    Off,
 }
 
 /// What ends when somebody signs out.

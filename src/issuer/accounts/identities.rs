@@ -9,6 +9,7 @@ use crate::issuer::accounts::shelf;
 use crate::issuer::keys::ATTEMPTS;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
+use crate::issuer::users;
 use crate::model::account::AccountRecord;
 use crate::model::account::IdentityRecord;
 use crate::model::account::LinkedIdentity;
@@ -63,7 +64,8 @@ pub async fn link(state: &IssuerState, user: &Subject, identity: LinkedIdentity,
         if account.identities.len() >= IDENTITIES_MAX {
             return Err(Problem::new(Code::Conflict, format!("an account has at most {IDENTITIES_MAX} sign-ins elsewhere")));
         }
-        let preconditions = vec![shelf::absent(&record), shelf::at(&account, version)];
+        let (_user, standing) = users::standing(state, user).await?.ok_or_else(Problem::changed_meanwhile)?;
+        let preconditions = vec![shelf::absent(&record), shelf::at(&account, version), standing];
         account.identities.push(identity.clone());
         let writes = vec![shelf::put(&record, None), shelf::put(&account, None)];
         match state.records.commit(preconditions, writes, now).await? {

@@ -1,6 +1,7 @@
 //! `/v1/sessions`: where a user is signed in, for itself alone. An operator names the user.
 
 use std::sync::Arc;
+use std::sync::LazyLock;
 
 use axum::Extension;
 use axum::Json;
@@ -14,6 +15,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::address::ClientAddress;
 use crate::issuer::accounts::shelf;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::USERS;
@@ -26,6 +28,8 @@ use crate::issuer::views::PageView;
 use crate::issuer::views::show_time;
 use crate::model::account::SessionRecord;
 use crate::model::caller::Subject;
+use crate::model::time::Timestamp;
+use crate::store::codec::Shelved;
 
 /// A session without its handle.
 #[derive(Serialize)]
@@ -68,29 +72,51 @@ pub(super) async fn list(
 pub(super) async fn end_one(
     State(state): State<IssuerState>,
     Extension(actor): Extension<Actor>,
+    ClientAddress(address): ClientAddress,
     id: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let user = whose(&actor, query.as_deref())?;
     let Path(id) = id.map_err(|_error| no_such_session())?;
     let found = if names::is_record_id(&id) { shelf::find::<SessionRecord>(&state, &id).await? } else { None };
+    if found.is_none() {
+        // As long as for somebody else's.
+        let _as_long = std::hint::black_box(SessionRecord::decode(&id, &SAMPLE));
+    }
     let (session, _version) = found.filter(|(session, _version)| session.user == user).ok_or_else(no_such_session)?;
-    sessions::end(&state, &session, state.clock.now()).await?;
+    sessions::end(&state, &session, address, state.clock.now()).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 pub(super) async fn end_all(
     State(state): State<IssuerState>,
     Extension(actor): Extension<Actor>,
+    ClientAddress(address): ClientAddress,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let user = whose(&actor, query.as_deref())?;
     let now = state.clock.now();
     for (session, _version) in shelf::all::<SessionRecord>(&state, "", |session| session.user == user).await? {
-        sessions::end(&state, &session, now).await?;
+        sessions::end(&state, &session, address, now).await?;
     }
     Ok(StatusCode::NO_CONTENT.into_response())
 }
+
+/// A record like any other, to be read where there is none.
+static SAMPLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let at = Timestamp::from_unix_seconds;
+    let record = Subject::parse("nobody").ok().map(|user| SessionRecord {
+        id: "0000000000000000000000".into(),
+        user,
+        method: "password".into(),
+        created: at(0),
+        used: at(0),
+        idle_until: at(0),
+        ends: at(0),
+        agent: Some("a browser of a usual name".into()),
+    });
+    record.map(|record| record.encode()).unwrap_or_default()
+});
 
 /// The actor itself; whoever reaches everything names somebody.
 fn whose(actor: &Actor, query: Option<&str>) -> Result<Subject, Problem> {

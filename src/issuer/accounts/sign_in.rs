@@ -11,6 +11,7 @@ use crate::issuer::accounts::issuance;
 use crate::issuer::accounts::shelf;
 use crate::issuer::accounts::trail;
 use crate::issuer::accounts::trail::Done;
+use crate::issuer::audit;
 use crate::issuer::audit::Deed;
 use crate::issuer::keys::ATTEMPTS;
 use crate::issuer::names;
@@ -50,7 +51,9 @@ pub async fn sign_in(
         if let Some(actor) = trail::somebody(now) {
             // What was typed as a name may be a password, so only a name that is an account's is noted.
             let subject = if is_known { guessed } else { "" };
-            trail::note(state, &actor, Done { deed: Deed::SignInFailed, subject, organization: None, address }, now).await;
+            let deed = Deed::SignInFailed;
+            let entry = audit::Entry { deed, actor: &actor, subject, organization: None, address, request_id: None };
+            audit::note_behind(state, entry, now);
         }
         return Err(wrong());
     };

@@ -33,6 +33,7 @@ use crate::model::account::Role;
 use crate::model::caller::Subject;
 use crate::model::issuance::FirstKey;
 use crate::model::issuance::Issuance;
+use crate::model::issuance::PhoneRule;
 use crate::model::issuance::SignUp;
 use crate::model::key::KeyNotes;
 use crate::model::key::KeyRecord;
@@ -83,14 +84,6 @@ pub struct Profile {
     /// Whether a provider that we trust for it said so.
     pub email_verified: bool,
     pub phone: Option<String>,
-}
-
-/// Whether the first user of an organisation must give a phone number (seed 003).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PhoneRule {
-    Optional,
-    /// Asked of whoever founds an organisation.
-    OfFounders,
 }
 
 /// A new user.
@@ -197,7 +190,7 @@ impl Draft {
         match (issuance.sign_up, &self.invitation) {
             (SignUp::Closed, _) => Err(Problem::new(Code::Forbidden, "nobody can sign up here")),
             (SignUp::Invited, None) => Err(Problem::new(Code::Forbidden, "signing up needs an invitation here")),
-            (SignUp::Open, None) if rule == PhoneRule::OfFounders && self.phone.is_none() => {
+            (SignUp::Open, None) if rule == PhoneRule::Required && self.phone.is_none() => {
                 Err(Problem::field("phone", format!("is required of an organisation's first user and {}", names::PHONE)))
             }
             (SignUp::Open | SignUp::Invited, _) => Ok(()),
@@ -389,7 +382,8 @@ async fn refuse_taken(state: &IssuerState, user: &Subject) -> Result<(), Problem
     }
 }
 
-fn name_taken() -> Problem {
+/// The name is another account's.
+pub(in crate::issuer) fn name_taken() -> Problem {
     Problem::new(Code::Conflict, "this name is taken; choose another one")
 }
 

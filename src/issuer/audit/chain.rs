@@ -22,6 +22,7 @@ use crate::issuer::audit::record::entry_id;
 use crate::issuer::audit::record::mask_address;
 use crate::issuer::audit::record::read_entry_id;
 use crate::issuer::events::KeyObserver;
+use crate::issuer::names::is_record_id;
 use crate::model::time::Timestamp;
 use crate::secrets::Peppers;
 use crate::secrets::random_id;
@@ -66,10 +67,15 @@ struct Waiting {
 pub(super) enum Who {
     Operator,
     Nobody,
-    Person { source: Arc<str>, subject: Arc<str> },
+    Person {
+        source: Arc<str>,
+        subject: Arc<str>,
+    },
     Client(Arc<str>),
     Principal(Arc<str>),
     Thing(Arc<str>),
+    /// Of a person who was erased; empty: the log never named it.
+    Pseudonym(Arc<str>),
 }
 
 /// An entry before it has its place.
@@ -144,6 +150,11 @@ impl Audit {
 impl Pen {
     /// Whether the entry stands. What is under way is finished also when nobody waits for it any more.
     pub(super) async fn write(self, draft: Draft) -> bool {
+        self.post(draft).await.unwrap_or(false)
+    }
+
+    /// Has the entry written, by a task of its own: whether it stands comes later.
+    pub(super) fn post(self, draft: Draft) -> oneshot::Receiver<bool> {
         let (done, written) = oneshot::channel();
         let is_served = {
             let mut queue = self.audit.queue();
@@ -151,7 +162,7 @@ impl Pen {
                 drop(queue);
                 tracing::error!(deed = draft.deed, "an entry of the audit log is lost: too many wait to be written");
                 self.observer.noted(false);
-                return false;
+                return written;
             }
             queue.waiting.push(Waiting { draft, done });
             std::mem::replace(&mut queue.is_served, true)
@@ -159,7 +170,7 @@ impl Pen {
         if !is_served {
             tokio::spawn(self.serve());
         }
-        written.await.unwrap_or(false)
+        written
     }
 
     async fn serve(self) {
@@ -268,6 +279,8 @@ impl Pen {
             Who::Client(id) => (Party::Client(Arc::clone(id)), None),
             Who::Principal(id) => (Party::Principal(Arc::clone(id)), None),
             Who::Thing(id) => (Party::Thing(Arc::clone(id)), None),
+            Who::Pseudonym(pseudonym) if is_record_id(pseudonym) => (Party::Person(Arc::clone(pseudonym)), None),
+            Who::Pseudonym(_none) => (Party::Unknown, None),
             Who::Person { source, subject } => match people::find_or_make(&*self.records, source, subject, now).await {
                 Ok(Some(name)) => (Party::Person(Arc::clone(&name.pseudonym)), Some(name)),
                 // A damaged name must not keep the deed out of the log.

@@ -189,18 +189,34 @@ pub struct Entry<'a> {
 /// # Errors
 /// None: what is returned is for callers that go on with `?`.
 pub async fn note(state: &IssuerState, entry: Entry<'_>, now: Timestamp) -> Result<(), Problem> {
-    let pen = Pen {
+    let _written = pen(state).write(entry.draft(now)).await;
+    Ok(())
+}
+
+/// Has it noted, and waits for nothing: of what is refused the time of the answer tells nothing of the names that the entry needs.
+pub fn note_behind(state: &IssuerState, entry: Entry<'_>, now: Timestamp) {
+    let _written_later = pen(state).post(entry.draft(now));
+}
+
+fn pen(state: &IssuerState) -> Pen {
+    Pen {
         audit: Arc::clone(&state.audit),
         records: Arc::clone(&state.records),
         peppers: Arc::clone(&state.peppers),
         observer: Arc::clone(&state.observer),
-    };
-    let _written = pen.write(entry.draft(now)).await;
-    Ok(())
+    }
 }
 
-/// Takes a local user's name out of the log, and the means to read the addresses noted with it. Called when the user is erased, after
-/// its record is gone and that was noted: before that, its next deed would give it a name again.
+/// How the log calls a local user; none: it never named it. Asked before the user is erased.
+///
+/// # Errors
+/// A store that does not answer.
+pub async fn pseudonym(state: &IssuerState, user: &Subject) -> Result<Option<Arc<str>>, Problem> {
+    Ok(people::find(&*state.records, people::LOCAL, user.as_str()).await?.map(|name| name.pseudonym))
+}
+
+/// Takes a local user's name out of the log, and the means to read the addresses noted with it. Called when the user is erased, before and
+/// after its record is gone: its last deeds could give it a name again.
 ///
 /// # Errors
 /// A store that does not answer.
@@ -216,7 +232,10 @@ pub(in crate::issuer) fn router() -> Router<IssuerState> {
 impl Entry<'_> {
     fn draft(&self, at: Timestamp) -> Draft {
         let (actor, via) = self.who();
-        let subject = if self.deed.is_about_a_person() {
+        let subject = if self.deed == Deed::UserErased {
+            // Its name leads nowhere any more.
+            Who::Pseudonym(short(self.subject))
+        } else if self.deed.is_about_a_person() {
             Who::Person { source: Arc::from(people::LOCAL), subject: short(self.subject) }
         } else {
             Who::Thing(short(self.subject))

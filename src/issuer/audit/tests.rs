@@ -99,7 +99,7 @@ async fn what_a_person_did_outlives_its_name() {
     let alice = person(&issuer, "alice").await;
     noted(&issuer, Deed::KeyCreated, &alice, "k1").await;
     issuer.ok("DELETE", "/v1/users/alice", Value::Null).await;
-    noted(&issuer, Deed::UserErased, &alice, "alice").await;
+    noted(&issuer, Deed::UserChanged, &alice, "alice").await;
     forget(&issuer.state, &Subject::parse("alice").unwrap()).await.unwrap();
     let shown = listed(&issuer, "").await;
     assert_eq!(shown.len(), 2);

@@ -80,7 +80,7 @@ pub(super) async fn token(State(state): State<IssuerState>, request: Request) ->
     let address = client_address(&parts, &state.rules.load());
     let now = state.clock.now();
     let user = sign_in(&state, &login.username, login.password, address, now).await?;
-    let (access_token, lives) = token_for_sign_in(&state, &user, now).await?;
+    let (access_token, lives) = token_for_sign_in(&state, &user, address, now).await?;
     Ok((StatusCode::CREATED, Json(Token { access_token, token_type: "Bearer", expires_in: lives.as_secs() })).into_response())
 }
 

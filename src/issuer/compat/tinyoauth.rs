@@ -102,7 +102,7 @@ async fn login_one(state: &IssuerState, request: Request) -> Result<String, Prob
     let address = client_address(&parts, &state.rules.load());
     let now = state.clock.now();
     let user = sign_in(state, &login.username, login.password, address, now).await?;
-    Ok(token_for_sign_in(state, &user, now).await?.0)
+    Ok(token_for_sign_in(state, &user, address, now).await?.0)
 }
 
 /// `GET` and `POST`, RFC 6749 section 3.1; the parameters in the query or, in a `POST`, in a form.

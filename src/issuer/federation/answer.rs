@@ -110,7 +110,9 @@ impl Stop {
 
     pub(super) fn show(&self, visit: &Visit) -> Response {
         match self {
-            Self::Page { status, heading, text } => pages::show(*status, heading, &StopPage { heading, text, base: &visit.base }, &[]),
+            Self::Page { status, heading, text } => {
+                pages::show(visit, *status, heading, &StopPage { heading, text, base: &visit.base }, &[])
+            }
             Self::Problem(problem) => pages::error::problem(visit, problem),
         }
     }
@@ -135,19 +137,19 @@ impl From<SecretError> for Stop {
 }
 
 /// Asks a founder for its phone number. `sources` are the pages elsewhere to which the form may lead on.
-pub(super) fn ask_phone(page: &PhonePage<'_>, sources: &[String]) -> Response {
+pub(super) fn ask_phone(visit: &Visit, page: &PhonePage<'_>, sources: &[String]) -> Response {
     let status = if page.wrong.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-    pages::show(status, "One more thing", page, sources)
+    pages::show(visit, status, "One more thing", page, sources)
 }
 
 /// Shows the first key, once.
-pub(super) fn show_key(key: &str, target: &str) -> Response {
-    pages::show(StatusCode::OK, "Welcome", &KeyPage { key, target }, &[])
+pub(super) fn show_key(visit: &Visit, key: &str, target: &str) -> Response {
+    pages::show(visit, StatusCode::OK, "Welcome", &KeyPage { key, target }, &[])
 }
 
 /// Leads on after a form was posted. A page and no redirect: where a form may lead (`form-action`) holds for its redirects too.
-pub(super) fn forward(target: &str) -> Response {
-    let mut response = pages::show(StatusCode::OK, "One moment", &ForwardPage { target }, &[]);
+pub(super) fn forward(visit: &Visit, target: &str) -> Response {
+    let mut response = pages::show(visit, StatusCode::OK, "One moment", &ForwardPage { target }, &[]);
     if let Ok(value) = HeaderValue::from_str(&format!("0; url={target}")) {
         response.headers_mut().insert(HeaderName::from_static("refresh"), value);
     }

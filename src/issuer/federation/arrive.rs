@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::identities;
-use crate::issuer::accounts::sign_up::PhoneRule;
 use crate::issuer::accounts::sign_up::Profile;
 use crate::issuer::accounts::sign_up::sign_up_linked;
 use crate::issuer::accounts::trail;
@@ -30,6 +29,7 @@ use crate::jose::id_token::IdToken;
 use crate::model::account::AccountRecord;
 use crate::model::account::LinkedIdentity;
 use crate::model::caller::Subject;
+use crate::model::issuance::PhoneRule;
 use crate::model::issuance::Provider;
 use crate::model::issuance::SignUp;
 use crate::model::key::UserState;
@@ -75,13 +75,13 @@ pub(super) async fn sign_in(
     match (visit.issuance.sign_up, &newcomer.invitation) {
         (SignUp::Closed, _) => Err(Stop::refused("No account here is linked to this sign-in, and nobody can sign up.")),
         (SignUp::Invited, None) => Err(Stop::refused("No account here is linked to this sign-in, and signing up needs an invitation.")),
-        (SignUp::Open, None) => {
+        (SignUp::Open, None) if visit.issuance.phone == PhoneRule::Required => {
             refuse_known_email(state, newcomer.email.as_deref()).await?;
             let ticket = ask::write_ticket(state, finish::PURPOSE, browser, &newcomer, visit.now).await?;
             let handle = ask::handle_of(state, &ticket)?;
             Ok(pages::go_to(&visit.local(&format!("{}?ticket={}", finish::PATH, *handle))))
         }
-        (SignUp::Open | SignUp::Invited, Some(_)) => sign_up(state, newcomer, None, visit).await,
+        (SignUp::Open, None) | (SignUp::Open | SignUp::Invited, Some(_)) => sign_up(state, newcomer, None, visit).await,
     }
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn sign_up(state: &IssuerState, newcomer: Newcomer, phone: Opti
     let profile = Profile { name: None, invitation, display_name, email, email_verified, phone };
     let provider = Arc::clone(&identity.provider);
     let (issuer, subject) = (Arc::clone(&identity.issuer), Arc::clone(&identity.subject));
-    let made = sign_up_linked(state, identity, profile, PhoneRule::OfFounders, visit.address, visit.now).await;
+    let made = sign_up_linked(state, identity, profile, visit.issuance.phone, visit.address, visit.now).await;
     let made = match made {
         Ok(made) => made,
         Err(problem) if problem.code == Code::Conflict => {
@@ -124,7 +124,7 @@ pub(super) async fn sign_up(state: &IssuerState, newcomer: Newcomer, phone: Opti
     };
     let opened = open(state, &made.user, &provider, return_to.as_deref(), visit).await?;
     let Some(key) = made.key else { return Ok(opened) };
-    let mut page = answer::show_key(&key, &visit.after_sign_in(return_to.as_deref()));
+    let mut page = answer::show_key(visit, &key, &visit.after_sign_in(return_to.as_deref()));
     for cookie in opened.headers().get_all(header::SET_COOKIE) {
         page.headers_mut().append(header::SET_COOKIE, cookie.clone());
     }
@@ -144,7 +144,7 @@ async fn open(state: &IssuerState, user: &Subject, method: &str, return_to: Opti
         }
         return Err(Stop::refused("This account is closed."));
     }
-    let opened = sessions::open(state, &visit.headers, user, method, visit.now).await?;
+    let opened = sessions::open(state, &visit.headers, user, method, visit.address, visit.now).await?;
     Ok(pages::with_cookie(pages::go_to(&visit.after_sign_in(return_to)), Some(opened.cookie)))
 }
 

@@ -76,7 +76,7 @@ async fn ask_phone(state: &IssuerState, visit: &Visit, waiting: &Waiting, ticket
         Some(path) => form_source(state, visit, path).await,
         None => visit.issuance.home.as_deref().and_then(pages::origin),
     };
-    answer::ask_phone(&PhonePage { action: &visit.local(PATH), ticket, phone, wrong }, onward.as_slice())
+    answer::ask_phone(visit, &PhonePage { action: &visit.local(PATH), ticket, phone, wrong }, onward.as_slice())
 }
 
 /// The ticket, if it is of this step and this browser. The browser's cookie stays away from other sites' forms, and the ticket's

@@ -39,5 +39,5 @@ async fn begin(state: &IssuerState, path: Result<Path<String>, PathRejection>, v
     };
     let journey = Journey { link_to: Some(person.user.subject.clone()), ..Journey::default() };
     let (target, cookie) = start::set_out(state, provider, &journey, visit).await?;
-    Ok(pages::with_cookie(answer::forward(&target), cookie))
+    Ok(pages::with_cookie(answer::forward(visit, &target), cookie))
 }

@@ -20,6 +20,7 @@ use crate::issuer::keys::check_may_change;
 use crate::issuer::keys::load;
 use crate::issuer::keys::owner::check_ceiling;
 use crate::issuer::keys::owner::maker_of;
+use crate::issuer::keys::refuse_outlasting;
 use crate::issuer::keys::refuse_revoked;
 use crate::issuer::keys::replace_with;
 use crate::issuer::keys::revision_of;
@@ -96,7 +97,11 @@ async fn change_one(
     change_notes(&mut fields, &mut record)?;
     names::version(&mut fields, &rules)?.apply(&mut record.pinned_version);
     fields.change("not_before", names::instant, names::INSTANT)?.apply(&mut record.not_before);
-    names::expiry(&mut fields, now)?.apply(&mut record.expires);
+    let expiry = names::expiry(&mut fields, now)?;
+    if expiry != Change::Keep {
+        expiry.apply(&mut record.expires);
+        refuse_outlasting(&asker.actor, &reach, record.expires)?;
+    }
     if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
         (record.state, *event) = match (active, record.state) {
             (true, KeyState::Active) => (KeyState::Active, KeyEvent::Changed),

@@ -1,12 +1,13 @@
 //! `/v1/keys`: the whole life of a key.
 
+pub(in crate::issuer) mod revoke;
+
 mod change;
 mod draft;
 mod file_entry;
 mod list;
 mod own;
 mod owner;
-mod revoke;
 
 use std::sync::LazyLock;
 
@@ -66,6 +67,7 @@ pub(in crate::issuer) use crate::issuer::keys::draft::own_display;
 pub(in crate::issuer) use crate::issuer::keys::file_entry::file_entry;
 pub(in crate::issuer) use crate::issuer::keys::owner::check_may_change;
 pub(in crate::issuer) use crate::issuer::keys::owner::owner_of_new_key;
+pub(in crate::issuer) use crate::issuer::keys::owner::refuse_outlasting;
 
 /// How often a change that loses a race is judged again before its caller is asked to.
 pub(in crate::issuer) const ATTEMPTS: usize = 4;

@@ -47,10 +47,12 @@ struct Check {
     run: fn(&Wish<'_>) -> Result<(), Problem>,
 }
 
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 9] = [
     Check { name: "its maker holds the scopes", run: maker_holds },
     Check { name: "what is kept from live routes makes nothing live", run: environment },
     Check { name: "tiers are an operator's to give", run: tier },
+    Check { name: "it asks no oftener than what makes it", run: rate },
+    Check { name: "it lasts no longer than what makes it", run: lifetime },
     Check { name: "its user lies within the maker's reach", run: within_reach },
     Check { name: "its user is active", run: user_stands },
     Check { name: "it is of its user's organisation", run: organization },
@@ -147,6 +149,21 @@ fn tier(wish: &Wish<'_>) -> Result<(), Problem> {
     Err(above_maker("tier", "must be absent: tiers are given by operators"))
 }
 
+fn rate(wish: &Wish<'_>) -> Result<(), Problem> {
+    let limit = match (wish.maker, wish.reach) {
+        (Actor::Caller(caller), Reach::Own(_)) => caller.key_rate_limit,
+        (Actor::Operator | Actor::Caller(_) | Actor::Person(_), _) => None,
+    };
+    if limit.is_some_and(|limit| wish.draft.rate_limit.is_none_or(|asked| asked > limit)) {
+        return Err(above_maker("rate_limit", "must not be more than your own key's"));
+    }
+    Ok(())
+}
+
+fn lifetime(wish: &Wish<'_>) -> Result<(), Problem> {
+    refuse_outlasting(wish.maker, wish.reach, wish.draft.expires)
+}
+
 fn within_reach(wish: &Wish<'_>) -> Result<(), Problem> {
     let is_covered = wish.user.is_some_and(|user| wish.reach.covers(Some(&user.subject), user.organization.as_deref()));
     if is_covered || *wish.reach == Reach::Everything { Ok(()) } else { Err(Problem::new(Code::NotFound, "there is no such user")) }
@@ -171,6 +188,24 @@ fn organization(wish: &Wish<'_>) -> Result<(), Problem> {
 fn user_holds(wish: &Wish<'_>) -> Result<(), Problem> {
     match wish.user {
         Some(user) if exceeds(&user.rights, &wish.draft.scopes) => Err(Problem::field("scopes", ABOVE_USER)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What a user's own key makes, changes or learns lasts no longer than itself: else a text that is good for an hour would become one that is
+/// good for ever. Whoever manages an organisation's keys is not held to that.
+///
+/// # Errors
+/// 403.
+pub(in crate::issuer) fn refuse_outlasting(actor: &Actor, reach: &Reach, expires: Option<Timestamp>) -> Result<(), Problem> {
+    let ends = match (actor, reach) {
+        (Actor::Caller(caller), Reach::Own(_)) if caller.key.is_some() => caller.expires,
+        (Actor::Operator | Actor::Caller(_) | Actor::Person(_), _) => None,
+    };
+    match ends {
+        Some(ends) if expires.is_none_or(|expires| expires > ends) => {
+            Err(above_maker("expires_at", "must be no later than the end of the credential that you show"))
+        }
         Some(_) | None => Ok(()),
     }
 }
@@ -252,6 +287,7 @@ mod tests {
     use crate::model::caller::ProvenBy;
     use crate::model::caller::SourceName;
     use crate::model::caller::UserId;
+    use crate::model::key::KeyId;
     use crate::model::scope::Scope;
 
     fn scopes(text: &str) -> Arc<ScopeSet> {
@@ -283,6 +319,15 @@ mod tests {
         }
     }
 
+    /// By a key of hers that manages nobody's, for an hour.
+    fn for_herself(caller: &mut Caller, draft: &mut Draft, user: &mut UserRecord) {
+        let hour = Some(Timestamp::from_unix_seconds(3600));
+        caller.scopes = scopes("orders:read");
+        (caller.key, caller.key_rate_limit, caller.expires) = (Some(KeyId::new("JgE32ybtn5w4")), Some(60), hour);
+        (draft.user, user.subject) = (subject("ann"), subject("ann"));
+        (draft.rate_limit, draft.expires) = (Some(60), hour);
+    }
+
     fn bob() -> UserRecord {
         UserRecord {
             source: Arc::from(LOCAL),
@@ -300,10 +345,18 @@ mod tests {
     #[test]
     fn every_check_of_a_new_key_holds_something_up() {
         type Change = fn(&mut Caller, &mut Draft, &mut UserRecord);
-        let table: [Change; 7] = [
+        let table: [Change; 9] = [
             |_, draft, user| (draft.scopes, user.rights) = (scopes("files:read"), Rights::Unlimited),
             |caller, _, _| caller.environment = Environment::Test,
             |_, draft, _| draft.tier = Some("pro".into()),
+            |caller, draft, user| {
+                for_herself(caller, draft, user);
+                draft.rate_limit = None;
+            },
+            |caller, draft, user| {
+                for_herself(caller, draft, user);
+                draft.expires = None;
+            },
             |_, _, user| user.organization = Some("evil".into()),
             |_, _, user| user.state = UserState::Disabled,
             |_, draft, _| draft.organization = Some("evil".into()),

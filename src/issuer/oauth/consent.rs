@@ -21,6 +21,7 @@ use crate::issuer::actor::Person;
 use crate::issuer::audit::Deed;
 use crate::issuer::keys::ATTEMPTS;
 use crate::issuer::oauth::authorize::ReturnAddress;
+use crate::issuer::oauth::authorize::asked::encode;
 use crate::issuer::oauth::authorize::find_client;
 use crate::issuer::oauth::authorize::is_registered;
 use crate::issuer::oauth::authorize::refusal::ErrorCode;
@@ -34,6 +35,7 @@ use crate::issuer::pages::form::Form;
 use crate::issuer::pages::visit::Visit;
 use crate::issuer::problem::Problem;
 use crate::issuer::sessions;
+use crate::issuer::users;
 use crate::model::account::TicketRecord;
 use crate::model::caller::Subject;
 use crate::model::client::ClientId;
@@ -80,7 +82,7 @@ pub(in crate::issuer::oauth) enum Answer {
 #[template(
     ext = "html",
     source = r#"<h1>Allow {{ client }}?</h1>
-<p>Signed in as <strong>{{ user }}</strong>. <a href="{{ base }}/sign-out">Not you?</a></p>
+<p>Signed in as <strong>{{ user }}</strong>. <a href="{{ base }}/sign-out?return_to={{ here }}">Not you?</a></p>
 {% if scopes.is_empty() %}<p><strong>{{ client }}</strong> will learn who you are, and nothing else.</p>
 {% else %}<p><strong>{{ client }}</strong> will be able to:</p>
 <ul>{% for scope in scopes %}<li>{{ scope.0 }} <code>{{ scope.1 }}</code></li>{% endfor %}</ul>{% endif %}
@@ -96,6 +98,8 @@ pub(in crate::issuer::oauth) enum Answer {
 )]
 struct Page<'a> {
     base: &'a str,
+    /// The request that asked, escaped: somebody else may sign in and answer it.
+    here: &'a str,
     client: &'a str,
     website: Option<&'a str>,
     user: &'a str,
@@ -107,16 +111,17 @@ struct Page<'a> {
     ticket: &'a str,
 }
 
-/// Keeps the question and shows it.
+/// Keeps the question and shows it. `here` is the path that asked for it.
 pub(in crate::issuer::oauth) async fn ask(
     state: &IssuerState,
     visit: &Visit,
     person: &Person,
     client: &ClientRecord,
     question: Question,
+    here: &str,
 ) -> Response {
     match keep(state, visit, person, &question).await {
-        Ok((ticket, handle)) => show(state, visit, client, &question, &ticket, &handle),
+        Ok((ticket, handle)) => show(state, visit, client, &question, &ticket, &handle, here),
         Err(problem) => pages::error::problem(visit, &problem),
     }
 }
@@ -151,7 +156,15 @@ async fn keep(state: &IssuerState, visit: &Visit, person: &Person, question: &Qu
     Ok((ticket, handle.to_string()))
 }
 
-fn show(state: &IssuerState, visit: &Visit, client: &ClientRecord, question: &Question, ticket: &TicketRecord, handle: &str) -> Response {
+fn show(
+    state: &IssuerState,
+    visit: &Visit,
+    client: &ClientRecord,
+    question: &Question,
+    ticket: &TicketRecord,
+    handle: &str,
+    here: &str,
+) -> Response {
     let (form_token, cookie) = match sessions::form_token(state, &visit.headers, &form_purpose(&ticket.id)) {
         Ok(made) => made,
         Err(problem) => return pages::error::problem(visit, &problem),
@@ -159,6 +172,7 @@ fn show(state: &IssuerState, visit: &Visit, client: &ClientRecord, question: &Qu
     let words = |scope: &'_ str| visit.issuance.scopes.get_key_value(scope).map(|(name, words)| (&**words, &**name));
     let page = Page {
         base: &visit.base,
+        here: &encode(here.as_bytes()),
         client: &client.name,
         website: client.website.as_deref(),
         user: question.user.as_str(),
@@ -168,7 +182,7 @@ fn show(state: &IssuerState, visit: &Visit, client: &ClientRecord, question: &Qu
         form_token: &form_token,
         ticket: handle,
     };
-    pages::with_cookie(pages::show(StatusCode::OK, "Allow access", &page, &[question.back.form_source()]), cookie)
+    pages::with_cookie(pages::show(visit, StatusCode::OK, "Allow access", &page, &[question.back.form_source()]), cookie)
 }
 
 async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Response, Problem> {
@@ -192,13 +206,15 @@ async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Res
         if let Some(answer) = &question.answer {
             return Ok(repeat(state, visit, &question, answer, allows).await?.unwrap_or_else(used_up));
         }
-        let mut writes = Vec::new();
+        let (mut preconditions, mut writes) = (Vec::new(), Vec::new());
         let mut given = None;
         if allows {
             let Some(grant) = grant(state, visit, &person, &question).await? else {
                 return Ok(pages::error::refused(visit, "The application is not known any more, or you may not use it."));
             };
             let (grant, write) = grant;
+            let Some((_user, standing)) = users::standing(state, &person.user.subject).await? else { return Ok(used_up()) };
+            preconditions.push(standing);
             writes.push(write);
             given = Some(grant);
         }
@@ -208,7 +224,8 @@ async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Res
         let answered = TicketRecord { data: write(&Question { answer: Some(answer), ..question.clone() }), expires, ..record };
         writes.push(shelf::put(&answered, Some(expires)));
         let code = given.as_ref().map(|grant| grants::code_of(state, grant)).transpose()?;
-        if !state.records.commit(vec![shelf::at(&answered, version)], writes, visit.now).await?.is_done() {
+        preconditions.push(shelf::at(&answered, version));
+        if !state.records.commit(preconditions, writes, visit.now).await?.is_done() {
             continue;
         }
         let location = match (given, code) {

@@ -183,7 +183,8 @@ fn may_see(sight: &Sight) -> Result<(), Stop> {
         Asker::Client(client) => {
             let is_its_own = token.client.as_deref() == Some(client.id.as_str());
             // A resource server: registered with what the token is for, and of the same organisation, or an operator's.
-            let is_near = client.organization.is_none() || client.organization == token.organization;
+            let is_operators = client.organization.is_none() && client.owner.is_none();
+            let is_near = is_operators || (client.organization.is_some() && client.organization == token.organization);
             let is_for_it = match token.kind {
                 Kind::Access => client.resources.iter().any(|uri| token.audience.contains(uri)),
                 Kind::Key => !client.resources.is_empty(),

@@ -41,7 +41,7 @@ pub(in crate::issuer) fn problem(visit: &Visit, problem: &Problem) -> Response {
 }
 
 pub(in crate::issuer) fn show(visit: &Visit, status: StatusCode, heading: &str, text: &str) -> Response {
-    pages::show(status, heading, &Page { heading, text, base: &visit.base }, &[])
+    pages::show(visit, status, heading, &Page { heading, text, base: &visit.base }, &[])
 }
 
 /// The status that goes with a problem.
@@ -58,5 +58,6 @@ pub(super) fn sentence(problem: &Problem) -> String {
     let mut characters = text.chars();
     let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     let end = if text.ends_with(['.', '?', '!']) { "" } else { "." };
-    format!("{first}{}{end}", characters.as_str())
+    // The texts of the API mark what is written literally; on a page the marks would be read as part of it.
+    format!("{first}{}{end}", characters.as_str()).replace('`', "")
 }

@@ -18,10 +18,15 @@ align-items:center;justify-content:center;padding:1.5rem}\
 main{width:100%;max-width:27rem;background:var(--card);padding:2rem;border-radius:.75rem;box-shadow:0 1px 3px rgb(0 0 0/.2);\
 overflow-wrap:anywhere}\
 main.wide{max-width:44rem}\
+.site{margin:0 0 .25rem;color:var(--soft);font-weight:600}\
 h1{font-size:1.5rem;line-height:1.25;margin:0 0 1rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}\
 label{display:block;margin:1rem 0 .25rem;font-weight:600}\
 .hint,.note{color:var(--soft);font-size:.875rem}.hint{margin:.25rem 0 0}\
 input{width:100%;padding:.625rem .75rem;border:1px solid var(--line);border-radius:.375rem;background:var(--card);color:inherit;font:inherit}\
+.done{border-left:4px solid var(--mark);padding:.75rem 1rem;margin:0 0 1rem}\
+.wrong{margin:.25rem 0 0;color:var(--bad);font-size:.875rem;font-weight:600}\
+[aria-invalid]{border:2px solid var(--bad)}\
+label .note{font-weight:400}\
 button,.button{display:block;width:100%;margin-top:1.25rem;padding:.625rem 1rem;border:1px solid var(--mark);border-radius:.375rem;\
 background:var(--mark);color:var(--on-mark);font:inherit;font-weight:600;text-align:center;text-decoration:none;cursor:pointer}\
 .quiet,.button{background:transparent;color:var(--mark)}\
@@ -32,9 +37,10 @@ a{color:var(--mark)}\
 .complaint{background:var(--bad-back);color:var(--bad);border-left:4px solid var(--bad);padding:.75rem 1rem;margin:0 0 1rem}\
 ul{padding-left:1.25rem}.list{list-style:none;padding:0;margin:0}\
 .list li{display:flex;gap:1rem;align-items:center;justify-content:space-between;padding:.625rem 0;border-top:1px solid var(--line)}\
-.list button{width:auto;margin:0;padding:.25rem .75rem}\
+.list button{width:auto;margin:0;padding:.25rem .75rem;white-space:nowrap}\
 code{font-size:.875em}.secret{display:block;padding:.75rem;border:1px dashed var(--line);border-radius:.375rem;user-select:all}\
-dl{display:grid;grid-template-columns:auto 1fr;gap:.25rem 1rem;margin:0}dt{color:var(--soft)}dd{margin:0}";
+dl{display:grid;grid-template-columns:auto 1fr;gap:.25rem 1rem;margin:0}dt{color:var(--soft)}dd{margin:0}\
+@media(max-width:30rem){body{padding:.75rem}main{padding:1.25rem}}";
 
 static DIGEST: LazyLock<String> = LazyLock::new(|| STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes())));
 
@@ -48,11 +54,12 @@ static DIGEST: LazyLock<String> = LazyLock::new(|| STANDARD.encode(digest::diges
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex">
 <meta name="referrer" content="no-referrer">
-<title>{{ title }}</title>
+<title>{{ title }} &middot; {{ site }}</title>
 <style>{{ style|safe }}</style>
 </head>
 <body>
 <main{% if is_wide %} class="wide"{% endif %}>
+<p class="site">{{ site }}</p>
 {{ body|safe }}
 </main>
 </body>
@@ -60,6 +67,8 @@ static DIGEST: LazyLock<String> = LazyLock::new(|| STANDARD.encode(digest::diges
 "#
 )]
 struct Frame<'a> {
+    /// What people sign in to.
+    site: &'a str,
     title: &'a str,
     style: &'a str,
     is_wide: bool,
@@ -68,9 +77,9 @@ struct Frame<'a> {
 }
 
 /// A whole page around this body.
-pub(super) fn frame(title: &str, body: &str) -> Option<String> {
+pub(super) fn frame(site: &str, title: &str, body: &str) -> Option<String> {
     let is_wide = body.contains("class=\"list\"");
-    Frame { title, style: STYLE, is_wide, body }.render().ok()
+    Frame { site, title, style: STYLE, is_wide, body }.render().ok()
 }
 
 /// By what the policy knows the style sheet.
@@ -111,6 +120,7 @@ mod tests {
                 ("mark", "card", 4.5),
                 ("on-mark", "mark", 4.5),
                 ("bad", "bad-back", 4.5),
+                ("bad", "card", 4.5),
                 ("line", "card", 3.0),
             ] {
                 let found = contrast(colour(palette, text), colour(palette, ground));

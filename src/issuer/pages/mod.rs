@@ -8,6 +8,7 @@ pub(in crate::issuer) mod form;
 pub(in crate::issuer) mod visit;
 
 mod account;
+mod field;
 mod frame;
 mod sign_in;
 mod sign_out;
@@ -30,6 +31,7 @@ use axum::routing::post;
 use crate::issuer::IssuerState;
 use crate::issuer::pages::frame::frame;
 use crate::issuer::pages::frame::style_digest;
+use crate::issuer::pages::visit::Visit;
 
 pub(in crate::issuer) use crate::issuer::pages::sign_in::origin;
 
@@ -40,12 +42,15 @@ pub(in crate::issuer) fn router() -> Router<IssuerState> {
         .route("/sign-up", get(sign_up::page).post(sign_up::submit))
         .route("/sign-out", get(sign_out::page).post(sign_out::submit))
         .route("/account", get(account::page))
-        .route("/account/apps", post(account::revoke))
+        .route("/account/apps", post(account::change::revoke_app))
+        .route("/account/keys", post(account::change::revoke_key))
+        .route("/account/sessions", post(account::change::end_sessions))
+        .route("/account/password", post(account::change::set_password))
 }
 
 /// A page. Its forms lead to us, and to `sources` where their answers go on to somebody else.
-pub(in crate::issuer) fn show(status: StatusCode, title: &str, body: &impl Template, sources: &[String]) -> Response {
-    let Some(html) = body.render().ok().and_then(|body| frame(title, &body)) else {
+pub(in crate::issuer) fn show(visit: &Visit, status: StatusCode, title: &str, body: &impl Template, sources: &[String]) -> Response {
+    let Some(html) = body.render().ok().and_then(|body| frame(&visit.issuance.name, title, &body)) else {
         tracing::error!(title, "a page could not be written");
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };

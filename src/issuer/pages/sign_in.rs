@@ -35,9 +35,9 @@ const WRONG: &str = "Name or password is wrong.";
 <input type="hidden" name="form_token" value="{{ form_token }}">
 {% if let Some(path) = return_to %}<input type="hidden" name="return_to" value="{{ path }}">{% endif %}
 <label for="name">Name</label>
-<input id="name" name="name" autocomplete="username" autocapitalize="none" spellcheck="false" maxlength="128" required autofocus>
+<input id="name" name="name" value="{{ name }}" autocomplete="username" autocapitalize="none" spellcheck="false" maxlength="128" required{% if name.is_empty() %} autofocus{% endif %}>
 <label for="password">Password</label>
-<input id="password" name="password" type="password" autocomplete="current-password" required>
+<input id="password" name="password" type="password" autocomplete="current-password" required{% if !name.is_empty() %} autofocus{% endif %}>
 <button type="submit">Sign in</button>
 </form>
 {% for provider in providers %}<a class="button {{ provider.0 }}" href="{{ base }}/sign-in/{{ provider.0 }}{{ onward }}">Continue with {{ provider.1 }}</a>
@@ -49,6 +49,8 @@ struct Page<'a> {
     complaint: Option<&'a str>,
     form_token: &'a str,
     return_to: Option<&'a str>,
+    /// What was tried.
+    name: &'a str,
     /// Names and labels.
     providers: Vec<(&'a str, &'a str)>,
     /// The query that takes `return_to` along.
@@ -63,7 +65,7 @@ pub(super) async fn page(State(state): State<IssuerState>, request: Request) -> 
         Err(problem) => return problem.into_response(),
     };
     match Form::parse(&visit.query) {
-        Ok(mut query) => show(&state, &visit, StatusCode::OK, None, query.take("return_to").as_deref()).await,
+        Ok(mut query) => show(&state, &visit, StatusCode::OK, None, query.take("return_to").as_deref(), "").await,
         Err(problem) => pages::error::problem(&visit, &problem),
     }
 }
@@ -103,18 +105,25 @@ async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Res
                 | Code::Unavailable => pages::error::sentence(&problem),
             };
             let status = if problem.code == Code::InvalidRequest { StatusCode::UNAUTHORIZED } else { pages::error::status_of(&problem) };
-            let mut response = show(state, visit, status, Some(&complaint), return_to.as_deref()).await;
+            let mut response = show(state, visit, status, Some(&complaint), return_to.as_deref(), &name).await;
             if matches!(problem.code, Code::TooManyRequests | Code::Unavailable) {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             return Ok(response);
         }
     };
-    let opened = sessions::open(state, &visit.headers, &user, "password", visit.now).await?;
+    let opened = sessions::open(state, &visit.headers, &user, "password", visit.address, visit.now).await?;
     Ok(pages::with_cookie(pages::go_to(&visit.after_sign_in(return_to.as_deref())), Some(opened.cookie)))
 }
 
-async fn show(state: &IssuerState, visit: &Visit, status: StatusCode, complaint: Option<&str>, return_to: Option<&str>) -> Response {
+async fn show(
+    state: &IssuerState,
+    visit: &Visit,
+    status: StatusCode,
+    complaint: Option<&str>,
+    return_to: Option<&str>,
+    name: &str,
+) -> Response {
     let (form_token, cookie) = match sessions::form_token(state, &visit.headers, PURPOSE) {
         Ok(made) => made,
         Err(problem) => return pages::error::problem(visit, &problem),
@@ -130,6 +139,7 @@ async fn show(state: &IssuerState, visit: &Visit, status: StatusCode, complaint:
         complaint,
         form_token: &form_token,
         return_to,
+        name,
         providers: visit.issuance.providers.iter().map(|provider| (&*provider.name, &*provider.label)).collect(),
         onward: &onward_query(return_to),
         may_sign_up: match visit.issuance.sign_up {
@@ -137,7 +147,7 @@ async fn show(state: &IssuerState, visit: &Visit, status: StatusCode, complaint:
             SignUp::Closed => false,
         },
     };
-    pages::with_cookie(pages::show(status, "Sign in", &page, onward.as_slice()), cookie)
+    pages::with_cookie(pages::show(visit, status, "Sign in", &page, onward.as_slice()), cookie)
 }
 
 /// The query that takes `return_to` along to the next page.

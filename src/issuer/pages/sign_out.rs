@@ -10,7 +10,9 @@ use axum::response::Response;
 use crate::issuer::IssuerState;
 use crate::issuer::pages;
 use crate::issuer::pages::form::Form;
+use crate::issuer::pages::sign_in::onward_query;
 use crate::issuer::pages::visit::Visit;
+use crate::issuer::pages::visit::is_local;
 use crate::issuer::problem::Problem;
 use crate::issuer::sessions;
 
@@ -23,14 +25,17 @@ const PURPOSE: &str = "sign-out";
 <p>You are signed in as <strong>{{ user }}</strong>.</p>
 <form method="post" action="{{ base }}/sign-out">
 <input type="hidden" name="form_token" value="{{ form_token }}">
+{% if let Some(path) = return_to %}<input type="hidden" name="return_to" value="{{ path }}">{% endif %}
 <button type="submit">Sign out</button>
 </form>
-<a class="button" href="{{ base }}/account">Stay signed in</a>"#
+<a class="button" href="{% if let Some(path) = return_to %}{{ path }}{% else %}{{ base }}/account{% endif %}">Stay signed in</a>"#
 )]
 struct Page<'a> {
     base: &'a str,
     user: &'a str,
     form_token: &'a str,
+    /// What was under way, for whoever signs in next.
+    return_to: Option<&'a str>,
 }
 
 /// `GET /sign-out`: a question, so that no link or picture elsewhere signs anybody out.
@@ -56,16 +61,22 @@ pub(super) async fn submit(State(state): State<IssuerState>, request: Request) -
 }
 
 async fn ask(state: &IssuerState, visit: &Visit) -> Result<Response, Problem> {
+    let return_to = Form::parse(&visit.query)?.take("return_to").filter(|path| is_local(path));
     let Some(person) = sessions::current(state, &visit.headers, visit.now).await? else {
-        return Ok(pages::go_to(&visit.local("/sign-in")));
+        return Ok(to_sign_in(visit, return_to.as_deref()));
     };
     let (form_token, cookie) = sessions::form_token(state, &visit.headers, PURPOSE)?;
-    let page = Page { base: &visit.base, user: person.user.subject.as_str(), form_token: &form_token };
-    Ok(pages::with_cookie(pages::show(StatusCode::OK, "Sign out", &page, &[]), cookie))
+    let page = Page { base: &visit.base, user: person.user.subject.as_str(), form_token: &form_token, return_to: return_to.as_deref() };
+    Ok(pages::with_cookie(pages::show(visit, StatusCode::OK, "Sign out", &page, &[]), cookie))
 }
 
 async fn leave(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Response, Problem> {
     sessions::check_form(state, &visit.headers, PURPOSE, form.take("form_token").as_deref())?;
-    let cookie = sessions::close(state, &visit.headers, visit.now).await?;
-    Ok(pages::with_cookie(pages::go_to(&visit.local("/sign-in")), Some(cookie)))
+    let cookie = sessions::close(state, &visit.headers, visit.address, visit.now).await?;
+    let return_to = form.take("return_to").filter(|path| is_local(path));
+    Ok(pages::with_cookie(to_sign_in(visit, return_to.as_deref()), Some(cookie)))
+}
+
+fn to_sign_in(visit: &Visit, return_to: Option<&str>) -> Response {
+    pages::go_to(&visit.local(&format!("/sign-in{}", onward_query(return_to))))
 }

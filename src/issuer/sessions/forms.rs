@@ -72,13 +72,14 @@ fn value(state: &IssuerState, purpose: &str, bound_to: &str) -> Result<String, P
     Ok(URL_SAFE_NO_PAD.encode(fingerprint))
 }
 
-/// What browsers say of where a request came from; those that say nothing are judged by the form's value alone.
+/// What browsers say of where a request came from; those that say nothing are judged by the form's value alone. `null` says nothing: our
+/// pages send no referrer, and then it is what a form of theirs has for an origin.
 fn is_from_here(issuance: &Issuance, headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {
         return site == "same-origin";
     }
     match headers.get(header::ORIGIN) {
-        Some(origin) => origin.as_bytes() == origin_of(&issuance.url).as_bytes(),
+        Some(origin) => origin == "null" || origin.as_bytes() == origin_of(&issuance.url).as_bytes(),
         None => true,
     }
 }

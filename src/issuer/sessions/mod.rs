@@ -3,6 +3,7 @@
 mod cookies;
 mod forms;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
@@ -28,8 +29,6 @@ use crate::model::grant::GrantEnd;
 use crate::model::grant::GrantRecord;
 use crate::model::issuance::Issuance;
 use crate::model::issuance::SignOut;
-use crate::model::key::UserRecord;
-use crate::model::key::UserState;
 use crate::model::time::Timestamp;
 use crate::secrets::random_id;
 use crate::store::Write;
@@ -68,7 +67,7 @@ pub async fn current(state: &IssuerState, headers: &HeaderMap, now: Timestamp) -
     if !session.is_live(now) {
         return Ok(None);
     }
-    let Some(user) = standing_user(state, &session.user).await? else { return Ok(None) };
+    let Some((user, _standing)) = users::standing(state, &session.user).await? else { return Ok(None) };
     // A change of the password ends whatever was opened before it.
     if user.valid_from.is_some_and(|valid_from| session.created < valid_from) {
         return Ok(None);
@@ -82,9 +81,16 @@ pub async fn current(state: &IssuerState, headers: &HeaderMap, now: Timestamp) -
 ///
 /// # Errors
 /// A store that does not answer.
-pub async fn open(state: &IssuerState, headers: &HeaderMap, user: &Subject, method: &str, now: Timestamp) -> Result<Opened, Problem> {
+pub async fn open(
+    state: &IssuerState,
+    headers: &HeaderMap,
+    user: &Subject,
+    method: &str,
+    address: Option<IpAddr>,
+    now: Timestamp,
+) -> Result<Opened, Problem> {
     let issuance = issuance(state)?;
-    let user = standing_user(state, user).await?.ok_or_else(sign_in::wrong)?;
+    let (user, standing) = users::standing(state, user).await?.ok_or_else(sign_in::wrong)?;
     let ends = now.plus(issuance.lifetimes.session_absolute);
     let session = SessionRecord {
         id: Arc::from(random_id()?),
@@ -100,14 +106,14 @@ pub async fn open(state: &IssuerState, headers: &HeaderMap, user: &Subject, meth
     if let Some(before) = cookies::id(state, &issuance, headers, Kind::Session) {
         writes.push(Write::Remove(SessionRecord::place(&before)));
     }
-    if !state.records.commit(vec![shelf::absent(&session)], writes, now).await?.is_done() {
+    if !state.records.commit(vec![shelf::absent(&session), standing], writes, now).await?.is_done() {
         return Err(Problem::changed_meanwhile());
     }
     if method != BY_PASSWORD {
         // A sign-in by password was marked and noted where the password was compared.
         sign_in::mark_online(state, &user.subject, now).await?;
         let actor = Actor::Person(Arc::new(Person { session: session.clone(), user: Arc::new(user.clone()) }));
-        let done = Done { deed: Deed::SignedIn, subject: user.subject.as_str(), organization: user.organization.as_deref(), address: None };
+        let done = Done { deed: Deed::SignedIn, subject: user.subject.as_str(), organization: user.organization.as_deref(), address };
         trail::note(state, &actor, done, now).await;
     }
     let cookie = cookies::give(state, &issuance, Kind::Session, &session.id, Some(issuance.lifetimes.session_absolute))?;
@@ -118,12 +124,12 @@ pub async fn open(state: &IssuerState, headers: &HeaderMap, user: &Subject, meth
 ///
 /// # Errors
 /// A store that does not answer.
-pub async fn close(state: &IssuerState, headers: &HeaderMap, now: Timestamp) -> Result<String, Problem> {
+pub async fn close(state: &IssuerState, headers: &HeaderMap, address: Option<IpAddr>, now: Timestamp) -> Result<String, Problem> {
     let issuance = issuance(state)?;
     if let Some(id) = cookies::id(state, &issuance, headers, Kind::Session)
         && let Some((session, _version)) = shelf::find::<SessionRecord>(state, &id).await?
     {
-        end(state, &session, now).await?;
+        end(state, &session, address, now).await?;
     }
     Ok(cookies::take(&issuance, Kind::Session))
 }
@@ -132,7 +138,12 @@ pub async fn close(state: &IssuerState, headers: &HeaderMap, now: Timestamp) -> 
 ///
 /// # Errors
 /// A store that does not answer.
-pub(in crate::issuer) async fn end(state: &IssuerState, session: &SessionRecord, now: Timestamp) -> Result<(), Problem> {
+pub(in crate::issuer) async fn end(
+    state: &IssuerState,
+    session: &SessionRecord,
+    address: Option<IpAddr>,
+    now: Timestamp,
+) -> Result<(), Problem> {
     let issuance = issuance(state)?;
     let done = state.records.commit(Vec::new(), vec![Write::Remove(SessionRecord::place(&session.id))], now).await?;
     if !done.is_done() {
@@ -149,7 +160,7 @@ pub(in crate::issuer) async fn end(state: &IssuerState, session: &SessionRecord,
     if let Some((user, _version)) = users::find(state, users::LOCAL, session.user.as_str()).await? {
         let organization = user.organization.clone();
         let actor = Actor::Person(Arc::new(Person { session: session.clone(), user: Arc::new(user) }));
-        let done = Done { deed: Deed::SignedOut, subject: session.user.as_str(), organization: organization.as_deref(), address: None };
+        let done = Done { deed: Deed::SignedOut, subject: session.user.as_str(), organization: organization.as_deref(), address };
         trail::note(state, &actor, done, now).await;
     }
     Ok(())
@@ -166,15 +177,6 @@ pub(in crate::issuer) async fn end_all_of(state: &IssuerState, user: &Subject, n
         state.records.commit(Vec::new(), writes, now).await?;
     }
     Ok(found.len())
-}
-
-/// A local user who may do anything at all.
-async fn standing_user(state: &IssuerState, user: &Subject) -> Result<Option<UserRecord>, Problem> {
-    let found = users::find(state, users::LOCAL, user.as_str()).await?;
-    Ok(found.map(|(user, _version)| user).filter(|user| match user.state {
-        UserState::Active => true,
-        UserState::Disabled => false,
-    }))
 }
 
 /// Slides the session, and with it the tokens of its owner's keys (seed 003).

@@ -38,12 +38,12 @@ async fn who(issuer: &Issuer, headers: &HeaderMap) -> Option<String> {
 async fn a_session_is_a_new_one_at_each_sign_in_and_its_cookie_is_the_browsers_alone() {
     let issuer = Issuer::issuing(|_| {});
     let user = alice(&issuer).await;
-    let first = open(&issuer.state, &HeaderMap::new(), &user, BY_PASSWORD, issuer.clock.now()).await.unwrap();
+    let first = open(&issuer.state, &HeaderMap::new(), &user, BY_PASSWORD, None, issuer.clock.now()).await.unwrap();
     assert!(first.cookie.starts_with("__Host-tollgate_session=reva_se_"), "{}", first.cookie);
     assert!(first.cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=86400"), "{}", first.cookie);
     let browser = browser_with(&[&first.cookie]);
     assert_eq!(who(&issuer, &browser).await.as_deref(), Some("alice"));
-    let second = open(&issuer.state, &browser, &user, BY_PASSWORD, issuer.clock.now()).await.unwrap();
+    let second = open(&issuer.state, &browser, &user, BY_PASSWORD, None, issuer.clock.now()).await.unwrap();
     assert_ne!(first.person.session.id, second.person.session.id);
     assert_eq!(who(&issuer, &browser).await, None, "the id of before is dead");
     assert_eq!(who(&issuer, &browser_with(&[&second.cookie])).await.as_deref(), Some("alice"));
@@ -60,7 +60,7 @@ async fn a_session_is_a_new_one_at_each_sign_in_and_its_cookie_is_the_browsers_a
     }
     let plain = Issuer::issuing(|issuance| issuance.url = "http://127.0.0.1:8080".into());
     let user = alice(&plain).await;
-    let opened = open(&plain.state, &HeaderMap::new(), &user, BY_PASSWORD, plain.clock.now()).await.unwrap();
+    let opened = open(&plain.state, &HeaderMap::new(), &user, BY_PASSWORD, None, plain.clock.now()).await.unwrap();
     assert!(opened.cookie.starts_with("tollgate_session=") && !opened.cookie.contains("Secure"), "{}", opened.cookie);
 }
 
@@ -68,7 +68,7 @@ async fn a_session_is_a_new_one_at_each_sign_in_and_its_cookie_is_the_browsers_a
 async fn a_session_slides_with_use_up_to_its_end() {
     let issuer = Issuer::issuing(|_| {});
     let user = alice(&issuer).await;
-    let opened = open(&issuer.state, &HeaderMap::new(), &user, BY_PASSWORD, issuer.clock.now()).await.unwrap();
+    let opened = open(&issuer.state, &HeaderMap::new(), &user, BY_PASSWORD, None, issuer.clock.now()).await.unwrap();
     let browser = browser_with(&[&opened.cookie]);
     let version =
         async || shelf::find::<SessionRecord>(&issuer.state, &opened.person.session.id).await.unwrap().map(|(_, version)| version);
@@ -82,7 +82,7 @@ async fn a_session_slides_with_use_up_to_its_end() {
     }
     issuer.clock.advance(Duration::from_secs(30 * 60));
     assert!(who(&issuer, &browser).await.is_none(), "a day is the end");
-    let opened = open(&issuer.state, &HeaderMap::new(), &user, BY_PASSWORD, issuer.clock.now()).await.unwrap();
+    let opened = open(&issuer.state, &HeaderMap::new(), &user, BY_PASSWORD, None, issuer.clock.now()).await.unwrap();
     issuer.clock.advance(Duration::from_secs(60 * 60));
     assert!(who(&issuer, &browser_with(&[&opened.cookie])).await.is_none(), "an hour without use");
 }
@@ -114,7 +114,7 @@ async fn using_the_website_slides_the_tokens_of_its_owners_keys() {
         [grant("key-alices", of_key("alice")), grant("key-bobs", of_key("bob")), grant("other", GrantOf::SignIn { user: user.clone() })];
     let writes = grants.iter().map(|grant| shelf::put(grant, None)).collect();
     issuer.records.commit(Vec::new(), writes, now).await.unwrap();
-    let opened = open(&issuer.state, &HeaderMap::new(), &user, BY_PASSWORD, now).await.unwrap();
+    let opened = open(&issuer.state, &HeaderMap::new(), &user, BY_PASSWORD, None, now).await.unwrap();
     issuer.clock.advance(Duration::from_secs(300));
     assert!(who(&issuer, &browser_with(&[&opened.cookie])).await.is_some());
     let left = async |id: &str| {
@@ -143,7 +143,7 @@ async fn a_form_is_good_in_the_browser_and_for_the_purpose_that_it_was_made_for(
     assert!(!check(&HeaderMap::new(), "sign-in", Some(&value)), "no browser");
     let (_, theirs) = form_token(&issuer.state, &HeaderMap::new(), "sign-in").unwrap();
     assert!(!check(&browser_with(&[&theirs.unwrap()]), "sign-in", Some(&value)), "another browser");
-    let opened = open(&issuer.state, &mine, &user, BY_PASSWORD, issuer.clock.now()).await.unwrap();
+    let opened = open(&issuer.state, &mine, &user, BY_PASSWORD, None, issuer.clock.now()).await.unwrap();
     let signed_in = browser_with(&[&cookie, &opened.cookie]);
     assert!(!check(&signed_in, "sign-in", Some(&value)), "made before the sign-in");
     let (value, _) = form_token(&issuer.state, &signed_in, "account").unwrap();
@@ -155,12 +155,19 @@ async fn a_form_is_good_in_the_browser_and_for_the_purpose_that_it_was_made_for(
         ("origin", "https://id.example.com", true),
         ("origin", "https://id.example.com.evil.example", false),
         ("origin", "http://id.example.com", false),
-        ("origin", "null", false),
+        // Under `no-referrer` browsers hide where even our own forms come from.
+        ("origin", "null", true),
     ] {
         let mut headers = signed_in.clone();
         headers.insert(name, HeaderValue::from_static(said));
         assert_eq!(check(&headers, "account", Some(&value)), expected, "{name}: {said}");
     }
+    let mut framed = signed_in.clone();
+    framed.extend(
+        [("origin", "null"), ("sec-fetch-site", "cross-site")]
+            .map(|(name, said)| (name.parse::<header::HeaderName>().unwrap(), HeaderValue::from_static(said))),
+    );
+    assert!(!check(&framed, "account", Some(&value)), "a sandbox elsewhere");
 }
 
 // oauth: R13 H12
@@ -170,7 +177,7 @@ async fn signing_out_ends_the_session_and_by_policy_what_was_allowed_under_it() 
         let issuer = Issuer::issuing(|issuance| issuance.sign_out = policy);
         let user = alice(&issuer).await;
         let now = issuer.clock.now();
-        let opened = open(&issuer.state, &HeaderMap::new(), &user, BY_PASSWORD, now).await.unwrap();
+        let opened = open(&issuer.state, &HeaderMap::new(), &user, BY_PASSWORD, None, now).await.unwrap();
         let grant = GrantRecord {
             id: GrantId::new("g"),
             of: GrantOf::Consent { client: ClientId::new("app_00000000000000000000"), user: user.clone() },
@@ -190,13 +197,26 @@ async fn signing_out_ends_the_session_and_by_policy_what_was_allowed_under_it() 
         };
         issuer.records.commit(Vec::new(), vec![shelf::put(&grant, None)], now).await.unwrap();
         let browser = browser_with(&[&opened.cookie]);
-        let cookie = close(&issuer.state, &browser, now).await.unwrap();
+        let cookie = close(&issuer.state, &browser, None, now).await.unwrap();
         assert_eq!(cookie, "__Host-tollgate_session=; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=0");
         assert_eq!(who(&issuer, &browser).await, None);
         let (grant, _) = shelf::find::<GrantRecord>(&issuer.state, "g").await.unwrap().unwrap();
         assert_eq!(grant.is_live(now), !ends);
         let (account, _) = shelf::find::<AccountRecord>(&issuer.state, "alice").await.unwrap().unwrap();
         assert!(!account.online);
-        close(&issuer.state, &browser, now).await.unwrap();
+        close(&issuer.state, &browser, None, now).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_from_where_somebody_signed_in_and_out() {
+    let issuer = Issuer::issuing(|_| {});
+    let user = alice(&issuer).await;
+    let (now, address) = (issuer.clock.now(), Some([192, 0, 2, 7].into()));
+    let opened = open(&issuer.state, &HeaderMap::new(), &user, "google", address, now).await.unwrap();
+    close(&issuer.state, &browser_with(&[&opened.cookie]), address, now).await.unwrap();
+    for deed in ["session.opened", "session.closed"] {
+        let noted = issuer.ok("GET", &format!("/v1/audit?deed={deed}"), serde_json::Value::Null).await;
+        assert_eq!(noted["data"][0]["address"], "192.0.2.7", "{noted}");
     }
 }

@@ -110,3 +110,23 @@ async fn a_token_is_traded_for_over_http_by_the_text_alone() {
     let silent = Issuer::new();
     assert_eq!(silent.call_with("", "POST", "/v1/keys/self/token", json!({"key": key})).await.0, 404, "where nothing is issued");
 }
+
+// oauth: T10
+#[tokio::test]
+async fn a_token_does_not_outlast_itself() {
+    let issuer = Issuer::issuing(|_| {});
+    let (id, key) = issuer.key_of("abe", "acme", &["orders:read"]).await;
+    let (token, _) = asked(&issuer, &key).await;
+    for (path, body, allowed) in [
+        ("/v1/keys".to_owned(), json!({"name": "n", "scopes": ["orders:read"]}), 201),
+        (format!("/v1/keys/{id}/rotate"), json!({"grace": "1h"}), 200),
+    ] {
+        let request = |name: &str, value: String| {
+            let request = Request::post(&path).header(name, value).header("content-type", "application/json");
+            issuer.public.clone().oneshot(request.body(Body::from(body.to_string())).unwrap())
+        };
+        let answer = request("x-authorization", format!("Agent {token}")).await.unwrap();
+        assert_eq!(answer.status(), 403, "{path}: a text that is good for an hour becomes none that is good for ever");
+        assert_eq!(request("x-api-key", key.clone()).await.unwrap().status(), allowed, "{path}");
+    }
+}

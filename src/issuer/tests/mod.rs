@@ -1,14 +1,17 @@
 //! The resource API over its router, and what its changes mean at the gate.
 
 mod callers;
+mod hang_up;
 mod key_tokens;
 mod keys;
+pub(in crate::issuer) mod meddled;
 mod openapi;
 mod reach;
 mod replicas;
 mod rights;
 mod ring;
 mod rotate;
+mod tenancy;
 mod usage;
 mod users;
 
@@ -54,6 +57,7 @@ use crate::model::issuance::Compatibility;
 use crate::model::issuance::Issuance;
 use crate::model::issuance::Lifetimes;
 use crate::model::issuance::Passwords;
+use crate::model::issuance::PhoneRule;
 use crate::model::issuance::Registration;
 use crate::model::issuance::Resource;
 use crate::model::issuance::SignOut;
@@ -174,6 +178,7 @@ pub(crate) fn issuance() -> Issuance {
     let scopes = |text: &str| Arc::new(ScopeSet::new(text.split(' ').map(|scope| Scope::parse(scope).unwrap())));
     Issuance {
         url: "https://id.example.com".into(),
+        name: "id.example.com".into(),
         resources: vec![
             Resource { uri: "https://api.example.com".into(), scopes: None },
             Resource { uri: "https://files.example.com".into(), scopes: Some(scopes("files:read")) },
@@ -197,6 +202,7 @@ pub(crate) fn issuance() -> Issuance {
         },
         algorithm: Algorithm::EdDsa,
         sign_up: SignUp::Open,
+        phone: PhoneRule::Optional,
         sign_out: SignOut::Session,
         admin_rights: scopes("orders:read orders:write files:read tollgate:keys tollgate:users tollgate:usage"),
         member_rights: scopes("orders:read files:read"),

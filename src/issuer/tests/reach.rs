@@ -141,6 +141,44 @@ async fn a_user_manages_its_own_keys() {
     assert_eq!(issuer.call_with(&key, "GET", "/v1/keys", Value::Null).await.0, 401);
 }
 
+// oauth: T5
+#[tokio::test]
+async fn what_a_users_key_makes_lasts_no_longer_and_asks_no_oftener_than_itself() {
+    let issuer = Issuer::issuing(|_| {});
+    let body = json!({"name": "s", "user": "abe", "organization": "acme", "rate_limit": 60, "expires_in": "1h"});
+    let short = issuer.ok("POST", "/v1/keys", body).await;
+    let (id, key) = (short["id"].as_str().unwrap(), short["key"].as_str().unwrap());
+    let own = format!("/v1/keys/{id}");
+    for (expiry, limit, status) in [
+        (json!({}), json!(60), 403),
+        (json!({"expires_in": "2h"}), json!(60), 403),
+        (json!({"expires_in": "1h"}), Value::Null, 403),
+        (json!({"expires_in": "1h"}), json!(61), 403),
+        (json!({"expires_in": "1h"}), json!(60), 201),
+    ] {
+        let mut body = expiry.clone();
+        (body["name"], body["rate_limit"]) = (json!("n"), limit);
+        let (found, answer) = issuer.call_with(key, "POST", "/v1/keys", body.clone()).await;
+        assert_eq!(found, status, "{body}: {answer}");
+        (body["user"], body["sha256"]) = (json!("abe"), json!("5e".repeat(32)));
+        let (_, report) = issuer.call_with(key, "POST", "/v1/keys/import", json!({"keys": [body]})).await;
+        assert_eq!(report["failed"] == json!([]), status == 201, "{report}");
+    }
+    for (change, status) in [
+        (json!({"expires_at": null}), 403),
+        (json!({"expires_in": "2h"}), 403),
+        (json!({"name": "other"}), 200),
+        (json!({"expires_in": "30m"}), 200),
+    ] {
+        let (found, answer) = issuer.call_with(key, "PATCH", &own, change.clone()).await;
+        assert_eq!(found, status, "{change}: {answer}");
+    }
+    let rotation = json!({"grace": "1h", "expires_in": "2h"});
+    assert_eq!(issuer.call_with(key, "POST", &format!("{own}/rotate"), rotation).await.0, 403);
+    let (_, admin) = issuer.key_of("ann", "acme", ADMIN).await;
+    assert_eq!(issuer.call_with(&admin, "PATCH", &own, json!({"expires_at": null})).await.0, 200, "its organisation's admin may");
+}
+
 #[tokio::test]
 async fn a_test_key_makes_no_live_key() {
     let issuer = Issuer::issuing(|_| {});

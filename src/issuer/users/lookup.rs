@@ -2,12 +2,15 @@
 
 use crate::issuer::IssuerState;
 use crate::issuer::problem::Problem;
+use crate::issuer::users::LOCAL;
 use crate::model::caller::Subject;
 use crate::model::key::HashAlgorithm;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeyState;
 use crate::model::key::UserRecord;
+use crate::model::key::UserState;
 use crate::store::Family;
+use crate::store::Precondition;
 use crate::store::RecordKey;
 use crate::store::Write;
 use crate::store::codec::decode_key;
@@ -37,6 +40,16 @@ pub(in crate::issuer) async fn find(state: &IssuerState, source: &str, subject: 
         Some(stored) => Ok(Some((decode_user(&place.id, &stored.bytes)?, stored.version))),
         None => Ok(None),
     }
+}
+
+/// A local user who may do anything at all, and what a commit in its name rests on: should it be disabled or erased meanwhile, nothing of
+/// its own may be left for the next one of its name.
+pub(in crate::issuer) async fn standing(state: &IssuerState, user: &Subject) -> Result<Option<(UserRecord, Precondition)>, Problem> {
+    let found = find(state, LOCAL, user.as_str()).await?;
+    Ok(found.filter(|(user, _version)| user.state == UserState::Active).map(|(user, version)| {
+        let precondition = Precondition::AtVersion(RecordKey::user(LOCAL, user.subject.as_str()), version);
+        (user, precondition)
+    }))
 }
 
 pub(super) async fn revision_of(state: &IssuerState, record: &UserRecord) -> u64 {

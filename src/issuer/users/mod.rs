@@ -31,6 +31,7 @@ use crate::issuer::accounts::trail::Done;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
 use crate::issuer::actor::USERS;
+use crate::issuer::audit;
 use crate::issuer::audit::Deed;
 use crate::issuer::input::Change;
 use crate::issuer::input::Fields;
@@ -40,6 +41,7 @@ use crate::issuer::parameters::Parameters;
 use crate::issuer::passwords;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
+use crate::issuer::users::change::find_within;
 use crate::issuer::users::change::new_account;
 use crate::issuer::users::change::refuse_unreached;
 use crate::issuer::users::change::refuse_unusual_name;
@@ -71,6 +73,7 @@ pub(in crate::issuer) use crate::issuer::users::lookup::find;
 pub(in crate::issuer) use crate::issuer::users::lookup::keys_of;
 pub(in crate::issuer) use crate::issuer::users::lookup::of_organization;
 pub(in crate::issuer) use crate::issuer::users::lookup::removal;
+pub(in crate::issuer) use crate::issuer::users::lookup::standing;
 
 /// The source of the users that keys act for.
 pub(in crate::issuer) const LOCAL: &str = "local";
@@ -240,8 +243,7 @@ pub(in crate::issuer) async fn show(
 ) -> Result<Response, Problem> {
     let (source, subject) = named(&state, id, query.as_deref())?;
     let reach = actor.reach(USERS)?;
-    let (record, revision) = find(&state, &source, subject.as_str()).await?.ok_or_else(no_such_user)?;
-    refuse_unreached(&reach, &record)?;
+    let (record, revision) = find_within(&state, &reach, &source, &subject).await?;
     Ok(answer(StatusCode::OK, revision, PersonView::find(&state, &record, revision).await?))
 }
 
@@ -255,19 +257,25 @@ pub(in crate::issuer) async fn delete(
 ) -> Result<Response, Problem> {
     let (source, subject) = named(&state, id, query.as_deref())?;
     let reach = actor.reach(USERS)?;
-    let (record, _revision) = find(&state, &source, subject.as_str()).await?.ok_or_else(no_such_user)?;
-    refuse_unreached(&reach, &record)?;
+    let (record, _revision) = find_within(&state, &reach, &source, &subject).await?;
     reach::refuse_superior(&actor, &reach, &record)?;
     let is_own = &*source == LOCAL && actor.user() == Some(&subject);
     if is_own && reach != Reach::Everything && matches!(actor, Actor::Caller(_)) {
         return Err(Problem::new(Code::Forbidden, "a user erases itself by signing in, not by a key or a token"));
     }
     let now = state.clock.now();
+    let pseudonym = if &*source == LOCAL { audit::pseudonym(&state, &subject).await? } else { None };
     let removed = erase::erase(&state, &source, &subject, now).await?.ok_or_else(no_such_user)?;
-    // Of an erased user the log keeps a pseudonym, and this entry has not even that; nor does it where a user erased itself.
+    // Of an erased user the log keeps a pseudonym.
     if let Some(actor) = if is_own { trail::somebody(now) } else { Some(actor) } {
         let organization = record.organization.as_deref();
-        trail::note(&state, &actor, Done { deed: Deed::UserErased, subject: "", organization, address }, now).await;
+        trail::note(
+            &state,
+            &actor,
+            Done { deed: Deed::UserErased, subject: pseudonym.as_deref().unwrap_or_default(), organization, address },
+            now,
+        )
+        .await;
     }
     Ok(answer_removal(&removed))
 }

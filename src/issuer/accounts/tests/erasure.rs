@@ -9,14 +9,21 @@ use crate::clock::Clock as _;
 use crate::issuer::accounts::identities;
 use crate::issuer::accounts::shelf;
 use crate::issuer::accounts::sign_up::NewAccount;
-use crate::issuer::accounts::sign_up::PhoneRule;
 use crate::issuer::accounts::sign_up::Profile;
 use crate::issuer::accounts::sign_up::sign_up;
 use crate::issuer::accounts::sign_up::sign_up_linked;
 use crate::issuer::accounts::tests::Browser;
+use crate::issuer::accounts::tests::call_as;
 use crate::issuer::accounts::tests::founder;
 use crate::issuer::accounts::tests::new;
+use crate::issuer::oauth::authorize::asked::AuthorizeParameters;
+use crate::issuer::oauth::authorize::authorize_as;
+use crate::issuer::oauth::authorize::testing;
+use crate::issuer::sessions;
+use crate::issuer::sign_in_tokens::token_for_sign_in;
 use crate::issuer::tests::Issuer;
+use crate::issuer::tests::meddled::Meddled;
+use crate::issuer::users;
 use crate::model::account::LinkedIdentity;
 use crate::model::caller::Environment;
 use crate::model::client::AccessTokenForm;
@@ -30,7 +37,12 @@ use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
 use crate::model::grant::GrantState;
 use crate::model::issuance::FirstKey;
+use crate::model::issuance::PhoneRule;
+use crate::model::key::UserState;
 use crate::store::Family;
+use crate::store::RecordKey;
+use crate::store::Write;
+use crate::store::codec::encode_user;
 
 /// Everything on the shelf as text, for searching.
 async fn everything(issuer: &Issuer) -> String {
@@ -125,4 +137,67 @@ async fn nothing_names_an_erased_user_any_more() {
     assert_eq!(issuer.refused("DELETE", "/v1/users/mallory", Value::Null).await.0, 404);
     let again = founder(&issuer, "mallory").await;
     assert_ne!(again.organization, mallory.organization, "a new user of the same name inherits nothing");
+}
+
+/// An erasure first disables the user and then looks for what is its own: whatever comes later must come to nothing, or it would be the
+/// next one's of the same name.
+#[tokio::test]
+async fn what_is_under_way_when_its_user_is_erased_comes_to_nothing() {
+    let mut issuer = Issuer::issuing(|_| {});
+    let ann = founder(&issuer, "ann").await.user;
+    let (headers, actor) = {
+        let browser = Browser::of(&issuer, "ann").await;
+        (browser.headers.clone(), browser.actor().await)
+    };
+    let own = ClientRecord { owner: Some(ann.clone()), ..testing::client("a") };
+    issuer.put_client(&own).await;
+    let meddled = Meddled::over(&issuer.records, 1000);
+    issuer.state.records = meddled.clone();
+    let (state, now) = (&issuer.state, issuer.clock.now());
+    let (user, _) = users::find(state, users::LOCAL, "ann").await.unwrap().unwrap();
+    let put = |state| {
+        let bytes = encode_user(&crate::model::key::UserRecord { state, ..user.clone() });
+        Write::Put { key: RecordKey::user(users::LOCAL, "ann"), bytes, expires: None }
+    };
+    let count = async |family| issuer.records.range(family, None, 500).await.unwrap().records.len();
+    for (deed, family) in [
+        ("sign in", Family::Session),
+        ("get a token", Family::Grant),
+        ("get a code", Family::Grant),
+        ("link a sign-in elsewhere", Family::Identity),
+        ("register a client", Family::Client),
+    ] {
+        let before = count(family).await;
+        *meddled.first.lock().unwrap() = vec![put(UserState::Disabled)];
+        match deed {
+            "sign in" => drop(sessions::open(state, &headers, &ann, sessions::BY_PASSWORD, None, now).await),
+            "get a token" => drop(token_for_sign_in(state, &ann, None, now).await),
+            "get a code" => drop(authorize_as(state, &ann, AuthorizeParameters::read(&testing::query(&own, &[])).unwrap()).await),
+            "link a sign-in elsewhere" => {
+                let identity = LinkedIdentity { provider: "google".into(), issuer: "https://g".into(), subject: "ann's".into() };
+                drop(identities::link(state, &ann, identity, now).await);
+            }
+            _ => {
+                let body = json!({"name": "app", "redirect_uris": ["https://app.example.com/cb"]});
+                call_as(&issuer, actor.clone(), "POST", "/v1/clients", body).await;
+            }
+        }
+        assert!(meddled.first.lock().unwrap().is_empty(), "{deed}: it was tried");
+        assert_eq!(count(family).await, before, "{deed}");
+        issuer.put(put(UserState::Active)).await;
+    }
+}
+
+// battery: K17
+#[tokio::test]
+async fn the_log_says_by_pseudonym_who_was_erased() {
+    let issuer = Issuer::issuing(|_| {});
+    founder(&issuer, "ann").await;
+    founder(&issuer, "bob").await;
+    issuer.ok("DELETE", "/v1/users/ann", Value::Null).await;
+    let subjects = async |deed: &str| issuer.ok("GET", &format!("/v1/audit?deed={deed}"), Value::Null).await["data"].clone();
+    let (made, erased) = (subjects("user.created").await, subjects("user.erased").await);
+    assert_eq!((&erased[0]["subject"], &erased[0]["subject_kind"]), (&made[0]["subject"], &json!("erased")), "{erased}");
+    assert_ne!(made[0]["subject"], json!("ann"));
+    assert_eq!(made[1]["subject"], json!("bob"));
 }

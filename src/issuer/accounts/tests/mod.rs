@@ -46,7 +46,8 @@ pub(in crate::issuer) struct Browser<'i> {
 impl<'i> Browser<'i> {
     pub(in crate::issuer) async fn of(issuer: &'i Issuer, user: &str) -> Self {
         let user = crate::model::caller::Subject::parse(user).unwrap();
-        let opened = sessions::open(&issuer.state, &HeaderMap::new(), &user, sessions::BY_PASSWORD, issuer.clock.now()).await.unwrap();
+        let opened =
+            sessions::open(&issuer.state, &HeaderMap::new(), &user, sessions::BY_PASSWORD, None, issuer.clock.now()).await.unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("cookie", opened.cookie.split(';').next().unwrap().parse().unwrap());
         Self { issuer, headers }

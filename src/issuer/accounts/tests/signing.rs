@@ -6,7 +6,6 @@ use crate::issuer::accounts::identities;
 use crate::issuer::accounts::shelf;
 use crate::issuer::accounts::sign_in::sign_in;
 use crate::issuer::accounts::sign_up::NewAccount;
-use crate::issuer::accounts::sign_up::PhoneRule;
 use crate::issuer::accounts::sign_up::Profile;
 use crate::issuer::accounts::sign_up::SignedUp;
 use crate::issuer::accounts::sign_up::sign_up;
@@ -18,6 +17,7 @@ use crate::issuer::accounts::tests::scopes;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::tests::Issuer;
+use crate::issuer::tests::meddled::Meddled;
 use crate::issuer::users;
 use crate::model::account::AccountRecord;
 use crate::model::account::InvitationRecord;
@@ -27,6 +27,7 @@ use crate::model::account::Role;
 use crate::model::caller::Environment;
 use crate::model::handle::HandleKind;
 use crate::model::issuance::FirstKey;
+use crate::model::issuance::PhoneRule;
 use crate::model::issuance::SignUp;
 use crate::model::key::Rights;
 
@@ -79,7 +80,7 @@ async fn whoever_comes_without_an_invitation_is_admin_of_an_organisation_of_its_
         ..new("Alice")
     };
     let SignedUp { user, organization, role, key } =
-        sign_up_under(&issuer.state, wanted, PhoneRule::OfFounders, address(1), now).await.unwrap();
+        sign_up_under(&issuer.state, wanted, PhoneRule::Required, address(1), now).await.unwrap();
     assert_eq!((user.as_str(), role), ("alice", Role::Admin));
     let account = account(&issuer, "alice").await;
     let phone = account.phone.unwrap();
@@ -95,7 +96,7 @@ async fn whoever_comes_without_an_invitation_is_admin_of_an_organisation_of_its_
     let caller = issuer.judge(&key.unwrap()).await.unwrap();
     assert_eq!((caller.environment, caller.scopes.to_string().as_str()), (Environment::Test, "orders:read orders:write"));
     assert_eq!(caller.organization.as_ref(), Some(&organization));
-    let refused = sign_up_under(&issuer.state, new("bob"), PhoneRule::OfFounders, address(1), now).await.unwrap_err();
+    let refused = sign_up_under(&issuer.state, new("bob"), PhoneRule::Required, address(1), now).await.unwrap_err();
     assert_eq!(refused.details.unwrap().field, "phone");
 }
 
@@ -191,7 +192,7 @@ async fn an_invited_member_holds_what_the_inviter_still_holds() {
     let elsewhere = invitation(&issuer, "other", "orders:read", Some("alice")).await;
     let invite = async |name: &str, invitation: &str| {
         let wanted = NewAccount { invitation: Some(invitation.to_owned()), ..new(name) };
-        sign_up_under(&issuer.state, wanted, PhoneRule::OfFounders, None, issuer.clock.now()).await
+        sign_up_under(&issuer.state, wanted, PhoneRule::Required, None, issuer.clock.now()).await
     };
     let rights = async |name: &str| match users::find(&issuer.state, "local", name).await.unwrap().unwrap().0.rights {
         Rights::Only(scopes) => scopes.to_string(),
@@ -317,4 +318,18 @@ async fn guesses_at_once_are_no_more_than_guesses_in_turn_and_nobody_is_locked_o
         sign_up(&issuer.state, NewAccount { password: None, ..new(&format!("n{number}")) }, address(9), now).await.unwrap();
     }
     assert_eq!(sign_up(&issuer.state, new("n30"), address(9), now).await.unwrap_err().code, Code::TooManyRequests);
+}
+
+/// Of a name that is known the log notes more than of one that is not, and whoever waits for that learns which it was.
+// oauth: R7
+#[tokio::test]
+async fn a_refused_sign_in_does_not_wait_for_the_log() {
+    let mut issuer = Issuer::issuing(|_| {});
+    sign_up(&issuer.state, new("alice"), None, issuer.clock.now()).await.unwrap();
+    issuer.state.records = Meddled::over(&issuer.records, 0);
+    for name in ["alice", "nobody-here"] {
+        let refused = sign_in(&issuer.state, name, "a wrong one".to_owned(), address(7), issuer.clock.now());
+        let refused = tokio::time::timeout(std::time::Duration::from_secs(20), refused).await.expect("an answer");
+        assert_eq!(refused.unwrap_err().code, Code::Unauthorized, "{name}");
+    }
 }

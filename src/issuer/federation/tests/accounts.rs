@@ -18,6 +18,7 @@ use crate::issuer::tests::START;
 use crate::model::account::AccountRecord;
 use crate::model::account::Role;
 use crate::model::issuance::FirstKey;
+use crate::model::issuance::PhoneRule;
 use crate::model::issuance::SignUp;
 use crate::store::Family;
 
@@ -66,6 +67,17 @@ async fn a_founder_says_its_number_once_and_is_known_from_then_on() {
     assert_eq!((page.status, page.target.as_str()), (303, "/account"));
     assert!(again.is_signed_in());
     assert_eq!(count(&issuer, Family::User).await, 1);
+}
+
+#[tokio::test]
+async fn nobody_is_asked_for_a_number_that_is_not_required() {
+    let fake = Fake::start().await;
+    let issuer = issuer(vec![fake.provider("fake")], |issuance| issuance.phone = PhoneRule::Optional);
+    let mut browser = Browser::default();
+    let page = browser.sign_in(&issuer, &fake, "/sign-in/fake?return_to=/projects").await;
+    assert_eq!((page.status, page.target.as_str()), (303, "/projects"), "{}", page.body);
+    assert!(browser.is_signed_in());
+    assert_eq!(account(&issuer, &fake, "alice").await.role, Role::Admin);
 }
 
 /// Seed 003: a key is made with the user, and shown once.

@@ -27,6 +27,7 @@ use crate::issuer::tests::Issuer;
 use crate::issuer::tests::START;
 use crate::jose::battery;
 use crate::model::issuance::Issuance;
+use crate::model::issuance::PhoneRule;
 use crate::model::issuance::Provider;
 use crate::model::rules::Algorithm;
 use crate::store::Family;
@@ -150,6 +151,7 @@ impl Fake {
 fn issuer(providers: Vec<Provider>, change: impl FnOnce(&mut Issuance)) -> Issuer {
     Issuer::issuing(|issuance| {
         issuance.providers = providers;
+        issuance.phone = PhoneRule::Required;
         change(issuance);
     })
 }

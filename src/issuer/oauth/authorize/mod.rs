@@ -221,8 +221,13 @@ fn may_be_told_silently(client: &ClientRecord, issuance: &Issuance) -> bool {
 }
 
 fn to_sign_in(visit: &Visit, asked: AuthorizeParameters) -> Response {
-    let here = visit.local(&format!("/oauth/authorize?{}", asked.after_login().to_query()));
+    let here = after_login(visit, asked);
     pages::go_to(&visit.local(&format!("/sign-in?return_to={}", asked::encode(here.as_bytes()))))
+}
+
+/// The path of the same request, for after a sign-in.
+fn after_login(visit: &Visit, asked: AuthorizeParameters) -> String {
+    visit.local(&format!("/oauth/authorize?{}", asked.after_login().to_query()))
 }
 
 async fn for_person(state: &IssuerState, visit: &Visit, asked: &AuthorizeParameters, trusted: &Trusted, person: &Person) -> Response {
@@ -249,7 +254,7 @@ async fn for_person(state: &IssuerState, visit: &Visit, asked: &AuthorizeParamet
                         resources: inquired.resources.clone(),
                         answer: None,
                     };
-                    return consent::ask(state, visit, person, &trusted.client, question).await;
+                    return consent::ask(state, visit, person, &trusted.client, question, &after_login(visit, asked.clone())).await;
                 }
                 Err(_) => Err(Refusal::new(ErrorCode::TemporarilyUnavailable, "the store does not answer; try again")),
             },
@@ -262,7 +267,7 @@ async fn for_person(state: &IssuerState, visit: &Visit, asked: &AuthorizeParamet
 }
 
 /// Public clients always ask: nobody can say that it is the same program that was allowed before (RFC 8252 section 8.6). A confidential
-/// one does not where it is the user's own, or where a standing grant allows as much already.
+/// one does not where a standing grant allows as much already. One's own asks too: whoever found a key of the user's may have made it.
 async fn needs_asking(
     state: &IssuerState,
     trusted: &Trusted,
@@ -275,7 +280,6 @@ async fn needs_asking(
     match client.kind {
         ClientKind::Public | ClientKind::Native => return Ok(true),
         ClientKind::Confidential if trusted.prompt.wants_consent => return Ok(true),
-        ClientKind::Confidential if client.owner.as_ref() == Some(&user.subject) => return Ok(false),
         ClientKind::Confidential => {}
     }
     let given = grants::live_of(state, &user.subject, now).await?;
@@ -315,7 +319,8 @@ async fn give_code(state: &IssuerState, issuance: &Issuance, giving: Giving<'_>,
     let id = grants::new_grant_id(&user.subject).map_err(|_error| unavailable)?;
     let (record, write) = grants::pending(state, issuance, granted, id, now);
     let code = grants::code_of(state, &record).map_err(|_error| unavailable)?;
-    match state.records.commit(vec![shelf::absent(&record)], vec![write], now).await {
+    let Ok(Some((_user, standing))) = users::standing(state, &user.subject).await else { return Err(unavailable) };
+    match state.records.commit(vec![shelf::absent(&record), standing], vec![write], now).await {
         Ok(committed) if committed.is_done() => {}
         Ok(_) => return Err(unavailable),
         Err(error) => {

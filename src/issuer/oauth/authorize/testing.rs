@@ -126,7 +126,7 @@ pub(in crate::issuer) struct Browser {
 impl Browser {
     pub(in crate::issuer) async fn signed_in(issuer: &Issuer, user: &str) -> Self {
         let subject = Subject::parse(user).unwrap();
-        let opened = sessions::open(&issuer.state, &HeaderMap::new(), &subject, "password", issuer.state.clock.now()).await.unwrap();
+        let opened = sessions::open(&issuer.state, &HeaderMap::new(), &subject, "password", None, issuer.state.clock.now()).await.unwrap();
         let mut browser = Self::default();
         browser.keep(&opened.cookie);
         browser

@@ -232,7 +232,10 @@ async fn a_silent_request_gets_a_code_or_an_error_and_never_a_page() {
     }
     let own = ClientRecord { owner: Some(Subject::parse("alice").unwrap()), ..client.clone() };
     issuer.put_client(&own).await;
-    assert!(!browser.get(&issuer, &path(&own, &[])).await.told_text("code").is_empty(), "one's own");
+    let fresh = ClientRecord { owner: own.owner.clone(), ..testing::client("c") };
+    issuer.put_client(&fresh).await;
+    let asked = browser.get(&issuer, &path(&fresh, &[])).await;
+    assert_eq!(asked.status(), 200, "one's own too: a key that leaked may have registered it");
     let login = browser.get(&issuer, &path(&own, &[("prompt", Some("login"))])).await;
     assert!(login.location().starts_with("/sign-in?return_to=") && !login.told_text("return_to").contains("login"));
 }
@@ -319,7 +322,10 @@ async fn a_grant_is_what_was_asked_within_client_resource_and_user() {
         issuer.put_user("alice", rights).await;
         issuer.put_client(&ClientRecord { owner: owner.clone(), ..client.clone() }).await;
         let mut browser = Browser::signed_in(&issuer, "alice").await;
-        let seen = browser.get(&issuer, &path(client, &changes)).await;
+        let mut seen = browser.get(&issuer, &path(client, &changes)).await;
+        if seen.status() == 200 {
+            seen = answer(&issuer, &mut browser, &seen, "allow").await;
+        }
         match expected {
             Ok(granted) => assert_eq!(issuer.grant_of_code(&seen.told_text("code")).await.scopes, scopes(granted), "{changes:?}"),
             Err(error) => assert_eq!(seen.told_text("error"), error, "{changes:?}"),

@@ -30,6 +30,7 @@ use crate::model::key::push_base62;
 use crate::model::time::Timestamp;
 use crate::secrets::SecretError;
 use crate::secrets::random_bytes;
+use crate::store::Committed;
 use crate::store::Precondition;
 use crate::store::StoreError;
 use crate::store::Write;
@@ -67,6 +68,8 @@ pub(in crate::issuer) enum NotMade {
     Store(#[from] StoreError),
     #[error(transparent)]
     Secret(#[from] SecretError),
+    #[error("whoever registers it was changed at the same time")]
+    OwnerChanged,
 }
 
 /// The client of this id and its revision. What cannot be an id is nobody's, and never gets near a record.
@@ -83,7 +86,7 @@ pub(in crate::issuer) async fn find(state: &IssuerState, id: &str) -> Result<Opt
     }
 }
 
-/// Makes a client. Its draft was checked.
+/// Makes a client. Its draft was checked; `standing` is what it rests on of whoever registers it.
 ///
 /// # Errors
 /// A store that does not answer, or no random bytes.
@@ -92,6 +95,7 @@ pub(in crate::issuer) async fn make(
     draft: Draft,
     owner: Option<Subject>,
     organization: Option<Arc<str>>,
+    standing: Option<Precondition>,
     now: Timestamp,
 ) -> Result<Made, NotMade> {
     loop {
@@ -127,9 +131,12 @@ pub(in crate::issuer) async fn make(
         draft.clone().apply(&mut record);
         let place = ClientRecord::place(&id);
         let write = Write::Put { key: place.clone(), bytes: record.encode(), expires: None };
-        // Another client of 119 random bits: then another draw.
-        if state.records.commit(vec![Precondition::Absent(place)], vec![write], now).await?.is_done() {
-            return Ok(Made { record, secret });
+        let preconditions = std::iter::once(Precondition::Absent(place)).chain(standing.clone()).collect();
+        match state.records.commit(preconditions, vec![write], now).await? {
+            Committed::Done | Committed::Unconfirmed => return Ok(Made { record, secret }),
+            // Another client of 119 random bits: then another draw.
+            Committed::Refused(0) => {}
+            Committed::Refused(_) => return Err(NotMade::OwnerChanged),
         }
     }
 }

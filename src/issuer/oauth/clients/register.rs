@@ -120,7 +120,7 @@ async fn register_one(
         return Err(metadata("the body must be a JSON object that names no member twice"));
     };
     let draft = read(&members, issuance)?;
-    let made = clients::make(state, draft, None, None, now).await?;
+    let made = clients::make(state, draft, None, None, None, now).await?;
     tracing::info!(client = %made.record.id, "client registered");
     let asker = Asker { actor: Actor::Operator, address: asked.address, request_id: None };
     note(state, &asker, Deed::ClientCreated, &made.record, now).await;
@@ -252,6 +252,8 @@ impl From<NotMade> for Refusal {
         match error {
             NotMade::Store(error) => error.into(),
             NotMade::Secret(error) => error.into(),
+            // Nobody owns what registers itself.
+            NotMade::OwnerChanged => Self::unavailable("the client was not registered; try again"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `/v1/clients`: create, list, show, change, delete.
 
 use std::sync::Arc;
+use std::sync::LazyLock;
 
 use axum::Json;
 use axum::body::Body;
@@ -15,6 +16,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::reach;
 use crate::issuer::actor;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
@@ -35,15 +37,24 @@ use crate::issuer::views::answer_change;
 use crate::issuer::views::answer_removal;
 use crate::issuer::views::check_revision;
 use crate::issuer::views::show_time;
+use crate::model::caller::Environment;
+use crate::model::caller::Subject;
 use crate::model::client::AccessTokenForm;
 use crate::model::client::ClientAuth;
+use crate::model::client::ClientId;
 use crate::model::client::ClientKind;
 use crate::model::client::ClientRecord;
+use crate::model::client::ClientSecret;
 use crate::model::client::ClientState;
+use crate::model::client::GrantType;
 use crate::model::client::is_client_id;
 use crate::model::issuance::Issuance;
+use crate::model::key::HashAlgorithm;
+use crate::model::key::SecretHash;
 use crate::model::rules::Algorithm;
 use crate::model::rules::Rules;
+use crate::model::scope::Scope;
+use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 use crate::store::Committed;
 use crate::store::Family;
@@ -164,7 +175,8 @@ pub(in crate::issuer) async fn create(
     };
     fields.finish()?;
     draft.check(&asker.actor)?;
-    let made = clients::make(&state, draft, owner, organization, now).await?;
+    let standing = reach::maker(&state, &asker.actor).await?.map(|(_user, standing)| standing);
+    let made = clients::make(&state, draft, owner, organization, standing, now).await?;
     tracing::info!(client = %made.record.id, "client created");
     note(&state, &asker, Deed::ClientCreated, &made.record, now).await;
     let revision = revision_of(&state, &made.record).await;
@@ -233,6 +245,7 @@ pub(in crate::issuer) async fn change(
     let issuance = issuance_of(&rules)?;
     let (mut record, revision) = within_reach(&state, &asker.actor, id).await?;
     check_revision(&headers, revision)?;
+    check_may_change(&asker.actor, &record)?;
     let draft = Draft::change(&record, &mut fields, &rules, &issuance)?;
     if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
         record.state = if active { ClientState::Active } else { ClientState::Disabled };
@@ -273,6 +286,19 @@ pub(in crate::issuer) async fn delete(
     Ok(answer_removal(&removed))
 }
 
+/// Refuses to change a client, or to learn a secret of it, for whoever could get more by it than it holds: what the client holds itself,
+/// or what its users allowed it. Its owner may in person; everybody else must hold that too. Ending it is always allowed.
+///
+/// # Errors
+/// 403.
+pub(in crate::issuer) fn check_may_change(actor: &Actor, record: &ClientRecord) -> Result<(), Problem> {
+    let is_its_owner = actor.is_in_person() && actor.user().is_some() && actor.user() == record.owner.as_ref();
+    if is_its_owner || (actor.may_grant_all(&record.scopes) && actor.may_use(record.environment)) {
+        return Ok(());
+    }
+    Err(Problem::new(Code::Forbidden, "the client holds more than you hold yourself now; deleting it is all that you may do"))
+}
+
 /// The client that the path names, where it lies within the actor's reach.
 pub(in crate::issuer) async fn within_reach(
     state: &IssuerState,
@@ -287,9 +313,43 @@ pub(in crate::issuer) async fn within_reach_of(state: &IssuerState, actor: &Acto
     let reach = actor.reach(actor::USERS)?;
     match clients::find(state, id).await? {
         Some((record, revision)) if covers(&reach, &record) => Ok((record, revision)),
-        Some(_) | None => Err(no_such_client()),
+        Some(_) => Err(no_such_client()),
+        None => {
+            // As long as for one that is out of reach.
+            let _as_long = std::hint::black_box(ClientRecord::decode(id, &SAMPLE));
+            Err(no_such_client())
+        }
     }
 }
+
+/// A record like any other, to be read where there is none.
+static SAMPLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let secret = |pepper: &str| ClientSecret {
+        hash: SecretHash { pepper: pepper.into(), algorithm: HashAlgorithm::HmacSha256, digest: [0; 32] },
+        created: Timestamp::from_unix_seconds(0),
+        retires: None,
+    };
+    ClientRecord {
+        id: ClientId::new("app_00000000000000000000"),
+        name: "an application".into(),
+        owner: Subject::parse("nobody").ok(),
+        organization: Some("org_00000000000000000000".into()),
+        kind: ClientKind::Confidential,
+        auth: ClientAuth::Basic,
+        redirect_uris: vec!["https://app.example.com/callback".into()],
+        grant_types: vec![GrantType::AuthorizationCode, GrantType::RefreshToken],
+        scopes: Arc::new(ScopeSet::new(Scope::parse("orders:read"))),
+        resources: Vec::new(),
+        token_form: AccessTokenForm::Jwt(Algorithm::EdDsa),
+        environment: Environment::Live,
+        tier: None,
+        secrets: vec![secret("p")],
+        state: ClientState::Active,
+        created: Timestamp::from_unix_seconds(0),
+        website: None,
+    }
+    .encode()
+});
 
 fn covers(reach: &Reach, record: &ClientRecord) -> bool {
     reach.covers(record.owner.as_ref(), record.organization.as_deref())
@@ -333,6 +393,7 @@ impl From<NotMade> for Problem {
         match error {
             NotMade::Store(error) => error.into(),
             NotMade::Secret(error) => error.into(),
+            NotMade::OwnerChanged => Self::changed_meanwhile(),
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::issuer::oauth::client_auth::SECRETS_MAX;
 use crate::issuer::oauth::clients;
 use crate::issuer::oauth::clients::resource::ClientView;
 use crate::issuer::oauth::clients::resource::Issued;
+use crate::issuer::oauth::clients::resource::check_may_change;
 use crate::issuer::oauth::clients::resource::note;
 use crate::issuer::oauth::clients::resource::replace;
 use crate::issuer::oauth::clients::resource::revision_of;
@@ -45,6 +46,7 @@ pub(in crate::issuer) async fn rotate(
     fields.finish()?;
     let (mut record, revision) = within_reach(&state, &asker.actor, id).await?;
     check_revision(&headers, revision)?;
+    check_may_change(&asker.actor, &record)?;
     if record.auth == ClientAuth::None {
         return Err(Problem::new(Code::Conflict, "a public client has no secret"));
     }

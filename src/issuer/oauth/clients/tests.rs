@@ -112,7 +112,7 @@ async fn everybody_sees_and_changes_what_lies_within_reach() {
     }
     let (_, alice) = issuer.key_of("alice", "acme", &["orders:read"]).await;
     let (_, bob) = issuer.key_of("bob", "acme", &["orders:read"]).await;
-    let (_, carol) = issuer.key_of("carol", "acme", &["tollgate:users"]).await;
+    let (_, carol) = issuer.key_of("carol", "acme", &["tollgate:users", "orders:read"]).await;
     let (_, mallory) = issuer.key_of("mallory", "evil", &["tollgate:users", "tollgate:keys", "tollgate:usage"]).await;
     let (status, made) = issuer.call_with(&alice, "POST", "/v1/clients", draft()).await;
     assert_eq!((status, &made["owner"], &made["organization"]), (201, &json!("alice"), &json!("acme")), "{made}");
@@ -154,6 +154,33 @@ async fn everybody_sees_and_changes_what_lies_within_reach() {
     assert_eq!(issuer.call_with(&alice, "POST", "/v1/clients", with(json!({"owner": "bob"}))).await.0, 400);
     assert_eq!(issuer.call_with(&alice, "DELETE", &path, Value::Null).await.0, 204);
     assert_eq!(issuer.call_with(&alice, "GET", &path, Value::Null).await.0, 404);
+}
+
+// oauth: T5
+#[tokio::test]
+async fn whoever_changes_a_client_holds_what_can_come_of_it() {
+    let issuer = Issuer::issuing(|_issuance| {});
+    let (_, alice) = issuer.key_of("alice", "acme", &["orders:read", "orders:write"]).await;
+    let (_, weak) = issuer.key_of("alice", "acme", &["orders:read"]).await;
+    let (_, carol) = issuer.key_of("carol", "acme", &["tollgate:users", "orders:read"]).await;
+    let own = json!({"grant_types": ["client_credentials"], "redirect_uris": [], "scopes": ["orders:write"]});
+    for members in [own, json!({"scopes": ["orders:write"]})] {
+        let (status, made) = issuer.call_with(&alice, "POST", "/v1/clients", with(members)).await;
+        assert_eq!(status, 201, "{made}");
+        let path = format!("/v1/clients/{}", made["id"].as_str().unwrap());
+        let rotation = format!("{path}/rotate");
+        for (key, status) in [(&weak, 403), (&carol, 403), (&alice, 200)] {
+            assert_eq!(issuer.call_with(key, "POST", &rotation, json!({"grace": "1h"})).await.0, status, "a secret is a right");
+            assert_eq!(issuer.call_with(key, "PATCH", &path, json!({"name": "mine"})).await.0, status);
+            assert_eq!(issuer.call_with(key, "GET", &path, Value::Null).await.0, 200);
+        }
+        assert_eq!(issuer.call_with(&carol, "DELETE", &path, Value::Null).await.0, 204, "and ending it is always allowed");
+    }
+    let test = json!({"name": "t", "user": "alice", "environment": "test", "scopes": ["orders:write"]});
+    let test = issuer.ok("POST", "/v1/keys", test).await["key"].as_str().unwrap().to_owned();
+    let (_, made) = issuer.call_with(&alice, "POST", "/v1/clients", with(json!({"scopes": ["orders:write"]}))).await;
+    let rotation = format!("/v1/clients/{}/rotate", made["id"].as_str().unwrap());
+    assert_eq!(issuer.call_with(&test, "POST", &rotation, json!({"grace": "1h"})).await.0, 403, "a test key learns no live secret");
 }
 
 // oauth: F10

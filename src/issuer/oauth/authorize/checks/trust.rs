@@ -25,5 +25,9 @@ pub(super) fn redirect_uri(inquiry: &Inquiry<'_>) -> Result<(), Refusal> {
     if is_right && !inquiry.asked.is_repeated("redirect_uri") {
         return Ok(());
     }
-    Err(Refusal::new(ErrorCode::InvalidRequest, "The application that sent you here named no address of its own to come back to."))
+    let description = match inquiry.asked.value("redirect_uri") {
+        Some(_) => "This address to come back to is not registered for this application.",
+        None => "The application that sent you here did not say to which of its addresses you are to come back.",
+    };
+    Err(Refusal::new(ErrorCode::InvalidRequest, description))
 }

@@ -80,3 +80,20 @@ async fn what_cannot_be_exchanged_is_refused() {
     }
     exchange(&stage, &service, &token, &[]).await.is(400, "invalid_request");
 }
+
+/// Whoever gets it holds what its maker gave on, and is not the person that it is about.
+#[tokio::test]
+async fn who_traded_for_a_token_acts_as_an_application_whosever_it_was() {
+    let stage = Stage::new().await;
+    let service = stage.app(json!({"resources": [API]})).await;
+    let alice = Subject::parse("alice").unwrap();
+    let now = stage.issuer.state.clock.now();
+    let (login, _) = crate::issuer::sign_in_tokens::token_for_sign_in(&stage.issuer.state, &alice, None, now).await.unwrap();
+    let traded = exchange(&stage, &service, &login, &[]).await.text("access_token");
+    assert_eq!(stage.at_gate(&traded).await.unwrap().client.as_deref(), Some(service.id.as_str()));
+    for (token, status) in [(&traded, 403), (&login, 200)] {
+        let request = Request::patch("/v1/users/alice").header("authorization", format!("Bearer {token}"));
+        let request = request.header("content-type", "application/json").body(Body::from(json!({"display_name": "A"}).to_string()));
+        assert_eq!(stage.issuer.public.clone().oneshot(request.unwrap()).await.unwrap().status(), status);
+    }
+}

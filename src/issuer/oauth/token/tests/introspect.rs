@@ -95,12 +95,14 @@ async fn who_may_not_see_a_token_hears_of_none() {
     let elsewhere = stage.app(json!({"resources": [FILES]})).await;
     let unregistered = stage.app(json!({})).await;
     let foreign = stage.app(json!({"resources": [API], "organization": "evil"})).await;
-    for asker in [&elsewhere, &unregistered, &foreign] {
+    // Whoever belongs nowhere is no operator.
+    let drifting = stage.app(json!({"resources": [API], "owner": "drifter"})).await;
+    for asker in [&elsewhere, &unregistered, &foreign, &drifting] {
         for token in [&access, &refresh] {
             assert_eq!(stage.introspect(asker, token).await.to_string(), NOTHING);
         }
     }
-    for asker in [&unregistered, &foreign] {
+    for asker in [&unregistered, &foreign, &drifting] {
         assert_eq!(stage.introspect(asker, &key).await.to_string(), NOTHING);
     }
     let near = stage.app(json!({"resources": [API], "organization": "acme"})).await;

@@ -40,11 +40,21 @@ async fn a_client_acts_for_itself_within_its_registration() {
 async fn a_client_never_exceeds_who_registered_it() {
     let stage = Stage::new().await;
     let app = stage.app(json!({"owner": "alice", "organization": "acme"})).await;
+    let opaque = stage.app(json!({"owner": "alice", "organization": "acme", "access_tokens": "opaque"})).await;
     assert_eq!(stage.token(&app, &[OWN]).await.json["scope"], "files:read orders:read orders:write");
+    let before = [stage.token(&app, &[OWN]).await.text("access_token"), stage.token(&opaque, &[OWN]).await.text("access_token")];
     stage.issuer.ok("PATCH", "/v1/users/alice", json!({"rights": ["orders:read"]})).await;
     assert_eq!(stage.token(&app, &[OWN]).await.json["scope"], "orders:read");
+    for token in &before {
+        assert_eq!(stage.at_gate(token).await.unwrap().scopes.to_string(), "orders:read", "a token of before too");
+        assert_eq!(stage.introspect(&app, token).await["scope"].as_str().unwrap_or("orders:read"), "orders:read");
+    }
     stage.issuer.ok("PATCH", "/v1/users/alice", json!({"active": false})).await;
     stage.token(&app, &[OWN]).await.is(400, "unauthorized_client");
+    for token in &before {
+        assert!(stage.at_gate(token).await.is_none(), "at once");
+    }
+    assert_eq!(stage.introspect(&app, &before[0]).await, json!({"active": false}));
 }
 
 // oauth: N6
