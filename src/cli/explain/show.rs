@@ -165,8 +165,7 @@ mod tests {
     fn columns_stand_under_each_other_and_nothing_moves_the_cursor() {
         let mut out = Vec::new();
         show(&explanation(), Paint::Plain, &mut out).unwrap();
-        let expected = "\
-      route   matches      host  path  method  why
+        let expected = "      route   matches      host  path  method  why
 hit   things  GET /things  yes   yes   yes     fits
 miss  others  GET /things  yes   -     yes     another path
 
