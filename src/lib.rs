@@ -43,6 +43,7 @@
 //! - `secrets`: peppers, wrapping, random bytes. Keys, the signing ring and the resource API all need them, and none owns them.
 //! - `ops`: the operator's door (health, metrics, counts, published keys). It shares nothing with Envoy's door but the counts.
 //! - `listen`: sockets, TLS with renewal, accepting and draining, once for all doors.
+//! - `recording`: requests written down without their secrets, and judged again under other rules (`check/rehearse.rs`).
 //! - `stats`: the contract by which two doors read the counts without knowing who keeps them.
 //!
 //! # The issuer's rooms
@@ -89,6 +90,8 @@ pub mod tasks;
 pub mod stats;
 
 pub mod telemetry;
+
+pub mod recording;
 
 pub mod listen;
 

@@ -9,6 +9,7 @@ use crate::app::AppError;
 use crate::app::counts::CountsOf;
 use crate::app::open::Opened;
 use crate::app::open::open;
+use crate::app::wording::DoorsWording;
 use crate::check::Gate;
 use crate::check::guard::Guard;
 use crate::clock::Clock;
@@ -50,7 +51,7 @@ pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppEr
         peppers: Arc::clone(&peppers),
         guard: Guard::new(),
     });
-    let explainer = Arc::new(Explainer::over(&gate, Arc::clone(&rules), Arc::clone(&clock)));
+    let explainer = Arc::new(Explainer::over(&gate, Arc::clone(&rules), Arc::clone(&clock), Arc::new(DoorsWording)));
     let counts = engine.counts(&usage);
     let shelves = Shelves { records, peppers, counts, observer: Arc::new(()), gate, signer };
     Ok(issuer::router(issuer_state(shelves, rules, clock)).merge(explain::router(explainer)))

@@ -19,6 +19,7 @@ mod measured;
 mod open;
 mod shared;
 mod watchers;
+mod wording;
 
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,7 @@ use crate::app::watchers::Counting;
 use crate::app::watchers::KeyRings;
 use crate::app::watchers::PartsOf;
 use crate::app::watchers::fetched_issuers;
+use crate::app::wording::DoorsWording;
 use crate::check::Gate;
 use crate::check::guard::Guard;
 use crate::clock::Clock;
@@ -85,6 +87,8 @@ use crate::ops::Ops;
 use crate::ops::readiness::Readiness;
 use crate::ops::router;
 use crate::ops::user_series::UserSeries;
+use crate::recording::recorder;
+use crate::recording::recorder::Recorder;
 use crate::secrets::Peppers;
 use crate::secrets::random_bytes;
 use crate::store::Records;
@@ -170,6 +174,8 @@ pub enum AppError {
     AccessLog(std::io::Error),
     #[error("no thread for the decision log: {0}")]
     DecisionLog(std::io::Error),
+    #[error("{} cannot be recorded to: {source}; name another `record.file`, or leave `record` out", file.display())]
+    Recording { file: PathBuf, source: std::io::Error },
 }
 
 /// How a run ended.
@@ -197,6 +203,8 @@ pub struct Running {
     writer: Writer,
     /// None: Envoy's access log is not taken.
     access_log: Option<Counter>,
+    /// None: nothing is recorded.
+    recording: Option<recorder::Writer>,
     tasks: TaskTracker,
     /// Ends the background tasks.
     end: CancellationToken,
@@ -242,6 +250,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     };
     let signer = Arc::new(signer_for(&loaded.rules, &*records, &peppers, clock.now()).await?);
     let (decisions, writer) = DecisionLog::start(decisions, QUEUE_LENGTH, &metrics).map_err(AppError::DecisionLog)?;
+    let (recorder, recording) = record(&boot, &peppers, &metrics)?.unzip();
 
     let revision = Arc::clone(&loaded.rules.revision);
     let reload_status = Arc::new(ReloadStatus::new(revision, clock.now()));
@@ -264,7 +273,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         guard: Guard::new(),
     });
     let judging = Arc::clone(&gate);
-    let explainer = Arc::new(Explainer::over(&gate, Arc::clone(&rules), Arc::clone(&clock)));
+    let explainer = Arc::new(Explainer::over(&gate, Arc::clone(&rules), Arc::clone(&clock), Arc::new(DoorsWording)));
     let door = Arc::new(Door {
         gate,
         rules: Arc::clone(&rules),
@@ -272,6 +281,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         metrics: Arc::clone(&metrics),
         decisions,
         stats: shown.clone(),
+        recorder,
         in_flight_max: IN_FLIGHT_MAX,
         in_flight: AtomicUsize::new(0),
     });
@@ -387,6 +397,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         readiness,
         writer,
         access_log: access_log_counter,
+        recording,
         tasks,
         end,
         flush_end,
@@ -396,6 +407,14 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         drain_delay,
         grace,
     })
+}
+
+/// Starts the recorder where the config asks for one.
+fn record(boot: &Boot, peppers: &Peppers, metrics: &Metrics) -> Result<Option<(Arc<Recorder>, recorder::Writer)>, AppError> {
+    let Some(asked) = &boot.record else { return Ok(None) };
+    let options = recorder::Options { file: asked.file.clone(), share: asked.share, bytes_max: asked.bytes_max };
+    let started = Recorder::start(options, peppers.disguise(), metrics);
+    started.map(Some).map_err(|source| AppError::Recording { file: asked.file.clone(), source })
 }
 
 /// A store of our own that cannot be read is no store. Redis may be away for a while: until it is back, what has to be signed is a fault.
@@ -487,6 +506,7 @@ impl Running {
             readiness,
             writer,
             access_log,
+            recording,
             tasks,
             end,
             flush_end,
@@ -526,7 +546,13 @@ impl Running {
         ops.shutdown(OPS_GRACE).await;
         drop(door);
         // The writer waits for a disk or a pipe, and the last line is worth waiting for, but not without end.
-        let _ = tokio::time::timeout(OPS_GRACE, tokio::task::spawn_blocking(|| writer.finish())).await;
+        let last_lines = tokio::task::spawn_blocking(|| {
+            if let Some(recording) = recording {
+                recording.finish();
+            }
+            writer.finish();
+        });
+        let _ = tokio::time::timeout(OPS_GRACE, last_lines).await;
         match (flushed, published, drained) {
             (Ok(Err(_)) | Err(_), _, Drained::Cleanly | Drained::Cut) => Ended::Unflushed,
             (Ok(Ok(())), false, Drained::Cleanly | Drained::Cut) => Ended::Unpublished,

@@ -33,6 +33,10 @@ pub mod waive;
 
 pub mod reasons;
 
+pub mod consider;
+
+pub mod rehearse;
+
 mod remembered;
 
 mod seen;

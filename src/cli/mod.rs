@@ -18,6 +18,7 @@ pub mod keys;
 
 pub mod openapi;
 
+pub mod replay;
 pub mod ring;
 
 pub mod schema;
@@ -56,6 +57,7 @@ use crate::cli::explain::Explain;
 use crate::cli::healthcheck::Healthcheck;
 use crate::cli::keys::Keys;
 use crate::cli::openapi::Openapi;
+use crate::cli::replay::Replay;
 use crate::cli::ring::Ring;
 use crate::cli::schema::Schema;
 use crate::cli::serve::Serve;
@@ -105,6 +107,7 @@ Examples:
   tollgate usage --user alice               what was counted
   tollgate audit verify                     is the audit log as it was written?
   tollgate explain GET /v1/things -H 'x-api-key: …'
+  tollgate replay requests.jsonl --before tollgate.yaml --after next.yaml
   tollgate store check                      is the store set up well, and readable?
   tollgate healthcheck                      is the process on this machine ready?
   tollgate schema > tollgate.schema.json    for your editor
@@ -123,6 +126,7 @@ enum Command {
     Usage(Usage),
     Audit(Audit),
     Explain(Explain),
+    Replay(Replay),
     Healthcheck(Healthcheck),
     Schema(Schema),
     Openapi(Openapi),
@@ -146,10 +150,14 @@ impl Arguments {
             Command::Ring(ring) => speak(ring, out, complaints),
             Command::Usage(usage) => speak(usage, out, complaints),
             // What would be judged how is an operator's business alone.
-            Command::Explain(explain) => match reach(&explain.reach().without_url(), complaints)? {
-                Some(target) => wait_for(explain.run(target, out, complaints)),
-                None => Ok(Exit::Failed),
+            Command::Explain(explain) => match explain.run_alone(out, complaints)? {
+                Some(exit) => Ok(exit),
+                None => match reach(&explain.reach().without_url(), complaints)? {
+                    Some(target) => wait_for(explain.run(target, out, complaints)),
+                    None => Ok(Exit::Failed),
+                },
             },
+            Command::Replay(replay) => replay.run(out, complaints),
             Command::Healthcheck(check) => check.run(out),
             Command::Schema(schema) => schema.run(out),
             Command::Openapi(openapi) => openapi.run(out),

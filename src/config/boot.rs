@@ -33,6 +33,8 @@ pub struct Boot {
     /// None: as many as there are processors.
     pub workers: Option<usize>,
     pub log: Log,
+    /// None: nothing is recorded.
+    pub record: Option<Record>,
 }
 
 /// Whether Envoy's access log is taken on the check listener.
@@ -41,6 +43,19 @@ pub enum AccessLog {
     Accepted,
     Refused,
 }
+
+/// Requests and their verdicts, written down for replay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    pub file: PathBuf,
+    /// 0.0 to 1.0.
+    pub share: f64,
+    /// A file of this size is put aside.
+    pub bytes_max: u64,
+}
+
+// A share is read from a file, and compiling refuses what is no number.
+impl Eq for Record {}
 
 /// Where a door stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -255,6 +270,7 @@ impl Boot {
             ("lifecycle.workers", self.workers != other.workers),
             ("logging.level", self.log.level != other.log.level),
             ("logging.format", self.log.format != other.log.format),
+            ("record", self.record != other.record),
         ];
         let names = pairs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name);
         match (&self.redis, &other.redis) {

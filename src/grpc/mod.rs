@@ -11,6 +11,7 @@ pub mod encode;
 pub mod rate_headers;
 pub mod server;
 pub mod service;
+pub mod show;
 pub mod wire;
 
 #[cfg(test)]
@@ -54,6 +55,7 @@ use crate::model::rules::DryRun;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
+use crate::recording::recorder::Recorder;
 use crate::secrets;
 use crate::stats::StatsSource;
 use crate::stats::Viewer;
@@ -79,6 +81,8 @@ pub struct Door {
     pub metrics: Arc<Metrics>,
     pub decisions: Arc<DecisionLog>,
     pub stats: Arc<dyn StatsSource>,
+    /// None: nothing is recorded.
+    pub recorder: Option<Arc<Recorder>>,
     /// Checks beyond this many at once are shed.
     pub in_flight_max: usize,
     pub in_flight: AtomicUsize,
@@ -142,6 +146,12 @@ impl Door {
             Err(Exit::Denied(denial)) => Verdict::Denied(denial),
             Err(Exit::Failed(fault)) => Verdict::Failed(fault),
         };
+        if let Some(recorder) = &self.recorder
+            && recorder.is_due()
+        {
+            let ended = (verdict.reason(), seen.route.map(|route| &*route.name));
+            recorder.offer(&request, seen.caller.as_deref(), ended, rules, started);
+        }
         let circumstances = Circumstances {
             request: Some(&request),
             route: seen.route,

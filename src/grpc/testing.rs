@@ -292,6 +292,7 @@ pub(crate) fn door(fault_answer: FaultAnswer, in_flight_max: usize) -> Arc<Door>
         metrics,
         decisions,
         stats: Arc::new(NoStats),
+        recorder: None,
         in_flight_max,
         in_flight: AtomicUsize::new(0),
     })

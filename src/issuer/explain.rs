@@ -15,10 +15,20 @@ use serde::Serialize;
 use crate::check;
 use crate::check::Gate;
 use crate::check::Seen;
+use crate::check::consider::Considered;
+use crate::check::consider::consider;
+use crate::check::consider::methods;
+use crate::check::decide::Denial;
 use crate::check::decide::Exit;
+use crate::check::decide::Grant;
+use crate::check::decide::Particulars;
 use crate::check::guard::Guard;
+use crate::check::meter;
+use crate::check::meter::Usage;
 use crate::check::reasons::Kind;
 use crate::check::reasons::Reason;
+use crate::check::throttle::Admission;
+use crate::check::throttle::PolicyLevel;
 use crate::clock::Clock;
 use crate::model::request::Headers;
 use crate::model::request::Host;
@@ -83,6 +93,67 @@ pub struct Explanation {
     pub sets: Vec<(String, String)>,
     /// What would be removed from it.
     pub removes: Vec<String>,
+    /// Every route, the most specific first, and whether it governs the request.
+    pub routes: Vec<ExplainedRoute>,
+    /// Headers that the client would get with its answer.
+    pub headers: Vec<(String, String)>,
+    /// The body of a refusal; none: the upstream's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// What the usage would grow by; none: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counted: Option<ExplainedCount>,
+    /// The buckets that were looked at, and what is in them.
+    pub buckets: Vec<ExplainedBucket>,
+}
+
+/// A route, and how it fits the request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainedRoute {
+    pub name: String,
+    pub hit: bool,
+    /// Whether each part of what it matches fits.
+    pub host: bool,
+    pub path: bool,
+    pub method: bool,
+    /// What it matches: methods, host and path.
+    pub pattern: String,
+    pub why: String,
+}
+
+/// A line of usage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedCount {
+    pub user: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    pub route: String,
+    /// `allowed`, `limited` or `refused`.
+    pub outcome: String,
+    pub cost: u32,
+}
+
+/// A bucket before the request takes from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedBucket {
+    pub policy: String,
+    pub requests_per_minute: u32,
+    pub burst: u32,
+    pub remaining: u32,
+}
+
+/// What a client would be told at the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// None: the upstream's, or Envoy's `status_on_error`.
+    pub status: Option<u16>,
+    pub headers: Vec<(String, String)>,
+    pub body: Option<String>,
+}
+
+/// The words of the door to Envoy, which is another door than this one.
+pub trait Wording: Send + Sync + std::fmt::Debug + 'static {
+    fn told(&self, ended: &Result<Grant<'_>, Exit>, seen: &Seen<'_>, rules: &Rules, is_grpc: bool, now: Timestamp) -> Told;
 }
 
 /// One room of the way.
@@ -108,11 +179,12 @@ pub struct Explainer {
     gate: Gate,
     rules: Arc<ArcSwap<Rules>>,
     clock: Arc<dyn Clock>,
+    wording: Arc<dyn Wording>,
 }
 
 impl Explainer {
     /// `gate` is the one that judges real requests; what would leave a trace is replaced here.
-    pub fn over(gate: &Gate, rules: Arc<ArcSwap<Rules>>, clock: Arc<dyn Clock>) -> Self {
+    pub fn over(gate: &Gate, rules: Arc<ArcSwap<Rules>>, clock: Arc<dyn Clock>, wording: Arc<dyn Wording>) -> Self {
         let gate = Gate {
             facts: Arc::clone(&gate.facts),
             last_known: gate.last_known.clone(),
@@ -124,7 +196,7 @@ impl Explainer {
             peppers: Arc::clone(&gate.peppers),
             guard: Guard::new(),
         };
-        Self { gate, rules, clock }
+        Self { gate, rules, clock, wording }
     }
 
     pub async fn explain(&self, question: &Question) -> Explanation {
@@ -138,6 +210,7 @@ impl Explainer {
         };
         let mut seen = Seen::explaining();
         let ended = check::check(&request, &self.gate, &rules, &mut seen, now).await;
+        let told = self.wording.told(&ended, &seen, &rules, request.is_grpc(), now);
         let (reason, sets, removes) = match &ended {
             Ok(grant) => {
                 let prepared = grant.prepared();
@@ -150,24 +223,98 @@ impl Explainer {
             Err(Exit::Denied(denial)) => (denial.reason, Vec::new(), Vec::new()),
             Err(Exit::Failed(fault)) => (fault.reason, Vec::new(), Vec::new()),
         };
-        let steps = seen.steps.take().unwrap_or_default().into_iter().map(|step| {
-            let (passed, outcome) = match step.outcome {
-                Ok(outcome) => (true, outcome),
-                Err(outcome) => (false, outcome),
-            };
-            ExplainedStep { room: step.room.as_str().to_owned(), passed, outcome }
-        });
-        Explanation {
+        let admission = match &ended {
+            Ok(grant) => Some(grant.admission()),
+            Err(Exit::Denied(Denial { particulars: Particulars::Limits(admission), .. })) => Some(&**admission),
+            Err(Exit::Denied(_) | Exit::Failed(_)) => None,
+        };
+        let counted = match &ended {
+            Ok(grant) => match meter::meter(grant.prepared(), &seen.label, now) {
+                Usage::Add { line, cost } => Some(count_of(&line, cost)),
+                Usage::Uncounted => None,
+            },
+            Err(exit) => refused(exit, &seen, now),
+        };
+        let explained = Explanation {
             config_revision: rules.revision.to_string(),
             decision: decision(reason).to_owned(),
             reason: reason.row().label.to_owned(),
-            status: reason.row().http,
+            status: told.status.unwrap_or(reason.row().http),
             route: seen.route.map(|route| route.name.to_string()),
             user: seen.caller.as_ref().map(|caller| caller.user.to_string()),
-            steps: steps.collect(),
+            steps: Vec::new(),
             sets,
             removes,
+            routes: routes_of(&request, &rules),
+            headers: told.headers,
+            body: told.body,
+            counted,
+            buckets: admission.map(buckets_of).unwrap_or_default(),
+        };
+        Explanation { steps: steps_of(&mut seen), ..explained }
+    }
+}
+
+/// The rooms that were passed.
+pub fn steps_of(seen: &mut Seen<'_>) -> Vec<ExplainedStep> {
+    let steps = seen.steps.take().unwrap_or_default().into_iter().map(|step| {
+        let (passed, outcome) = match step.outcome {
+            Ok(outcome) => (true, outcome),
+            Err(outcome) => (false, outcome),
+        };
+        ExplainedStep { room: step.room.as_str().to_owned(), passed, outcome }
+    });
+    steps.collect()
+}
+
+/// The route table as this request sees it.
+pub fn routes_of<'r>(request: &'r Request<'r>, rules: &'r Rules) -> Vec<ExplainedRoute> {
+    let row = |row: Considered<'_>| {
+        let matcher = &row.route.matcher;
+        let host = match (&matcher.host, matcher.port) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            (Some(host), None) => host.to_string(),
+            (None, Some(port)) => format!("*:{port}"),
+            (None, None) => String::new(),
+        };
+        ExplainedRoute {
+            name: row.route.name.to_string(),
+            hit: row.hit,
+            host: row.host,
+            path: row.path,
+            method: row.method,
+            pattern: format!("{} {host}{}", methods(matcher), matcher.path),
+            why: row.why,
         }
+    };
+    consider(request, rules).into_iter().map(row).collect()
+}
+
+/// What stands in the buckets.
+pub fn buckets_of(admission: &Admission) -> Vec<ExplainedBucket> {
+    let bucket = |asked: &PolicyLevel| ExplainedBucket {
+        policy: asked.policy.to_string(),
+        requests_per_minute: asked.limit.per_minute,
+        burst: asked.limit.depth,
+        remaining: asked.level.remaining,
+    };
+    admission.levels().iter().map(bucket).collect()
+}
+
+/// What a refusal is counted as.
+pub fn refused(exit: &Exit, seen: &Seen<'_>, now: Timestamp) -> Option<ExplainedCount> {
+    let (Exit::Denied(denial), Some(caller)) = (exit, &seen.caller) else { return None };
+    meter::refusal(caller, &seen.label, denial.reason, now).map(|line| count_of(&line, 1))
+}
+
+/// A line of usage, for people.
+pub fn count_of(line: &Line<'_>, cost: u32) -> ExplainedCount {
+    ExplainedCount {
+        user: line.user.to_string(),
+        key_id: line.key.map(ToString::to_string),
+        route: line.route.to_owned(),
+        outcome: line.outcome.as_str().to_owned(),
+        cost,
     }
 }
 
@@ -203,10 +350,16 @@ fn unreadable(rules: &Rules, error: RequestError) -> Explanation {
         steps: vec![ExplainedStep { room: "decode".to_owned(), passed: false, outcome }],
         sets: Vec::new(),
         removes: Vec::new(),
+        routes: Vec::new(),
+        headers: Vec::new(),
+        body: None,
+        counted: None,
+        buckets: Vec::new(),
     }
 }
 
-fn decision(reason: Reason) -> &'static str {
+/// As logs and metrics call it.
+pub fn decision(reason: Reason) -> &'static str {
     match reason.row().kind {
         Kind::Allow => "allow",
         Kind::Denial => "deny",

@@ -3,6 +3,7 @@
 //! A pepper has an id, and every hash and every wrapped text names the one that made it, so that a new pepper can take over
 //! while the old ones still open what they made. Nothing here prints a secret.
 
+mod disguise;
 mod file;
 mod handles;
 mod seal;
@@ -23,6 +24,7 @@ use crate::model::key::SecretHash;
 use crate::model::key::is_key_id;
 use crate::model::key::push_base62;
 
+pub use crate::secrets::disguise::Disguise;
 pub use crate::secrets::file::PepperFileError;
 
 /// A secret of this deployment that is not in the store: whoever has the store alone can open nothing.
@@ -122,6 +124,11 @@ impl Peppers {
         let length = key.open_in_place(nonce.into(), aead::Aad::from(bound), &mut text).map_err(|_error| SecretError::Tampered)?.len();
         text.truncate(length);
         Ok(text)
+    }
+
+    /// What stands for texts that must not be written down, keyed by the current pepper.
+    pub fn disguise(&self) -> Disguise {
+        Disguise::new(&self.current.hashing)
     }
 
     /// The ids, the current one's first.

@@ -67,7 +67,7 @@ pub struct Metrics {
     routes: ArcSwap<HashMap<Arc<str>, [IntCounter; 3]>>,
     /// Panics that became denials.
     pub panics: IntCounter,
-    /// `stream`: decisions.
+    /// `stream`: decisions, records.
     pub log_events_dropped: IntCounterVec,
     /// `listener`: check, ops.
     pub connections: IntGaugeVec,
@@ -180,7 +180,7 @@ impl Metrics {
                 "log_events_dropped_total",
                 "Log lines lost: the reader of the log was slow, or the line could not be written.",
                 &["stream"],
-                &[&["decisions"]],
+                &[&["decisions"], &["records"]],
             )?,
             connections: maker.gauges("connections", "Open connections.", &["listener"])?,
             connections_total: maker.counters("connections_total", "Connections accepted.", &["listener"])?,

@@ -41,6 +41,7 @@
 //! | `observe_usage` | users' counts by shards, and `/stats` of one's own organisation |
 //! | `prometheus_rules` | rules, alerts and dashboards of `k8s/prometheus`: metrics that exist, alerts that fire, runbooks |
 //! | `prometheus_scrape` | a real Prometheus before many users: its sums are exact, and what a scrape costs |
+//! | `replay` | a recording without secrets, replayed under changed configs; `explain` as it is typed |
 //! | `redis_restart` | two sidecars on one shared store: rolling restart, failover of the store under load |
 //! | `redis_chaos` | counts through everything that can happen to a shared store and to the sidecars |
 //! | `redis_revocation` | how long a revoked key goes on opening the gate at another sidecar |
@@ -113,5 +114,6 @@ mod redis_revocation;
 mod redis_scale;
 mod redis_servers;
 mod redis_topologies;
+mod replay;
 mod tidy;
 mod usage;

@@ -8,6 +8,7 @@ pub(in crate::check) mod facts;
 mod grant;
 pub(in crate::check) mod key;
 mod principal;
+pub(in crate::check) mod recorded;
 mod token;
 
 use std::net::IpAddr;

@@ -21,6 +21,7 @@ use crate::config::boot::LogLevel;
 use crate::config::boot::OpsListen;
 use crate::config::boot::PepperSecret;
 use crate::config::boot::Peppers;
+use crate::config::boot::Record;
 use crate::config::boot::Secret;
 use crate::config::boot::Tls;
 use crate::config::compile::names;
@@ -32,6 +33,7 @@ use crate::config::file::listen;
 use crate::config::file::listen::DoorFile;
 use crate::config::file::listen::DoorParts;
 use crate::config::file::listen::PepperFile;
+use crate::config::file::listen::RecordFile;
 use crate::config::file::listen::TlsFile;
 use crate::config::file::scalars::Period;
 use crate::config::outside::Readers;
@@ -40,6 +42,7 @@ use crate::config::outside::Readers;
 const LONGEST_SOCKET_PATH_BYTES: usize = 107;
 const LEAST_PEPPER_BYTES: usize = 32;
 const LEAST_TOKEN_BYTES: usize = 16;
+const LEAST_RECORDING_BYTES: u64 = 65_536;
 
 pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Option<Boot> {
     let store = store_folder(file);
@@ -73,7 +76,9 @@ pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Optio
     if file.lifecycle.workers.is_some_and(|workers| !(1..=256).contains(&workers)) {
         desk.error_expecting(&life.key("workers"), "this many threads make no sense", "1 to 256");
     }
+    let record = file.record.as_ref().map(|written| record(desk, &root.key("record"), written));
     Some(Boot {
+        record,
         check: check?,
         control: Some(control?),
         issuer,
@@ -105,6 +110,21 @@ pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Optio
             },
         },
     })
+}
+
+fn record(desk: &mut Desk<'_>, spot: &Spot, written: &RecordFile) -> Record {
+    let share = written.sample.unwrap_or(1.0);
+    if !(0.0..=1.0).contains(&share) {
+        desk.error_expecting(&spot.key("sample"), format!("{share} is no share"), "a number from 0 to 1");
+    }
+    let bytes_max = written.max_bytes.unwrap_or(100_000_000);
+    if bytes_max < LEAST_RECORDING_BYTES {
+        desk.error_expecting(&spot.key("max_bytes"), "no file can be this small", format!("at least {LEAST_RECORDING_BYTES}"));
+    }
+    if written.file.as_os_str().is_empty() {
+        desk.error(&spot.key("file"), "the path is empty");
+    }
+    Record { file: desk.path(&written.file), share, bytes_max }
 }
 
 /// As it is written, relative or not.

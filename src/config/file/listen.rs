@@ -159,6 +159,19 @@ pub struct LifecycleFile {
     pub workers: Option<u16>,
 }
 
+/// A recording of what Envoy asked, for `tollgate replay` and `tollgate explain --recorded`. No credential, cookie, query value or body
+/// stands in it: each is replaced by a keyed digest that is the same for the same text.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecordFile {
+    /// Where the records go, one JSON line each.
+    pub file: PathBuf,
+    /// Share of the requests that is recorded, 0 to 1. Limits can be replayed only where all are. Default: 1.
+    pub sample: Option<f64>,
+    /// A file that has grown to this is put aside as `<file>.1`, in place of the one before. Default: 100000000.
+    pub max_bytes: Option<u64>,
+}
+
 /// What the process says.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -31,6 +31,7 @@ use crate::config::file::listen::ListenFile;
 use crate::config::file::listen::LoggingFile;
 use crate::config::file::listen::MetricsFile;
 use crate::config::file::listen::PepperFile;
+use crate::config::file::listen::RecordFile;
 use crate::config::file::listen::StoreFile;
 use crate::config::file::route::ApiVersionsFile;
 use crate::config::file::route::ErrorsFile;
@@ -105,6 +106,8 @@ pub struct ConfigFile {
     /// What the process says.
     #[serde(default)]
     pub logging: LoggingFile,
+    /// Requests and their verdicts, written down for replay. Default: nothing is recorded. Needs a restart.
+    pub record: Option<RecordFile>,
     /// What `/metrics` shows.
     #[serde(default)]
     pub metrics: MetricsFile,
