@@ -1,8 +1,5 @@
 //! `tollgate audit`: who did what, and whether the log is as it was written.
 
-use std::io;
-use std::io::Write;
-
 use serde_json::Value;
 use serde_json::json;
 
@@ -12,10 +9,9 @@ use crate::cli::client::Client;
 use crate::cli::client::Reach;
 use crate::cli::client::Target;
 use crate::cli::client::encode;
-use crate::cli::table::Side;
+use crate::cli::table::Cell;
 use crate::cli::table::show;
-use crate::cli::table::show_when;
-use crate::cli::table::write_table;
+use crate::cli::voice;
 use crate::cli::voice::Gathered;
 use crate::cli::voice::Voice;
 use crate::cli::voice::filters;
@@ -75,23 +71,18 @@ struct Filter {
     after: Option<String>,
 }
 
-impl Audit {
-    /// Where the caller's arguments say that the API is.
-    pub fn reach(&self) -> &Reach {
+impl voice::Command for Audit {
+    const NAME: &'static str = "audit";
+
+    fn reach(&self) -> &Reach {
         &self.reach
     }
 
-    /// Runs the command that was asked for.
-    ///
-    /// # Errors
-    /// When one of the writers cannot be written to.
-    pub async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
-        let mut voice = Voice { out, complaints, json: self.reach.json };
-        let ended = match self.command {
-            Command::List(filter) => list(target, filter, &mut voice).await,
-            Command::Verify => verify(target, &mut voice).await,
-        };
-        voice.end("audit", ended)
+    async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
+        match self.command {
+            Command::List(filter) => list(target, filter, voice).await,
+            Command::Verify => verify(target, voice).await,
+        }
     }
 }
 
@@ -100,38 +91,26 @@ async fn list(target: Target, filter: Filter, voice: &mut Voice<'_>) -> Result<E
     let given = [("actor", &actor), ("subject", &subject), ("deed", &deed), ("organization", &org), ("from", &from), ("to", &to)];
     let client = Client::open(target).await?;
     let found = Gathered::read(&client, "/v1/audit", &filters(&given), limit, after).await?;
-    if voice.json {
-        voice.write_json(&found.json())?;
-        return Ok(Exit::Good);
-    }
-    if found.data.is_empty() {
-        writeln!(voice.complaints, "There are no such entries.")?;
-        return Ok(Exit::Good);
-    }
-    let columns = ["TIME", "ACTOR", "VIA", "DEED", "SUBJECT", "ORG", "ADDRESS"].map(|heading| (heading, Side::Left));
-    let rows: Vec<Vec<String>> = found.data.iter().map(row).collect();
-    write_table(voice.out, &columns, &rows)?;
-    if let Some(next) = found.next {
-        writeln!(voice.complaints, "There are more: go on with --after {next}")?;
-    }
+    voice.records(&found, "entries", &COLUMNS)?;
     Ok(Exit::Good)
 }
 
-fn row(entry: &Value) -> Vec<String> {
-    let party = |name: &str| match (show(entry, name), show(entry, &format!("{name}_kind"))) {
+const COLUMNS: [Cell; 7] = [
+    Cell::when("TIME", "time"),
+    Cell::made("ACTOR", |entry| party(entry, "actor")),
+    Cell::of("VIA", "via"),
+    Cell::of("DEED", "deed"),
+    Cell::made("SUBJECT", |entry| party(entry, "subject")),
+    Cell::of("ORG", "organization"),
+    Cell::of("ADDRESS", "address"),
+];
+
+fn party(entry: &Value, name: &str) -> String {
+    match (show(entry, name), show(entry, &format!("{name}_kind"))) {
         (id, kind) if id == "-" => kind,
         (id, kind) if kind == "erased" => format!("erased:{id}"),
         (id, _kind) => id,
-    };
-    vec![
-        show_when(entry, "time"),
-        party("actor"),
-        show(entry, "via"),
-        show(entry, "deed"),
-        party("subject"),
-        show(entry, "organization"),
-        show(entry, "address"),
-    ]
+    }
 }
 
 async fn verify(target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {

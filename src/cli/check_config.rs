@@ -15,6 +15,9 @@ use crate::config::boot::Listen;
 use crate::config::boot::Peppers;
 use crate::config::boot::RedisBoot;
 use crate::config::boot::RedisMode;
+use crate::model::issuance::Issuance;
+use crate::model::issuance::Registration;
+use crate::model::issuance::SignUp;
 use crate::model::route::Auth;
 use crate::model::route::Route;
 use crate::model::route::ScopeTemplate;
@@ -52,7 +55,23 @@ struct Report<'a> {
     warnings: &'a [Complaint],
     #[serde(skip_serializing_if = "Option::is_none")]
     config_revision: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<IssuerReport<'a>>,
     routes: Vec<RouteReport<'a>>,
+}
+
+/// What is issued, and what of it is switched on.
+#[derive(Debug, Serialize)]
+struct IssuerReport<'a> {
+    /// None: this node issues nothing, and knows the tokens of those that do.
+    listen: Option<String>,
+    url: &'a str,
+    resources: Vec<&'a str>,
+    sign_up: &'static str,
+    providers: Vec<&'a str>,
+    registration: &'static str,
+    compatibility: Vec<&'static str>,
+    trusted_hops: u8,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,9 +121,12 @@ fn write_json(loaded: &Result<Loaded, Vec<Complaint>>, out: &mut dyn Write) -> s
             errors: &[],
             warnings: &loaded.warnings,
             config_revision: Some(&loaded.rules.revision),
+            issuer: loaded.rules.issuance.as_ref().map(|issuance| issuer_report(&loaded.boot, issuance)),
             routes: loaded.rules.routes.iter().map(|route| route_report(route)).collect(),
         },
-        Err(complaints) => Report { good: false, errors: complaints, warnings: &[], config_revision: None, routes: Vec::new() },
+        Err(complaints) => {
+            Report { good: false, errors: complaints, warnings: &[], config_revision: None, issuer: None, routes: Vec::new() }
+        }
     };
     serde_json::to_writer_pretty(&mut *out, &report)?;
     writeln!(out)
@@ -124,6 +146,9 @@ fn write_good(path: &Path, loaded: &Loaded, out: &mut dyn Write) -> std::io::Res
     }
     writeln!(out, "{}: good, revision {}", path.display(), loaded.rules.revision)?;
     write_doors(&loaded.boot, out)?;
+    if let Some(issuance) = &loaded.rules.issuance {
+        write_issuance(&issuer_report(&loaded.boot, issuance), out)?;
+    }
     write_routes(&loaded.rules, out)
 }
 
@@ -147,6 +172,43 @@ fn write_doors(boot: &Boot, out: &mut dyn Write) -> std::io::Result<()> {
             let ids: Vec<&str> = peppers.iter().map(|pepper| &*pepper.id).collect();
             writeln!(out, "  peppers  {}", ids.join(", "))
         }
+    }
+}
+
+fn issuer_report<'a>(boot: &Boot, issuance: &'a Issuance) -> IssuerReport<'a> {
+    IssuerReport {
+        listen: boot.issuer.as_ref().map(show),
+        url: &issuance.url,
+        resources: issuance.resources.iter().map(|resource| &*resource.uri).collect(),
+        sign_up: match issuance.sign_up {
+            SignUp::Open => "open",
+            SignUp::Invited => "invited",
+            SignUp::Closed => "closed",
+        },
+        providers: issuance.providers.iter().map(|provider| &*provider.name).collect(),
+        registration: match issuance.registration {
+            Registration::Off => "off",
+            Registration::WithToken(_) => "with a token",
+            Registration::Open => "open",
+        },
+        compatibility: issuance.compatibility.iter().map(|spelling| spelling.as_str()).collect(),
+        trusted_hops: issuance.trusted_hops,
+    }
+}
+
+fn write_issuance(report: &IssuerReport<'_>, out: &mut dyn Write) -> std::io::Result<()> {
+    let IssuerReport { listen, url, resources, sign_up, providers, registration, compatibility, trusted_hops } = report;
+    writeln!(out, "  issuer   {}", listen.as_deref().unwrap_or("not on this node"))?;
+    writeln!(out, "  url      {url}, for {}", resources.join(", "))?;
+    let elsewhere = if providers.is_empty() { String::new() } else { format!("; sign-in also by {}", providers.join(", ")) };
+    writeln!(out, "  people   sign-up {sign_up}{elsewhere}")?;
+    writeln!(out, "  clients  registration of their own {registration}")?;
+    if !compatibility.is_empty() {
+        writeln!(out, "  seeds    {}", compatibility.join(", "))?;
+    }
+    match trusted_hops {
+        0 => Ok(()),
+        hops => writeln!(out, "  proxies  {hops} before the issuer trusted about x-forwarded-for"),
     }
 }
 
@@ -252,6 +314,30 @@ mod tests {
         assert!(lines.contains(&"2 routes:"), "{said}");
         assert!(lines.contains(&"  GET,POST  /a/{id}               required  a:read (b | c)"), "{said}");
         assert!(lines.contains(&"  *         api.example.com/open  public"), "{said}");
+    }
+
+    const ISSUING: &str = "listen: { check: 127.0.0.1:9191, issuer: 127.0.0.1:8080 }\nissuer:\n  url: https://id.example.com\n  resources: [{ uri: https://api.example.com }]\n  scopes: { a: Read }\n  sign_up: open\n  registration: { open: true }\n  compatibility: [get_token, tinyoauth]\n  trusted_hops: 1\nroutes:\n  - { path: /a }\n";
+
+    #[test]
+    fn what_is_issued_is_summed_up_too() {
+        let (exit, said) = run(ISSUING, false);
+        assert_eq!(exit, Exit::Good, "{said}");
+        for line in [
+            "  issuer   127.0.0.1:8080",
+            "  url      https://id.example.com, for https://api.example.com",
+            "  people   sign-up open",
+            "  clients  registration of their own open",
+            "  seeds    get_token, tinyoauth",
+            "  proxies  1 before the issuer trusted about x-forwarded-for",
+        ] {
+            assert!(said.lines().any(|said| said == line), "{line:?} in\n{said}");
+        }
+        let (_, said) = run(ISSUING, true);
+        let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(report["issuer"]["compatibility"], serde_json::json!(["get_token", "tinyoauth"]));
+        let (_, said) = run(&ISSUING.replace(", issuer: 127.0.0.1:8080", ""), false);
+        assert!(said.contains("  issuer   not on this node\n"), "{said}");
+        assert!(!run(GOOD, false).1.contains("issuer"));
     }
 
     #[test]

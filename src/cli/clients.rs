@@ -1,8 +1,5 @@
 //! `tollgate clients`: OAuth applications.
 
-use std::io;
-use std::io::Write;
-
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -13,12 +10,11 @@ use crate::cli::client::Client;
 use crate::cli::client::Reach;
 use crate::cli::client::Target;
 use crate::cli::client::encode;
-use crate::cli::table::Side;
+use crate::cli::table::Cell;
 use crate::cli::table::show;
-use crate::cli::table::show_when;
-use crate::cli::table::write_pairs;
-use crate::cli::table::write_table;
+use crate::cli::voice;
 use crate::cli::voice::Gathered;
+use crate::cli::voice::Part;
 use crate::cli::voice::Voice;
 
 /// Register, look at, change and end OAuth applications.
@@ -49,7 +45,7 @@ enum Command {
     /// Register an application. Its secret goes to standard output, once; nothing can show it again.
     Create(New),
     /// List applications.
-    List(Filter),
+    List(Part),
     /// Show one application.
     Show(One),
     /// Change an application's name, redirects or scopes.
@@ -90,16 +86,6 @@ struct New {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Filter {
-    /// At most so many.
-    #[arg(long, default_value_t = 200)]
-    limit: usize,
-    /// Go on behind this one.
-    #[arg(long, value_name = "ID")]
-    after: Option<String>,
-}
-
-#[derive(Clone, Debug, clap::Args)]
 struct One {
     /// `app_…`
     id: String,
@@ -129,20 +115,15 @@ struct Rotation {
     grace: String,
 }
 
-impl Clients {
-    /// Where the caller's arguments say that the API is.
-    pub fn reach(&self) -> &Reach {
+impl voice::Command for Clients {
+    const NAME: &'static str = "clients";
+
+    fn reach(&self) -> &Reach {
         &self.reach
     }
 
-    /// Runs the command that was asked for.
-    ///
-    /// # Errors
-    /// When one of the writers cannot be written to.
-    pub async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
-        let mut voice = Voice { out, complaints, json: self.reach.json };
-        let ended = perform(self.command, target, &mut voice).await.map(|()| Exit::Good);
-        voice.end("clients", ended)
+    async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
+        perform(self.command, target, voice).await.map(|()| Exit::Good)
     }
 }
 
@@ -158,14 +139,17 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
                 voice.done(&made, &words, "registered; it has no secret")
             }
         }
-        Command::List(filter) => list(&client, filter, voice).await,
+        Command::List(part) => {
+            let found = Gathered::part(&client, "/v1/clients", "", part).await?;
+            voice.records(&found, "applications", &COLUMNS)
+        }
         Command::Show(one) => {
             let found = client.call("GET", &path_of(&one.id), None).await?;
-            describe(&found, voice)
+            voice.record(&found, &ALL)
         }
         Command::Change(edit) => {
             let changed = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
-            describe(&changed, voice)
+            voice.record(&changed, &ALL)
         }
         Command::Rotate(rotation) => {
             let path = format!("{}/rotate", path_of(&rotation.id));
@@ -191,46 +175,30 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
     }
 }
 
-async fn list(client: &Client, filter: Filter, voice: &mut Voice<'_>) -> Result<(), CliError> {
-    let found = Gathered::read(client, "/v1/clients", "", filter.limit, filter.after).await?;
-    if voice.json {
-        return voice.write_json(&found.json());
-    }
-    if found.data.is_empty() {
-        writeln!(voice.complaints, "There are no applications.")?;
-        return Ok(());
-    }
-    let names = ["id", "name", "kind", "active", "owner", "organization", "scopes"];
-    let columns = ["ID", "NAME", "KIND", "ACTIVE", "OWNER", "ORG", "SCOPES"].map(|heading| (heading, Side::Left));
-    let rows: Vec<Vec<String>> = found.data.iter().map(|one| names.iter().map(|name| show(one, name)).collect()).collect();
-    write_table(voice.out, &columns, &rows)?;
-    if let Some(next) = found.next {
-        writeln!(voice.complaints, "There are more: go on with --after {next}")?;
-    }
-    Ok(())
-}
+const COLUMNS: [Cell; 7] = [
+    Cell::of("ID", "id"),
+    Cell::of("NAME", "name"),
+    Cell::of("KIND", "kind"),
+    Cell::of("ACTIVE", "active"),
+    Cell::of("OWNER", "owner"),
+    Cell::of("ORG", "organization"),
+    Cell::of("SCOPES", "scopes"),
+];
 
-fn describe(found: &Value, voice: &mut Voice<'_>) -> Result<(), CliError> {
-    if voice.json {
-        return voice.write_json(found);
-    }
-    let pairs = [
-        ("id", show(found, "id")),
-        ("name", show(found, "name")),
-        ("kind", show(found, "kind")),
-        ("active", show(found, "active")),
-        ("owner", show(found, "owner")),
-        ("organisation", show(found, "organization")),
-        ("proves itself", show(found, "token_endpoint_auth_method")),
-        ("redirects", show(found, "redirect_uris")),
-        ("grants", show(found, "grant_types")),
-        ("scopes", show(found, "scopes")),
-        ("access tokens", show(found, "access_tokens")),
-        ("created", show_when(found, "created_at")),
-    ];
-    write_pairs(voice.out, &pairs)?;
-    voice.replication(found)
-}
+const ALL: [Cell; 12] = [
+    Cell::of("id", "id"),
+    Cell::of("name", "name"),
+    Cell::of("kind", "kind"),
+    Cell::of("active", "active"),
+    Cell::of("owner", "owner"),
+    Cell::of("organisation", "organization"),
+    Cell::of("proves itself", "token_endpoint_auth_method"),
+    Cell::of("redirects", "redirect_uris"),
+    Cell::of("grants", "grant_types"),
+    Cell::of("scopes", "scopes"),
+    Cell::of("access tokens", "access_tokens"),
+    Cell::when("created", "created_at"),
+];
 
 impl New {
     fn body(&self) -> Value {

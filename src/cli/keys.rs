@@ -2,7 +2,6 @@
 
 use std::io;
 use std::io::Read;
-use std::io::Write;
 use std::path::PathBuf;
 
 use serde_json::Map;
@@ -15,12 +14,12 @@ use crate::cli::client::Client;
 use crate::cli::client::Reach;
 use crate::cli::client::Target;
 use crate::cli::client::encode;
-use crate::cli::table::Side;
+use crate::cli::table::Cell;
 use crate::cli::table::show;
 use crate::cli::table::show_when;
-use crate::cli::table::write_pairs;
-use crate::cli::table::write_table;
+use crate::cli::voice;
 use crate::cli::voice::Gathered;
+use crate::cli::voice::Part;
 use crate::cli::voice::Voice;
 use crate::cli::voice::filters;
 
@@ -129,12 +128,8 @@ struct Filter {
     /// Only those in this state: active, disabled, revoked, expired, scheduled.
     #[arg(long)]
     state: Option<String>,
-    /// At most so many.
-    #[arg(long, default_value_t = 200)]
-    limit: usize,
-    /// Go on behind this key's id.
-    #[arg(long, value_name = "ID")]
-    after: Option<String>,
+    #[command(flatten)]
+    part: Part,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -188,20 +183,15 @@ struct Import {
     file: PathBuf,
 }
 
-impl Keys {
-    /// Where the caller's arguments say that the API is.
-    pub fn reach(&self) -> &Reach {
+impl voice::Command for Keys {
+    const NAME: &'static str = "keys";
+
+    fn reach(&self) -> &Reach {
         &self.reach
     }
 
-    /// Runs the command that was asked for.
-    ///
-    /// # Errors
-    /// When one of the writers cannot be written to.
-    pub async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
-        let mut voice = Voice { out, complaints, json: self.reach.json };
-        let ended = perform(self.command, target, &mut voice).await;
-        voice.end("keys", ended)
+    async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
+        perform(self.command, target, voice).await
     }
 }
 
@@ -226,14 +216,18 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
             let words = format!("key {} ({}) for {}", show(&key, "id"), show(&key, "name"), show(&key, "user"));
             voice.hand_over(&key, "key", &format!("{words}. Store it now: it is not shown again."))?;
         }
-        Command::List(filter) => list(&client, &filter, voice).await?,
+        Command::List(filter) => {
+            let query = filters(&[("user", &filter.user), ("organization", &filter.org), ("state", &filter.state)]);
+            let found = Gathered::part(&client, "/v1/keys", &query, filter.part).await?;
+            voice.records(&found, "keys", &COLUMNS)?;
+        }
         Command::Show(one) => {
             let key = client.call("GET", &path_of(&one.id), None).await?;
-            describe(&key, voice)?;
+            voice.record(&key, &ALL)?;
         }
         Command::Change(edit) => {
             let key = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
-            describe(&key, voice)?;
+            voice.record(&key, &ALL)?;
         }
         Command::Rotate(rotation) => {
             let mut body = Map::from_iter([("grace".to_owned(), json!(rotation.grace))]);
@@ -279,33 +273,43 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
     Ok(Exit::Good)
 }
 
-fn describe(key: &Value, voice: &mut Voice<'_>) -> Result<(), CliError> {
-    if voice.json {
-        return voice.write_json(key);
-    }
-    let last_used = match (show_when(key, "last_used_at"), show(key, "last_used_route")) {
+const COLUMNS: [Cell; 10] = [
+    Cell::of("ID", "id"),
+    Cell::of("NAME", "name"),
+    Cell::of("USER", "user"),
+    Cell::of("ORG", "organization"),
+    Cell::of("ENV", "environment"),
+    Cell::of("STATE", "state"),
+    Cell::of("TIER", "tier"),
+    Cell::of("SCOPES", "scopes"),
+    Cell::when("EXPIRES", "expires_at"),
+    Cell::when("LAST USED", "last_used_at"),
+];
+
+const ALL: [Cell; 16] = [
+    Cell::of("id", "id"),
+    Cell::of("name", "name"),
+    Cell::made("key", |key| format!("{}…", show(key, "display"))),
+    Cell::of("state", "state"),
+    Cell::of("user", "user"),
+    Cell::of("organisation", "organization"),
+    Cell::of("environment", "environment"),
+    Cell::of("scopes", "scopes"),
+    Cell::of("tier", "tier"),
+    Cell::of("rate limit", "rate_limit"),
+    Cell::of("api version", "version"),
+    Cell::when("created", "created_at"),
+    Cell::when("not before", "not_before"),
+    Cell::when("expires", "expires_at"),
+    Cell::when("old secret until", "old_secret_until"),
+    Cell::made("last used", last_used),
+];
+
+fn last_used(key: &Value) -> String {
+    match (show_when(key, "last_used_at"), show(key, "last_used_route")) {
         (at, route) if at == "-" || route == "-" => at,
         (at, route) => format!("{at} on {route}"),
-    };
-    let pairs = [
-        ("id", show(key, "id")),
-        ("name", show(key, "name")),
-        ("key", format!("{}…", show(key, "display"))),
-        ("state", show(key, "state")),
-        ("user", show(key, "user")),
-        ("organisation", show(key, "organization")),
-        ("environment", show(key, "environment")),
-        ("scopes", show(key, "scopes")),
-        ("tier", show(key, "tier")),
-        ("rate limit", show(key, "rate_limit")),
-        ("api version", show(key, "version")),
-        ("created", show_when(key, "created_at")),
-        ("not before", show_when(key, "not_before")),
-        ("expires", show_when(key, "expires_at")),
-        ("old secret until", show_when(key, "old_secret_until")),
-        ("last used", last_used),
-    ];
-    Ok(write_pairs(voice.out, &pairs)?)
+    }
 }
 
 impl New {
@@ -367,30 +371,6 @@ fn set_expiry(body: &mut Map<String, Value>, expires: Option<&str>) {
 
 fn path_of(id: &str) -> String {
     format!("/v1/keys/{}", encode(id))
-}
-
-async fn list(client: &Client, filter: &Filter, voice: &mut Voice<'_>) -> Result<(), CliError> {
-    let query = filters(&[("user", &filter.user), ("organization", &filter.org), ("state", &filter.state)]);
-    let Gathered { data: keys, next: after } = Gathered::read(client, "/v1/keys", &query, filter.limit, filter.after.clone()).await?;
-    if voice.json {
-        return voice.write_json(&json!({"data": keys, "next": after}));
-    }
-    let columns =
-        ["ID", "NAME", "USER", "ORG", "ENV", "STATE", "TIER", "SCOPES", "EXPIRES", "LAST USED"].map(|heading| (heading, Side::Left));
-    let row = |key: &Value| {
-        let texts = ["id", "name", "user", "organization", "environment", "state", "tier", "scopes"].map(|name| show(key, name));
-        texts.into_iter().chain(["expires_at", "last_used_at"].map(|name| show_when(key, name))).collect()
-    };
-    let rows: Vec<Vec<String>> = keys.iter().map(row).collect();
-    if rows.is_empty() {
-        writeln!(voice.complaints, "There are no such keys.")?;
-    } else {
-        write_table(voice.out, &columns, &rows)?;
-    }
-    if let Some(after) = after {
-        writeln!(voice.complaints, "There are more: --after {after}")?;
-    }
-    Ok(())
 }
 
 fn read_entries(import: &Import) -> Result<Vec<Value>, CliError> {

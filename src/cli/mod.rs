@@ -18,6 +18,8 @@ pub mod openapi;
 
 pub mod replay;
 
+pub mod ring;
+
 pub mod schema;
 
 pub mod serve;
@@ -54,6 +56,7 @@ use crate::cli::healthcheck::Healthcheck;
 use crate::cli::keys::Keys;
 use crate::cli::openapi::Openapi;
 use crate::cli::replay::Replay;
+use crate::cli::ring::Ring;
 use crate::cli::schema::Schema;
 use crate::cli::serve::Serve;
 use crate::cli::store::Store;
@@ -97,6 +100,7 @@ Examples:
   tollgate keys create --user alice         a new key; its text is shown once
   tollgate users invite --org acme          a text that lets somebody join
   tollgate clients list                     OAuth applications
+  tollgate ring rotate --emergency          a signing key has leaked
   tollgate usage --user alice               what was counted
   tollgate audit verify                     is the audit log as it was written?
   tollgate explain GET /v1/things -H 'x-api-key: …'
@@ -114,6 +118,7 @@ enum Command {
     Keys(Keys),
     Users(Users),
     Clients(Clients),
+    Ring(Ring),
     Usage(Usage),
     Audit(Audit),
     Explain(Explain),
@@ -133,26 +138,12 @@ impl Arguments {
         match self.command {
             Command::Serve(serve) => serve.run(complaints),
             Command::CheckConfig(check) => check.run(out),
-            Command::Keys(keys) => match reach(keys.reach(), complaints)? {
-                Some(target) => wait_for(keys.run(target, out, complaints)),
-                None => Ok(Exit::Failed),
-            },
-            Command::Users(users) => match reach(users.reach(), complaints)? {
-                Some(target) => wait_for(users.run(target, out, complaints)),
-                None => Ok(Exit::Failed),
-            },
-            Command::Clients(clients) => match reach(clients.reach(), complaints)? {
-                Some(target) => wait_for(clients.run(target, out, complaints)),
-                None => Ok(Exit::Failed),
-            },
-            Command::Audit(audit) => match reach(audit.reach(), complaints)? {
-                Some(target) => wait_for(audit.run(target, out, complaints)),
-                None => Ok(Exit::Failed),
-            },
-            Command::Usage(usage) => match reach(usage.reach(), complaints)? {
-                Some(target) => wait_for(usage.run(target, out, complaints)),
-                None => Ok(Exit::Failed),
-            },
+            Command::Keys(keys) => speak(keys, out, complaints),
+            Command::Users(users) => speak(users, out, complaints),
+            Command::Clients(clients) => speak(clients, out, complaints),
+            Command::Audit(audit) => speak(audit, out, complaints),
+            Command::Ring(ring) => speak(ring, out, complaints),
+            Command::Usage(usage) => speak(usage, out, complaints),
             // What would be judged how is an operator's business alone.
             Command::Explain(explain) => match explain.run_alone(out, complaints)? {
                 Some(exit) => Ok(exit),
@@ -167,6 +158,13 @@ impl Arguments {
             Command::Openapi(openapi) => openapi.run(out),
             Command::Store(store) => wait_for(store.run(out, complaints)),
         }
+    }
+}
+
+fn speak(command: impl voice::Command, out: &mut dyn Write, complaints: &mut dyn Write) -> std::io::Result<Exit> {
+    match reach(command.reach(), complaints)? {
+        Some(target) => wait_for(command.run(target, out, complaints)),
+        None => Ok(Exit::Failed),
     }
 }
 

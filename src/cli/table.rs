@@ -12,6 +12,54 @@ pub(in crate::cli) enum Side {
     Right,
 }
 
+/// One thing that is said of a record: under which name, and what.
+pub(in crate::cli) struct Cell {
+    name: &'static str,
+    reading: Reading,
+}
+
+/// Where it is found.
+enum Reading {
+    Member(&'static str),
+    /// A time.
+    When(&'static str),
+    Made(fn(&Value) -> String),
+}
+
+impl Cell {
+    pub(in crate::cli) const fn of(name: &'static str, member: &'static str) -> Self {
+        Self { name, reading: Reading::Member(member) }
+    }
+
+    pub(in crate::cli) const fn when(name: &'static str, member: &'static str) -> Self {
+        Self { name, reading: Reading::When(member) }
+    }
+
+    pub(in crate::cli) const fn made(name: &'static str, make: fn(&Value) -> String) -> Self {
+        Self { name, reading: Reading::Made(make) }
+    }
+
+    fn read(&self, record: &Value) -> String {
+        match &self.reading {
+            Reading::Member(member) => show(record, member),
+            Reading::When(member) => show_when(record, member),
+            Reading::Made(make) => make(record),
+        }
+    }
+}
+
+/// Records, one a line.
+pub(in crate::cli) fn write_records(out: &mut dyn Write, cells: &[Cell], records: &[Value]) -> io::Result<()> {
+    let columns: Vec<(&str, Side)> = cells.iter().map(|cell| (cell.name, Side::Left)).collect();
+    let rows: Vec<Vec<String>> = records.iter().map(|record| cells.iter().map(|cell| cell.read(record)).collect()).collect();
+    write_table(out, &columns, &rows)
+}
+
+/// One record, its values under each other.
+pub(in crate::cli) fn write_record(out: &mut dyn Write, cells: &[Cell], record: &Value) -> io::Result<()> {
+    write_pairs(out, &cells.iter().map(|cell| (cell.name, cell.read(record))).collect::<Vec<_>>())
+}
+
 /// Rows under headings, two spaces between the columns.
 pub(in crate::cli) fn write_table(out: &mut dyn Write, columns: &[(&str, Side)], rows: &[Vec<String>]) -> io::Result<()> {
     let width = |column: usize, heading: &str| {

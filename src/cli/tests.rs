@@ -23,6 +23,7 @@ use crate::cli::clients::Clients;
 use crate::cli::keys::Keys;
 use crate::cli::usage::Usage;
 use crate::cli::users::Users;
+use crate::cli::voice::Command as _;
 use crate::clock::ManualClock;
 use crate::issuer::IssuerState;
 use crate::issuer::NeverUsed;

@@ -1,8 +1,5 @@
 //! `tollgate usage`: exact counts by user, key, route and period.
 
-use std::io;
-use std::io::Write;
-
 use serde_json::Value;
 use serde_json::json;
 
@@ -11,14 +8,14 @@ use crate::cli::client::CliError;
 use crate::cli::client::Client;
 use crate::cli::client::Reach;
 use crate::cli::client::Target;
-use crate::cli::client::encode;
 use crate::cli::table::Side;
 use crate::cli::table::show;
 use crate::cli::table::show_when;
 use crate::cli::table::write_table;
-
-/// Rows of one page.
-const TOGETHER: usize = 1000;
+use crate::cli::voice;
+use crate::cli::voice::Gathered;
+use crate::cli::voice::Voice;
+use crate::cli::voice::filters;
 
 /// Exact counts by user, key, route and period.
 #[derive(Clone, Debug, clap::Args)]
@@ -62,51 +59,23 @@ Examples:
   tollgate usage --key 3fKq9ZxT0aBc --period hour --outcome limited
   tollgate usage --json | jq '[.data[] | .count] | add'";
 
-impl Usage {
-    /// Where the caller's arguments say that the API is.
-    pub fn reach(&self) -> &Reach {
+impl voice::Command for Usage {
+    const NAME: &'static str = "usage";
+
+    fn reach(&self) -> &Reach {
         &self.reach
     }
 
-    /// Prints the counts that were asked for.
-    ///
-    /// # Errors
-    /// When one of the writers cannot be written to.
-    pub async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
-        match self.show(target, out, complaints).await {
-            Ok(()) => Ok(Exit::Good),
-            Err(CliError::Output(error)) => Err(error),
-            Err(CliError::Said(why)) => {
-                writeln!(complaints, "tollgate usage: {why}")?;
-                Ok(Exit::Failed)
-            }
-        }
-    }
-
-    async fn show(&self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> Result<(), CliError> {
+    async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
         let client = Client::open(target).await?;
-        let query = self.query();
-        let mut rows = Vec::new();
-        let mut after: Option<String> = None;
-        while rows.len() < self.limit {
-            let behind = after.as_ref().map(|after| format!("&after={}", encode(after))).unwrap_or_default();
-            let limit = (self.limit - rows.len()).min(TOGETHER);
-            let mut page = client.call("GET", &format!("/v1/usage?{query}&limit={limit}{behind}"), None).await?;
-            if let Some(Value::Array(data)) = page.get_mut("data").map(Value::take) {
-                rows.extend(data);
-            }
-            after = page.get("next").and_then(Value::as_str).map(str::to_owned);
-            if after.is_none() {
-                break;
-            }
-        }
-        if self.reach.json {
-            let text = serde_json::to_string_pretty(&json!({"data": rows, "next": after})).map_err(io::Error::from)?;
-            return Ok(writeln!(out, "{text}")?);
+        let Gathered { data: rows, next: after } = Gathered::read(&client, "/v1/usage", &self.query(), self.limit, None).await?;
+        if voice.json {
+            voice.write_json(&json!({"data": rows, "next": after}))?;
+            return Ok(Exit::Good);
         }
         if rows.is_empty() {
-            writeln!(complaints, "There are no such counts.")?;
-            return Ok(());
+            writeln!(voice.complaints, "There are no such counts.")?;
+            return Ok(Exit::Good);
         }
         let total: u64 = rows.iter().filter_map(|row| row.get("count").and_then(Value::as_u64)).sum();
         let columns = [
@@ -119,16 +88,20 @@ impl Usage {
         ];
         let mut lines: Vec<Vec<String>> = rows.iter().map(|row| self.line(row)).collect();
         lines.push(["", "", "", "", "total", &total.to_string()].map(str::to_owned).to_vec());
-        write_table(out, &columns, &lines)?;
+        write_table(voice.out, &columns, &lines)?;
         if after.is_some() {
-            writeln!(complaints, "There are more rows, which the total leaves out: ask for less at a time, or for a larger --limit.")?;
+            writeln!(
+                voice.complaints,
+                "There are more rows, which the total leaves out: ask for less at a time, or for a larger --limit."
+            )?;
         }
-        Ok(())
+        Ok(Exit::Good)
     }
+}
 
+impl Usage {
     fn query(&self) -> String {
-        let mut query = format!("period={}", self.period);
-        let filters = [
+        let given = filters(&[
             ("user", &self.user),
             ("organization", &self.org),
             ("key", &self.key),
@@ -136,11 +109,8 @@ impl Usage {
             ("outcome", &self.outcome),
             ("from", &self.from),
             ("to", &self.to),
-        ];
-        for (name, value) in filters {
-            query.extend(value.as_ref().map(|value| format!("&{name}={}", encode(value))));
-        }
-        query
+        ]);
+        format!("&period={}{given}", self.period)
     }
 
     fn line(&self, row: &Value) -> Vec<String> {

@@ -1,11 +1,14 @@
 //! `tollgate users`: the people and programs behind keys, and what they may hold at the most.
 
 use std::io;
-use std::io::Write;
+use std::io::BufRead;
+use std::io::IsTerminal;
+use std::io::Read;
 
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::cli::Exit;
 use crate::cli::client::CliError;
@@ -13,13 +16,16 @@ use crate::cli::client::Client;
 use crate::cli::client::Reach;
 use crate::cli::client::Target;
 use crate::cli::client::encode;
-use crate::cli::table::Side;
+use crate::cli::table::Cell;
 use crate::cli::table::show;
 use crate::cli::table::show_when;
-use crate::cli::table::write_pairs;
-use crate::cli::table::write_table;
+use crate::cli::voice;
 use crate::cli::voice::Gathered;
+use crate::cli::voice::Part;
 use crate::cli::voice::Voice;
+
+/// More than any password may have.
+const PASSWORD_BYTES_MAX: u64 = 4096;
 
 /// Make, look at, change and erase users.
 ///
@@ -38,6 +44,8 @@ Examples:
   tollgate users create alice --org acme --right conversations:read
   tollgate users list
   tollgate users change alice --tier pro --right conversations:read,customers:read
+  tollgate users change alice --role admin
+  tollgate users password alice < password-file  a line of standard input, never an argument
   tollgate users sign-out alice                  tokens from before now open nothing
   tollgate users disable alice                   nothing of hers opens anything, until `enable`
   tollgate users invite --org acme               the text that lets somebody join
@@ -48,11 +56,13 @@ enum Command {
     /// Make a user.
     Create(New),
     /// List users.
-    List(Filter),
+    List(Part),
     /// Show one user.
     Show(One),
-    /// Change a user's organisation, tier or rights.
+    /// Change a user's organisation, role, tier or rights.
     Change(Edit),
+    /// Set a user's password, read from standard input.
+    Password(One),
     /// End what was issued to a user until now; its keys stay.
     SignOut(One),
     /// Switch a user off: nothing of it opens anything.
@@ -72,22 +82,15 @@ struct New {
     /// The organisation.
     #[arg(long)]
     org: Option<String>,
+    /// What it is in its organisation.
+    #[arg(long, value_parser = ["admin", "member"])]
+    role: Option<String>,
     /// The tier. Default: the config's default.
     #[arg(long)]
     tier: Option<String>,
     /// What its credentials may hold at the most; several times, or with commas. Default: no ceiling.
     #[arg(long = "right", value_delimiter = ',', value_name = "SCOPE")]
     rights: Option<Vec<String>>,
-}
-
-#[derive(Clone, Debug, clap::Args)]
-struct Filter {
-    /// At most so many.
-    #[arg(long, default_value_t = 200)]
-    limit: usize,
-    /// Go on behind this user.
-    #[arg(long, value_name = "ID")]
-    after: Option<String>,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -103,6 +106,9 @@ struct Edit {
     /// The organisation, or `none`.
     #[arg(long)]
     org: Option<String>,
+    /// What it is in its organisation.
+    #[arg(long, value_parser = ["admin", "member"])]
+    role: Option<String>,
     /// The tier, or `none` for the default.
     #[arg(long)]
     tier: Option<String>,
@@ -127,38 +133,52 @@ struct Invitation {
     rights: Option<Vec<String>>,
 }
 
-impl Users {
-    /// Where the caller's arguments say that the API is.
-    pub fn reach(&self) -> &Reach {
+impl voice::Command for Users {
+    const NAME: &'static str = "users";
+
+    fn reach(&self) -> &Reach {
         &self.reach
     }
 
-    /// Runs the command that was asked for.
-    ///
-    /// # Errors
-    /// When one of the writers cannot be written to.
-    pub async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
-        let mut voice = Voice { out, complaints, json: self.reach.json };
-        let ended = perform(self.command, target, &mut voice).await.map(|()| Exit::Good);
-        voice.end("users", ended)
+    async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
+        perform(self.command, target, voice).await.map(|()| Exit::Good)
     }
 }
 
 async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Result<(), CliError> {
+    // Read before the store is opened: nobody waits for a hand that types.
+    let password = match &command {
+        Command::Password(_) => Zeroizing::new(read_password()?),
+        Command::Create(_)
+        | Command::List(_)
+        | Command::Show(_)
+        | Command::Change(_)
+        | Command::SignOut(_)
+        | Command::Disable(_)
+        | Command::Enable(_)
+        | Command::Erase(_)
+        | Command::Invite(_) => Zeroizing::default(),
+    };
     let client = Client::open(target).await?;
     match command {
         Command::Create(new) => {
             let user = client.call("POST", "/v1/users", Some(&new.body())).await?;
             voice.done(&user, &new.id, "made")
         }
-        Command::List(filter) => list(&client, filter, voice).await,
+        Command::List(part) => {
+            let found = Gathered::part(&client, "/v1/users", "", part).await?;
+            voice.records(&found, "users", &COLUMNS)
+        }
         Command::Show(one) => {
             let user = client.call("GET", &path_of(&one.id), None).await?;
-            describe(&user, voice)
+            voice.record(&user, &ALL)
         }
         Command::Change(edit) => {
             let user = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
-            describe(&user, voice)
+            voice.record(&user, &ALL)
+        }
+        Command::Password(one) => {
+            change(&client, &one.id, json!({"password": *password}), "has the new password, and is signed out everywhere", voice).await
         }
         Command::SignOut(one) => {
             change(&client, &one.id, json!({"valid_from": "now"}), "signed out: tokens from before open nothing", voice).await
@@ -186,54 +206,56 @@ async fn change(client: &Client, id: &str, body: Value, words: &str, voice: &mut
     voice.done(&user, id, words)
 }
 
-async fn list(client: &Client, filter: Filter, voice: &mut Voice<'_>) -> Result<(), CliError> {
-    let found = Gathered::read(client, "/v1/users", "", filter.limit, filter.after).await?;
-    if voice.json {
-        return voice.write_json(&found.json());
-    }
-    if found.data.is_empty() {
-        writeln!(voice.complaints, "There are no users.")?;
-        return Ok(());
-    }
-    let names = ["id", "source", "state", "organization", "role", "tier", "rights"];
-    let columns = ["ID", "SOURCE", "STATE", "ORG", "ROLE", "TIER", "RIGHTS"].map(|heading| (heading, Side::Left));
-    let rows: Vec<Vec<String>> = found.data.iter().map(|user| names.iter().map(|name| show(user, name)).collect()).collect();
-    write_table(voice.out, &columns, &rows)?;
-    if let Some(next) = found.next {
-        writeln!(voice.complaints, "There are more: go on with --after {next}")?;
-    }
-    Ok(())
-}
+const COLUMNS: [Cell; 7] = [
+    Cell::of("ID", "id"),
+    Cell::of("SOURCE", "source"),
+    Cell::of("STATE", "state"),
+    Cell::of("ORG", "organization"),
+    Cell::of("ROLE", "role"),
+    Cell::of("TIER", "tier"),
+    Cell::made("RIGHTS", rights),
+];
 
-fn describe(user: &Value, voice: &mut Voice<'_>) -> Result<(), CliError> {
-    if voice.json {
-        return voice.write_json(user);
-    }
-    let rights = match user.get("rights") {
+const ALL: [Cell; 13] = [
+    Cell::of("id", "id"),
+    Cell::of("source", "source"),
+    Cell::of("state", "state"),
+    Cell::of("organisation", "organization"),
+    Cell::of("role", "role"),
+    Cell::of("tier", "tier"),
+    Cell::made("rights", rights),
+    Cell::of("e-mail", "email"),
+    Cell::of("password", "has_password"),
+    Cell::of("online", "online"),
+    Cell::when("last operation", "last_operation_at"),
+    Cell::when("tokens from", "valid_from"),
+    Cell::when("created", "created_at"),
+];
+
+fn rights(user: &Value) -> String {
+    match user.get("rights") {
         None | Some(Value::Null) => "no ceiling".to_owned(),
         Some(_) => show(user, "rights"),
-    };
-    let pairs = [
-        ("id", show(user, "id")),
-        ("source", show(user, "source")),
-        ("state", show(user, "state")),
-        ("organisation", show(user, "organization")),
-        ("role", show(user, "role")),
-        ("tier", show(user, "tier")),
-        ("rights", rights),
-        ("online", show(user, "online")),
-        ("last operation", show_when(user, "last_operation_at")),
-        ("tokens from", show_when(user, "valid_from")),
-        ("created", show_when(user, "created_at")),
-    ];
-    write_pairs(voice.out, &pairs)?;
-    voice.replication(user)
+    }
+}
+
+/// One line, which no terminal shows as it is typed.
+fn read_password() -> Result<String, CliError> {
+    if io::stdin().is_terminal() {
+        return Err(CliError::said(
+            "the terminal would show it: hand the password over on standard input, as in  read -rs P; tollgate users password … <<<\"$P\"",
+        ));
+    }
+    let mut line = String::new();
+    io::stdin().lock().take(PASSWORD_BYTES_MAX).read_line(&mut line).map_err(|error| CliError::said(format!("standard input: {error}")))?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 impl New {
     fn body(&self) -> Value {
         let mut body = Map::from_iter([("id".to_owned(), json!(self.id))]);
         body.extend(self.org.as_ref().map(|org| ("organization".to_owned(), json!(org))));
+        body.extend(self.role.as_ref().map(|role| ("role".to_owned(), json!(role))));
         body.extend(self.tier.as_ref().map(|tier| ("tier".to_owned(), json!(tier))));
         body.extend(self.rights.as_ref().map(|rights| ("rights".to_owned(), scopes(rights))));
         Value::Object(body)
@@ -245,6 +267,7 @@ impl Edit {
         let or_none = |text: &String| if text == "none" { Value::Null } else { json!(text) };
         let mut body = Map::new();
         body.extend(self.org.as_ref().map(|org| ("organization".to_owned(), or_none(org))));
+        body.extend(self.role.as_ref().map(|role| ("role".to_owned(), json!(role))));
         body.extend(self.tier.as_ref().map(|tier| ("tier".to_owned(), or_none(tier))));
         body.extend(self.rights.as_ref().map(|rights| ("rights".to_owned(), scopes(rights))));
         body.extend(self.no_ceiling.then(|| ("rights".to_owned(), Value::Null)));

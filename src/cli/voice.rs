@@ -9,11 +9,55 @@ use serde_json::json;
 use crate::cli::Exit;
 use crate::cli::client::CliError;
 use crate::cli::client::Client;
+use crate::cli::client::Reach;
+use crate::cli::client::Target;
 use crate::cli::client::encode;
+use crate::cli::table::Cell;
 use crate::cli::table::show;
+use crate::cli::table::write_record;
+use crate::cli::table::write_records;
 
 /// Records of one page.
-const TOGETHER: usize = 100;
+const TOGETHER: usize = 500;
+
+/// A command that speaks to the resource API.
+pub(in crate::cli) trait Command: Sized {
+    /// As it is typed.
+    const NAME: &'static str;
+
+    /// Where the caller's arguments say that the API is.
+    fn reach(&self) -> &Reach;
+
+    /// Does what was asked for.
+    async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError>;
+
+    /// Does it, and says how it ended.
+    ///
+    /// # Errors
+    /// When one of the writers cannot be written to.
+    async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
+        let mut voice = Voice { out, complaints, json: self.reach().json };
+        match self.perform(target, &mut voice).await {
+            Ok(exit) => Ok(exit),
+            Err(CliError::Output(error)) => Err(error),
+            Err(CliError::Said(why)) => {
+                writeln!(voice.complaints, "tollgate {}: {why}", Self::NAME)?;
+                Ok(Exit::Failed)
+            }
+        }
+    }
+}
+
+/// How much of a list.
+#[derive(Clone, Debug, clap::Args)]
+pub(in crate::cli) struct Part {
+    /// At most so many.
+    #[arg(long, default_value_t = 200)]
+    limit: usize,
+    /// Go on behind the one of this id.
+    #[arg(long, value_name = "ID")]
+    after: Option<String>,
+}
 
 /// The writers of a command and how it should speak.
 pub(in crate::cli) struct Voice<'o> {
@@ -42,7 +86,32 @@ impl Voice<'_> {
         self.replication(record)
     }
 
-    pub(in crate::cli) fn replication(&mut self, record: &Value) -> Result<(), CliError> {
+    /// A list, and how to go on where it is not all.
+    pub(in crate::cli) fn records(&mut self, found: &Gathered, what: &str, cells: &[Cell]) -> Result<(), CliError> {
+        if self.json {
+            return self.write_json(&json!({"data": found.data, "next": found.next}));
+        }
+        if found.data.is_empty() {
+            writeln!(self.complaints, "There are no such {what}.")?;
+        } else {
+            write_records(self.out, cells, &found.data)?;
+        }
+        if let Some(next) = &found.next {
+            writeln!(self.complaints, "There are more: go on with --after {next}")?;
+        }
+        Ok(())
+    }
+
+    /// One record, with everything that people ask of it.
+    pub(in crate::cli) fn record(&mut self, record: &Value, cells: &[Cell]) -> Result<(), CliError> {
+        if self.json {
+            return self.write_json(record);
+        }
+        write_record(self.out, cells, record)?;
+        self.replication(record)
+    }
+
+    fn replication(&mut self, record: &Value) -> Result<(), CliError> {
         if record.get("replicated") == Some(&Value::Bool(false)) {
             writeln!(
                 self.complaints,
@@ -56,18 +125,6 @@ impl Voice<'_> {
         let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
         Ok(writeln!(self.out, "{text}")?)
     }
-
-    /// How a command ended, said where it failed.
-    pub(in crate::cli) fn end(&mut self, name: &str, ended: Result<Exit, CliError>) -> io::Result<Exit> {
-        match ended {
-            Ok(exit) => Ok(exit),
-            Err(CliError::Output(error)) => Err(error),
-            Err(CliError::Said(why)) => {
-                writeln!(self.complaints, "tollgate {name}: {why}")?;
-                Ok(Exit::Failed)
-            }
-        }
-    }
 }
 
 /// Records of a list, page by page, and where the list goes on.
@@ -77,6 +134,11 @@ pub(in crate::cli) struct Gathered {
 }
 
 impl Gathered {
+    /// This part of the records of a path. `query` is empty, or begins with `&`.
+    pub(in crate::cli) async fn part(client: &Client, path: &str, query: &str, part: Part) -> Result<Self, CliError> {
+        Self::read(client, path, query, part.limit, part.after).await
+    }
+
     /// At most `most` records of this path. `query` is empty, or begins with `&`.
     pub(in crate::cli) async fn read(
         client: &Client,
@@ -99,10 +161,6 @@ impl Gathered {
             }
         }
         Ok(Self { data, next: after })
-    }
-
-    pub(in crate::cli) fn json(&self) -> Value {
-        json!({"data": self.data, "next": self.next})
     }
 }
 

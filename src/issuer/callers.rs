@@ -95,9 +95,19 @@ pub async fn identify(state: &IssuerState, parts: &Parts) -> Result<Option<Actor
     let Some(person) = sessions::current(state, &parts.headers, now).await? else { return Ok(None) };
     if !matches!(parts.method, Method::GET | Method::HEAD) {
         let value = parts.headers.get(FORM_HEADER).and_then(|value| value.to_str().ok());
-        sessions::check_form(state, &parts.headers, FORM_PURPOSE, value)?;
+        sessions::check_form(state, &parts.headers, FORM_PURPOSE, value).map_err(name_the_header)?;
     }
     Ok(Some(Actor::Person(Arc::new(person))))
+}
+
+/// A refused form, as programs in a page read it.
+fn name_the_header(problem: Problem) -> Problem {
+    if problem.code != Code::Forbidden {
+        return problem;
+    }
+    let expected =
+        format!("a change by cookie comes from a page of this origin, with `csrf_token` of /v1/sessions/self as `{FORM_HEADER}`");
+    Problem::new(Code::Forbidden, expected)
 }
 
 /// The address that a request came from, behind as many proxies as the config trusts.

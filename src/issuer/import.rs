@@ -46,6 +46,7 @@ use crate::store::codec::read_hex;
 const ENTRIES_MAX: usize = 100;
 
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = ImportReport)]
 struct Report {
     imported: Vec<Imported>,
@@ -55,6 +56,7 @@ struct Report {
 }
 
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = ImportedEntry)]
 struct Imported {
     index: usize,
@@ -62,6 +64,7 @@ struct Imported {
 }
 
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = FailedEntry)]
 struct Failed {
     index: usize,

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use aws_lc_rs::digest;
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header;
@@ -63,6 +64,8 @@ pub(in crate::issuer) struct Fields {
     members: BTreeMap<String, Value>,
     /// Where the object lies in the body, for complaints: empty, or `keys[3].`.
     place: String,
+    /// Of the whole body.
+    sha256: [u8; 32],
 }
 
 impl Fields {
@@ -71,7 +74,7 @@ impl Fields {
         let too_large = |_error| Problem::new(Code::PayloadTooLarge, "the body has more than 64 KiB");
         let bytes = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(too_large)?;
         if bytes.is_empty() {
-            return Ok(Self { members: BTreeMap::new(), place: String::new() });
+            return Ok(Self { members: BTreeMap::new(), place: String::new(), sha256: sha256(&bytes) });
         }
         if !is_json(headers) {
             return Err(Problem::new(Code::UnsupportedMediaType, "the body must be JSON: send `content-type: application/json`"));
@@ -81,7 +84,7 @@ impl Fields {
 
     pub(in crate::issuer) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
         match serde_json::from_slice(bytes) {
-            Ok(Value::Object(members)) => Ok(Self { members, place: String::new() }),
+            Ok(Value::Object(members)) => Ok(Self { members, place: String::new(), sha256: sha256(bytes) }),
             Ok(_) => Err(Problem::new(Code::InvalidRequest, "the body must be a JSON object")),
             // The parser's own text can quote the body.
             Err(error) => Err(Problem::new(
@@ -94,6 +97,7 @@ impl Fields {
     /// The objects of a list member, each with its place in complaints.
     pub(in crate::issuer) fn objects(&mut self, name: &str, most: usize) -> Result<Vec<Self>, Problem> {
         let expected = format!("must be a list of 1 to {most} objects");
+        let sha256 = self.sha256;
         match self.members.remove(name) {
             Some(Value::List(items)) if (1..=most).contains(&items.len()) => items
                 .into_iter()
@@ -102,11 +106,16 @@ impl Fields {
                     let Value::Object(members) = item else {
                         return Err(Problem::field(format!("{name}[{position}]"), "must be an object"));
                     };
-                    Ok(Self { members, place: format!("{name}[{position}].") })
+                    Ok(Self { members, place: format!("{name}[{position}]."), sha256 })
                 })
                 .collect(),
             Some(_) | None => Err(Problem::field(name, expected)),
         }
+    }
+
+    /// SHA-256 of the body, to know the same request again.
+    pub(in crate::issuer) const fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
     }
 
     pub(in crate::issuer) fn change<T>(
@@ -161,6 +170,12 @@ impl Fields {
             Some(_) => Err(Problem::field(self.place, "there is a member of an unknown name")),
         }
     }
+}
+
+pub(in crate::issuer) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    hash
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

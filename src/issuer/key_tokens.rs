@@ -72,13 +72,16 @@ pub struct KeyToken {
 }
 
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = KeyToken)]
 struct TokenView<'a> {
     token: &'a str,
     token_type: &'static str,
     expires_in: u64,
+    #[schema(format = DateTime)]
     expires_at: String,
     /// However often it is asked for.
+    #[schema(format = DateTime)]
     ends_at: String,
 }
 

@@ -30,6 +30,7 @@ mod import;
 mod input;
 mod keys;
 mod names;
+mod once;
 mod parameters;
 mod ring;
 mod rotate;

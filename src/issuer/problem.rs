@@ -114,6 +114,8 @@ pub enum Hint {
     InsufficientScope(Cow<'static, str>),
     /// Whole seconds until it is worth another try.
     RetryAfter(u32),
+    /// Where what was asked for lies already.
+    Made(String),
 }
 
 /// The field that is wrong, and what is expected of it.
@@ -187,6 +189,7 @@ impl Hint {
                 let value = format!("Bearer realm=\"tollgate\", error=\"insufficient_scope\", scope=\"{scope}\"");
                 HeaderValue::from_str(&value).ok().map(|value| (header::WWW_AUTHENTICATE, value))
             }
+            Self::Made(place) => HeaderValue::from_str(place).ok().map(|value| (header::LOCATION, value)),
             Self::RetryAfter(seconds) => Some((header::RETRY_AFTER, HeaderValue::from(*seconds))),
             Self::None if code == Code::Unavailable => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
             Self::None => None,

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
 use crate::issuer::actor::ADMIN;
@@ -27,19 +28,29 @@ use crate::listen::http::Peer;
 use crate::model::time::Timestamp;
 
 /// The ring without its private half.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Ring, example = json!({"since": "2027-01-15T08:00:00Z", "data": [
+    {"kid": "q1Zt0w6m", "alg": "EdDSA", "state": "current", "published_until": null}
+]}))]
 pub(in crate::issuer) struct RingView {
     /// When the current keys began to sign, and the next ones were published.
+    #[schema(format = DateTime)]
     since: String,
     data: Vec<RingKeyView>,
 }
 
-#[derive(Serialize)]
+/// One of its keys.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RingKey)]
 struct RingKeyView {
     kid: String,
     alg: &'static str,
+    /// `current` signs, `next` will, `retired` did.
     state: &'static str,
     /// Until when a key that signed is published.
+    #[schema(format = DateTime)]
     published_until: Option<String>,
 }
 

@@ -34,6 +34,7 @@ use crate::issuer::openapi::schemas::RotationBody;
 use crate::issuer::parameters::key_id;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
+use crate::issuer::views::Changed;
 use crate::issuer::views::KeyView;
 use crate::issuer::views::answer_change;
 use crate::issuer::views::check_revision;
@@ -54,7 +55,7 @@ const GRACE_DAYS_MAX: u64 = 30;
     request_body = RotationBody,
     responses(
         (status = 200, description = "The key, with its new text.", body = Issued<'_>, headers(("etag"))),
-        (status = 202, description = "The same; no replica has confirmed it yet.", body = Issued<'_>, headers(("etag"))),
+        (status = 202, description = "The same; no replica has confirmed it yet.", body = Changed<Issued<'_>>, headers(("etag"))),
         Judged, WithBody, Missing, Conflicting, Conditional
     ))]
 pub(in crate::issuer) async fn rotate(

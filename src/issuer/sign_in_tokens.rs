@@ -32,7 +32,7 @@ use crate::store::Write;
 use crate::store::codec::Shelved;
 
 /// How long a grant stays on the shelf after its end, so that what is shown late is still recognised as dead.
-pub(in crate::issuer) const KEPT_AFTER_END: Duration = Duration::from_secs(86_400);
+const KEPT_AFTER_END: Duration = Duration::from_secs(86_400);
 
 /// A JWT for a user who has just proven who it is, and how long it lives. It opens what the user may at each request, but for
 /// `tollgate:` rights: whoever administers does it with a key.
@@ -54,11 +54,58 @@ pub async fn token_for_sign_in(
     };
     let lives = issuance.lifetimes.access_token;
     let ends = now.plus(lives);
-    let grant = GrantRecord {
-        id: GrantId::new(&random_id()?),
+    let (id, jti) = (random_id()?, random_id()?);
+    let own = OwnToken {
+        id: GrantId::new(&id),
         of: GrantOf::SignIn { user: user.clone() },
         organization: record.organization.clone(),
         environment: Environment::Live,
+        scopes,
+        subject: user,
+        jti: &jti,
+        ends,
+        // One who is disabled meanwhile gets no token.
+        stands_on: standing,
+    };
+    let token = sign_own(state, &issuance, own, now).await?;
+    let organization = record.organization.clone();
+    let actor = trail::themselves(record, now);
+    let done = Done { deed: Deed::TokenIssued, subject: &id, organization: organization.as_deref(), address };
+    trail::note(state, &actor, done, now).await;
+    Ok((token, lives))
+}
+
+/// An access token that no client asked for, and the grant that it stands on.
+#[derive(Debug)]
+pub(in crate::issuer) struct OwnToken<'a> {
+    pub id: GrantId,
+    pub of: GrantOf,
+    pub organization: Option<Arc<str>>,
+    pub environment: Environment,
+    pub scopes: ScopeSet,
+    pub subject: &'a Subject,
+    pub jti: &'a str,
+    pub ends: Timestamp,
+    /// What must hold of the record in whose name it is: there is no token without it.
+    pub stands_on: Precondition,
+}
+
+/// Signs it, and keeps its grant.
+///
+/// # Errors
+/// 503 when it cannot be signed or kept now, 409 when what it stands on is gone.
+pub(in crate::issuer) async fn sign_own(
+    state: &IssuerState,
+    issuance: &Issuance,
+    own: OwnToken<'_>,
+    now: Timestamp,
+) -> Result<String, Problem> {
+    let OwnToken { id, of, organization, environment, scopes, subject, jti, ends, stands_on } = own;
+    let grant = GrantRecord {
+        id,
+        of,
+        organization,
+        environment,
         scopes: Arc::new(scopes),
         resources: issuance.resources.iter().take(1).map(|resource| Arc::clone(&resource.uri)).collect(),
         state: GrantState::Live,
@@ -74,27 +121,23 @@ pub async fn token_for_sign_in(
     let claims = AccessClaims {
         iss: &issuance.url,
         aud: &grant.resources,
-        sub: user.as_str(),
+        sub: subject.as_str(),
         client_id: OURSELVES,
         grant: grant.id.as_str(),
         scope: &grant.scopes,
-        jti: &random_id()?,
+        jti,
         iat: now,
         exp: ends,
         act: None,
     };
     let token = state.signer.sign(&claims, issuance.algorithm).await.map_err(unsigned)?;
     let place = GrantRecord::place(grant.id.as_str());
-    let preconditions = vec![Precondition::Absent(place.clone()), standing];
+    let preconditions = vec![Precondition::Absent(place.clone()), stands_on];
     let write = Write::Put { key: place, bytes: grant.encode(), expires: Some(ends.plus(KEPT_AFTER_END)) };
     if !state.records.commit(preconditions, vec![write], now).await?.is_done() {
         return Err(Problem::changed_meanwhile());
     }
-    let organization = record.organization.clone();
-    let actor = trail::themselves(record, now);
-    let done = Done { deed: Deed::TokenIssued, subject: grant.id.as_str(), organization: organization.as_deref(), address };
-    trail::note(state, &actor, done, now).await;
-    Ok((token, lives))
+    Ok(token)
 }
 
 /// Every scope that somebody can be granted here.
@@ -103,7 +146,7 @@ pub(in crate::issuer) fn catalogue(issuance: &Issuance) -> ScopeSet {
 }
 
 /// Why there is no token, as this door says it.
-pub(in crate::issuer) fn unsigned(error: SignError) -> Problem {
+fn unsigned(error: SignError) -> Problem {
     tracing::error!(%error, "an access token could not be signed");
     Problem::new(Code::Unavailable, "the token cannot be signed now; try again")
 }

@@ -78,12 +78,15 @@ impl UsageRead for NoUsage {
 }
 
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = UsageRow)]
 struct RowView {
+    #[schema(format = DateTime)]
     start: String,
     user: Arc<str>,
     key: Option<Arc<str>>,
     route: Arc<str>,
+    #[schema(value_type = OutcomeName)]
     outcome: &'static str,
     count: u64,
 }

@@ -14,6 +14,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
+use crate::issuer::openapi::schemas::EnvironmentName;
+use crate::issuer::openapi::schemas::KeyStateName;
+use crate::issuer::openapi::schemas::UserStateName;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::model::key::HashAlgorithm;
@@ -24,9 +27,11 @@ use crate::model::key::UserRecord;
 use crate::model::key::UserState;
 use crate::model::time::Timestamp;
 use crate::store::Committed;
+use crate::store::codec::Shelved;
 
 /// A key without its secret.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = Key, example = json!({
     "id": "4Fz0c2Qk1LmN", "name": "nightly import", "display": "tg_live_sk_4Fz0c2Qk1LmN", "state": "active", "active": true,
     "user": "ann", "organization": "acme", "environment": "live", "scopes": ["orders:read"], "tier": null, "rate_limit": 60,
@@ -38,10 +43,12 @@ pub(in crate::issuer) struct KeyView {
     pub id: String,
     pub name: Arc<str>,
     pub display: Arc<str>,
+    #[schema(value_type = KeyStateName)]
     pub state: &'static str,
     pub active: bool,
     pub user: String,
     pub organization: Option<Arc<str>>,
+    #[schema(value_type = EnvironmentName)]
     pub environment: &'static str,
     pub scopes: Vec<String>,
     pub tier: Option<Arc<str>>,
@@ -54,14 +61,20 @@ pub(in crate::issuer) struct KeyView {
     /// Who made it, where that was another than its user.
     pub made_by: Option<String>,
     pub imported: bool,
+    #[schema(format = DateTime)]
     pub created_at: String,
+    #[schema(format = DateTime)]
     pub not_before: Option<String>,
+    #[schema(format = DateTime)]
     pub expires_at: Option<String>,
     /// Until when the secret of before the last rotation still opens.
+    #[schema(format = DateTime)]
     pub old_secret_until: Option<String>,
     /// When that secret was last used since the rotation, as far as is known; somebody holds it still.
+    #[schema(format = DateTime)]
     pub old_secret_used_at: Option<String>,
     pub old_secret_used_route: Option<Arc<str>>,
+    #[schema(format = DateTime)]
     pub last_used_at: Option<String>,
     pub last_used_route: Option<Arc<str>>,
     /// Name it in `if-match` to change exactly what was read.
@@ -69,35 +82,66 @@ pub(in crate::issuer) struct KeyView {
 }
 
 /// A user.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = UserRights)]
 pub(in crate::issuer) struct UserView {
     pub id: String,
+    /// `local`, or the issuer whose user it is.
     pub source: Arc<str>,
+    #[schema(value_type = UserStateName)]
     pub state: &'static str,
     pub active: bool,
     pub organization: Option<Arc<str>>,
     pub tier: Option<Arc<str>>,
     /// None: whatever the credentials were granted.
     pub rights: Option<Vec<String>>,
+    /// Tokens from before are worth nothing.
+    #[schema(format = DateTime)]
     pub valid_from: Option<String>,
+    #[schema(format = DateTime)]
     pub created_at: String,
     pub revision: u64,
 }
 
 /// A page of a list.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(in crate::issuer) struct PageView<T> {
     pub data: Vec<T>,
     /// Hand it in as `after` for the next page.
     pub next: Option<String>,
 }
 
-/// A row of a list: what is there, or that it cannot be read.
-#[derive(Serialize)]
+impl<T> PageView<T> {
+    /// The first of these records, and where the rest begins.
+    pub(in crate::issuer) fn first<R: Shelved>(found: &[(R, u64)], most: usize, show: impl Fn(&(R, u64)) -> T) -> Self {
+        let next = found.get(most).and_then(|_more| found.get(most - 1)).map(|(record, _version)| record.id().to_owned());
+        Self { data: found.iter().take(most).map(show).collect(), next }
+    }
+}
+
+/// A row of a list: what is there, or for whoever reaches everything that it cannot be read.
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(in crate::issuer) enum Row<T> {
     Record(T),
-    Unreadable { id: String, state: &'static str },
+    Unreadable(Unreadable),
+}
+
+/// A record that is there and cannot be read, or was so before it was removed.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"id": "4Fz0c2Qk1LmN", "state": "unreadable"}))]
+pub(in crate::issuer) struct Unreadable {
+    pub id: String,
+    pub state: &'static str,
+}
+
+impl<T> Row<T> {
+    pub(in crate::issuer) fn unreadable(id: &str) -> Self {
+        Self::Unreadable(Unreadable { id: id.to_owned(), state: "unreadable" })
+    }
 }
 
 /// How a key stands at an instant.
@@ -195,9 +239,10 @@ pub(in crate::issuer) fn answer_removal(outcome: &Committed) -> Response {
     }
 }
 
-/// What was changed, and that a failover right now could undo it for a moment.
-#[derive(Serialize)]
-struct Changed<T> {
+/// What was changed, and that a failover right now could undo it for a moment. Of what was removed there is nothing to show.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::issuer) struct Changed<T> {
     #[serde(flatten)]
     record: Option<T>,
     replicated: bool,

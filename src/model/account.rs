@@ -150,15 +150,16 @@ pub struct InvitationRecord {
     pub accepted_by: Option<Subject>,
 }
 
-/// Something single-use and short-lived that is under way: a consent, a sign-in elsewhere. Taken by removing it.
+/// Something single-use and short-lived: a consent or a sign-in elsewhere that is under way, which is taken by removing it; or that a
+/// request was done, which is not done again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TicketRecord {
-    /// 22 random base62 characters.
+    /// 22 random base62 characters; or where it says that a request was done, 64 hex digits that the request leads to.
     pub id: Arc<str>,
     /// What it is for; a ticket opens nothing else.
     pub purpose: Arc<str>,
-    /// SHA-256 of the browser's handle that it is bound to, 64 hex digits.
+    /// SHA-256 of the browser's handle that it is bound to, 64 hex digits; empty where it is bound to none.
     pub browser: Arc<str>,
     /// What the step after it needs.
     pub data: serde_json::Value,

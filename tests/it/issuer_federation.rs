@@ -198,6 +198,7 @@ fn people_sign_up_and_in_at_google_and_microsoft() {
     assert!(page.text().contains("_live_sk_"), "{}", page.text());
     assert!(alice.session(&world).is_some());
     assert_eq!(world.users(), 1);
+    assert_eq!(world.operator("/v1/users")["data"][0]["online"], true);
 
     // Again: no form, no second account, another session.
     let before = alice.session(&world).cloned();
@@ -213,6 +214,12 @@ fn people_sign_up_and_in_at_google_and_microsoft() {
     stranger.open(&world, "/sign-in/google?prompt=none&return_to=/projects");
     assert_eq!(stranger.at, "/sign-in?return_to=%2Fprojects&automatic=failed");
     assert!(stranger.session(&world).is_none());
+    // There it ends: the ordinary page, which leads on by hand alone and still knows where the person wanted to go.
+    let page = stranger.send("GET", world.issuer, "/sign-in?return_to=%2Fprojects&automatic=failed", "");
+    assert_eq!((page.status, page.header("location"), page.header("refresh")), (200, None, None));
+    let text = page.text();
+    assert!(text.contains("type=\"password\"") && text.contains("name=\"return_to\" value=\"/projects\""), "{text}");
+    assert!(text.contains("href=\"/sign-in/google?return_to=%2Fprojects\"") && !text.contains("prompt=none"), "{text}");
 
     // Microsoft: another address, another account; its object id is the person, whatever `sub` says.
     let person = |sub: &str, email: &str| json!({ "account": { "sub": sub, "oid": "o-1", "tid": TENANT, "email": email } });

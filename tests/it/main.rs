@@ -25,12 +25,14 @@
 //! | `issuer_flood` | sign-ins at ten times what can be hashed |
 //! | `issuer_openapi` | the API against its own description |
 //! | `issuer_rights` | what somebody made or was given, once that somebody is less than it was |
+//! | `issuer_pages` | what a website does by the session of a person |
 //! | `issuer_rotation` | signing keys that change under load, and in an emergency |
 //! | `issuer_timing` | what the time of an answer tells |
 //! | `issuer_surface` | what the metadata names, and where no secret stands |
 //! | `k8s` | the manifests of `k8s/`: types, care, and that they agree with the configs in them |
 //! | `bad_config` | every mistake in a config is named with its place; a config with every setting is good |
 //! | `deploy_image` | the Dockerfile and the quickstart's compose file |
+//! | `cli_http` | the command line over HTTP, with a key from the environment |
 //! | `direct_checks`, `direct_abuse` | the check listener without an Envoy between: what it judges, and peers without manners |
 //! | `observe_metrics` | every metric is fed and keeps to Prometheus' rules; no label comes from a client |
 //! | `observe_secrets` | no credential's text in a log, a metric or a page, whatever becomes of the check |
@@ -59,6 +61,7 @@
 mod support;
 
 mod bad_config;
+mod cli_http;
 mod deploy_image;
 mod direct_abuse;
 mod direct_checks;
@@ -88,6 +91,7 @@ mod issuer_federation;
 mod issuer_flood;
 mod issuer_kill;
 mod issuer_openapi;
+mod issuer_pages;
 mod issuer_rights;
 mod issuer_rotation;
 mod issuer_surface;

@@ -14,6 +14,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::address::ClientAddress;
@@ -28,6 +29,9 @@ use crate::issuer::actor::USERS;
 use crate::issuer::audit::Deed;
 use crate::issuer::input::Fields;
 use crate::issuer::names;
+use crate::issuer::once::Once;
+use crate::issuer::openapi::schemas::InvitationStateName;
+use crate::issuer::openapi::schemas::RoleName;
 use crate::issuer::parameters::Parameters;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -99,22 +103,37 @@ pub(in crate::issuer) async fn judge(state: &IssuerState, shown: &str, now: Time
 }
 
 /// An invitation without its handle.
-#[derive(Serialize)]
-struct InvitationView {
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Invitation, example = json!({
+    "id": "4Fz0c2Qk1LmN7sVb3xYt0A", "organization": "acme", "role": "member", "rights": ["orders:read"], "made_by": "ann",
+    "state": "open", "accepted_by": null, "created_at": "2027-01-15T08:00:00Z", "expires_at": "2027-01-22T08:00:00Z"
+}))]
+pub(in crate::issuer) struct InvitationView {
     id: Arc<str>,
     organization: Arc<str>,
+    #[schema(value_type = RoleName)]
     role: &'static str,
     rights: Vec<String>,
     made_by: Option<String>,
+    #[schema(value_type = InvitationStateName)]
     state: &'static str,
     accepted_by: Option<String>,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     expires_at: String,
 }
 
 /// An invitation with its handle: the one answer that has it.
-#[derive(Serialize)]
-struct Made<'a> {
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = IssuedInvitation, example = json!({
+    "invitation": "tg_iv_4Fz0c2Qk1LmN7sVb3xYt0A…", "id": "4Fz0c2Qk1LmN7sVb3xYt0A", "organization": "acme", "role": "member", "rights": ["orders:read"], "made_by": "ann",
+    "state": "open", "accepted_by": null, "created_at": "2027-01-15T08:00:00Z", "expires_at": "2027-01-22T08:00:00Z"
+}))]
+pub(in crate::issuer) struct Made<'a> {
+    /// The text to hand over.
     invitation: &'a str,
     #[serde(flatten)]
     view: InvitationView,
@@ -152,6 +171,7 @@ pub(super) async fn create(
     let reach = actor.reach(USERS)?;
     let now = state.clock.now();
     let mut fields = Fields::read(&headers, body).await?;
+    let once = Once::read(&actor, &headers, "invitations", &fields)?;
     let named = fields.optional("organization", names::organization, names::SUBJECT)?;
     let organization = reach::organization(&reach, named, USERS)?.ok_or_else(|| fields.complaint("organization", "is required"))?;
     let role = fields.optional("role", names::role, names::ROLE)?.unwrap_or(Role::Member);
@@ -161,6 +181,7 @@ pub(super) async fn create(
         return Err(fields.complaint("expires_in", "must be longer than nothing, and at most what the config allows an invitation"));
     }
     fields.finish()?;
+    once.check(&state).await?;
     let maker = reach::maker(&state, &actor).await?;
     refuse_role(&state, &reach, maker.as_ref().map(|(user, _)| user.subject.as_str()), role).await?;
     let ceiling = reach::ceiling(&actor);
@@ -183,10 +204,13 @@ pub(super) async fn create(
     };
     let brand = state.rules.load().key_brand.clone();
     let handle = state.peppers.handle(&brand, HandleKind::Invitation, &record.id, 0, state.peppers.current_id())?;
+    let (asked, done): (Vec<_>, Vec<_>) = once.commit(&state, &record.id, now).into_iter().unzip();
     let mut preconditions = vec![shelf::absent(&record)];
-    preconditions.extend(maker.map(|(_, precondition)| precondition));
-    let write = shelf::put(&record, Some(record.expires));
-    if !state.records.commit(preconditions, vec![write], now).await?.is_done() {
+    preconditions.extend(maker.map(|(_, precondition)| precondition).into_iter().chain(asked));
+    let mut writes = vec![shelf::put(&record, Some(record.expires))];
+    writes.extend(done);
+    if !state.records.commit(preconditions, writes, now).await?.is_done() {
+        once.check(&state).await?;
         return Err(Problem::changed_meanwhile());
     }
     let done = Done { deed: Deed::InvitationCreated, subject: &record.id, organization: Some(&record.organization), address };
@@ -207,9 +231,7 @@ pub(super) async fn list(
     let reach = actor.reach(USERS)?;
     let now = state.clock.now();
     let found = shelf::all::<InvitationRecord>(&state, "", |record| *record.id > *after && is_within(&reach, record)).await?;
-    let next = found.get(limit).and_then(|_more| found.get(limit - 1)).map(|(record, _version)| record.id.to_string());
-    let data: Vec<_> = found.iter().take(limit).map(|(record, _version)| InvitationView::new(record, now)).collect();
-    Ok(Json(PageView { data, next }).into_response())
+    Ok(Json(PageView::first(&found, limit, |(record, _version)| InvitationView::new(record, now))).into_response())
 }
 
 pub(super) async fn revoke(

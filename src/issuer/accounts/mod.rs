@@ -14,8 +14,8 @@ pub(in crate::issuer) mod reach;
 pub(in crate::issuer) mod shelf;
 pub(in crate::issuer) mod trail;
 
-mod organizations;
-mod own_sessions;
+pub(in crate::issuer) mod organizations;
+pub(in crate::issuer) mod own_sessions;
 
 use std::sync::Arc;
 
@@ -41,6 +41,7 @@ pub(in crate::issuer) fn resources() -> Router<IssuerState> {
         .route("/v1/invitations", get(invitations::list).post(invitations::create))
         .route("/v1/invitations/{id}", delete(invitations::revoke))
         .route("/v1/sessions", get(own_sessions::list).delete(own_sessions::end_all))
+        .route("/v1/sessions/self", get(own_sessions::show_own))
         .route("/v1/sessions/{id}", delete(own_sessions::end_one))
 }
 

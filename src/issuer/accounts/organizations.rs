@@ -14,6 +14,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::address::ClientAddress;
@@ -38,13 +39,20 @@ use crate::model::account::OrganizationRecord;
 use crate::model::caller::Subject;
 
 /// An organisation.
-#[derive(Serialize)]
-struct OrganizationView {
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Organization, example = json!({
+    "id": "acme", "name": "Acme", "tier": "pro", "founder": "ann", "created_at": "2027-01-15T08:00:00Z", "revision": 3
+}))]
+pub(in crate::issuer) struct OrganizationView {
     id: Arc<str>,
     name: Arc<str>,
     tier: Option<Arc<str>>,
+    /// Its first admin.
     founder: Option<String>,
+    #[schema(format = DateTime)]
     created_at: String,
+    /// Name it in `if-match` to change exactly what was read.
     revision: u64,
 }
 
@@ -77,9 +85,7 @@ pub(super) async fn list(
             None => Vec::new(),
         },
     };
-    let next = found.get(limit).and_then(|_more| found.get(limit - 1)).map(|(record, _version)| record.id.to_string());
-    let data: Vec<_> = found.iter().take(limit).map(|(record, version)| OrganizationView::new(record, *version)).collect();
-    Ok(Json(PageView { data, next }).into_response())
+    Ok(Json(PageView::first(&found, limit, |(record, version)| OrganizationView::new(record, *version))).into_response())
 }
 
 pub(super) async fn show(

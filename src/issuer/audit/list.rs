@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
 use crate::issuer::actor::Actor;
@@ -42,9 +43,16 @@ const SCANNED_TOGETHER: usize = 500;
 const WHEN: &str = "must be a day such as 2027-01-31 or a time such as 2027-01-31T00:00:00Z";
 
 /// An entry as people read it.
-#[derive(Serialize)]
-struct EntryView {
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = AuditEntry, example = json!({
+    "id": "0001-000000000042", "time": "2027-01-15T08:00:00Z", "deed": "key.created", "actor": "ann", "actor_kind": "person",
+    "via": "session", "subject": "4Fz0c2Qk1LmN", "subject_kind": "thing", "organization": "acme", "address": "192.0.2.7",
+    "request_id": "req_5dQxmJ3kP0aV7tYcW2bN8e"
+}))]
+pub(in crate::issuer) struct EntryView {
     id: Arc<str>,
+    #[schema(format = DateTime)]
     time: String,
     deed: Arc<str>,
     /// A name, an id, or of an erased person the pseudonym.
@@ -57,6 +65,7 @@ struct EntryView {
     /// `thing` (what the deed's first word says), `person`, `erased` or `unknown`.
     subject_kind: &'static str,
     organization: Option<Arc<str>>,
+    #[schema(value_type = Option<String>)]
     address: Option<IpAddr>,
     request_id: Option<Arc<str>>,
 }
@@ -112,7 +121,7 @@ pub(super) async fn list(
                 }
                 Ok(record) if filter.admits(&record) => data.push(Row::Record(people.view(&state, record).await?)),
                 Ok(_) => {}
-                Err(_) if filter.reach == Reach::Everything => data.push(Row::Unreadable { id: place.id.clone(), state: "unreadable" }),
+                Err(_) if filter.reach == Reach::Everything => data.push(Row::unreadable(&place.id)),
                 // Whose it is cannot be read either.
                 Err(_) => {}
             }

@@ -8,10 +8,10 @@
 //! Entries are kept for 400 days. Then a chain's beginning goes, and only what is old enough may be missing there.
 
 mod chain;
-mod list;
+pub(in crate::issuer) mod list;
 mod people;
 mod record;
-mod verify;
+pub(in crate::issuer) mod verify;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
 use crate::issuer::actor::ADMIN;
@@ -40,8 +41,10 @@ const FINDINGS_MAX: usize = 100;
 const CLOCKS_APART: Duration = Duration::from_secs(3600);
 
 /// What was found.
-#[derive(Debug, Serialize)]
-struct Report {
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = AuditReport, example = json!({"entries": 120, "chains": 2, "whole": true, "findings": [], "unproven": 0, "next": null}))]
+pub(in crate::issuer) struct Report {
     /// Entries that were looked at.
     entries: usize,
     /// Chains that begin among them.
@@ -56,7 +59,9 @@ struct Report {
 }
 
 /// Something that is not as it was written.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = AuditFinding)]
 struct Finding {
     /// The entry at which it shows.
     entry: String,

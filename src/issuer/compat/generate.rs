@@ -16,7 +16,6 @@ use zeroize::Zeroizing;
 
 use crate::issuer::IssuerState;
 use crate::issuer::actor::Actor;
-use crate::issuer::actor::OURSELVES;
 use crate::issuer::callers::Asker;
 use crate::issuer::callers::client_address;
 use crate::issuer::callers::identify;
@@ -28,17 +27,15 @@ use crate::issuer::input::Value;
 use crate::issuer::keys::Draft;
 use crate::issuer::keys::issue;
 use crate::issuer::names;
+use crate::issuer::once::Once;
 use crate::issuer::problem::Problem;
-use crate::issuer::sign_in_tokens::KEPT_AFTER_END;
+use crate::issuer::sign_in_tokens::OwnToken;
 use crate::issuer::sign_in_tokens::catalogue;
-use crate::issuer::sign_in_tokens::unsigned;
+use crate::issuer::sign_in_tokens::sign_own;
 use crate::issuer::views::show_time;
-use crate::jose::signer::AccessClaims;
 use crate::jose::signer::LIFETIME_MAX;
 use crate::model::grant::GrantId;
 use crate::model::grant::GrantOf;
-use crate::model::grant::GrantRecord;
-use crate::model::grant::GrantState;
 use crate::model::issuance::Compatibility;
 use crate::model::issuance::Issuance;
 use crate::model::key::KeyRecord;
@@ -47,8 +44,6 @@ use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 use crate::store::Precondition;
 use crate::store::RecordKey;
-use crate::store::Write;
-use crate::store::codec::Shelved;
 
 /// The name of a key that is given none.
 const NAME: &str = "generated";
@@ -94,7 +89,7 @@ pub(super) async fn generate(State(state): State<IssuerState>, request: Request)
         Form::Jwt => Some(expires.map_or(longest, |expires| expires.min(longest))),
     };
     let draft = Draft { expires, ..Draft::new(name, user, scopes) };
-    let (new, _revision) = told(&state, KeyEvent::Created, issue(&state, &asker, draft)).await?;
+    let (new, _revision) = told(&state, KeyEvent::Created, issue(&state, &asker, draft, &Once::default())).await?;
     let text = match form {
         Form::Opaque => new.text,
         // The key's own text goes unused: nobody ever holds it.
@@ -142,42 +137,16 @@ async fn sign(
     longest: Timestamp,
     now: Timestamp,
 ) -> Result<Zeroizing<String>, Problem> {
-    let ends = record.expires.unwrap_or(longest);
-    let grant = GrantRecord {
+    let own = OwnToken {
         id: GrantId::of_key(&record.id),
         of: GrantOf::Key { key: record.id.clone(), user: record.user.clone() },
         organization: record.organization.clone(),
         environment: record.environment,
-        scopes: Arc::new(record.scopes.without_reserved()),
-        resources: issuance.resources.iter().take(1).map(|resource| Arc::clone(&resource.uri)).collect(),
-        state: GrantState::Live,
-        generation: 0,
-        advanced: now,
-        pepper: Arc::from(state.peppers.current_id()),
-        created: now,
-        idle_until: ends,
-        ends,
-        session: None,
-        access: Vec::new(),
-    };
-    let claims = AccessClaims {
-        iss: &issuance.url,
-        aud: &grant.resources,
-        sub: record.user.as_str(),
-        client_id: OURSELVES,
-        grant: grant.id.as_str(),
-        scope: &grant.scopes,
+        scopes: record.scopes.without_reserved(),
+        subject: &record.user,
         jti: record.id.as_str(),
-        iat: now,
-        exp: ends,
-        act: None,
+        ends: record.expires.unwrap_or(longest),
+        stands_on: Precondition::Present(RecordKey::key(record.id.as_str())),
     };
-    let token = Zeroizing::new(state.signer.sign(&claims, issuance.algorithm).await.map_err(unsigned)?);
-    let place = GrantRecord::place(grant.id.as_str());
-    let preconditions = vec![Precondition::Absent(place.clone()), Precondition::Present(RecordKey::key(record.id.as_str()))];
-    let write = Write::Put { key: place, bytes: grant.encode(), expires: Some(ends.plus(KEPT_AFTER_END)) };
-    if !state.records.commit(preconditions, vec![write], now).await?.is_done() {
-        return Err(Problem::changed_meanwhile());
-    }
-    Ok(token)
+    Ok(Zeroizing::new(sign_own(state, issuance, own, now).await?))
 }

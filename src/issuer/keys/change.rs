@@ -34,6 +34,7 @@ use crate::issuer::openapi::schemas::KeyChangeBody;
 use crate::issuer::parameters::key_id;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
+use crate::issuer::views::Changed;
 use crate::issuer::views::KeyView;
 use crate::issuer::views::answer_change;
 use crate::issuer::views::check_revision;
@@ -49,7 +50,7 @@ use crate::model::rules::Rules;
     request_body = KeyChangeBody,
     responses(
         (status = 200, description = "The key as it is now.", body = KeyView, headers(("etag"))),
-        (status = 202, description = "The same; no replica has confirmed it yet.", body = KeyView, headers(("etag"))),
+        (status = 202, description = "The same; no replica has confirmed it yet.", body = Changed<KeyView>, headers(("etag"))),
         Judged, WithBody, Missing, Conflicting, Conditional
     ))]
 pub(in crate::issuer) async fn change(

@@ -43,7 +43,7 @@ const NEXT: &str = "must be the `next` of the page before";
         ("limit" = Option<u16>, Query, description = "How many at the most.", minimum = 1, maximum = 500),
         ("after" = Option<String>, Query, description = "The `next` of the page before."),
     ),
-    responses((status = 200, description = "A page of keys.", body = PageView<KeyView>), Judged))]
+    responses((status = 200, description = "A page of keys.", body = PageView<Row<KeyView>>), Judged))]
 pub(in crate::issuer) async fn list(
     State(state): State<IssuerState>,
     asker: Asker,
@@ -87,7 +87,7 @@ pub(in crate::issuer) async fn list(
                 }
                 Ok(_) => {}
                 Err(_) if is_filtered => {}
-                Err(_) => data.push(Row::Unreadable { id: place.id.clone(), state: "unreadable" }),
+                Err(_) => data.push(Row::unreadable(&place.id)),
             }
             last = Some(place.id);
         }

@@ -34,11 +34,13 @@ use crate::issuer::events::told;
 use crate::issuer::import;
 use crate::issuer::input::Fields;
 use crate::issuer::key_tokens;
+use crate::issuer::once::Once;
 use crate::issuer::openapi::answers::Conflicting;
 use crate::issuer::openapi::answers::Judged;
 use crate::issuer::openapi::answers::Missing;
 use crate::issuer::openapi::answers::WithBody;
 use crate::issuer::openapi::schemas::NewKeyBody;
+use crate::issuer::openapi::schemas::Repeatable;
 use crate::issuer::parameters::key_id;
 use crate::issuer::parameters::no_such_key;
 use crate::issuer::problem::Code;
@@ -89,6 +91,7 @@ pub(in crate::issuer) fn resources() -> OpenApiRouter<IssuerState> {
 
 /// A key with its secret: the one answer that has it.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = IssuedKey)]
 pub(in crate::issuer) struct Issued<'a> {
     pub key: &'a str,
@@ -97,7 +100,7 @@ pub(in crate::issuer) struct Issued<'a> {
 }
 
 /// Makes a key. Its text is in this answer and nowhere else.
-#[utoipa::path(post, path = "/v1/keys", operation_id = "create_key", tag = "keys", request_body = NewKeyBody,
+#[utoipa::path(post, path = "/v1/keys", operation_id = "create_key", tag = "keys", request_body = NewKeyBody, params(Repeatable),
     responses((status = 201, description = "The key, with its text.", body = Issued<'_>, headers(("etag"))), Judged, WithBody, Missing, Conflicting))]
 pub(in crate::issuer) async fn create(
     State(state): State<IssuerState>,
@@ -110,9 +113,10 @@ pub(in crate::issuer) async fn create(
 
 async fn create_one(state: &IssuerState, asker: &Asker, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
     let mut fields = Fields::read(headers, body).await?;
+    let once = Once::read(&asker.actor, headers, "keys", &fields)?;
     let draft = Draft::read(&mut fields, &state.rules.load(), &asker.actor, state.clock.now())?;
     fields.finish()?;
-    let (new, revision) = issue(state, asker, draft).await?;
+    let (new, revision) = issue(state, asker, draft, &once).await?;
     let view = KeyView::new(&new.record, revision, state, state.clock.now()).await;
     Ok(answer(StatusCode::CREATED, revision, Issued { key: &new.text, view }))
 }
@@ -121,18 +125,19 @@ async fn create_one(state: &IssuerState, asker: &Asker, headers: &HeaderMap, bod
 ///
 /// # Errors
 /// What the draft asks for beyond its maker's rights or reach; a store that does not answer.
-pub(in crate::issuer) async fn issue(state: &IssuerState, asker: &Asker, mut draft: Draft) -> Result<(NewKey, u64), Problem> {
+pub(in crate::issuer) async fn issue(state: &IssuerState, asker: &Asker, mut draft: Draft, once: &Once) -> Result<(NewKey, u64), Problem> {
     let now = state.clock.now();
     let rules = state.rules.load_full();
     for _attempt in 0..ATTEMPTS {
+        once.check(state).await?;
         let owner = owner_of_new_key(state, &asker.actor, &draft, now).await?;
         (draft.organization, draft.extras.made_by) = (owner.organization, owner.made_by);
         let new = NewKey::make(&draft, &rules, &state.peppers, now)?;
-        let (precondition, write) = new.commit();
         let mut preconditions = owner.preconditions;
-        preconditions.push(precondition);
         let mut writes = owner.writes;
-        writes.push(write);
+        let (asked, done): (Vec<_>, Vec<_>) = once.commit(state, new.record.id.as_str(), now).into_iter().chain([new.commit()]).unzip();
+        preconditions.extend(asked);
+        writes.extend(done);
         if state.records.commit(preconditions, writes, now).await?.is_done() {
             let record = &new.record;
             tracing::info!(key = %record.id, user = record.user.as_str(), scopes = %record.scopes, "key created");

@@ -24,8 +24,10 @@ use crate::issuer::openapi::answers::Missing;
 use crate::issuer::parameters::key_id;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
+use crate::issuer::views::Changed;
 use crate::issuer::views::KeyView;
 use crate::issuer::views::Row;
+use crate::issuer::views::Unreadable;
 use crate::issuer::views::answer_change;
 use crate::issuer::views::check_revision;
 use crate::model::key::KeyState;
@@ -37,8 +39,8 @@ use crate::store::Write;
 #[utoipa::path(delete, path = "/v1/keys/{id}", operation_id = "revoke_key", tag = "keys",
     params(("id" = String, Path, description = "Of the key."), ("if-match" = Option<String>, Header, description = "The `etag` of what was read.")),
     responses(
-        (status = 200, description = "The key, which opens nothing any more.", body = KeyView, headers(("etag"))),
-        (status = 202, description = "The same; no replica has confirmed it yet.", body = KeyView, headers(("etag"))),
+        (status = 200, description = "The key, which opens nothing any more.", body = Row<KeyView>, headers(("etag"))),
+        (status = 202, description = "The same; no replica has confirmed it yet.", body = Changed<KeyView>, headers(("etag"))),
         Judged, Missing, Conflicting, Conditional
     ))]
 pub(in crate::issuer) async fn revoke(
@@ -90,5 +92,5 @@ async fn remove_unreadable(state: &IssuerState, asker: &Asker, id: &str, now: Ti
     let outcome = state.records.commit(Vec::new(), vec![Write::Remove(RecordKey::key(id))], now).await?;
     asker.note(state, Deed::KeyRevoked, id, None, now).await;
     tracing::warn!(key = id, "a key whose record could not be read was removed");
-    Ok(answer_change(&outcome, 0, Row::<()>::Unreadable { id: id.to_owned(), state: "removed" }))
+    Ok(answer_change(&outcome, 0, Unreadable { id: id.to_owned(), state: "removed" }))
 }

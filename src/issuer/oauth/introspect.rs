@@ -13,6 +13,7 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
 use crate::issuer::actor;
@@ -57,19 +58,31 @@ pub(in crate::issuer) struct Sight {
     token: Active,
 }
 
-#[derive(Serialize)]
-struct Answer<'a> {
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Introspection, example = json!({
+    "active": true, "scope": "orders:read", "client_id": "app_0123456789abcdefghij", "sub": "ann", "aud": "https://api.example.com",
+    "iss": "https://id.example.com", "iat": 1_800_000_000, "exp": 1_800_000_600, "token_type": "Bearer", "jti": "4Fz0c2Qk1LmN7sVb3xYt0A"
+}))]
+pub(in crate::issuer) struct Answer<'a> {
+    /// False: nothing else is said.
     active: bool,
+    #[schema(required = false)]
     scope: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id: Option<&'a str>,
+    #[schema(required = false)]
     sub: &'a str,
+    /// One text, or a list of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     aud: Option<Value>,
+    #[schema(required = false)]
     iss: &'a str,
+    #[schema(required = false)]
     iat: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     exp: Option<u64>,
+    #[schema(required = false)]
     token_type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     jti: Option<&'a str>,

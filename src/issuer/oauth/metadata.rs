@@ -10,6 +10,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
 use crate::issuer::pages::visit::base_of;
@@ -23,8 +24,10 @@ use crate::model::issuance::Registration;
 const CACHED: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 /// RFC 8414 section 2. Only what is there is said, and empty lists are left out (section 3.2).
-#[derive(Debug, Serialize)]
-struct Metadata<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ServerMetadata)]
+pub(in crate::issuer) struct Metadata<'a> {
     issuer: &'a str,
     authorization_endpoint: String,
     token_endpoint: String,

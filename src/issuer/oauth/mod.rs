@@ -16,7 +16,7 @@ pub mod token;
 pub(in crate::issuer) mod grants;
 
 mod consent;
-mod metadata;
+pub(in crate::issuer) mod metadata;
 
 use aws_lc_rs::digest;
 use axum::Router;

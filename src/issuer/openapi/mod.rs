@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 use utoipa::Modify;
@@ -60,8 +61,10 @@ impl Modify for Credentials {
         components.add_security_scheme("key", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-api-key"))));
         components.add_security_scheme("client", SecurityScheme::Http(Http::new(HttpAuthScheme::Basic)));
         components.add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
-        let session =
-            ApiKeyValue::with_description("__Host-session", "A person's, from the sign-in page. A change needs `x-csrf-token` too.");
+        let session = ApiKeyValue::with_description(
+            "__Host-session",
+            "A person's, from the sign-in page. A change needs the header `x-csrf-token` too: the `csrf_token` of `/v1/sessions/self`.",
+        );
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(session)));
     }
 }
@@ -72,8 +75,56 @@ impl Modify for Credentials {
 /// Never: whatever it is made of can be written.
 pub fn document(format: ErrorFormat) -> Result<Value, serde_json::Error> {
     let mut document = serde_json::to_value(issuer::documented().into_openapi().merge_from(Described::openapi()))?;
+    let parts = document.pointer("/components/schemas").cloned().unwrap_or_default();
+    join(&mut document, &parts);
     speak(&mut document, format);
     Ok(document)
+}
+
+/// Writes a schema that is put together of others (`serde(flatten)`) as one: none of its parts could be closed otherwise.
+fn join(value: &mut Value, schemas: &Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| join(item, schemas)),
+        Value::Object(members) => {
+            members.values_mut().for_each(|member| join(member, schemas));
+            if let Some(Value::Array(parts)) = members.remove("allOf") {
+                let parts: Vec<Value> = parts.into_iter().map(|part| resolve(part, schemas)).collect();
+                members.extend(merge(&parts));
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// A part itself, where it is only named; all of its members may be absent where the whole part may be.
+fn resolve(part: Value, schemas: &Value) -> Value {
+    let name = |part: &Value| part.get("$ref").and_then(Value::as_str).and_then(|name| name.rsplit('/').next()).map(str::to_owned);
+    if let Some(name) = name(&part) {
+        let mut named = schemas.get(&name).cloned().unwrap_or_default();
+        join(&mut named, schemas);
+        return named;
+    }
+    let Some(named) = part.get("oneOf").and_then(Value::as_array).and_then(|either| either.iter().find(|one| name(one).is_some())) else {
+        return part;
+    };
+    let mut named = resolve(named.clone(), schemas);
+    named.as_object_mut().and_then(|members| members.remove("required"));
+    named
+}
+
+fn merge(parts: &[Value]) -> Map<String, Value> {
+    let properties: Map<String, Value> = parts
+        .iter()
+        .filter_map(|part| part.get("properties")?.as_object())
+        .flatten()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let required: Vec<Value> = parts.iter().filter_map(|part| part.get("required")?.as_array()).flatten().cloned().collect();
+    let is_closed = parts.iter().any(|part| part.get("additionalProperties") == Some(&Value::Bool(false)));
+    let mut merged = Map::from_iter([("type".to_owned(), json!("object")), ("properties".to_owned(), Value::Object(properties))]);
+    merged.extend((!required.is_empty()).then(|| ("required".to_owned(), Value::Array(required))));
+    merged.extend(is_closed.then(|| ("additionalProperties".to_owned(), Value::Bool(false))));
+    merged
 }
 
 /// Shows refusals in the form that is spoken.

@@ -4,15 +4,18 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use utoipa::IntoParams;
 use utoipa::ToSchema;
 
 /// A refusal in the form `standard`.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Refusal {
     pub error: RefusalError,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RefusalError {
     /// For machines.
     #[schema(example = "INVALID_REQUEST")]
@@ -25,6 +28,7 @@ pub struct RefusalError {
 
 /// The field that is wrong, and what is expected of it.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RefusalDetails {
     #[schema(example = "scopes")]
     pub field: String,
@@ -33,6 +37,7 @@ pub struct RefusalDetails {
 
 /// A refusal in the form `problem` (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ProblemRefusal {
     pub r#type: String,
     pub title: String,
@@ -44,6 +49,7 @@ pub struct ProblemRefusal {
 
 /// A refusal in the form `envelope`.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct EnvelopeRefusal {
     pub data: Vec<serde_json::Value>,
     pub status: String,
@@ -53,6 +59,7 @@ pub struct EnvelopeRefusal {
 
 /// A refusal in the form `result`.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ResultRefusal {
     pub result: String,
     pub error: String,
@@ -164,40 +171,8 @@ pub struct ImportBody {
 pub struct ImportedKeyBody {
     #[schema(pattern = "^[0-9a-fA-F]{64}$")]
     pub sha256: String,
-    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]+$")]
-    pub name: String,
-    /// Whose it is; the caller where it says nothing. An operator must say it.
-    #[schema(min_length = 1, max_length = 128, pattern = "^[!-~]+$", nullable = false)]
-    pub user: Option<String>,
-    /// The user's own, or absent.
-    #[schema(min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
-    pub organization: Option<String>,
-    #[schema(nullable = false)]
-    pub environment: Option<EnvironmentName>,
-    /// Never more than the caller and the user hold themselves.
-    #[schema(max_items = 128, nullable = false)]
-    pub scopes: Option<Vec<String>>,
-    /// Given by operators alone.
-    pub tier: Option<String>,
-    /// Requests per minute.
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    pub rate_limit: Option<u32>,
-    /// The API version that it is pinned to.
-    pub version: Option<String>,
-    #[schema(format = DateTime)]
-    pub not_before: Option<String>,
-    #[schema(format = DateTime)]
-    pub expires_at: Option<String>,
-    /// In the place of `expires_at`: `90d`, `12h`, `30m`.
-    #[schema(pattern = "^[0-9]{1,10}[smhd]$", nullable = false)]
-    pub expires_in: Option<String>,
-    /// Networks or addresses from which alone it opens anything.
-    #[schema(max_items = 32)]
-    pub allowed_networks: Option<Vec<String>>,
-    /// At most 16 texts of up to 255 characters.
-    pub metadata: Option<BTreeMap<String, String>>,
-    #[schema(max_items = 16)]
-    pub tags: Option<Vec<String>>,
+    #[serde(flatten)]
+    pub key: NewKeyBody,
 }
 
 /// The text of a key.
@@ -208,71 +183,56 @@ pub struct HeldKeyBody {
     pub key: String,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EnvironmentName {
-    Live,
-    Test,
+/// One name of each set that an answer or a request may name.
+macro_rules! names {
+    ($($(#[$about:meta])* $set:ident { $($name:ident),+ })+) => {
+        $(
+            $(#[$about])*
+            #[derive(Debug, Serialize, ToSchema)]
+            #[serde(rename_all = "snake_case")]
+            pub enum $set { $($name),+ }
+        )+
+    };
 }
 
-/// A length of period, in UTC.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PeriodName {
-    Hour,
-    Day,
-    Month,
+names! {
+    EnvironmentName { Live, Test }
+    /// A length of period, in UTC.
+    PeriodName { Hour, Day, Month }
+    OutcomeName { Allowed, Limited, Refused }
+    FormatName { Json, Csv }
+    KeyStateName { Active, Disabled, Revoked, Expired, Scheduled }
+    UserStateName { Active, Disabled }
+    RoleName { Admin, Member }
+    PhoneStateName { Unverified, Verified }
+    InvitationStateName { Open, Accepted, Expired }
+    /// `confidential` keeps a secret; `public` (in a browser) and `native` (on a device) do not.
+    ClientKindName { Confidential, Public, Native }
 }
 
+/// It was removed, and no replica has confirmed it yet.
 #[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OutcomeName {
-    Allowed,
-    Limited,
-    Refused,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FormatName {
-    Json,
-    Csv,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum KeyStateName {
-    Active,
-    Disabled,
-    Revoked,
-    Expired,
-    Scheduled,
-}
-
-/// It was done, and no replica has confirmed it yet.
-#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Unconfirmed {
     pub replicated: bool,
 }
 
 /// Sums of everything that was counted.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(example = json!({"stats": [{"user": "ann", "route": "orders", "outcome": "allowed", "count": 1200}]}))]
 pub struct Stats {
     pub stats: Vec<StatsRow>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct StatsRow {
     pub user: String,
     pub route: String,
     pub outcome: OutcomeName,
     pub count: u64,
 }
-
-/// A record, with its members.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Record(pub BTreeMap<String, serde_json::Value>);
 
 /// A new user.
 #[derive(Debug, Serialize, ToSchema)]
@@ -331,13 +291,6 @@ pub struct UserChangeBody {
     pub current_password: Option<String>,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RoleName {
-    Admin,
-    Member,
-}
-
 /// What is to change of an organisation.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -374,9 +327,8 @@ pub struct InvitationBody {
 pub struct NewClientBody {
     #[schema(min_length = 1, max_length = 255)]
     pub name: String,
-    /// `confidential` or `public`.
     #[schema(nullable = false)]
-    pub kind: Option<String>,
+    pub kind: Option<ClientKindName>,
     #[schema(nullable = false)]
     pub token_endpoint_auth_method: Option<String>,
     #[schema(nullable = false)]
@@ -440,6 +392,68 @@ pub struct RingRotationBody {
     pub emergency: bool,
 }
 
+/// RFC 6749 section 4.1.1, with PKCE, resource indicators and `prompt`.
+#[derive(Debug, Serialize, ToSchema, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[schema(example = json!({
+    "response_type": "code", "client_id": "app_0123456789abcdefghij", "redirect_uri": "https://app.example.com/callback",
+    "scope": "orders:read", "state": "xyz", "code_challenge": "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM", "code_challenge_method": "S256"
+}))]
+pub struct AuthorizationForm {
+    /// `code`
+    pub response_type: Option<String>,
+    pub client_id: Option<String>,
+    /// Registered with the client, byte for byte.
+    pub redirect_uri: Option<String>,
+    pub scope: Option<String>,
+    /// Comes back as it is.
+    pub state: Option<String>,
+    /// 43 characters of base64url.
+    pub code_challenge: Option<String>,
+    /// `S256`
+    pub code_challenge_method: Option<String>,
+    /// RFC 8707.
+    pub resource: Option<String>,
+    /// `none`, `login` or `consent`.
+    pub prompt: Option<String>,
+}
+
+/// Of a route that makes something.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct Repeatable {
+    /// Names this request, so that it can be sent again after its answer was lost: within a day it is done once. A repeat answers 409, and
+    /// `location` names what was made; a secret is in the first answer alone. Best a UUID.
+    #[param(rename = "idempotency-key", pattern = "^[!-~]{16,255}$", example = "8e03978e-40d5-43dd-bc93-6894a57f9324")]
+    pub idempotency_key: Option<String>,
+}
+
+/// RFC 7517.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeySet {
+    pub keys: Vec<PublicKey>,
+}
+
+/// One of the keys that access tokens are signed with: an Ed25519 key (`crv`, `x`) or an RSA key (`n`, `e`).
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kid": "q1Zt0w6m", "alg": "EdDSA", "use": "sig"}))]
+pub struct PublicKey {
+    pub kty: String,
+    pub kid: String,
+    pub alg: String,
+    pub r#use: String,
+    #[schema(nullable = false)]
+    pub crv: Option<String>,
+    #[schema(nullable = false)]
+    pub x: Option<String>,
+    #[schema(nullable = false)]
+    pub n: Option<String>,
+    #[schema(nullable = false)]
+    pub e: Option<String>,
+}
+
 /// RFC 6749, one form for all grant types.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({
@@ -470,19 +484,9 @@ pub struct TokenNameForm {
     pub client_secret: Option<String>,
 }
 
-/// RFC 6749 section 5.1.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct TokenAnswer {
-    pub access_token: String,
-    pub token_type: String,
-    pub expires_in: u64,
-    pub refresh_token: Option<String>,
-    pub scope: Option<String>,
-    pub issued_token_type: Option<String>,
-}
-
 /// RFC 6749 section 5.2.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct OauthRefusal {
     #[schema(example = "invalid_grant")]
     pub error: String,

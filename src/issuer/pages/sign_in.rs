@@ -1,12 +1,10 @@
 //! `/sign-in`.
 
 use askama::Template;
-use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header;
-use axum::response::IntoResponse;
 use axum::response::Response;
 
 use crate::issuer::IssuerState;
@@ -15,6 +13,7 @@ use crate::issuer::oauth::authorize::asked::encode;
 use crate::issuer::oauth::authorize::form_source;
 use crate::issuer::pages;
 use crate::issuer::pages::form::Form;
+use crate::issuer::pages::visit::Sent;
 use crate::issuer::pages::visit::Visit;
 use crate::issuer::pages::visit::is_local;
 use crate::issuer::problem::Code;
@@ -59,11 +58,7 @@ struct Page<'a> {
 }
 
 /// `GET /sign-in`.
-pub(super) async fn page(State(state): State<IssuerState>, request: Request) -> Response {
-    let (visit, _body) = match Visit::begin(&state, request) {
-        Ok(begun) => begun,
-        Err(problem) => return problem.into_response(),
-    };
+pub(super) async fn page(State(state): State<IssuerState>, visit: Visit) -> Response {
     match Form::parse(&visit.query) {
         Ok(mut query) => show(&state, &visit, StatusCode::OK, None, query.take("return_to").as_deref(), "").await,
         Err(problem) => pages::error::problem(&visit, &problem),
@@ -71,16 +66,8 @@ pub(super) async fn page(State(state): State<IssuerState>, request: Request) -> 
 }
 
 /// `POST /sign-in`.
-pub(super) async fn submit(State(state): State<IssuerState>, request: Request) -> Response {
-    let (visit, body) = match Visit::begin(&state, request) {
-        Ok(begun) => begun,
-        Err(problem) => return problem.into_response(),
-    };
-    let form = match Form::read(&visit.headers, body).await {
-        Ok(form) => form,
-        Err(problem) => return pages::error::problem(&visit, &problem),
-    };
-    judge(&state, &visit, form).await.unwrap_or_else(|problem| pages::error::problem(&visit, &problem))
+pub(super) async fn submit(State(state): State<IssuerState>, Sent { visit, form }: Sent) -> Response {
+    visit.answer(judge(&state, &visit, form)).await
 }
 
 async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Response, Problem> {
@@ -124,30 +111,49 @@ async fn show(
     return_to: Option<&str>,
     name: &str,
 ) -> Response {
-    let (form_token, cookie) = match sessions::form_token(state, &visit.headers, PURPOSE) {
-        Ok(made) => made,
+    let door = match Door::of(state, visit, PURPOSE, return_to).await {
+        Ok(door) => door,
         Err(problem) => return pages::error::problem(visit, &problem),
-    };
-    let return_to = return_to.filter(|path| is_local(path));
-    // Who signs in may be sent on to the client at once, and browsers hold a form to its policy on that way too.
-    let onward = match return_to {
-        Some(path) => form_source(state, visit, path).await,
-        None => visit.issuance.home.as_deref().and_then(origin),
     };
     let page = Page {
         base: &visit.base,
         complaint,
-        form_token: &form_token,
-        return_to,
+        form_token: &door.form_token,
+        return_to: door.return_to,
         name,
-        providers: visit.issuance.providers.iter().map(|provider| (&*provider.name, &*provider.label)).collect(),
-        onward: &onward_query(return_to),
+        providers: door.providers,
+        onward: &onward_query(door.return_to),
         may_sign_up: match visit.issuance.sign_up {
             SignUp::Open | SignUp::Invited => true,
             SignUp::Closed => false,
         },
     };
-    pages::with_cookie(pages::show(visit, status, "Sign in", &page, onward.as_slice()), cookie)
+    pages::with_cookie(pages::show(visit, status, "Sign in", &page, door.onward.as_slice()), door.cookie)
+}
+
+/// What signing in and signing up have in common.
+pub(super) struct Door<'v> {
+    pub form_token: String,
+    pub cookie: Option<String>,
+    pub return_to: Option<&'v str>,
+    /// Names and labels.
+    pub providers: Vec<(&'v str, &'v str)>,
+    /// Where else the answer to the form may lead.
+    pub onward: Option<String>,
+}
+
+impl<'v> Door<'v> {
+    pub(super) async fn of(state: &IssuerState, visit: &'v Visit, purpose: &str, return_to: Option<&'v str>) -> Result<Self, Problem> {
+        let (form_token, cookie) = sessions::form_token(state, &visit.headers, purpose)?;
+        let return_to = return_to.filter(|path| is_local(path));
+        // Who comes in may be sent on to the client at once, and browsers hold a form to its policy on that way too.
+        let onward = match return_to {
+            Some(path) => form_source(state, visit, path).await,
+            None => visit.issuance.home.as_deref().and_then(origin),
+        };
+        let providers = visit.issuance.providers.iter().map(|provider| (&*provider.name, &*provider.label)).collect();
+        Ok(Self { form_token, cookie, return_to, providers, onward })
+    }
 }
 
 /// The query that takes `return_to` along to the next page.

@@ -1,16 +1,15 @@
 //! `/sign-out`.
 
 use askama::Template;
-use axum::extract::Request;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
 use axum::response::Response;
 
 use crate::issuer::IssuerState;
 use crate::issuer::pages;
 use crate::issuer::pages::form::Form;
 use crate::issuer::pages::sign_in::onward_query;
+use crate::issuer::pages::visit::Sent;
 use crate::issuer::pages::visit::Visit;
 use crate::issuer::pages::visit::is_local;
 use crate::issuer::problem::Problem;
@@ -39,25 +38,13 @@ struct Page<'a> {
 }
 
 /// `GET /sign-out`: a question, so that no link or picture elsewhere signs anybody out.
-pub(super) async fn page(State(state): State<IssuerState>, request: Request) -> Response {
-    let (visit, _body) = match Visit::begin(&state, request) {
-        Ok(begun) => begun,
-        Err(problem) => return problem.into_response(),
-    };
-    ask(&state, &visit).await.unwrap_or_else(|problem| pages::error::problem(&visit, &problem))
+pub(super) async fn page(State(state): State<IssuerState>, visit: Visit) -> Response {
+    visit.answer(ask(&state, &visit)).await
 }
 
 /// `POST /sign-out`.
-pub(super) async fn submit(State(state): State<IssuerState>, request: Request) -> Response {
-    let (visit, body) = match Visit::begin(&state, request) {
-        Ok(begun) => begun,
-        Err(problem) => return problem.into_response(),
-    };
-    let form = match Form::read(&visit.headers, body).await {
-        Ok(form) => form,
-        Err(problem) => return pages::error::problem(&visit, &problem),
-    };
-    leave(&state, &visit, form).await.unwrap_or_else(|problem| pages::error::problem(&visit, &problem))
+pub(super) async fn submit(State(state): State<IssuerState>, Sent { visit, form }: Sent) -> Response {
+    visit.answer(leave(&state, &visit, form)).await
 }
 
 async fn ask(state: &IssuerState, visit: &Visit) -> Result<Response, Problem> {

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::Request;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
 use axum::response::Response;
 
 use crate::issuer::IssuerState;
@@ -18,12 +16,12 @@ use crate::issuer::accounts::sign_up::name_taken;
 use crate::issuer::accounts::sign_up::sign_up_under;
 use crate::issuer::names;
 use crate::issuer::oauth::authorize::asked::encode;
-use crate::issuer::oauth::authorize::form_source;
 use crate::issuer::pages;
 use crate::issuer::pages::field::Field;
 use crate::issuer::pages::form::Form;
+use crate::issuer::pages::sign_in::Door;
 use crate::issuer::pages::sign_in::onward_query;
-use crate::issuer::pages::sign_in::origin;
+use crate::issuer::pages::visit::Sent;
 use crate::issuer::pages::visit::Visit;
 use crate::issuer::pages::visit::is_local;
 use crate::issuer::passwords;
@@ -127,11 +125,7 @@ struct Welcome<'a> {
 }
 
 /// `GET /sign-up`.
-pub(super) async fn page(State(state): State<IssuerState>, request: Request) -> Response {
-    let (visit, _body) = match Visit::begin(&state, request) {
-        Ok(begun) => begun,
-        Err(problem) => return problem.into_response(),
-    };
+pub(super) async fn page(State(state): State<IssuerState>, visit: Visit) -> Response {
     if visit.issuance.sign_up == SignUp::Closed {
         return closed(&visit);
     }
@@ -142,19 +136,11 @@ pub(super) async fn page(State(state): State<IssuerState>, request: Request) -> 
 }
 
 /// `POST /sign-up`.
-pub(super) async fn submit(State(state): State<IssuerState>, request: Request) -> Response {
-    let (visit, body) = match Visit::begin(&state, request) {
-        Ok(begun) => begun,
-        Err(problem) => return problem.into_response(),
-    };
+pub(super) async fn submit(State(state): State<IssuerState>, Sent { visit, form }: Sent) -> Response {
     if visit.issuance.sign_up == SignUp::Closed {
         return closed(&visit);
     }
-    let form = match Form::read(&visit.headers, body).await {
-        Ok(form) => form,
-        Err(problem) => return pages::error::problem(&visit, &problem),
-    };
-    judge(&state, &visit, form).await.unwrap_or_else(|problem| pages::error::problem(&visit, &problem))
+    visit.answer(judge(&state, &visit, form)).await
 }
 
 /// An empty form, or at once what is wrong with the invitation.
@@ -285,26 +271,21 @@ async fn show(
     filled: &Filled,
     joining: Option<&Joining>,
 ) -> Result<Response, Problem> {
-    let (form_token, cookie) = sessions::form_token(state, &visit.headers, PURPOSE)?;
-    let return_to = return_to.filter(|path| is_local(path));
-    let source = match return_to {
-        Some(path) => form_source(state, visit, path).await,
-        None => visit.issuance.home.as_deref().and_then(origin),
-    };
+    let door = Door::of(state, visit, PURPOSE, return_to).await?;
     let marked = (!filled.wrong.is_empty()).then_some("Please look at what is marked below, and write the password again.");
     let password_hint = format!("At least {PASSWORD_CHARACTERS_MIN} characters.");
     let page = Page {
         base: &visit.base,
         complaint: filled.complaint.as_deref().or(marked),
-        form_token: &form_token,
-        return_to,
-        onward: &onward_query(return_to),
+        form_token: &door.form_token,
+        return_to: door.return_to,
+        onward: &onward_query(door.return_to),
         joining,
         fields: fields(&visit.issuance, filled, joining.is_some(), &password_hint),
-        providers: visit.issuance.providers.iter().map(|provider| (&*provider.name, &*provider.label)).collect(),
-        elsewhere: &elsewhere(return_to, &filled.invitation),
+        providers: door.providers,
+        elsewhere: &elsewhere(door.return_to, &filled.invitation),
     };
-    Ok(pages::with_cookie(pages::show(visit, status, "Sign up", &page, source.as_slice()), cookie))
+    Ok(pages::with_cookie(pages::show(visit, status, "Sign up", &page, door.onward.as_slice()), door.cookie))
 }
 
 fn fields<'a>(issuance: &Issuance, filled: &'a Filled, is_joining: bool, password_hint: &'a str) -> Vec<Field<'a>> {

@@ -4,11 +4,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::FromRequest;
+use axum::extract::FromRequestParts;
 use axum::extract::Request;
 use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use axum::response::IntoResponse;
+use axum::response::Response;
 
 use crate::issuer::IssuerState;
 use crate::issuer::callers::client_address;
+use crate::issuer::pages;
+use crate::issuer::pages::form::Form;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::model::issuance::Issuance;
@@ -34,15 +41,24 @@ impl Visit {
     /// # Errors
     /// 404 where nothing is issued.
     pub(in crate::issuer) fn begin(state: &IssuerState, request: Request) -> Result<(Self, Body), Problem> {
+        let (parts, body) = request.into_parts();
+        Ok((Self::of(state, &parts)?, body))
+    }
+
+    fn of(state: &IssuerState, parts: &Parts) -> Result<Self, Problem> {
         let rules = state.rules.load_full();
         let Some(issuance) = rules.issuance.clone() else {
             return Err(Problem::new(Code::NotFound, "there are no pages here"));
         };
-        let (parts, body) = request.into_parts();
-        let address = client_address(&parts, &rules);
+        let address = client_address(parts, &rules);
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let base = base_of(&issuance.url).to_owned();
-        Ok((Self { headers: parts.headers, query, address, issuance, base, now: state.clock.now() }, body))
+        Ok(Self { headers: parts.headers.clone(), query, address, issuance, base, now: state.clock.now() })
+    }
+
+    /// What the page answers; what went wrong becomes a page too.
+    pub(in crate::issuer) async fn answer(&self, page: impl Future<Output = Result<Response, Problem>>) -> Response {
+        page.await.unwrap_or_else(|problem| pages::error::problem(self, &problem))
     }
 
     /// A path of ours as browsers see it.
@@ -54,6 +70,33 @@ impl Visit {
     pub(in crate::issuer) fn after_sign_in(&self, return_to: Option<&str>) -> String {
         let home = || self.issuance.home.as_deref().map_or_else(|| self.local("/account"), str::to_owned);
         return_to.filter(|path| is_local(path)).map_or_else(home, str::to_owned)
+    }
+}
+
+impl FromRequestParts<IssuerState> for Visit {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &IssuerState) -> Result<Self, Problem> {
+        std::future::ready(Self::of(state, parts)).await
+    }
+}
+
+/// A visit with a form.
+#[derive(Debug)]
+pub(in crate::issuer) struct Sent {
+    pub visit: Visit,
+    pub form: Form,
+}
+
+impl FromRequest<IssuerState> for Sent {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &IssuerState) -> Result<Self, Response> {
+        let (visit, body) = Visit::begin(state, request).map_err(Problem::into_response)?;
+        match Form::read(&visit.headers, body).await {
+            Ok(form) => Ok(Self { visit, form }),
+            Err(problem) => Err(pages::error::problem(&visit, &problem)),
+        }
     }
 }
 

@@ -109,9 +109,9 @@ pub async fn open(
     if !state.records.commit(vec![shelf::absent(&session), standing], writes, now).await?.is_done() {
         return Err(Problem::changed_meanwhile());
     }
+    sign_in::mark_online(state, &user.subject, now).await?;
     if method != BY_PASSWORD {
-        // A sign-in by password was marked and noted where the password was compared.
-        sign_in::mark_online(state, &user.subject, now).await?;
+        // A sign-in by password was noted where the password was compared.
         let actor = Actor::Person(Arc::new(Person { session: session.clone(), user: Arc::new(user.clone()) }));
         let done = Done { deed: Deed::SignedIn, subject: user.subject.as_str(), organization: user.organization.as_deref(), address };
         trail::note(state, &actor, done, now).await;

@@ -2,7 +2,7 @@
 
 mod change;
 mod lookup;
-mod view;
+pub(in crate::issuer) mod view;
 
 use std::sync::Arc;
 
@@ -37,6 +37,7 @@ use crate::issuer::input::Change;
 use crate::issuer::input::Fields;
 use crate::issuer::input::Value;
 use crate::issuer::names;
+use crate::issuer::once::Once;
 use crate::issuer::parameters::Parameters;
 use crate::issuer::passwords;
 use crate::issuer::problem::Code;
@@ -88,6 +89,8 @@ pub(in crate::issuer) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::read(&headers, body).await?;
+    // Of a user who is erased no ticket keeps the name.
+    let once = Once::read(&actor, &headers, "users", &fields)?;
     let now = state.clock.now();
     let reach = actor.reach(USERS)?;
     let maker = reach::maker(&state, &actor).await?;
@@ -95,6 +98,7 @@ pub(in crate::issuer) async fn create(
     let maker_name = maker.as_ref().map(|(user, _)| user.subject.as_str());
     let (mut account, password) = read_account(&state, &reach, maker_name, &record, &mut fields, now).await?;
     fields.finish()?;
+    once.check(&state).await?;
     if let Some(password) = password {
         account.password = Some(state.passwords.hash(issuance(&state)?.passwords, password.to_string()).await?);
     }
@@ -108,12 +112,17 @@ pub(in crate::issuer) async fn create(
         preconditions.push(shelf::absent(&account));
         writes.push(shelf::put(&account, None));
     }
+    let (asked, done): (Vec<_>, Vec<_>) = once.commit(&state, "", now).into_iter().unzip();
     // Should its maker lose rights at this moment, the account is refused, and judged anew when it is asked for again.
-    preconditions.extend(maker.map(|(_, precondition)| precondition));
+    preconditions.extend(maker.map(|(_, precondition)| precondition).into_iter().chain(asked));
+    writes.extend(done);
     match state.records.commit(preconditions, writes, now).await? {
         Committed::Done | Committed::Unconfirmed => {}
-        Committed::Refused(0 | 1) => return Err(Problem::new(Code::Conflict, "there is a user of this id already")),
-        Committed::Refused(_) => return Err(Problem::changed_meanwhile()),
+        Committed::Refused(refused) => {
+            once.check(&state).await?;
+            let exists = || Problem::new(Code::Conflict, "there is a user of this id already");
+            return Err(if refused < 2 { exists() } else { Problem::changed_meanwhile() });
+        }
     }
     tracing::info!(source = &*record.source, user = record.subject.as_str(), "user created");
     let organization = record.organization.as_deref();
@@ -217,9 +226,7 @@ pub(in crate::issuer) async fn list(
                     }
                     Row::Record(PersonView::find(&state, &record, stored.version).await?)
                 }
-                Err(_) if reach == Reach::Everything && organization.is_none() => {
-                    Row::Unreadable { id: place.id.clone(), state: "unreadable" }
-                }
+                Err(_) if reach == Reach::Everything && organization.is_none() => Row::unreadable(&place.id),
                 Err(_) => continue,
             };
             if data.len() == limit {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::shelf;
+use crate::issuer::openapi::schemas::PhoneStateName;
+use crate::issuer::openapi::schemas::RoleName;
 use crate::issuer::problem::Problem;
 use crate::issuer::users::LOCAL;
 use crate::issuer::views::UserView;
@@ -15,7 +18,14 @@ use crate::model::account::Phone;
 use crate::model::key::UserRecord;
 
 /// A user, and what only the issuer knows of it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = User, example = json!({
+    "id": "ann", "source": "local", "state": "active", "active": true, "organization": "acme", "tier": null, "rights": ["orders:read"],
+    "valid_from": null, "created_at": "2027-01-15T08:00:00Z", "revision": 17, "role": "member", "display_name": "Ann",
+    "email": "ann@example.com", "email_verified": false, "phone": {"number": "+49301234567", "state": "unverified"}, "has_password": true,
+    "identities": ["google"], "online": true, "last_operation_at": "2027-01-16T02:00:00Z", "made_by": null
+}))]
 pub(in crate::issuer) struct PersonView {
     #[serde(flatten)]
     pub user: UserView,
@@ -25,8 +35,11 @@ pub(in crate::issuer) struct PersonView {
 }
 
 /// An account.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Account)]
 pub(in crate::issuer) struct AccountView {
+    #[schema(value_type = RoleName)]
     pub role: &'static str,
     pub display_name: Option<Arc<str>>,
     pub email: Option<Arc<str>>,
@@ -36,14 +49,18 @@ pub(in crate::issuer) struct AccountView {
     /// The providers of its sign-ins elsewhere.
     pub identities: Vec<Arc<str>>,
     pub online: bool,
+    #[schema(format = DateTime)]
     pub last_operation_at: Option<String>,
     pub made_by: Option<String>,
 }
 
 /// A phone number, and whether it is known to be the user's.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Phone)]
 pub(in crate::issuer) struct PhoneView {
     pub number: Arc<str>,
+    #[schema(value_type = PhoneStateName)]
     pub state: &'static str,
 }
 

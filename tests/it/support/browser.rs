@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::support::http1::Client;
 use crate::support::http1::Reply;
 
@@ -42,16 +44,33 @@ impl Browser {
         self.send("POST", &target, &body)
     }
 
+    /// What a script of a page of this origin asks for.
+    pub fn call(&mut self, method: &str, target: &str, csrf_token: Option<&str>, body: &Value) -> Reply {
+        let mut headers = vec![("content-type", "application/json"), ("sec-fetch-mode", "cors")];
+        headers.extend(csrf_token.map(|token| ("x-csrf-token", token)));
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.exchange(method, target, &headers, &body)
+    }
+
     fn send(&mut self, method: &str, target: &str, body: &str) -> Reply {
+        let mut headers = vec![("accept", "text/html"), ("sec-fetch-mode", "navigate")];
+        if method == "POST" {
+            headers.push(("content-type", "application/x-www-form-urlencoded"));
+        }
+        self.exchange(method, target, &headers, body)
+    }
+
+    fn exchange(&mut self, method: &str, target: &str, special: &[(&str, &str)], body: &str) -> Reply {
         let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let cookies = cookies.join("; ");
-        let mut headers = vec![("accept", "text/html"), ("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "navigate")];
+        let mut headers = special.to_vec();
+        headers.push(("sec-fetch-site", "same-origin"));
         if !cookies.is_empty() {
             headers.push(("cookie", &cookies));
         }
         let host = self.origin.trim_start_matches("http://").to_owned();
-        if method == "POST" {
-            headers.extend([("content-type", "application/x-www-form-urlencoded"), ("origin", self.origin.as_str())]);
+        if method != "GET" {
+            headers.push(("origin", self.origin.as_str()));
         }
         let reply = self.client.raw(&crate::support::http1::message(method, target, &host, &headers, body.as_bytes()));
         for line in reply.headers("set-cookie") {
@@ -72,6 +91,13 @@ impl Browser {
             Some(target) => Some(target.to_owned()),
             None => location.starts_with('/').then(|| location.to_owned()),
         }
+    }
+
+    /// Signs in on our page.
+    pub fn sign_in(&mut self, user: &str, password: &str) {
+        let page = self.get("/sign-in").text();
+        let reply = self.submit(&forms(&page)[0], &[("name", user), ("password", password)], None);
+        assert_eq!(reply.status, 303, "{}", reply.text());
     }
 
     /// Signs in and consents wherever it is asked to, until it is sent elsewhere: there.

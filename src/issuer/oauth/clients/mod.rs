@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::issuer::IssuerState;
 use crate::issuer::oauth::clients::draft::Draft;
+use crate::issuer::once::Once;
 use crate::model::caller::Subject;
 use crate::model::client::CLIENT_ID_PREFIX;
 use crate::model::client::ClientAuth;
@@ -68,8 +69,6 @@ pub(in crate::issuer) enum NotMade {
     Store(#[from] StoreError),
     #[error(transparent)]
     Secret(#[from] SecretError),
-    #[error("whoever registers it was changed at the same time")]
-    OwnerChanged,
 }
 
 /// The client of this id and its revision. What cannot be an id is nobody's, and never gets near a record.
@@ -86,7 +85,8 @@ pub(in crate::issuer) async fn find(state: &IssuerState, id: &str) -> Result<Opt
     }
 }
 
-/// Makes a client. Its draft was checked; `standing` is what it rests on of whoever registers it.
+/// Makes a client. Its draft was checked; `standing` is what it rests on of whoever registers it. None: that changed at this moment, or the
+/// same request was done elsewhere.
 ///
 /// # Errors
 /// A store that does not answer, or no random bytes.
@@ -95,9 +95,10 @@ pub(in crate::issuer) async fn make(
     draft: Draft,
     owner: Option<Subject>,
     organization: Option<Arc<str>>,
+    once: &Once,
     standing: Option<Precondition>,
     now: Timestamp,
-) -> Result<Made, NotMade> {
+) -> Result<Option<Made>, NotMade> {
     loop {
         let mut id = String::with_capacity(CLIENT_ID_PREFIX.len() + ID_DIGITS);
         id.push_str(CLIENT_ID_PREFIX);
@@ -131,12 +132,14 @@ pub(in crate::issuer) async fn make(
         draft.clone().apply(&mut record);
         let place = ClientRecord::place(&id);
         let write = Write::Put { key: place.clone(), bytes: record.encode(), expires: None };
-        let preconditions = std::iter::once(Precondition::Absent(place)).chain(standing.clone()).collect();
-        match state.records.commit(preconditions, vec![write], now).await? {
-            Committed::Done | Committed::Unconfirmed => return Ok(Made { record, secret }),
+        let made = [(Precondition::Absent(place), write)];
+        let (mut preconditions, writes): (Vec<_>, Vec<_>) = made.into_iter().chain(once.commit(state, &id, now)).unzip();
+        preconditions.extend(standing.clone());
+        match state.records.commit(preconditions, writes, now).await? {
+            Committed::Done | Committed::Unconfirmed => return Ok(Some(Made { record, secret })),
             // Another client of 119 random bits: then another draw.
             Committed::Refused(0) => {}
-            Committed::Refused(_) => return Err(NotMade::OwnerChanged),
+            Committed::Refused(_) => return Ok(None),
         }
     }
 }

@@ -35,6 +35,7 @@ use crate::issuer::oauth::clients::redirects::URIS_MAX;
 use crate::issuer::oauth::clients::resource::auth_name;
 use crate::issuer::oauth::clients::resource::note;
 use crate::issuer::oauth::token::audience::read_scopes;
+use crate::issuer::once::Once;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::model::caller::Environment;
@@ -120,7 +121,8 @@ async fn register_one(
         return Err(metadata("the body must be a JSON object that names no member twice"));
     };
     let draft = read(&members, issuance)?;
-    let made = clients::make(state, draft, None, None, None, now).await?;
+    let made = clients::make(state, draft, None, None, &Once::default(), None, now).await?;
+    let made = made.ok_or_else(|| Refusal::unavailable("the client could not be kept"))?;
     tracing::info!(client = %made.record.id, "client registered");
     let asker = Asker { actor: Actor::Operator, address: asked.address, request_id: None };
     note(state, &asker, Deed::ClientCreated, &made.record, now).await;
@@ -253,7 +255,6 @@ impl From<NotMade> for Refusal {
             NotMade::Store(error) => error.into(),
             NotMade::Secret(error) => error.into(),
             // Nobody owns what registers itself.
-            NotMade::OwnerChanged => Self::unavailable("the client was not registered; try again"),
         }
     }
 }

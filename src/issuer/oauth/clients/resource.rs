@@ -14,6 +14,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::reach;
@@ -27,6 +28,9 @@ use crate::issuer::names;
 use crate::issuer::oauth::clients;
 use crate::issuer::oauth::clients::NotMade;
 use crate::issuer::oauth::clients::draft::Draft;
+use crate::issuer::once::Once;
+use crate::issuer::openapi::schemas::ClientKindName;
+use crate::issuer::openapi::schemas::EnvironmentName;
 use crate::issuer::parameters::Parameters;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -67,13 +71,22 @@ const SCANNED_MAX: usize = 20_000;
 const SCANNED_TOGETHER: usize = 500;
 
 /// A client without its secrets.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Client, example = json!({
+    "id": "app_0123456789abcdefghij", "name": "Order book", "active": true, "owner": "ann", "organization": "acme", "kind": "confidential",
+    "token_endpoint_auth_method": "client_secret_basic", "redirect_uris": ["https://app.example.com/callback"],
+    "grant_types": ["authorization_code", "refresh_token"], "scopes": ["orders:read"], "resources": [], "access_tokens": "EdDSA",
+    "environment": "live", "tier": null, "website": null, "secrets": [{"created_at": "2027-01-15T08:00:00Z", "retires_at": null}],
+    "created_at": "2027-01-15T08:00:00Z", "revision": 4
+}))]
 pub(in crate::issuer) struct ClientView {
     id: String,
     name: Arc<str>,
     active: bool,
     owner: Option<String>,
     organization: Option<Arc<str>>,
+    #[schema(value_type = ClientKindName)]
     kind: &'static str,
     token_endpoint_auth_method: &'static str,
     redirect_uris: Vec<Arc<str>>,
@@ -81,25 +94,42 @@ pub(in crate::issuer) struct ClientView {
     scopes: Vec<String>,
     /// Empty: the issuer's own.
     resources: Vec<Arc<str>>,
+    /// The form of its access tokens: `EdDSA`, `RS256` or `opaque`.
     access_tokens: &'static str,
+    #[schema(value_type = EnvironmentName)]
     environment: &'static str,
     tier: Option<Arc<str>>,
     website: Option<Arc<str>>,
     /// Newest first; the second one is on its way out.
     secrets: Vec<SecretView>,
+    #[schema(format = DateTime)]
     created_at: String,
     /// Name it in `if-match` to change exactly what was read.
     revision: u64,
 }
 
-#[derive(Serialize)]
+/// Since when one of a client's secrets opens, and until when.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ClientSecret)]
 struct SecretView {
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     retires_at: Option<String>,
 }
 
-/// A client with a new secret: the one answer that has it.
-#[derive(Serialize)]
+/// A client with a new secret: the one answer that has it. A client that keeps no secret has none.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = IssuedClient, example = json!({
+    "client_secret": "tg_cs_9f86d081…",
+    "id": "app_0123456789abcdefghij", "name": "Order book", "active": true, "owner": "ann", "organization": "acme", "kind": "confidential",
+    "token_endpoint_auth_method": "client_secret_basic", "redirect_uris": ["https://app.example.com/callback"],
+    "grant_types": ["authorization_code", "refresh_token"], "scopes": ["orders:read"], "resources": [], "access_tokens": "EdDSA",
+    "environment": "live", "tier": null, "website": null, "secrets": [{"created_at": "2027-01-15T08:00:00Z", "retires_at": null}],
+    "created_at": "2027-01-15T08:00:00Z", "revision": 4
+}))]
 pub(in crate::issuer) struct Issued<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::issuer) client_secret: Option<&'a str>,
@@ -160,6 +190,7 @@ pub(in crate::issuer) async fn create(
     // Whoever has things of its own may have clients; an application of somebody's has none.
     asker.actor.reach(actor::USERS)?;
     let mut fields = Fields::read(&headers, body).await?;
+    let once = Once::read(&asker.actor, &headers, "clients", &fields)?;
     let now = state.clock.now();
     let rules = state.rules.load_full();
     let issuance = issuance_of(&rules)?;
@@ -175,8 +206,12 @@ pub(in crate::issuer) async fn create(
     };
     fields.finish()?;
     draft.check(&asker.actor)?;
+    once.check(&state).await?;
     let standing = reach::maker(&state, &asker.actor).await?.map(|(_user, standing)| standing);
-    let made = clients::make(&state, draft, owner, organization, standing, now).await?;
+    let Some(made) = clients::make(&state, draft, owner, organization, &once, standing, now).await? else {
+        once.check(&state).await?;
+        return Err(Problem::changed_meanwhile());
+    };
     tracing::info!(client = %made.record.id, "client created");
     note(&state, &asker, Deed::ClientCreated, &made.record, now).await;
     let revision = revision_of(&state, &made.record).await;
@@ -207,7 +242,7 @@ pub(in crate::issuer) async fn list(
             match ClientRecord::decode(&place.id, &stored.bytes) {
                 Ok(record) if covers(&reach, &record) => data.push(Row::Record(ClientView::new(&record, stored.version, now))),
                 Ok(_) => {}
-                Err(_) if reach == Reach::Everything => data.push(Row::Unreadable { id: place.id.clone(), state: "unreadable" }),
+                Err(_) if reach == Reach::Everything => data.push(Row::unreadable(&place.id)),
                 Err(_) => {}
             }
             if data.len() >= limit {
@@ -393,7 +428,6 @@ impl From<NotMade> for Problem {
         match error {
             NotMade::Store(error) => error.into(),
             NotMade::Secret(error) => error.into(),
-            NotMade::OwnerChanged => Self::changed_meanwhile(),
         }
     }
 }

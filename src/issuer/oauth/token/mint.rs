@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::issuer::oauth::answer::Refusal;
@@ -38,8 +39,13 @@ pub(in crate::issuer) struct Minted {
 }
 
 /// RFC 6749 section 5.1, RFC 8693 section 2.2.1.
-#[derive(Serialize)]
-struct Success<'a> {
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = TokenAnswer, example = json!({
+    "access_token": "eyJhbGciOiJFZERTQSIsInR5cCI6ImF0K2p3dCJ9…", "token_type": "Bearer", "expires_in": 600, "scope": "orders:read",
+    "refresh_token": "tg_rt_…"
+}))]
+pub(in crate::issuer) struct Success<'a> {
     access_token: &'a str,
     token_type: &'static str,
     expires_in: u64,

@@ -10,10 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::Request;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
 use axum::response::Response;
 
 use crate::issuer::IssuerState;
@@ -137,18 +135,14 @@ struct Session {
 }
 
 /// `GET /account`.
-pub(super) async fn page(State(state): State<IssuerState>, request: Request) -> Response {
-    let (visit, _body) = match Visit::begin(&state, request) {
-        Ok(begun) => begun,
-        Err(problem) => return problem.into_response(),
-    };
+pub(super) async fn page(State(state): State<IssuerState>, visit: Visit) -> Response {
     let judged = async {
         match sessions::current(&state, &visit.headers, visit.now).await? {
             Some(person) => show(&state, &visit, &person, StatusCode::OK, None).await,
             None => Ok(pages::go_to(&visit.local(&format!("/sign-in?return_to={}", visit.local("/account"))))),
         }
     };
-    judged.await.unwrap_or_else(|problem| pages::error::problem(&visit, &problem))
+    visit.answer(judged).await
 }
 
 async fn show(state: &IssuerState, visit: &Visit, person: &Person, status: StatusCode, wrong: Option<&Wrong>) -> Result<Response, Problem> {

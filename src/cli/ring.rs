@@ -1,0 +1,78 @@
+//! `tollgate ring`: the issuer's signing keys.
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::Exit;
+use crate::cli::client::CliError;
+use crate::cli::client::Client;
+use crate::cli::client::Reach;
+use crate::cli::client::Target;
+use crate::cli::table::Cell;
+use crate::cli::voice;
+use crate::cli::voice::Gathered;
+use crate::cli::voice::Voice;
+
+/// Look at the keys that sign tokens, and turn them.
+///
+/// With TOLLGATE_URL and TOLLGATE_KEY set, speaks to the API there; else over the control socket, or opens the store itself.
+#[derive(Clone, Debug, clap::Args)]
+#[command(subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Ring {
+    #[command(flatten)]
+    reach: Reach,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tollgate ring show
+  tollgate ring rotate                  the next keys begin to sign; what the old ones signed verifies until it ends
+  tollgate ring rotate --emergency      a key has leaked: nothing that was signed before verifies any more";
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// Show the keys. No private half is ever shown.
+    Show,
+    /// Let the next keys sign.
+    Rotate(Rotation),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Rotation {
+    /// A key has leaked: throw all of them away, and with them every token that they signed.
+    #[arg(long)]
+    emergency: bool,
+}
+
+impl voice::Command for Ring {
+    const NAME: &'static str = "ring";
+
+    fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
+        perform(self.command, target, voice).await.map(|()| Exit::Good)
+    }
+}
+
+const COLUMNS: [Cell; 4] =
+    [Cell::of("KID", "kid"), Cell::of("ALGORITHM", "alg"), Cell::of("STATE", "state"), Cell::when("PUBLISHED UNTIL", "published_until")];
+
+async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Result<(), CliError> {
+    let client = Client::open(target).await?;
+    let mut ring = match command {
+        Command::Show => client.call("GET", "/v1/ring", None).await?,
+        Command::Rotate(Rotation { emergency }) => client.call("POST", "/v1/ring/rotate", Some(&json!({"emergency": emergency}))).await?,
+    };
+    if voice.json {
+        return voice.write_json(&ring);
+    }
+    let data = match ring.get_mut("data").map(Value::take) {
+        Some(Value::Array(keys)) => keys,
+        Some(_) | None => Vec::new(),
+    };
+    voice.records(&Gathered { data, next: None }, "signing keys", &COLUMNS)
+}
