@@ -19,6 +19,7 @@ pub mod keys;
 pub mod openapi;
 
 pub mod replay;
+
 pub mod ring;
 
 pub mod schema;
