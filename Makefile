@@ -40,7 +40,7 @@ lint: ## rustfmt and clippy without a warning; the Dockerfile and every YAML fil
 	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 	cargo fmt --check
 	@bin=$$(tests/tools/linters.sh); \
-	"$$bin/hadolint" Dockerfile; \
+	"$$bin/hadolint" Dockerfile && \
 	"$$bin/yamllint" --strict --config-file tests/lint/yamllint.yaml .
 	$(CLIPPY) -- -D warnings
 
