@@ -229,6 +229,7 @@ async fn readiness_detail_tells_every_part_and_corrupt_records_by_name() {
         "shared_store_error": null,
         "signing_keys_missing": false,
         "issuer_keys_missing": false,
+        "dry_run": false,
         "ledger_error": null,
         "key_sets_missing": ["away"],
     });

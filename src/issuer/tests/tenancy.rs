@@ -48,8 +48,8 @@ fn class(operation: &str) -> Class {
         "change_key" | "change_client" | "change_organization" => Class::OfOne(json!({"name": "mine"})),
         "change_user" => Class::OfOne(json!({"display_name": "mine"})),
         "rotate_key" | "rotate_client" => Class::OfOne(json!({"grace": "0s"})),
-        "list_keys" | "show_own_key" | "list_users" | "list_organizations" | "list_invitations" | "list_sessions" | "end_sessions"
-        | "list_clients" | "list_audit" | "read_usage" | "stats" => Class::OfAll,
+        "list_keys" | "show_own_key" | "show_own_session" | "list_users" | "list_organizations" | "list_invitations" | "list_sessions"
+        | "end_sessions" | "list_clients" | "list_audit" | "read_usage" | "stats" => Class::OfAll,
         "create_key" => Class::Naming(|of| {
             vec![json!({"name": "n", "user": of.user, "scopes": []}), json!({"name": "n", "organization": of.organization, "scopes": []})]
         }),
