@@ -40,7 +40,8 @@ class Programs:
                 found += [f"{label(document)}: {what}" for what in self.judge_bootstrap(document["data"]["envoy.yaml"], config)]
         for document in overlay.of_kind("EnvoyFilter"):
             config = self.config_in(overlay, at(document, "metadata.namespace")) or next(text for _, text in documents.configs(overlay))
-            bootstrap = yaml.safe_dump(bootstrap_of(document, mesh_access_log()), sort_keys=False)
+            hops = yaml.safe_load(config).get("trusted_hops", 0)
+            bootstrap = yaml.safe_dump(bootstrap_of(document, mesh_access_log(), hops), sort_keys=False)
             found += [f"{label(document)}: {what}" for what in self.judge_bootstrap(bootstrap, config)]
         return found
 
@@ -48,7 +49,7 @@ class Programs:
         return next((text for document, text in documents.configs(overlay) if at(document, "metadata.namespace") == namespace), None)
 
     def folder(self, config):
-        """A config, with a pod's folders as folders here; secrets are made up."""
+        """A config; its secrets are made up."""
         self.folders += 1
         folder = self.scratch / str(self.folders)
         for name in ("secrets", "data", "run"):
@@ -57,10 +58,7 @@ class Programs:
             path = folder / "secrets" / name
             path.write_text("0123456789abcdef0123456789abcdef\n")
             os.chmod(path, 0o600)
-        here = (("/run/secrets/tollgate", "secrets"), ("/var/lib/tollgate", "data"), ("/run/tollgate", "run"))
-        for there, name in here:
-            config = config.replace(there, str(folder / name))
-        (folder / "tollgate.yaml").write_text(config)
+        (folder / "tollgate.yaml").write_text(moved(config, folder))
         return folder
 
     def judge_config(self, config):
@@ -78,7 +76,7 @@ class Programs:
     def judge_bootstrap(self, bootstrap, config):
         folder = self.folder(config)
         file = folder / "envoy.yaml"
-        file.write_text(bootstrap)
+        file.write_text(moved(bootstrap, folder))
         found = []
         command = [self.envoy, "--mode", "validate", "--disable-hot-restart", "--log-level", "error", "-c", file]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -91,11 +89,18 @@ class Programs:
         return found
 
 
+def moved(text, folder):
+    """A pod's folders are folders here."""
+    for there, name in (("/run/secrets/tollgate", "secrets"), ("/var/lib/tollgate", "data"), ("/run/tollgate", "run")):
+        text = text.replace(there, str(folder / name))
+    return text
+
+
 def mesh_access_log():
     return json.loads(mesh_config()["accessLogFormat"])
 
 
-def bootstrap_of(envoy_filter, access_log):
+def bootstrap_of(envoy_filter, access_log, hops):
     """The patches of an EnvoyFilter where Istio would put them: merged into the parts that it generates for an inbound listener."""
     provider = mesh_config()["extensionProviders"][0]["envoyExtAuthzGrpc"]
     cluster = f"outbound|{provider['port']}||{provider['service']}"
@@ -104,6 +109,7 @@ def bootstrap_of(envoy_filter, access_log):
         "stat_prefix": "inbound_0.0.0.0_8080",
         # Istio's is false inbound, because the gateway before it has done this.
         "use_remote_address": True,
+        "xff_num_trusted_hops": hops,
         "access_log": [
             {
                 "name": "envoy.access_loggers.file",
