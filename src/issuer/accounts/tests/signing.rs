@@ -264,7 +264,7 @@ async fn a_sign_in_is_right_or_wrong_in_one_text_and_marks_the_user() {
 async fn a_wrong_name_takes_as_long_as_a_wrong_password() {
     let issuer = Issuer::issuing(|issuance| {
         // Enough that what is not hashing hardly matters, as in production.
-        (issuance.passwords.memory_kib, issuance.passwords.per_address) = (512, 10_000);
+        (issuance.passwords.memory_kib, issuance.passwords.per_address) = (8192, 10_000);
         issuance.passwords.per_account_and_address = 10_000;
     });
     let now = issuer.clock.now();
