@@ -152,11 +152,7 @@ pub(in crate::issuer) fn without<T: ?Sized, E>(checks: impl IntoIterator<Item = 
 
 /// That each check of a list alone stands against what a row names it for, that every check has a row, and that `good` passes.
 #[cfg(test)]
-pub(in crate::issuer) fn assert_each_stands_alone<T: ?Sized, E: std::fmt::Debug>(
-    checks: &[Check<T, E>],
-    good: &T,
-    hostile: &[(&str, &T)],
-) {
+pub(in crate::issuer) fn assert_each_stands_alone<T: ?Sized, E: std::fmt::Debug>(checks: &[Check<T, E>], good: &T, hostile: &[(&str, &T)]) {
     judge(checks, good).unwrap();
     for check in checks {
         assert!(hostile.iter().any(|(name, _subject)| *name == check.name), "no assertion is known of the check {:?}", check.name);

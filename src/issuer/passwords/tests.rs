@@ -31,7 +31,7 @@ async fn a_password_is_compared_byte_for_byte_and_its_hash_follows_the_config() 
     assert_eq!(passwords.compare(SETTINGS, "x".to_owned(), Some("$argon2id$nonsense".into())).await.unwrap(), Compared::Wrong);
     let rows = [("a shortest password", "short77"), ("a longest password", &"x".repeat(1025))];
     assert_each_stands_alone(&NEW, "correct horse", &rows);
-    rows.map(|(_check, password)| check_new("password", password).unwrap_err());
+    assert!(rows.iter().all(|(_check, password)| check_new("password", password).is_err()));
     assert!(check_length("password", &"x".repeat(1024)).is_ok());
 }
 
