@@ -23,12 +23,11 @@ use crate::issuer::actor::Actor;
 use crate::issuer::audit::Deed;
 use crate::issuer::callers::Asker;
 use crate::issuer::callers::address_of;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::input::Fields;
 use crate::issuer::names;
-use crate::issuer::oauth::checks::Check;
-use crate::issuer::oauth::checks::Refused;
-use crate::issuer::oauth::checks::held;
-use crate::issuer::oauth::checks::judge;
 use crate::issuer::openapi::answers::Conflicting;
 use crate::issuer::openapi::answers::Judged;
 use crate::issuer::openapi::answers::Missing;
@@ -169,9 +168,9 @@ struct Stand {
     is_shown: bool,
 }
 
-const STANDING: [Check<Stand, Refused>; 2] = [
-    Check { name: "the key is active", run: |stand| held(stand.is_active) },
-    Check { name: "the text is a living secret's", run: |stand| held(stand.is_shown) },
+const STANDING: [Check<Stand>; 2] = [
+    Check { name: "the key is active", run: |stand| hold(stand.is_active) },
+    Check { name: "the text is a living secret's", run: |stand| hold(stand.is_shown) },
 ];
 
 /// The key must still be as it was when its text was judged: a rotation or a revocation at the same moment is not outrun.
@@ -185,7 +184,7 @@ async fn standing(state: &IssuerState, rules: &Rules, key: &KeyId, text: &str, n
     let record = decode_key(key.as_str(), &stored.bytes)?;
     let mut living = record.secrets.iter().filter(|secret| secret.retires.is_none_or(|retires| now < retires));
     let is_shown = living.any(|secret| state.peppers.matches(text.as_bytes(), &secret.hash));
-    judge(&STANDING, &Stand { is_active: record.state == KeyState::Active, is_shown }).map_err(|_refused| gone())?;
+    run(&STANDING, &Stand { is_active: record.state == KeyState::Active, is_shown }).map_err(|_unmet| gone())?;
     Ok(vec![Precondition::AtVersion(place, stored.version)])
 }
 
@@ -226,18 +225,18 @@ struct Known {
     now: Timestamp,
 }
 
-const SAME: [Check<Known, Refused>; 5] = [
-    Check { name: "the token lives", run: |known| held(known.old.is_live(known.now)) },
-    Check { name: "the token is this user's", run: |known| held(known.old.user() == Some(&known.caller.subject)) },
-    Check { name: "the token is of this organisation", run: |known| held(known.old.organization == known.caller.organization) },
-    Check { name: "its user's tokens of then are good", run: |known| held(known.valid_from.is_none_or(|from| known.old.advanced >= from)) },
-    Check { name: "its pepper is still there", run: |known| held(known.is_ours) },
+const SAME: [Check<Known>; 5] = [
+    Check { name: "the token lives", run: |known| hold(known.old.is_live(known.now)) },
+    Check { name: "the token is this user's", run: |known| hold(known.old.user() == Some(&known.caller.subject)) },
+    Check { name: "the token is of this organisation", run: |known| hold(known.old.organization == known.caller.organization) },
+    Check { name: "its user's tokens of then are good", run: |known| hold(known.valid_from.is_none_or(|from| known.old.advanced >= from)) },
+    Check { name: "its pepper is still there", run: |known| hold(known.is_ours) },
 ];
 
 /// The record of the same token with its life reset; none: that token is over.
 fn again(known: &Known, issuance: &Issuance) -> Option<GrantRecord> {
     let Known { old, caller, now, .. } = known;
-    judge(&SAME, known).ok()?;
+    run(&SAME, known).ok()?;
     Some(GrantRecord {
         scopes: Arc::new(caller.scopes.without_reserved()),
         resources: resources(issuance),
@@ -303,7 +302,7 @@ fn token_of(state: &IssuerState, record: &GrantRecord, brand: &str) -> Result<Ke
 mod tests {
     use super::*;
     use crate::clock::Clock as _;
-    use crate::issuer::oauth::checks::assert_each_stands_alone;
+    use crate::issuer::checks::assert_each_is_needed;
     use crate::issuer::tests::Issuer;
     use crate::model::caller::Subject;
 
@@ -311,8 +310,9 @@ mod tests {
     #[tokio::test]
     async fn every_check_of_a_keys_token_holds_something_up() {
         let stand = |is_active, is_shown| Stand { is_active, is_shown };
-        let rows = [("the key is active", &stand(false, true)), ("the text is a living secret's", &stand(true, false))];
-        assert_each_stands_alone(&STANDING, &stand(true, true), &rows);
+        let rows = [("the key is active", stand(false, true)), ("the text is a living secret's", stand(true, false))];
+        run(&STANDING, &stand(true, true)).unwrap();
+        assert_each_is_needed(|| STANDING, &rows);
         let issuer = Issuer::issuing(|_| {});
         let (id, key) = issuer.key_of("abe", "acme", &["orders:read"]).await;
         let (caller, now) = (issuer.judge(&key).await.unwrap(), issuer.clock.now());
@@ -331,14 +331,15 @@ mod tests {
             known
         };
         let rows = [
-            ("the token lives", &known(|known| known.now = known.old.idle_until)),
-            ("the token lives", &known(|known| known.old.ends = known.now)),
-            ("the token lives", &known(|known| known.old.state = GrantState::Ended { at: known.now, why: GrantEnd::Revoked })),
-            ("the token is this user's", &someone(|caller| caller.subject = Subject::parse("bea").unwrap())),
-            ("the token is of this organisation", &someone(|caller| caller.organization = None)),
-            ("its user's tokens of then are good", &known(|known| known.valid_from = Some(known.now.plus(SLACK)))),
-            ("its pepper is still there", &known(|known| known.is_ours = false)),
+            ("the token lives", known(|known| known.now = known.old.idle_until)),
+            ("the token lives", known(|known| known.old.ends = known.now)),
+            ("the token lives", known(|known| known.old.state = GrantState::Ended { at: known.now, why: GrantEnd::Revoked })),
+            ("the token is this user's", someone(|caller| caller.subject = Subject::parse("bea").unwrap())),
+            ("the token is of this organisation", someone(|caller| caller.organization = None)),
+            ("its user's tokens of then are good", known(|known| known.valid_from = Some(known.now.plus(SLACK)))),
+            ("its pepper is still there", known(|known| known.is_ours = false)),
         ];
-        assert_each_stands_alone(&SAME, &known(|_| {}), &rows);
+        run(&SAME, &known(|_| {})).unwrap();
+        assert_each_is_needed(|| SAME, &rows);
     }
 }

@@ -28,12 +28,12 @@ use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
 use crate::issuer::actor::USERS;
 use crate::issuer::audit::Deed;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::Unmet;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::input::Fields;
 use crate::issuer::names;
-use crate::issuer::oauth::checks;
-use crate::issuer::oauth::checks::Check;
-use crate::issuer::oauth::checks::Refused;
-use crate::issuer::oauth::checks::held;
 use crate::issuer::once::Once;
 use crate::issuer::openapi::schemas::InvitationStateName;
 use crate::issuer::openapi::schemas::RoleName;
@@ -88,15 +88,15 @@ struct Offer {
     now: Timestamp,
 }
 
-const SHOWN: [Check<Shown, Refused>; 2] = [
-    Check { name: "a handle of an invitation", run: |shown| held(shown.kind == HandleKind::Invitation) },
-    Check { name: "a digest of ours", run: |shown| held(shown.is_proven) },
+const SHOWN: [Check<Shown>; 2] = [
+    Check { name: "a handle of an invitation", run: |shown| hold(shown.kind == HandleKind::Invitation) },
+    Check { name: "an invitation of our own making", run: |shown| hold(shown.is_proven) },
 ];
 
-const OFFER: [Check<Offer, Refused>; 4] = [
-    Check { name: "the invitation was not used", run: |offer| held(offer.record.accepted_by.is_none()) },
-    Check { name: "the invitation has not expired", run: |offer| held(offer.now < offer.record.expires) },
-    Check { name: "its maker is active", run: |offer| offer.maker.as_ref().map_or_else(|| held(offer.is_operators()), users::stands) },
+const OFFER: [Check<Offer>; 4] = [
+    Check { name: "the invitation was not used", run: |offer| hold(offer.record.accepted_by.is_none()) },
+    Check { name: "the invitation has not expired", run: |offer| hold(offer.now < offer.record.expires) },
+    Check { name: "its maker is active", run: |offer| offer.maker.as_ref().map_or_else(|| hold(offer.is_operators()), users::stands) },
     Check { name: "its maker is still of the organisation", run: is_makers_own },
 ];
 
@@ -106,8 +106,8 @@ impl Offer {
     }
 }
 
-fn is_makers_own(offer: &Offer) -> Result<(), Refused> {
-    held(offer.maker.as_ref().is_none_or(|maker| maker.organization.as_ref() == Some(&offer.record.organization)))
+fn is_makers_own(offer: &Offer) -> Result<(), Unmet> {
+    hold(offer.maker.as_ref().is_none_or(|maker| maker.organization.as_ref() == Some(&offer.record.organization)))
 }
 
 /// What the handle stands for now.
@@ -115,20 +115,10 @@ fn is_makers_own(offer: &Offer) -> Result<(), Refused> {
 /// # Errors
 /// 400 with one text for every handle that is good for nothing.
 pub(in crate::issuer) async fn judge(state: &IssuerState, shown: &str, now: Timestamp) -> Result<Standing, Problem> {
-    judge_by(&SHOWN, &OFFER, state, shown, now).await
-}
-
-async fn judge_by(
-    of_handle: &[Check<Shown, Refused>],
-    of_offer: &[Check<Offer, Refused>],
-    state: &IssuerState,
-    shown: &str,
-    now: Timestamp,
-) -> Result<Standing, Problem> {
     let rules = state.rules.load_full();
     let handle = read_handle(&rules.key_brand, shown).ok_or_else(spent)?;
     let is_proven = state.peppers.prove_handle(&handle).is_some();
-    checks::judge(of_handle, &Shown { kind: handle.kind, is_proven }).map_err(|_refused| spent())?;
+    run(&SHOWN, &Shown { kind: handle.kind, is_proven }).map_err(|_unmet| spent())?;
     let (record, version) = shelf::find::<InvitationRecord>(state, handle.id).await?.ok_or_else(spent)?;
     let mut preconditions = vec![shelf::at(&record, version)];
     let maker = match &record.made_by {
@@ -140,7 +130,7 @@ async fn judge_by(
         maker.iter().map(|(maker, version)| Precondition::AtVersion(RecordKey::user(users::LOCAL, maker.subject.as_str()), *version)),
     );
     let offer = Offer { record, maker: maker.map(|(maker, _version)| maker), now };
-    checks::judge(of_offer, &offer).map_err(|_refused| spent())?;
+    run(&OFFER, &offer).map_err(|_unmet| spent())?;
     let (rights, role) = match &offer.maker {
         None if offer.is_operators() => (Arc::clone(&offer.record.rights), offer.record.role),
         None => return Err(spent()),
@@ -264,7 +254,7 @@ pub(super) async fn create(
     let maker = reach::maker(&state, &actor).await?;
     refuse_role(&state, &reach, maker.as_ref().map(|(user, _)| user.subject.as_str()), role).await?;
     let wish = Wish { life, longest: issuance.lifetimes.invitation, asked, ceiling: reach::ceiling(&actor) };
-    checks::judge(&WISH, &wish)?;
+    run(&WISH, &wish)?;
     let rights = match (wish.asked, &wish.ceiling) {
         (None, Some(held)) => Arc::new(issuance.member_rights.intersect(held)),
         (None, None) => Arc::clone(&issuance.member_rights),
@@ -358,7 +348,7 @@ pub(in crate::issuer) async fn refuse_role(state: &IssuerState, reach: &Reach, m
         Some(_) | None => None,
     };
     let by = account.map(|(account, _version)| account.role);
-    checks::judge(&APPOINTMENT, &Appointment { role, by_operator: *reach == Reach::Everything, by })
+    run(&APPOINTMENT, &Appointment { role, by_operator: *reach == Reach::Everything, by })
 }
 
 fn is_within(reach: &Reach, record: &InvitationRecord) -> bool {
@@ -382,7 +372,9 @@ mod tests {
     use crate::clock::Clock as _;
     use crate::issuer::accounts::tests::founder;
     use crate::issuer::accounts::tests::scopes;
-    use crate::issuer::oauth::checks::assert_each_stands_alone;
+    use crate::issuer::checks::assert_each_is_needed;
+    use crate::issuer::checks::left_out::leave_out;
+    use crate::issuer::checks::names;
     use crate::issuer::tests::Issuer;
     use crate::model::key::UserState;
     use crate::store::codec::encode_user;
@@ -413,14 +405,14 @@ mod tests {
         issuer.state.peppers.handle("reva", kind, "invitation", 0, "p1").unwrap().to_string()
     }
 
-    /// Whether what this check stands against gets nobody in, with the check of the other name taken out.
-    async fn holds(check: &str, without: &str) -> bool {
+    /// Whether what this check stands against gets nobody in.
+    async fn holds(check: &str) -> bool {
         let issuer = Issuer::issuing(|_| {});
         let mut shown = handle(&issuer, HandleKind::Invitation);
         let (mut alice, mut invitation): (fn(&mut UserRecord), fn(&mut InvitationRecord)) = (|_| {}, |_| {});
         match check {
             "a handle of an invitation" => shown = handle(&issuer, HandleKind::Ticket),
-            "a digest of ours" => shown = format!("reva_iv_invitation.0.{}", "A".repeat(43)),
+            "an invitation of our own making" => shown = format!("reva_iv_invitation.0.{}", "A".repeat(43)),
             "the invitation was not used" => invitation = |invitation| invitation.accepted_by = invitation.made_by.clone(),
             "the invitation has not expired" => invitation = |invitation| invitation.expires = invitation.created,
             "its maker is active" => alice = |alice| alice.state = UserState::Disabled,
@@ -428,18 +420,15 @@ mod tests {
             _ => panic!("no assertion is known of the check {check:?}"),
         }
         invited(&issuer, alice, invitation).await;
-        let (of_handle, of_offer) = (checks::without(SHOWN, without), checks::without(OFFER, without));
-        match judge_by(&of_handle, &of_offer, &issuer.state, &shown, issuer.clock.now()).await {
-            Ok(_standing) => false,
-            Err(refused) => refused == spent(),
-        }
+        judge(&issuer.state, &shown, issuer.clock.now()).await.is_err_and(|refused| refused == spent())
     }
 
     #[tokio::test]
     async fn every_check_of_an_invitation_holds_something_up() {
-        for check in SHOWN.map(|check| check.name).into_iter().chain(OFFER.map(|check| check.name)) {
-            assert!(holds(check, "nothing").await, "{check}");
-            assert!(!holds(check, check).await, "nothing falls without the check: {check}");
+        for check in [names(&SHOWN), names(&OFFER)].concat() {
+            assert!(holds(check).await, "{check}");
+            let _without = leave_out(check);
+            assert!(!holds(check).await, "nothing falls without the check: {check}");
         }
     }
 
@@ -469,16 +458,15 @@ mod tests {
             ceiling: Some(ScopeSet::clone(&scopes("orders:*"))),
         };
         let rows = [
-            ("it lasts at all", &wish(0, "orders:read")),
-            ("it lasts no longer than the config allows", &wish(61, "orders:read")),
-            ("its maker holds the rights", &wish(60, "files:read")),
+            ("it lasts at all", wish(0, "orders:read")),
+            ("it lasts no longer than the config allows", wish(61, "orders:read")),
+            ("its maker holds the rights", wish(60, "files:read")),
         ];
-        assert_each_stands_alone(&WISH, &wish(60, "orders:read"), &rows);
+        run(&WISH, &wish(60, "orders:read")).unwrap();
+        assert_each_is_needed(|| WISH, &rows);
         let appointment = |by| Appointment { role: Role::Admin, by_operator: false, by };
-        let rows = [
-            ("only an admin makes another one", &appointment(Some(Role::Member))),
-            ("only an admin makes another one", &appointment(None)),
-        ];
-        assert_each_stands_alone(&APPOINTMENT, &appointment(Some(Role::Admin)), &rows);
+        let one = "only an admin makes another one";
+        run(&APPOINTMENT, &appointment(Some(Role::Admin))).unwrap();
+        assert_each_is_needed(|| APPOINTMENT, &[(one, appointment(Some(Role::Member))), (one, appointment(None))]);
     }
 }

@@ -24,9 +24,9 @@ use crate::issuer::actor::ADMIN;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::USERS;
 use crate::issuer::callers::FORM_PURPOSE;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::names;
-use crate::issuer::oauth::checks::Check;
-use crate::issuer::oauth::checks::judge;
 use crate::issuer::parameters::Parameters;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -132,7 +132,7 @@ pub(super) async fn end_one(
     }
     let (session, _version) = found.ok_or_else(no_such_session)?;
     let ending = Ending { session, user };
-    judge(&ENDING, &ending)?;
+    run(&ENDING, &ending)?;
     sessions::end(&state, &ending.session, address, state.clock.now()).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -206,7 +206,7 @@ fn whose(actor: &Actor, query: Option<&str>) -> Result<Subject, Problem> {
     let named = parameters.parsed("user", |text| Subject::parse(text).ok(), names::SUBJECT)?;
     parameters.finish("user")?;
     let asking = Asking { actor: actor.clone(), named };
-    judge(&ASKING, &asking)?;
+    run(&ASKING, &asking)?;
     let user = asking.named.or_else(|| actor.user().cloned());
     user.ok_or_else(|| Problem::field("user", "is required of whoever is no user"))
 }
@@ -221,7 +221,7 @@ mod tests {
     use crate::clock::Clock as _;
     use crate::issuer::accounts::tests::Browser;
     use crate::issuer::accounts::tests::founder;
-    use crate::issuer::oauth::checks::assert_each_stands_alone;
+    use crate::issuer::checks::assert_each_is_needed;
     use crate::issuer::tests::Issuer;
     use crate::model::caller::Caller;
 
@@ -238,18 +238,20 @@ mod tests {
         let own = |actor: Actor| Asking { named: actor.user().cloned(), actor };
         let alices = alice.actor().await;
         let rows = [
-            ("an application has no part in sessions", &own(by_application)),
-            ("nobody but an administrator names another", &Asking { actor: alices.clone(), named: Some(zed.clone()) }),
-            ("nobody but an administrator names another", &Asking { actor: Actor::Caller(of_bob), named: Some(zed.clone()) }),
+            ("an application has no part in sessions", own(by_application)),
+            ("nobody but an administrator names another", Asking { actor: alices.clone(), named: Some(zed.clone()) }),
+            ("nobody but an administrator names another", Asking { actor: Actor::Caller(of_bob), named: Some(zed.clone()) }),
         ];
-        assert_each_stands_alone(&ASKING, &own(alices.clone()), &rows);
-        judge(&ASKING, &Asking { actor: Actor::Operator, named: Some(zed.clone()) }).unwrap();
+        run(&ASKING, &own(alices.clone())).unwrap();
+        assert_each_is_needed(|| ASKING, &rows);
+        run(&ASKING, &Asking { actor: Actor::Operator, named: Some(zed.clone()) }).unwrap();
         let session = |actor: &Actor| match actor {
             Actor::Person(person) => person.session.clone(),
             Actor::Operator | Actor::Caller(_) => panic!("no session"),
         };
         let ending = |actor: &Actor| Ending { session: session(actor), user: zed.clone() };
-        assert_each_stands_alone(&ENDING, &ending(&zeds), &[("the session is the user's", &ending(&alices))]);
+        run(&ENDING, &ending(&zeds)).unwrap();
+        assert_each_is_needed(|| ENDING, &[("the session is the user's", ending(&alices))]);
         // The list is picked from all that there are.
         let all = shelf::all::<SessionRecord>(&issuer.state, "", |session| session.is_live(issuer.clock.now())).await.unwrap();
         let listed = alice.ok("GET", "/v1/sessions", serde_json::Value::Null).await;

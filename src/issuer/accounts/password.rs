@@ -14,8 +14,8 @@ use crate::issuer::accounts::trail;
 use crate::issuer::accounts::trail::Done;
 use crate::issuer::actor::Actor;
 use crate::issuer::audit::Deed;
-use crate::issuer::oauth::checks::Check;
-use crate::issuer::oauth::checks::judge;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::passwords;
 use crate::issuer::passwords::Compared;
 use crate::issuer::problem::Code;
@@ -106,7 +106,7 @@ fn is_in_session(claimant: &Claimant) -> Result<(), Problem> {
 }
 
 fn is_right(compared: &Compared) -> Result<(), Problem> {
-    sign_in::is_right(compared).map_err(|_refused| Problem::new(Code::Unauthorized, "the current password is wrong"))
+    sign_in::is_right(compared).map_err(|_unmet| Problem::new(Code::Unauthorized, "the current password is wrong"))
 }
 
 /// Proves that whoever asks knows the account's password; guesses count as at a sign-in. An account without one is opened by a session.
@@ -122,13 +122,13 @@ pub(in crate::issuer) async fn prove_current(
     now: Timestamp,
 ) -> Result<(), Problem> {
     let claimant = Claimant { actor: actor.clone(), stored: account.password.clone(), current: current.map(Zeroizing::new) };
-    judge(&CLAIM, &claimant)?;
+    run(&CLAIM, &claimant)?;
     let Some(stored) = claimant.stored else { return Ok(()) };
     let current = claimant.current.ok_or_else(|| Problem::field("current_password", "is required to set another password"))?;
     let settings = issuance(state)?.passwords;
     let guess = state.passwords.guesses().begin(settings, address, account.user.as_str(), now).await?;
     let compared = state.passwords.compare(settings, current.to_string(), Some(stored)).await?;
-    judge(&PROOF, &compared).inspect_err(|_wrong| guess.failed(now))
+    run(&PROOF, &compared).inspect_err(|_wrong| guess.failed(now))
 }
 
 /// Ends every session and every grant of a user.
@@ -159,7 +159,7 @@ mod tests {
     use crate::issuer::accounts::tests::Browser;
     use crate::issuer::accounts::tests::PASSWORD;
     use crate::issuer::accounts::tests::founder;
-    use crate::issuer::oauth::checks::assert_each_stands_alone;
+    use crate::issuer::checks::assert_each_is_needed;
     use crate::issuer::sign_in_tokens::token_for_sign_in;
     use crate::issuer::tests::Issuer;
     use crate::model::caller::Caller;
@@ -180,11 +180,12 @@ mod tests {
             current: Some(Zeroizing::new(current.to_owned())),
         };
         let rows = [
-            ("a first password is set by signing in", &claimant(false, "")),
-            ("a longest password", &claimant(true, &"x".repeat(passwords::PASSWORD_BYTES_MAX + 1))),
+            ("a first password is set by signing in", claimant(false, "")),
+            ("a longest password", claimant(true, &"x".repeat(passwords::PASSWORD_BYTES_MAX + 1))),
         ];
-        assert_each_stands_alone(&CLAIM, &claimant(true, PASSWORD), &rows);
-        assert_each_stands_alone(&PROOF, &Compared::Right, &[("the current password is right", &Compared::Wrong)]);
+        run(&CLAIM, &claimant(true, PASSWORD)).unwrap();
+        assert_each_is_needed(|| CLAIM, &rows);
+        assert_each_is_needed(|| PROOF, &[("the current password is right", Compared::Wrong)]);
     }
 
     // oauth: H12 R8
@@ -218,6 +219,6 @@ mod tests {
         }
         assert_eq!(prove(PASSWORD).await.unwrap_err().code, Code::TooManyRequests);
         let compared = state.passwords.compare(issuance(state).unwrap().passwords, PASSWORD.into(), account.password.clone()).await;
-        assert_eq!(judge(&PROOF, &compared.unwrap()), Ok(()), "nothing falls without the limit of guesses");
+        assert_eq!(run(&PROOF, &compared.unwrap()), Ok(()), "nothing falls without the limit of guesses");
     }
 }

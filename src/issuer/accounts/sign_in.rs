@@ -13,11 +13,11 @@ use crate::issuer::accounts::trail;
 use crate::issuer::accounts::trail::Done;
 use crate::issuer::audit;
 use crate::issuer::audit::Deed;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::Unmet;
+use crate::issuer::checks::run;
 use crate::issuer::keys::ATTEMPTS;
 use crate::issuer::names;
-use crate::issuer::oauth::checks;
-use crate::issuer::oauth::checks::Check;
-use crate::issuer::oauth::checks::Refused;
 use crate::issuer::passwords;
 use crate::issuer::passwords::Compared;
 use crate::issuer::problem::Code;
@@ -115,27 +115,16 @@ struct Judged {
 }
 
 /// What must hold of a password that was compared.
-const PROOF: [Check<Compared, Refused>; 1] = [Check { name: "the password is the account's", run: is_right }];
+const PROOF: [Check<Compared>; 1] = [Check { name: "the password is the account's", run: is_right }];
 
-pub(super) fn is_right(compared: &Compared) -> Result<(), Refused> {
+pub(super) fn is_right(compared: &Compared) -> Result<(), Unmet> {
     match compared {
         Compared::Right | Compared::RightAndOutdated(_) => Ok(()),
-        Compared::Wrong => Err(Refused),
+        Compared::Wrong => Err(Unmet),
     }
 }
 
 async fn judge(state: &IssuerState, subject: Option<&Subject>, password: &Zeroizing<String>, now: Timestamp) -> Result<Judged, Problem> {
-    judge_by(&PROOF, &STANDING, state, subject, password, now).await
-}
-
-async fn judge_by(
-    of_password: &[Check<Compared, Refused>],
-    of_user: &[Check<UserRecord, Refused>],
-    state: &IssuerState,
-    subject: Option<&Subject>,
-    password: &Zeroizing<String>,
-    now: Timestamp,
-) -> Result<Judged, Problem> {
     let settings = issuance(state)?.passwords;
     for _attempt in 0..ATTEMPTS {
         let account = match subject {
@@ -144,7 +133,7 @@ async fn judge_by(
         };
         let stored = account.as_ref().and_then(|(account, _version)| account.password.clone());
         let compared = state.passwords.compare(settings, password.to_string(), stored).await?;
-        if checks::judge(of_password, &compared).is_err() {
+        if run(&PROOF, &compared).is_err() {
             return Ok(Judged { user: None, is_known: account.is_some() });
         }
         let upgraded = match compared {
@@ -153,7 +142,7 @@ async fn judge_by(
         };
         let Some((mut account, version)) = account else { return Ok(Judged { user: None, is_known: false }) };
         let user = users::find(state, users::LOCAL, account.user.as_str()).await?.map(|(user, _version)| user);
-        let user = user.filter(|user| checks::judge(of_user, user).is_ok());
+        let user = user.filter(|user| run(&STANDING, user).is_ok());
         let precondition = shelf::at(&account, version);
         let is_news = marked(&mut account, now) || upgraded.is_some();
         if user.is_none() || !is_news {
@@ -184,18 +173,18 @@ mod tests {
     use crate::clock::Clock as _;
     use crate::issuer::accounts::tests::PASSWORD;
     use crate::issuer::accounts::tests::founder;
+    use crate::issuer::checks;
+    use crate::issuer::checks::left_out::leave_out;
     use crate::issuer::tests::Issuer;
     use crate::model::key::UserState;
     use crate::store::RecordKey;
     use crate::store::Write;
     use crate::store::codec::encode_user;
 
-    /// What a sign-in of alice's comes to, with the check of this name taken out.
-    async fn signed_in(issuer: &Issuer, password: &str, without: &str) -> bool {
+    /// What the step behind the length and the limit of guesses says of alice's password.
+    async fn is_judged_right(issuer: &Issuer, password: &str) -> bool {
         let (alice, password) = (names::account_name("alice").unwrap(), Zeroizing::new(password.to_owned()));
-        let (of_password, of_user) = (checks::without(PROOF, without), checks::without(STANDING, without));
-        let judged = judge_by(&of_password, &of_user, &issuer.state, Some(&alice), &password, issuer.clock.now()).await;
-        judged.unwrap().user.is_some()
+        judge(&issuer.state, Some(&alice), &password, issuer.clock.now()).await.unwrap().user.is_some()
     }
 
     // oauth: R7 R8 R12
@@ -204,7 +193,7 @@ mod tests {
         let refused = async |issuer: &Issuer, password: &str| {
             sign_in(&issuer.state, "alice", password.to_owned(), None, issuer.clock.now()).await.unwrap_err()
         };
-        for check in PROOF.map(|check| check.name).into_iter().chain(STANDING.map(|check| check.name)) {
+        for check in [checks::names(&PROOF), checks::names(&STANDING)].concat() {
             let issuer = Issuer::issuing(|_| {});
             founder(&issuer, "alice").await;
             let password = match check {
@@ -219,8 +208,9 @@ mod tests {
                 _ => panic!("no assertion is known of the check {check:?}"),
             };
             assert_eq!(refused(&issuer, password).await, wrong(), "{check}");
-            assert!(!signed_in(&issuer, password, "nothing").await, "{check}");
-            assert!(signed_in(&issuer, password, check).await, "nothing falls without the check: {check}");
+            let _without = leave_out(check);
+            let signed_in = sign_in(&issuer.state, "alice", password.to_owned(), None, issuer.clock.now()).await;
+            assert!(signed_in.is_ok(), "nothing falls without the check: {check}");
         }
         // Those that come before: the step behind them would take what they refuse.
         let issuer = Issuer::issuing(|_| {});
@@ -229,12 +219,12 @@ mod tests {
             assert_eq!(refused(&issuer, "wrong horse").await, wrong());
         }
         assert_eq!(refused(&issuer, PASSWORD).await.code, Code::TooManyRequests);
-        assert!(signed_in(&issuer, PASSWORD, "nothing").await, "nothing falls without the limit of guesses");
+        assert!(is_judged_right(&issuer, PASSWORD).await, "nothing falls without the limit of guesses");
         let long = "x".repeat(passwords::PASSWORD_BYTES_MAX + 1);
         let (mut account, _version) = shelf::find::<AccountRecord>(&issuer.state, "alice").await.unwrap().unwrap();
         account.password = Some(issuer.state.passwords.hash(issuance(&issuer.state).unwrap().passwords, long.clone()).await.unwrap());
         issuer.put(shelf::put(&account, None)).await;
         assert_eq!(refused(&issuer, &long).await.details.unwrap().field, "password");
-        assert!(signed_in(&issuer, &long, "nothing").await, "nothing falls without the longest password");
+        assert!(is_judged_right(&issuer, &long).await, "nothing falls without the longest password");
     }
 }

@@ -16,13 +16,13 @@ use crate::issuer::accounts::shelf;
 use crate::issuer::accounts::trail;
 use crate::issuer::accounts::trail::Done;
 use crate::issuer::audit::Deed;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::events::KeyEvent;
 use crate::issuer::events::KeyEventResult;
 use crate::issuer::keys::ATTEMPTS;
 use crate::issuer::keys::own_display;
 use crate::issuer::names;
-use crate::issuer::oauth::checks::Check;
-use crate::issuer::oauth::checks::judge;
 use crate::issuer::passwords;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -225,7 +225,7 @@ fn has_phone(applicant: &Applicant) -> Result<(), Problem> {
 impl Draft {
     fn admit(&self, issuance: &Issuance, phone_rule: PhoneRule) -> Result<(), Problem> {
         let (is_invited, has_phone) = (self.invitation.is_some(), self.phone.is_some());
-        judge(&ADMISSION, &Applicant { sign_up: issuance.sign_up, phone_rule, is_invited, has_phone })
+        run(&ADMISSION, &Applicant { sign_up: issuance.sign_up, phone_rule, is_invited, has_phone })
     }
 }
 
@@ -445,19 +445,20 @@ fn made_up_name() -> Result<Subject, Problem> {
 mod tests {
     use super::*;
     use crate::clock::Clock as _;
-    use crate::issuer::oauth::checks::assert_each_stands_alone;
+    use crate::issuer::checks::assert_each_is_needed;
     use crate::issuer::tests::Issuer;
 
     #[test]
     fn every_check_of_a_sign_up_holds_something_up() {
         let open = Applicant { sign_up: SignUp::Open, phone_rule: PhoneRule::Optional, is_invited: false, has_phone: false };
         let rows = [
-            ("sign-up is not closed", &Applicant { sign_up: SignUp::Closed, ..open }),
-            ("sign-up is not closed", &Applicant { sign_up: SignUp::Closed, is_invited: true, ..open }),
-            ("an invitation where one is needed", &Applicant { sign_up: SignUp::Invited, ..open }),
-            ("a founder's phone where it is required", &Applicant { phone_rule: PhoneRule::Required, ..open }),
+            ("sign-up is not closed", Applicant { sign_up: SignUp::Closed, ..open }),
+            ("sign-up is not closed", Applicant { sign_up: SignUp::Closed, is_invited: true, ..open }),
+            ("an invitation where one is needed", Applicant { sign_up: SignUp::Invited, ..open }),
+            ("a founder's phone where it is required", Applicant { phone_rule: PhoneRule::Required, ..open }),
         ];
-        assert_each_stands_alone(&ADMISSION, &open, &rows);
+        run(&ADMISSION, &open).unwrap();
+        assert_each_is_needed(|| ADMISSION, &rows);
     }
 
     #[tokio::test]

@@ -1,5 +1,5 @@
 //! Checks as named lists, so that a test can build an endpoint without one of them and see its assertion fail. Nothing in the product
-//! takes one out. The lists of the protocol's endpoints stand here together; others stand beside what they guard.
+//! takes one out.
 
 use crate::issuer::oauth::answer::Refusal;
 use crate::issuer::oauth::client_auth;
@@ -22,18 +22,9 @@ use crate::issuer::oauth::token::refresh::Refreshing;
 use crate::model::grant::GrantEnd;
 
 /// One thing that must hold.
-pub(in crate::issuer) struct Check<T: ?Sized, E = Stop> {
+pub(in crate::issuer) struct Check<T> {
     pub(in crate::issuer) name: &'static str,
-    pub(in crate::issuer) run: fn(&T) -> Result<(), E>,
-}
-
-/// Why something is refused of which nobody is told why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::issuer) struct Refused;
-
-/// What a check answers of which nobody is told more.
-pub(in crate::issuer) fn held(holds: bool) -> Result<(), Refused> {
-    if holds { Ok(()) } else { Err(Refused) }
+    pub(in crate::issuer) run: fn(&T) -> Result<(), Stop>,
 }
 
 /// Why a pipeline stopped, and what follows for the grant.
@@ -65,11 +56,6 @@ pub(in crate::issuer) fn run<T>(checks: &[Check<T>], subject: &T) -> Result<(), 
         (check.run)(subject).inspect_err(|stop| tracing::info!(check = check.name, error = stop.refusal.fault.as_str(), "refused"))?;
     }
     Ok(())
-}
-
-/// The same of a list that no grant hangs on.
-pub(in crate::issuer) fn judge<T: ?Sized, E>(checks: &[Check<T, E>], subject: &T) -> Result<(), E> {
-    checks.iter().try_for_each(|check| (check.run)(subject).inspect_err(|_refused| tracing::debug!(check = check.name, "refused")))
 }
 
 /// Every check of the token, revocation and introspection endpoints.
@@ -141,26 +127,5 @@ impl Checks {
             names(&self.introspect),
         ]
         .concat()
-    }
-}
-
-/// A list without the check of this name.
-#[cfg(test)]
-pub(in crate::issuer) fn without<T: ?Sized, E>(checks: impl IntoIterator<Item = Check<T, E>>, name: &str) -> Vec<Check<T, E>> {
-    checks.into_iter().filter(|check| check.name != name).collect()
-}
-
-/// That each check of a list alone stands against what a row names it for, that every check has a row, and that `good` passes.
-#[cfg(test)]
-pub(in crate::issuer) fn assert_each_stands_alone<T: ?Sized, E: std::fmt::Debug>(checks: &[Check<T, E>], good: &T, hostile: &[(&str, &T)]) {
-    judge(checks, good).unwrap();
-    for check in checks {
-        assert!(hostile.iter().any(|(name, _subject)| *name == check.name), "no assertion is known of the check {:?}", check.name);
-    }
-    for (name, subject) in hostile {
-        assert!(judge(checks, subject).is_err(), "{name}: it passes");
-        let others = checks.iter().filter(|check| check.name != *name);
-        let passed: Result<(), E> = others.into_iter().try_for_each(|check| (check.run)(subject));
-        assert!(passed.is_ok(), "nothing falls without the check: {name}");
     }
 }

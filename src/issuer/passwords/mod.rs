@@ -15,8 +15,8 @@ use std::thread;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use crate::issuer::oauth::checks::Check;
-use crate::issuer::oauth::checks::judge;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::model::issuance;
@@ -104,9 +104,15 @@ impl Passwords {
     }
 }
 
-/// What must hold of a password that is to be set.
-const NEW: [Check<str, String>; 2] =
-    [Check { name: "a longest password", run: is_short_enough }, Check { name: "a shortest password", run: is_long_enough }];
+/// A password that is to be set.
+struct New<'p>(&'p str);
+
+impl New<'_> {
+    const CHECKS: [Check<Self, String>; 2] = [
+        Check { name: "a longest password", run: |new| is_short_enough(new.0) },
+        Check { name: "a shortest password", run: |new| is_long_enough(new.0) },
+    ];
+}
 
 fn is_short_enough(password: &str) -> Result<(), String> {
     if password.len() <= PASSWORD_BYTES_MAX { Ok(()) } else { Err(format!("must have at most {PASSWORD_BYTES_MAX} bytes")) }
@@ -122,7 +128,7 @@ fn is_long_enough(password: &str) -> Result<(), String> {
 /// # Errors
 /// 400 naming the field.
 pub(in crate::issuer) fn check_new(field: &str, password: &str) -> Result<(), Problem> {
-    judge(&NEW, password).map_err(|issue| Problem::field(field, issue))
+    run(&New::CHECKS, &New(password)).map_err(|issue| Problem::field(field, issue))
 }
 
 /// Refuses a password that is too long to be looked at.

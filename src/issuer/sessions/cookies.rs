@@ -6,10 +6,9 @@ use axum::http::HeaderMap;
 use axum::http::header;
 
 use crate::issuer::IssuerState;
-use crate::issuer::oauth::checks::Check;
-use crate::issuer::oauth::checks::Refused;
-use crate::issuer::oauth::checks::held;
-use crate::issuer::oauth::checks::judge;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::problem::Problem;
 use crate::model::handle::HandleKind;
 use crate::model::handle::read_handle;
@@ -51,26 +50,16 @@ pub(super) struct Shown {
     is_proven: bool,
 }
 
-pub(super) const CHECKS: [Check<Shown, Refused>; 4] = [
+pub(super) const CHECKS: [Check<Shown>; 4] = [
     // One of two was planted.
-    Check { name: "one cookie of its name", run: |shown| held(shown.is_alone) },
-    Check { name: "a handle of this cookie's kind", run: |shown| held(shown.kind == shown.wanted) },
-    Check { name: "a handle of the only generation", run: |shown| held(shown.generation == 0) },
-    Check { name: "a digest of ours", run: |shown| held(shown.is_proven) },
+    Check { name: "one cookie of its name", run: |shown| hold(shown.is_alone) },
+    Check { name: "a handle of this cookie's kind", run: |shown| hold(shown.kind == shown.wanted) },
+    Check { name: "a handle of the only generation", run: |shown| hold(shown.generation == 0) },
+    Check { name: "a cookie of our own making", run: |shown| hold(shown.is_proven) },
 ];
 
 /// The id in this browser's cookie, where we made it. A cookie that comes twice is nobody's.
 pub(super) fn id(state: &IssuerState, issuance: &Issuance, headers: &HeaderMap, kind: Kind) -> Option<String> {
-    id_by(&CHECKS, state, issuance, headers, kind)
-}
-
-pub(super) fn id_by(
-    checks: &[Check<Shown, Refused>],
-    state: &IssuerState,
-    issuance: &Issuance,
-    headers: &HeaderMap,
-    kind: Kind,
-) -> Option<String> {
     let name = name(issuance, kind);
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
     let mut found = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('=')).filter(|(key, _)| *key == name);
@@ -78,7 +67,7 @@ pub(super) fn id_by(
     let handle = read_handle(&state.rules.load().key_brand, value)?;
     let is_proven = state.peppers.prove_handle(&handle).is_some();
     let shown = Shown { wanted: kind.handle(), kind: handle.kind, generation: handle.generation, is_alone, is_proven };
-    judge(checks, &shown).ok()?;
+    run(&CHECKS, &shown).ok()?;
     Some(handle.id.to_owned())
 }
 

@@ -19,14 +19,13 @@ use crate::issuer::accounts::trail::Done;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Person;
 use crate::issuer::audit::Deed;
-use crate::issuer::oauth::checks::Check;
-use crate::issuer::oauth::checks::Refused;
-use crate::issuer::oauth::checks::held;
-use crate::issuer::oauth::checks::judge;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::Unmet;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::sessions::cookies::Kind;
-use crate::issuer::sessions::cookies::Shown;
 use crate::issuer::users;
 use crate::model::account::SessionRecord;
 use crate::model::caller::Subject;
@@ -69,17 +68,17 @@ struct Visit {
     now: Timestamp,
 }
 
-const CHECKS: [Check<Visit, Refused>; 4] = [
-    Check { name: "the session was used lately", run: |visit| held(visit.now < visit.session.idle_until) },
-    Check { name: "the session has not come to its end", run: |visit| held(visit.now < visit.session.ends) },
-    Check { name: "the session's user is active", run: |visit| visit.user.as_ref().map_or(Err(Refused), users::stands) },
+const CHECKS: [Check<Visit>; 4] = [
+    Check { name: "the session was used lately", run: |visit| hold(visit.now < visit.session.idle_until) },
+    Check { name: "the session has not come to its end", run: |visit| hold(visit.now < visit.session.ends) },
+    Check { name: "the session's user is active", run: |visit| visit.user.as_ref().map_or(Err(Unmet), users::stands) },
     Check { name: "the password is the one of then", run: is_of_this_password },
 ];
 
 /// A change of the password ends whatever was opened before it.
-fn is_of_this_password(visit: &Visit) -> Result<(), Refused> {
+fn is_of_this_password(visit: &Visit) -> Result<(), Unmet> {
     let valid_from = visit.user.as_ref().and_then(|user| user.valid_from);
-    held(valid_from.is_none_or(|valid_from| visit.session.created >= valid_from))
+    hold(valid_from.is_none_or(|valid_from| visit.session.created >= valid_from))
 }
 
 /// Who is signed in in this browser. Slides the session.
@@ -87,22 +86,12 @@ fn is_of_this_password(visit: &Visit) -> Result<(), Refused> {
 /// # Errors
 /// A store that does not answer. A cookie that opens nothing is nobody.
 pub async fn current(state: &IssuerState, headers: &HeaderMap, now: Timestamp) -> Result<Option<Person>, Problem> {
-    current_by(&cookies::CHECKS, &CHECKS, state, headers, now).await
-}
-
-async fn current_by(
-    of_cookie: &[Check<Shown, Refused>],
-    of_session: &[Check<Visit, Refused>],
-    state: &IssuerState,
-    headers: &HeaderMap,
-    now: Timestamp,
-) -> Result<Option<Person>, Problem> {
     let issuance = issuance(state)?;
-    let Some(id) = cookies::id_by(of_cookie, state, &issuance, headers, Kind::Session) else { return Ok(None) };
+    let Some(id) = cookies::id(state, &issuance, headers, Kind::Session) else { return Ok(None) };
     let Some((session, version)) = shelf::find::<SessionRecord>(state, &id).await? else { return Ok(None) };
     let user = users::find(state, users::LOCAL, session.user.as_str()).await?.map(|(user, _version)| user);
     let visit = Visit { session, user, now };
-    if judge(of_session, &visit).is_err() {
+    if run(&CHECKS, &visit).is_err() {
         return Ok(None);
     }
     let Some(user) = visit.user else { return Ok(None) };

@@ -1,9 +1,9 @@
 //! Finding users and what is theirs.
 
 use crate::issuer::IssuerState;
-use crate::issuer::oauth::checks::Check;
-use crate::issuer::oauth::checks::Refused;
-use crate::issuer::oauth::checks::judge;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::Unmet;
+use crate::issuer::checks::run;
 use crate::issuer::problem::Problem;
 use crate::issuer::users::LOCAL;
 use crate::model::caller::Subject;
@@ -46,12 +46,12 @@ pub(in crate::issuer) async fn find(state: &IssuerState, source: &str, subject: 
 }
 
 /// What must hold of a user in whose name something is done.
-pub(in crate::issuer) const STANDING: [Check<UserRecord, Refused>; 1] = [Check { name: "the user is active", run: stands }];
+pub(in crate::issuer) const STANDING: [Check<UserRecord>; 1] = [Check { name: "the user is active", run: stands }];
 
-pub(in crate::issuer) fn stands(user: &UserRecord) -> Result<(), Refused> {
+pub(in crate::issuer) fn stands(user: &UserRecord) -> Result<(), Unmet> {
     match user.state {
         UserState::Active => Ok(()),
-        UserState::Disabled => Err(Refused),
+        UserState::Disabled => Err(Unmet),
     }
 }
 
@@ -59,7 +59,7 @@ pub(in crate::issuer) fn stands(user: &UserRecord) -> Result<(), Refused> {
 /// its own may be left for the next one of its name.
 pub(in crate::issuer) async fn standing(state: &IssuerState, user: &Subject) -> Result<Option<(UserRecord, Precondition)>, Problem> {
     let found = find(state, LOCAL, user.as_str()).await?;
-    Ok(found.filter(|(user, _version)| judge(&STANDING, user).is_ok()).map(|(user, version)| {
+    Ok(found.filter(|(user, _version)| run(&STANDING, user).is_ok()).map(|(user, version)| {
         let precondition = Precondition::AtVersion(RecordKey::user(LOCAL, user.subject.as_str()), version);
         (user, precondition)
     }))
@@ -106,7 +106,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::issuer::oauth::checks::assert_each_stands_alone;
+    use crate::issuer::checks::assert_each_is_needed;
     use crate::model::key::Rights;
     use crate::model::time::Timestamp;
 
@@ -122,6 +122,7 @@ mod tests {
             valid_from: None,
             created: Timestamp::from_unix_seconds(0),
         };
-        assert_each_stands_alone(&STANDING, &user(UserState::Active), &[("the user is active", &user(UserState::Disabled))]);
+        run(&STANDING, &user(UserState::Active)).unwrap();
+        assert_each_is_needed(|| STANDING, &[("the user is active", user(UserState::Disabled))]);
     }
 }

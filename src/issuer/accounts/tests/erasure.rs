@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use serde_json::Value;
 use serde_json::json;
 
@@ -187,10 +188,7 @@ async fn every_family_that_an_erasure_goes_through_holds_something_up() {
 async fn what_is_under_way_when_its_user_is_erased_comes_to_nothing() {
     let mut issuer = Issuer::issuing(|_| {});
     let ann = founder(&issuer, "ann").await.user;
-    let (headers, actor) = {
-        let browser = Browser::of(&issuer, "ann").await;
-        (browser.headers.clone(), browser.actor().await)
-    };
+    let actor = Browser::of(&issuer, "ann").await.actor().await;
     let own = ClientRecord { owner: Some(ann.clone()), ..testing::client("a") };
     issuer.put_client(&own).await;
     let meddled = Meddled::over(&issuer.records, 1000);
@@ -215,7 +213,7 @@ async fn what_is_under_way_when_its_user_is_erased_comes_to_nothing() {
         let before = count(family).await;
         *meddled.first.lock().unwrap() = vec![put(UserState::Disabled)];
         match deed {
-            "sign in" => drop(sessions::open(state, &headers, &ann, sessions::BY_PASSWORD, None, now).await),
+            "sign in" => drop(sessions::open(state, &HeaderMap::new(), &ann, sessions::BY_PASSWORD, None, now).await),
             "get a token" => drop(token_for_sign_in(state, &ann, None, now).await),
             "get a code" => drop(authorize_as(state, &ann, AuthorizeParameters::read(&testing::query(&own, &[])).unwrap()).await),
             "link a sign-in elsewhere" => {

@@ -45,9 +45,11 @@ fn put_user(user: &UserRecord) -> Write {
 /// Whether somebody succeeds although this happened meanwhile.
 async fn succeeds(although: &str, is_careless: bool) -> bool {
     let mut issuer = Issuer::issuing(|_| {});
-    let now = issuer.clock.now();
     let founded = founder(&issuer, "alice").await;
     let actor = Browser::of(&issuer, "alice").await.actor().await;
+    // So long that a sign-in is written down.
+    issuer.clock.advance(Duration::from_secs(60));
+    let now = issuer.clock.now();
     let (key_id, key) = issuer.key_of("abe", "acme", &["orders:read"]).await;
     let (alice, _version) = users::find(&issuer.state, users::LOCAL, "alice").await.unwrap().unwrap();
     let (account, _version) = shelf::find::<AccountRecord>(&issuer.state, "alice").await.unwrap().unwrap();
