@@ -93,8 +93,9 @@ const CLAIM: [Check<Claimant, Problem>; 2] = [
 const PROOF: [Check<Compared, Problem>; 1] = [Check { name: "the current password is right", run: is_right }];
 
 impl Claimant {
+    /// What is to be compared, where there is something to compare it with.
     fn shown(&self) -> &str {
-        self.current.as_ref().map_or("", |current| current.as_str())
+        self.stored.as_ref().and(self.current.as_ref()).map_or("", |current| current.as_str())
     }
 }
 
