@@ -1,5 +1,10 @@
 //! What is asked for, and what of it can be granted.
 
+use std::sync::Arc;
+
+use crate::issuer::checks::Check;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::oauth::authorize::checks::Inquired;
 use crate::issuer::oauth::authorize::checks::Inquiry;
 use crate::issuer::oauth::authorize::refusal::ErrorCode;
@@ -10,6 +15,7 @@ use crate::model::key::Rights;
 use crate::model::key::UserRecord;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
+use crate::model::scope::is_reserved;
 
 /// Every scope is one of the catalogue, which has no `tollgate:` scope and no wildcard: a person could not judge them.
 pub(super) fn known(inquiry: &Inquiry<'_>) -> Result<(), Refusal> {
@@ -26,8 +32,39 @@ pub(super) fn wanted(inquiry: &Inquiry<'_>) -> Option<ScopeSet> {
     Some(ScopeSet::new(asked.split(' ').filter_map(|scope| Scope::parse(scope).ok())))
 }
 
-/// What of it this client may have of this user now: never more than is asked for, than the client is registered for, than the resources
-/// know, and than the user holds.
+/// Everything that a grant lies within.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::issuer::oauth) struct Ceiling<'a> {
+    pub client: &'a ClientRecord,
+    pub user: &'a UserRecord,
+    pub resources: &'a [Arc<str>],
+    pub issuance: &'a Issuance,
+}
+
+/// A scope that is wanted.
+struct Wanted<'a> {
+    scope: &'a str,
+    under: Ceiling<'a>,
+}
+
+/// What bounds a grant. The scopes of the catalogue have no wildcards, so that each is judged by itself.
+fn bounds<'a>() -> [Check<Wanted<'a>>; 4] {
+    [
+        Check { name: "the client may have it", run: |wanted| hold(wanted.under.client.scopes.covers(wanted.scope)) },
+        // RFC 9068 section 3: what means nothing at the resources stays out of the grant.
+        Check { name: "it means something at a resource", run: |wanted| hold(means_something(wanted)) },
+        Check { name: "the user holds it", run: |wanted| hold(holds(wanted.under.user, wanted.scope)) },
+        Check { name: "it is for people to give", run: |wanted| hold(!is_reserved(wanted.scope)) },
+    ]
+}
+
+/// What of these scopes this client may have of this user now.
+pub(in crate::issuer::oauth) fn bound(scopes: &ScopeSet, under: Ceiling<'_>) -> ScopeSet {
+    let bounds = bounds();
+    ScopeSet::new(scopes.iter().filter(|scope| run(&bounds, &Wanted { scope: scope.as_str(), under }).is_ok()).cloned())
+}
+
+/// What of what is asked for this client may have of this user now.
 pub(in crate::issuer::oauth::authorize) fn grantable(
     inquired: &Inquired,
     client: &ClientRecord,
@@ -36,7 +73,7 @@ pub(in crate::issuer::oauth::authorize) fn grantable(
 ) -> Result<ScopeSet, Refusal> {
     let catalogue = || ScopeSet::new(issuance.scopes.keys().filter_map(|scope| Scope::parse(scope).ok()));
     let asked = inquired.scopes.clone().unwrap_or_else(catalogue);
-    let granted = within_user(&within_resources(&asked.intersect(&client.scopes), inquired, issuance), user).without_reserved();
+    let granted = bound(&asked, Ceiling { client, user, resources: &inquired.resources, issuance });
     // A client that has no scopes at all learns who the user is, and that may be all it wants.
     if granted.is_empty() && inquired.scopes.as_ref().is_some_and(|asked| !asked.is_empty()) {
         return Err(Refusal::new(ErrorCode::InvalidScope, "nothing of the scope can be granted to this client by this user"));
@@ -44,18 +81,14 @@ pub(in crate::issuer::oauth::authorize) fn grantable(
     Ok(granted)
 }
 
-/// RFC 9068 section 3: what means nothing at the resources stays out of the grant.
-fn within_resources(scopes: &ScopeSet, inquired: &Inquired, issuance: &Issuance) -> ScopeSet {
-    let resources = || inquired.resources.iter().filter_map(|uri| issuance.resource(uri));
-    let means_something =
-        |scope: &Scope| resources().any(|resource| resource.scopes.as_ref().is_none_or(|scopes| scopes.covers(scope.as_str())));
-    ScopeSet::new(scopes.iter().filter(|scope| means_something(scope)).cloned())
+fn means_something(wanted: &Wanted<'_>) -> bool {
+    let mut resources = wanted.under.resources.iter().filter_map(|uri| wanted.under.issuance.resource(uri));
+    resources.any(|resource| resource.scopes.as_ref().is_none_or(|scopes| scopes.covers(wanted.scope)))
 }
 
-/// What of these scopes the user holds now.
-pub(in crate::issuer::oauth) fn within_user(scopes: &ScopeSet, user: &UserRecord) -> ScopeSet {
+fn holds(user: &UserRecord, scope: &str) -> bool {
     match &user.rights {
-        Rights::Unlimited => scopes.clone(),
-        Rights::Only(rights) => scopes.intersect(rights),
+        Rights::Unlimited => true,
+        Rights::Only(rights) => rights.covers(scope),
     }
 }
