@@ -99,3 +99,72 @@ pub(super) struct Implied<'a> {
 pub(super) fn implied_checks<'a>() -> [Check<Implied<'a>>; 1] {
     [Check { name: "the client is the user's own", run: |implied| hold(implied.client.owner.as_ref() == Some(&implied.user.subject)) }]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::issuer::checks::assert_each_is_needed;
+    use crate::issuer::checks::run;
+    use crate::issuer::oauth::authorize::testing::client;
+    use crate::issuer::oauth::authorize::testing::grant_to;
+    use crate::issuer::oauth::authorize::testing::scopes;
+    use crate::issuer::oauth::authorize::testing::user;
+    use crate::issuer::tests::issuance;
+    use crate::model::caller::Subject;
+
+    // oauth: A17
+    #[test]
+    fn every_check_of_a_stranger_refuses_what_no_other_does() {
+        let (ours, bounded) = (client("a"), issuance());
+        let owned = ClientRecord { owner: Some(Subject::parse("mallory").unwrap()), ..ours.clone() };
+        let open = Issuance { registration: Registration::Open, ..bounded.clone() };
+        let silent = Prompt { is_silent: true, ..Prompt::default() };
+        let good = Stranger { prompt: silent, client: &ours, issuance: &bounded };
+        assert_eq!(run(&stranger_checks(), &good), Ok(()));
+        assert_each_is_needed(
+            stranger_checks,
+            &[
+                ("nothing may be shown", Stranger { prompt: Prompt::default(), ..good }),
+                ("no user made the client", Stranger { client: &owned, ..good }),
+                ("not everybody may register clients", Stranger { issuance: &open, ..good }),
+            ],
+        );
+    }
+
+    // oauth: R6
+    #[test]
+    fn every_check_of_who_is_not_asked_refuses_what_no_other_does() {
+        let secret = client("a");
+        let [public, native] = [ClientKind::Public, ClientKind::Native].map(|kind| ClientRecord { kind, ..secret.clone() });
+        let good = Unasked { client: &secret, prompt: Prompt::default() };
+        assert_eq!(run(&unasked_checks(), &good), Ok(()));
+        assert_each_is_needed(
+            unasked_checks,
+            &[
+                ("the client has a secret", Unasked { client: &public, ..good }),
+                ("the client has a secret", Unasked { client: &native, ..good }),
+                ("it does not ask for the question", Unasked { prompt: Prompt { wants_consent: true, ..Prompt::default() }, ..good }),
+            ],
+        );
+        let (grant, other, wider) = (grant_to(&secret), client("b"), scopes("orders:read orders:write"));
+        let signed_in = GrantRecord { of: GrantOf::SignIn { user: Subject::parse("alice").unwrap() }, ..grant.clone() };
+        let elsewhere = [Arc::from("https://files.example.com")];
+        let good = Allowed { grant: &grant, client: &secret, scopes: &grant.scopes, resources: &grant.resources };
+        assert_eq!(run(&allowed_checks(), &good), Ok(()));
+        assert_each_is_needed(
+            allowed_checks,
+            &[
+                ("the person allowed it to this client", Allowed { client: &other, ..good }),
+                ("the person allowed it to this client", Allowed { grant: &signed_in, ..good }),
+                ("it allows these scopes", Allowed { scopes: &wider, ..good }),
+                ("it allows these resources", Allowed { resources: &elsewhere, ..good }),
+            ],
+        );
+        let (alice, own) = (user("alice", ""), ClientRecord { owner: Some(Subject::parse("alice").unwrap()), ..secret.clone() });
+        let bobs = ClientRecord { owner: Some(Subject::parse("bob").unwrap()), ..secret.clone() };
+        let good = Implied { client: &own, user: &alice };
+        assert_eq!(run(&implied_checks(), &good), Ok(()));
+        let own = "the client is the user's own";
+        assert_each_is_needed(implied_checks, &[(own, Implied { client: &bobs, ..good }), (own, Implied { client: &secret, ..good })]);
+    }
+}

@@ -92,3 +92,37 @@ fn holds(user: &UserRecord, scope: &str) -> bool {
         Rights::Only(rights) => rights.covers(scope),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::issuer::checks::assert_each_is_needed;
+    use crate::issuer::oauth::authorize::testing::client;
+    use crate::issuer::oauth::authorize::testing::scopes;
+    use crate::issuer::oauth::authorize::testing::user;
+    use crate::issuer::tests::issuance;
+
+    // oauth: A9 N5
+    #[test]
+    fn every_bound_of_a_grant_keeps_out_what_no_other_does() {
+        let issuance = issuance();
+        let [api, files] = ["https://api.example.com", "https://files.example.com"].map(|uri| [Arc::from(uri)]);
+        let client = ClientRecord { scopes: scopes("orders:* files:read tollgate:keys"), ..client("a") };
+        let (narrow, alice) = (ClientRecord { scopes: scopes("files:*"), ..client.clone() }, user("alice", "* tollgate:keys"));
+        let (reader, anybody) = (user("bob", "orders:read"), UserRecord { rights: Rights::Unlimited, ..alice.clone() });
+        let good = Ceiling { client: &client, user: &alice, resources: &api, issuance: &issuance };
+        for under in [good, Ceiling { user: &anybody, ..good }] {
+            assert_eq!(bound(&scopes("orders:write orders:read tollgate:keys"), under), *scopes("orders:write orders:read"));
+        }
+        let wanted = |under| Wanted { scope: "orders:write", under };
+        assert_each_is_needed(
+            bounds,
+            &[
+                ("the client may have it", wanted(Ceiling { client: &narrow, ..good })),
+                ("it means something at a resource", wanted(Ceiling { resources: &files, ..good })),
+                ("the user holds it", wanted(Ceiling { user: &reader, ..good })),
+                ("it is for people to give", Wanted { scope: "tollgate:keys", under: good }),
+            ],
+        );
+    }
+}
