@@ -20,6 +20,9 @@ use crate::model::handle::read_handle;
 use crate::model::time::Timestamp;
 use crate::secrets::Peppers;
 use crate::secrets::random_id;
+use crate::store::Precondition;
+use crate::store::Write;
+use crate::store::codec::Shelved;
 
 /// How long the next step may take.
 pub(in crate::issuer) const LIFETIME: Duration = Duration::from_secs(10 * 60);
@@ -57,6 +60,19 @@ pub(in crate::issuer) async fn write(
 pub(in crate::issuer) fn id_of<'t>(state: &IssuerState, text: &'t str) -> Option<&'t str> {
     let handle = read_handle(&state.rules.load().key_brand, text)?;
     run(&handle_checks(), &Shown { handle, peppers: &state.peppers }).ok().map(|()| handle.id)
+}
+
+/// Takes a ticket off the shelf: of any number who read it, one does.
+///
+/// # Errors
+/// A store that does not answer.
+pub(in crate::issuer) async fn take(state: &IssuerState, ticket: &TicketRecord, version: u64, now: Timestamp) -> Result<bool, Problem> {
+    let (preconditions, writes) = taking(ticket, version);
+    Ok(state.records.commit(preconditions, writes, now).await?.is_done())
+}
+
+fn taking(ticket: &TicketRecord, version: u64) -> (Vec<Precondition>, Vec<Write>) {
+    (vec![shelf::at(ticket, version)], vec![Write::Remove(TicketRecord::place(&ticket.id))])
 }
 
 struct Shown<'a> {
@@ -128,6 +144,19 @@ mod tests {
                 ("we made it", shown(&forged)),
             ],
         );
+    }
+
+    // oauth: R4 S1
+    #[tokio::test]
+    async fn a_ticket_is_taken_once_and_its_version_is_why() {
+        let issuer = Issuer::issuing(|_| {});
+        let (state, now) = (&issuer.state, issuer.clock.now());
+        let (ticket, _) = write(state, "link:fake", &Arc::from("b"), &(), now).await.unwrap();
+        let (ticket, version) = shelf::find::<TicketRecord>(state, &ticket.id).await.unwrap().unwrap();
+        assert!(take(state, &ticket, version, now).await.unwrap());
+        assert!(!take(state, &ticket, version, now).await.unwrap());
+        let (_, writes) = taking(&ticket, version);
+        assert!(state.records.commit(Vec::new(), writes, now).await.unwrap().is_done(), "without it a second one takes it too");
     }
 
     // oauth: R4

@@ -21,8 +21,6 @@ use crate::model::issuance::Issuance;
 use crate::model::issuance::Provider;
 use crate::model::time::Timestamp;
 use crate::secrets::SecretError;
-use crate::store::Write;
-use crate::store::codec::Shelved;
 
 /// What a ticket is for, before the provider's name.
 pub(super) const SIGN_IN: &str = "federation:";
@@ -114,6 +112,5 @@ pub(super) async fn find_ticket(state: &IssuerState, text: &str) -> Result<(Tick
 
 /// Takes the ticket: of any number who try, one succeeds.
 pub(super) async fn take_ticket(state: &IssuerState, ticket: &TicketRecord, version: u64, now: Timestamp) -> Result<(), Stop> {
-    let remove = Write::Remove(TicketRecord::place(&ticket.id));
-    if state.records.commit(vec![shelf::at(ticket, version)], vec![remove], now).await?.is_done() { Ok(()) } else { Err(Stop::over()) }
+    if tickets::take(state, ticket, version, now).await? { Ok(()) } else { Err(Stop::over()) }
 }

@@ -88,11 +88,15 @@ enum Untrusted {
 
 /// `GET` and `POST /oauth/authorize`.
 pub(super) async fn serve(State(state): State<IssuerState>, request: Request) -> Response {
-    let method = request.method().clone();
     // What gives codes must not run for a HEAD, which axum would take for a GET.
-    if method == Method::HEAD {
+    if *request.method() == Method::HEAD {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
+    authorize(state, request).await
+}
+
+async fn authorize(state: IssuerState, request: Request) -> Response {
+    let method = request.method().clone();
     let (visit, body) = match Visit::begin(&state, request) {
         Ok(begun) => begun,
         Err(problem) => return problem.into_response(),

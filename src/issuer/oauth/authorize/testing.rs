@@ -183,9 +183,8 @@ impl Browser {
     }
 
     pub(in crate::issuer) async fn send(&mut self, issuer: &Issuer, mut request: Request<Body>) -> Seen {
-        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        if !cookies.is_empty() {
-            request.headers_mut().insert("cookie", cookies.join("; ").parse().unwrap());
+        if !self.cookies.is_empty() {
+            request.headers_mut().insert("cookie", self.cookie().parse().unwrap());
         }
         let (parts, body) = issuer.public.clone().oneshot(request).await.unwrap().into_parts();
         for cookie in parts.headers.get_all("set-cookie") {
@@ -193,6 +192,12 @@ impl Browser {
         }
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         Seen { parts, text: String::from_utf8(bytes.to_vec()).unwrap() }
+    }
+
+    /// The header of that name.
+    pub(in crate::issuer) fn cookie(&self) -> String {
+        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        cookies.join("; ")
     }
 
     fn keep(&mut self, cookie: &str) {

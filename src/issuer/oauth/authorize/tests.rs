@@ -377,6 +377,23 @@ async fn no_other_method_and_no_other_origin_is_served() {
     assert!(seen.status() == 200 && !seen.parts.headers.keys().any(|name| name.as_str().starts_with("access-control-")));
 }
 
+// oauth: A1
+#[tokio::test]
+async fn a_head_would_give_a_code() {
+    let client = client("a");
+    let (issuer, mut browser) = with(&client).await;
+    let id = grants::new_grant_id(&Subject::parse("alice").unwrap()).unwrap();
+    issuer.put(shelf::put(&GrantRecord { id, ..testing::grant_to(&client) }, None)).await;
+    let head = |browser: &Browser| {
+        let request = Request::builder().method("HEAD").uri(path(&client, &[])).header("cookie", browser.cookie());
+        request.body(Body::empty()).unwrap()
+    };
+    assert_eq!(browser.send(&issuer, head(&browser)).await.status(), 405);
+    assert_eq!(issuer.grants().await.len(), 1);
+    let (parts, _) = authorize(issuer.state.clone(), head(&browser)).await.into_parts();
+    assert!(!Seen { parts, text: String::new() }.told_text("code").is_empty(), "without the check a HEAD is a GET");
+}
+
 // oauth: A1 A6
 #[tokio::test]
 async fn a_form_is_read_as_a_query_is() {

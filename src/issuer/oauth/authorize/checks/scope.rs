@@ -74,11 +74,21 @@ pub(in crate::issuer::oauth::authorize) fn grantable(
     let catalogue = || ScopeSet::new(issuance.scopes.keys().filter_map(|scope| Scope::parse(scope).ok()));
     let asked = inquired.scopes.clone().unwrap_or_else(catalogue);
     let granted = bound(&asked, Ceiling { client, user, resources: &inquired.resources, issuance });
-    // A client that has no scopes at all learns who the user is, and that may be all it wants.
-    if granted.is_empty() && inquired.scopes.as_ref().is_some_and(|asked| !asked.is_empty()) {
-        return Err(Refusal::new(ErrorCode::InvalidScope, "nothing of the scope can be granted to this client by this user"));
-    }
+    run(&outcome_checks(), &Outcome { named: inquired.scopes.as_ref(), granted: &granted })
+        .map_err(|_unmet| Refusal::new(ErrorCode::InvalidScope, "nothing of the scope can be granted to this client by this user"))?;
     Ok(granted)
+}
+
+/// What was named, and what is left of it.
+#[derive(Clone, Copy)]
+struct Outcome<'a> {
+    named: Option<&'a ScopeSet>,
+    granted: &'a ScopeSet,
+}
+
+/// A client that has no scopes at all learns who the user is, and that may be all it wants.
+fn outcome_checks<'a>() -> [Check<Outcome<'a>>; 1] {
+    [Check { name: "something is left", run: |outcome| hold(!outcome.granted.is_empty() || outcome.named.is_none_or(ScopeSet::is_empty)) }]
 }
 
 fn means_something(wanted: &Wanted<'_>) -> bool {
@@ -124,5 +134,11 @@ mod tests {
                 ("it is for people to give", Wanted { scope: "tollgate:keys", under: good }),
             ],
         );
+        let (none, some) = (ScopeSet::default(), scopes("orders:read"));
+        let good = Outcome { named: Some(&some), granted: &some };
+        for good in [good, Outcome { named: None, granted: &none }, Outcome { named: Some(&none), granted: &none }] {
+            assert_eq!(run(&outcome_checks(), &good), Ok(()));
+        }
+        assert_each_is_needed(outcome_checks, &[("something is left", Outcome { granted: &none, ..good })]);
     }
 }
