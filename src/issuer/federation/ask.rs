@@ -107,7 +107,7 @@ pub(super) async fn ask(
 /// The ticket behind a handle, and its version. A junk text costs no look at the shelf.
 pub(super) async fn find_ticket(state: &IssuerState, text: &str) -> Result<(TicketRecord, u64), Stop> {
     let id = tickets::id_of(state, text).ok_or_else(Stop::over)?;
-    Ok(shelf::find(state, id).await?.ok_or_else(Stop::over)?)
+    shelf::find(state, id).await?.ok_or_else(Stop::over)
 }
 
 /// Takes the ticket: of any number who try, one succeeds.
