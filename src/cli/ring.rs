@@ -14,8 +14,6 @@ use crate::cli::voice::Gathered;
 use crate::cli::voice::Voice;
 
 /// Look at the keys that sign tokens, and turn them.
-///
-/// With TOLLGATE_URL and TOLLGATE_KEY set, speaks to the API there; else over the control socket, or opens the store itself.
 #[derive(Clone, Debug, clap::Args)]
 #[command(subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Ring {

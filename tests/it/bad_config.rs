@@ -355,6 +355,11 @@ fn warnings_name_what_is_probably_not_meant() {
             "tollgate.yaml:2:42: listen.check.mode: every user of this machine may use the socket\n\
              tollgate.yaml:3:8: listen.ops: only health answers beyond loopback; metrics need a `token`, or `tls` with `client_ca`\n",
         ),
+        (
+            "identity_headers: { x-user: user, x-by: tollgate }\nroutes: [{ path: '/users/:id/orders' }]\n",
+            "tollgate.yaml:1:29: identity_headers.x-user: the same text `user` at each request; the caller's own is `{user}`\n\
+             tollgate.yaml:2:18: routes[0].path: `:id` is matched as it stands; a variable is written `{id}`\n",
+        ),
     ];
     for (text, expected) in cases {
         let (_, _, warnings) = config::compile_text(text, &Outside::default()).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
