@@ -26,8 +26,8 @@ pub struct Ring {
 const EXAMPLES: &str = "\
 Examples:
   tollgate ring show
-  tollgate ring rotate                  the next keys begin to sign; what the old ones signed verifies until it ends
-  tollgate ring rotate --emergency      a key has leaked: nothing that was signed before verifies any more";
+  tollgate ring rotate                  the next keys sign; tokens of the old ones live on
+  tollgate ring rotate --emergency      a key has leaked: every token signed until now ends";
 
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Command {

@@ -31,7 +31,7 @@ pub struct Store {
 
 const EXAMPLES: &str = "\
 Examples:
-  tollgate store check                                            is it there, set up well, readable?
+  tollgate store check                                            is it set up well, and readable?
   tollgate store check --json | jq .problems
   tollgate store migrate --from one-node.yaml --to redis.yaml     from one folder into Redis
   tollgate store migrate --from redis.yaml --to one-node.yaml     and back

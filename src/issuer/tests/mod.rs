@@ -473,7 +473,7 @@ async fn the_log_says_each_answers_code() {
         ("POST", "/oauth/token", "status=400 code=\"invalid_request\""),
         // Pages have no code; it is that of their status.
         ("GET", "/sign-in/nowhere", "status=404 code=\"NOT_FOUND\""),
-        ("GET", "/sign-in?return_to=%", "status=400 code=\"INVALID_REQUEST\""),
+        ("GET", "/oauth/authorize", "status=400 code=\"INVALID_REQUEST\""),
     ] {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
         issuer.public.clone().oneshot(request).await.unwrap();
