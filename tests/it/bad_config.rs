@@ -335,6 +335,16 @@ fn the_revision_covers_what_reloads() {
     }
 }
 
+#[test]
+fn the_issuer_of_the_readme_is_good() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
+    let (_, section) = readme.split_once("### An issuer in ten minutes").expect("the section");
+    let (_, text) = section.split_once("```yaml\n").expect("a config");
+    let (text, _) = text.split_once("```").expect("its end");
+    let (_, _, warnings) = config::compile_text(text, &Outside::default()).unwrap_or_else(|errors| panic!("{errors:?}"));
+    assert_eq!(warnings, []);
+}
+
 /// What is good and still worth a word.
 // battery: C7
 #[test]

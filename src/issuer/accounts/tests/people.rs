@@ -191,7 +191,9 @@ async fn an_invitation_is_shown_once_and_good_once() {
     let gone = NewAccount { invitation: second["invitation"].as_str().map(str::to_owned), ..new("carol") };
     assert!(sign_up(&issuer.state, gone, None, issuer.clock.now()).await.is_err());
     assert_eq!(issuer.refused("POST", "/v1/invitations", json!({})).await.1["details"]["field"], "organization");
-    issuer.ok("POST", "/v1/invitations", json!({"organization": "byhand", "role": "admin", "rights": ["orders:read"]})).await;
+    let made = issuer.ok("POST", "/v1/invitations", json!({"organization": "byhand", "role": "admin", "rights": ["orders:read"]})).await;
+    let (url, invitation) = (made["url"].as_str().unwrap(), made["invitation"].as_str().unwrap());
+    assert_eq!(url, format!("{}/sign-up?invitation={invitation}", issuer.state.rules.load().issuance.as_ref().unwrap().url));
 }
 
 #[tokio::test]
