@@ -47,7 +47,7 @@ pub async fn token_for_sign_in(
 ) -> Result<(String, Duration), Problem> {
     let issuance = issuance(state)?;
     let found = users::standing(state, user).await?;
-    let (record, standing) = found.ok_or_else(|| Problem::new(Code::Unauthorized, "the user is gone or disabled"))?;
+    let (record, standing) = found.ok_or_else(|| Problem::new(Code::Unauthenticated, "the user is gone or disabled"))?;
     let scopes = match &record.rights {
         Rights::Only(held) => held.without_reserved(),
         Rights::Unlimited => catalogue(&issuance),
@@ -178,7 +178,7 @@ mod tests {
         alice.state = UserState::Disabled;
         let place = RecordKey::user(users::LOCAL, "alice");
         issuer.put(Write::Put { key: place.clone(), bytes: encode_user(&alice), expires: None }).await;
-        assert_eq!(token_for_sign_in(state, &user, None, now).await.unwrap_err().code, Code::Unauthorized);
+        assert_eq!(token_for_sign_in(state, &user, None, now).await.unwrap_err().code, Code::Unauthenticated);
         let (_alice, version) = users::find(state, users::LOCAL, "alice").await.unwrap().unwrap();
         let own = OwnToken {
             id: GrantId::new("grant"),

@@ -107,7 +107,7 @@ fn is_in_session(claimant: &Claimant) -> Result<(), Problem> {
 }
 
 fn is_right(compared: &Compared) -> Result<(), Problem> {
-    sign_in::is_right(compared).map_err(|_unmet| Problem::new(Code::Unauthorized, "the current password is wrong"))
+    sign_in::is_right(compared).map_err(|_unmet| Problem::new(Code::Unauthenticated, "the current password is wrong"))
 }
 
 /// Proves that whoever asks knows the account's password; guesses count as at a sign-in. An account without one is opened by a session.
@@ -216,7 +216,7 @@ mod tests {
         let (account, _version) = shelf::find::<AccountRecord>(state, "alice").await.unwrap().unwrap();
         let prove = async |password: &str| prove_current(state, &actor, &account, Some(password.into()), None, now).await;
         for _guess in 0..5 {
-            assert_eq!(prove("wrong horse").await.unwrap_err().code, Code::Unauthorized);
+            assert_eq!(prove("wrong horse").await.unwrap_err().code, Code::Unauthenticated);
         }
         assert_eq!(prove(PASSWORD).await.unwrap_err().code, Code::TooManyRequests);
         let compared = state.passwords.compare(issuance(state).unwrap().passwords, PASSWORD.into(), account.password.clone()).await;
