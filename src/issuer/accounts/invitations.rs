@@ -415,7 +415,8 @@ mod tests {
     async fn holds(check: &str) -> bool {
         let issuer = Issuer::issuing(|_| {});
         let mut shown = handle(&issuer, HandleKind::Invitation);
-        let (mut alice, mut invitation): (fn(&mut UserRecord), fn(&mut InvitationRecord)) = (|_| {}, |_| {});
+        let mut alice: fn(&mut UserRecord) = |_| {};
+        let mut invitation: fn(&mut InvitationRecord) = |_| {};
         match check {
             "a handle of an invitation" => shown = handle(&issuer, HandleKind::Ticket),
             "an invitation of our own making" => shown = format!("reva_iv_invitation.0.{}", "A".repeat(43)),
