@@ -32,6 +32,7 @@ use prometheus::core::Collector;
 use crate::check::reasons::Kind;
 use crate::check::reasons::Reason;
 use crate::telemetry::shared_metrics::SharedMetrics;
+use crate::telemetry::traces::RESULTS;
 
 /// From 10 µs to 500 ms: the floor is a cached check, the ceiling is above every sensible ext_authz timeout.
 const CHECK_BUCKETS: [f64; 15] =
@@ -69,6 +70,8 @@ pub struct Metrics {
     pub panics: IntCounter,
     /// `stream`: decisions, records.
     pub log_events_dropped: IntCounterVec,
+    /// `result`: sent, capped, dropped, failed.
+    pub traces: IntCounterVec,
     /// `listener`: check, ops.
     pub connections: IntGaugeVec,
     pub connections_total: IntCounterVec,
@@ -181,6 +184,12 @@ impl Metrics {
                 "Log lines lost: the reader of the log was slow, or the line could not be written.",
                 &["stream"],
                 &[&["decisions"], &["records"]],
+            )?,
+            traces: maker.counters_at_zero(
+                "traces_total",
+                "Checks that were to be traced: sent, over the bound in a second, without a place in the queue, refused by the collector.",
+                &["result"],
+                &RESULTS.each_ref().map(std::slice::from_ref),
             )?,
             connections: maker.gauges("connections", "Open connections.", &["listener"])?,
             connections_total: maker.counters("connections_total", "Connections accepted.", &["listener"])?,

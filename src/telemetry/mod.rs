@@ -4,6 +4,8 @@ pub mod access_log_metrics;
 pub mod decisions;
 pub mod logging;
 pub mod metrics;
+pub mod share;
 pub mod shared_metrics;
+pub mod traces;
 
 pub use metrics::Metrics;

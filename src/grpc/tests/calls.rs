@@ -171,14 +171,14 @@ async fn a_fault_leaves_in_the_form_that_the_config_chose() {
 #[tokio::test]
 async fn a_deadline_that_passed_is_refused_without_a_look_up_and_a_passing_one_ends_the_check() {
     let door = door(FaultAnswer::RpcError, MANY);
-    let answer = door.check(key("panic").encode_to_vec().into(), Some(Duration::ZERO)).await;
+    let answer = door.check(key("panic").encode_to_vec().into(), Some(Duration::ZERO), None).await;
     assert_eq!(answer.unwrap_err().code(), Code::Unavailable);
     assert_eq!(door.metrics.panics.get(), 0, "the check was judged");
-    let answer = door.check(key("hang").encode_to_vec().into(), Some(SHORT)).await;
+    let answer = door.check(key("hang").encode_to_vec().into(), Some(SHORT), None).await;
     assert_eq!(answer.unwrap_err().code(), Code::Unavailable);
     assert_eq!(door.metrics.checks_of(Reason::Deadline), 2);
     // An absurd one is only a large number.
-    let answer = door.check(key("good").encode_to_vec().into(), Some(Duration::MAX)).await;
+    let answer = door.check(key("good").encode_to_vec().into(), Some(Duration::MAX), None).await;
     assert_eq!(status_of(&CheckResponse::decode(answer.unwrap()).unwrap()), 0);
 
     let (_server, channel) = serve(&door, ServerOptions::default()).await;
@@ -325,7 +325,7 @@ async fn undecodable_messages_are_denials_and_the_connection_stays() {
     let wrong_type = vec![0x08, 0x01];
     let long_varint = vec![0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
     for bytes in [cut, wrong_type, long_varint, vec![0xff; 64]] {
-        let answer = door.check(Bytes::from(bytes), None).await.expect("a caller brought about a fault");
+        let answer = door.check(Bytes::from(bytes), None, None).await.expect("a caller brought about a fault");
         assert_eq!(status_of(&CheckResponse::decode(answer).unwrap()), 400);
     }
     assert_eq!(door.metrics.checks_of(Reason::MalformedMessage), 4);
