@@ -52,6 +52,7 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("store_records", "gauge", &["kind"]),
     ("tls_certificate_expiry_timestamp_seconds", "gauge", &["listener"]),
     ("tls_reloads_total", "counter", &["result"]),
+    ("traces_total", "counter", &["result"]),
     ("usage_flushes_total", "counter", &["result"]),
     ("usage_overflow_users", "gauge", &[]),
     ("usage_series", "gauge", &[]),
@@ -331,6 +332,7 @@ fn check_fed(page: &Page) {
         ("usage_overflow_users", &[], 3.0),
         ("panics_total", &[], 0.0),
         ("log_events_dropped_total", &[("stream", "decisions")], 0.0),
+        ("traces_total", &[("result", "failed")], 0.0),
     ];
     for (name, labels, expected) in cases {
         let found = value(page, name, labels);

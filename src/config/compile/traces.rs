@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn nothing_is_traced_unless_the_file_says_so() {
-        let text = "routes: [{ name: all, path: /**, credential: none }]\n";
+        let text = "routes: [{ name: all, path: /**, auth: public }]\n";
         let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), b"http://all:4317".to_vec())];
         assert_eq!(compile_text(text, &Outside::of([], variables)).unwrap().0.traces, None);
         let (made, warnings) = compiled("{}", &[("OTEL_SDK_DISABLED", "true")]);
