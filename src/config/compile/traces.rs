@@ -130,7 +130,7 @@ mod tests {
 
     /// What comes of a `traces` section under these variables, and what is said about it.
     fn compiled(traces: &str, variables: &[(&str, &str)]) -> (Result<Option<Traces>, String>, String) {
-        let text = format!("traces: {traces}\nroutes: [{{ name: all, path: /**, credential: none }}]\n");
+        let text = format!("traces: {traces}\nroutes: [{{ name: all, path: /open, auth: public }}]\n");
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()));
         let told = |complaints: Vec<crate::config::Complaint>| complaints.iter().map(|one| one.to_string() + "\n").collect::<String>();
         match compile_text(&text, &Outside::of([], variables)) {
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn nothing_is_traced_unless_the_file_says_so() {
-        let text = "routes: [{ name: all, path: /**, auth: public }]\n";
+        let text = "routes: [{ name: all, path: /open, auth: public }]\n";
         let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), b"http://all:4317".to_vec())];
         assert_eq!(compile_text(text, &Outside::of([], variables)).unwrap().0.traces, None);
         let (made, warnings) = compiled("{}", &[("OTEL_SDK_DISABLED", "true")]);

@@ -127,3 +127,66 @@ async fn run(exporter: impl SpanExporter, mut waiting: Receiver<Traced>, results
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::Mutex;
+
+    use opentelemetry_sdk::error::OTelSdkError;
+    use opentelemetry_sdk::error::OTelSdkResult;
+    use opentelemetry_sdk::trace::SpanData;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::check::reasons::Reason;
+    use crate::clock::Clock;
+    use crate::clock::ManualClock;
+    use crate::model::time::Timestamp;
+    use crate::telemetry::Metrics;
+    use crate::telemetry::traces::trail::Trail;
+
+    /// Takes every second message, and keeps how many spans it held.
+    #[derive(Debug, Default)]
+    struct Moody(Arc<Mutex<Vec<usize>>>);
+
+    impl SpanExporter for Moody {
+        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            let mut told = self.0.lock().unwrap();
+            told.push(batch.len());
+            if told.len() % 2 == 1 { Ok(()) } else { Err(OTelSdkError::InternalFailure("away".to_owned())) }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_is_sent_in_bounded_messages_and_every_check_is_counted_once() {
+        let metrics = Metrics::new().unwrap();
+        let (queue, waiting) = mpsc::channel(1000);
+        let exporter = Moody::default();
+        let told = Arc::clone(&exporter.0);
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::starting_at(Timestamp::from_unix_seconds(1)));
+        for _ in 0..BATCH_MAX * 3 + 5 {
+            let trail = Arc::new(Trail::new(None, &clock, clock.now()));
+            let (ended, revision) = (clock.now(), "r".into());
+            let traced = Traced { trail, ended, reason: Reason::Ok, status: 200, route: None, request_id: None, revision, dry_run: false };
+            queue.try_send(traced).unwrap();
+        }
+        drop(queue);
+        run(exporter, waiting, &metrics.traces).await;
+        assert_eq!(*told.lock().unwrap(), [BATCH_MAX, BATCH_MAX, BATCH_MAX, 5]);
+        let became = |result| usize::try_from(metrics.traces.with_label_values(&[result]).get()).unwrap();
+        assert_eq!((became("sent"), became("failed")), (BATCH_MAX * 2, BATCH_MAX + 5));
+    }
+
+    #[test]
+    fn a_collector_needs_not_be_there_and_must_be_an_address() {
+        let results = Metrics::new().unwrap().traces;
+        let started = |endpoint: &str| {
+            let (queue, waiting) = mpsc::channel(1);
+            drop(queue);
+            start(&Collector { endpoint: endpoint.to_owned(), authorities: None }, waiting, &results).map(Sender::finish)
+        };
+        assert!(started("http://127.0.0.1:1").is_ok());
+        assert!(matches!(started("no address"), Err(TracesError::Endpoint(_))));
+    }
+}

@@ -71,7 +71,7 @@ impl Traces {
         Ok((Arc::new(Self::new(sampling, queue, &metrics.traces)), sender))
     }
 
-    fn new(sampling: Sampling, queue: mpsc::Sender<Traced>, results: &IntCounterVec) -> Self {
+    pub(crate) fn new(sampling: Sampling, queue: mpsc::Sender<Traced>, results: &IntCounterVec) -> Self {
         let [_, capped, dropped, _] = RESULTS.map(|result| results.with_label_values(&[result]));
         Self { sampling, due: Due::default(), begun: AtomicU64::new(0), queue, capped, dropped }
     }

@@ -64,7 +64,8 @@ impl Trail {
         self.trace.to_string()
     }
 
-    pub(super) fn legs(&self) -> Vec<(Leg, Timestamp)> {
+    /// What is over of it, in order, and when.
+    pub fn legs(&self) -> Vec<(Leg, Timestamp)> {
         self.legs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
