@@ -116,7 +116,8 @@ fn a_check_stands_below_envoys_span_with_a_span_for_each_room() {
         (trace, reply.status)
     };
 
-    let cases: [(u8, &str, &str, u16, &[&str], [&str; 3]); 5] = [
+    type Case<'a> = (u8, &'a str, &'a str, u16, &'a [&'a str], [&'a str; 3]);
+    let cases: [Case<'_>; 5] = [
         (1, "/api/v1/conversations", &key, 200, &ALLOWED, ["allow", "ok", "conversations.list"]),
         (2, "/api/v1/customers", &key, 403, &["authorise", "encode"], ["deny", "insufficient_scope", "customers.list"]),
         (3, "/api/v1/customers", &unknown, 401, &["encode"], ["deny", "", "customers.list"]),
