@@ -27,6 +27,7 @@ const BATCH_MAX: usize = 128;
 /// How long a message that is not full is waited for.
 const GATHER: Duration = Duration::from_millis(500);
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+const SILENCE_MAX: Duration = Duration::from_secs(4);
 const SERVICE_NAME: &str = "service.name";
 
 /// Where traces go.
@@ -76,6 +77,8 @@ pub(super) fn start(collector: &Collector, waiting: Receiver<Traced>, results: &
 
 fn channel(collector: &Collector) -> Result<Channel, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(collector.endpoint.clone())?.connect_timeout(CONNECT_TIME_MAX);
+    // A message that long without an answer asks whether anybody is there; if not, the next one goes over a new connection.
+    let endpoint = endpoint.http2_keep_alive_interval(SILENCE_MAX).keep_alive_timeout(SILENCE_MAX);
     let tls = match &collector.authorities {
         Some(authorities) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities)),
         None => ClientTlsConfig::new().with_native_roots(),
