@@ -26,6 +26,7 @@ pub mod sessions;
 pub mod sign_in_tokens;
 pub mod usage;
 
+mod checks;
 mod import;
 mod input;
 mod keys;
@@ -35,6 +36,7 @@ mod parameters;
 mod ring;
 mod rotate;
 mod stats;
+mod tickets;
 mod unbroken;
 mod users;
 mod views;
