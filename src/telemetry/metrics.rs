@@ -35,6 +35,7 @@ use crate::telemetry::families::Maker;
 use crate::telemetry::families::one_of;
 use crate::telemetry::families::some;
 use crate::telemetry::shared_metrics::SharedMetrics;
+use crate::telemetry::traces::RESULTS;
 
 /// From 10 µs to 500 ms: the floor is a cached check, the ceiling is above every sensible ext_authz timeout.
 const CHECK_BUCKETS: [f64; 15] =
@@ -86,6 +87,7 @@ pub struct Metrics {
     /// Panics that became denials.
     pub panics: IntCounter,
     pub log_events_dropped: IntCounterVec,
+    pub traces: IntCounterVec,
     pub connections: IntGaugeVec,
     pub connections_total: IntCounterVec,
     pub connections_refused: IntCounterVec,
@@ -198,6 +200,11 @@ impl Metrics {
                 "log_events_dropped_total",
                 "Log lines lost: the reader of the log was slow, or the line could not be written.",
                 [one_of("stream", &["decisions", "records"])],
+            )?,
+            traces: maker.counters_at_zero(
+                "traces_total",
+                "Checks that were to be traced: sent, over the bound in a second, without a place in the queue, refused by the collector.",
+                [one_of("result", &RESULTS)],
             )?,
             connections: maker.gauges("connections", "Open connections.", [LISTENER])?,
             connections_total: maker.counters("connections_total", "Connections accepted.", [LISTENER])?,

@@ -6,6 +6,8 @@ pub mod families;
 pub mod logging;
 pub mod metrics;
 pub mod reference;
+pub mod share;
 pub mod shared_metrics;
+pub mod traces;
 
 pub use metrics::Metrics;

@@ -252,6 +252,7 @@ fn check_fed(page: &Page) {
         ("usage_overflow_users", &[], 3.0),
         ("panics_total", &[], 0.0),
         ("log_events_dropped_total", &[("stream", "decisions")], 0.0),
+        ("traces_total", &[("result", "failed")], 0.0),
     ];
     for (name, labels, expected) in cases {
         let found = value(page, name, labels);

@@ -176,6 +176,35 @@ pub struct RecordFile {
     pub max_bytes: Option<u64>,
 }
 
+/// Spans of checks, sent over OTLP (gRPC) to an OpenTelemetry collector.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TracesFile {
+    /// The collector: `http://host:port`, or `https://host:port` for TLS. Default: what `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` says, or `http://localhost:4317`.
+    pub endpoint: Option<String>,
+    /// Authorities of its certificate, PEM. Default: the system's.
+    pub ca: Option<PathBuf>,
+    /// Share of the checks that is traced where no parent decides. Default: as `OTEL_TRACES_SAMPLER` says, or 0.01.
+    #[schemars(range(min = 0, max = 1))]
+    pub sample: Option<f64>,
+    /// Whether a `traceparent` decides for its check. Default: as `OTEL_TRACES_SAMPLER` says, or `follow`.
+    pub parent: Option<ParentFile>,
+    /// How many traces begin in a second at the most, whoever asks for them: clients may too. Default: 100.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_per_second: Option<u32>,
+}
+
+/// What a `traceparent` decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ParentFile {
+    /// A check is traced where its parent is sampled, and not where it is not.
+    Follow,
+    /// To which trace a check belongs, and nothing else.
+    Ignore,
+}
+
 /// What the process says.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

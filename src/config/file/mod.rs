@@ -33,6 +33,7 @@ use crate::config::file::listen::MetricsFile;
 use crate::config::file::listen::PepperFile;
 use crate::config::file::listen::RecordFile;
 use crate::config::file::listen::StoreFile;
+use crate::config::file::listen::TracesFile;
 use crate::config::file::route::ApiVersionsFile;
 use crate::config::file::route::ErrorsFile;
 use crate::config::file::route::FailureFile;
@@ -108,6 +109,8 @@ pub struct ConfigFile {
     pub logging: LoggingFile,
     /// Requests and their verdicts, written down for replay. Default: nothing is recorded. Needs a restart.
     pub record: Option<RecordFile>,
+    /// Spans of checks, for an OpenTelemetry collector. Default: nothing is traced, whatever the environment says. Needs a restart.
+    pub traces: Option<TracesFile>,
     /// What `/metrics` shows.
     #[serde(default)]
     pub metrics: MetricsFile,

@@ -201,7 +201,7 @@ async fn in_a_trial_a_fault_lets_the_request_through_and_is_counted() {
         let faults = table.len() as u64;
         for (message, time_left, reason, user) in table {
             let before = door.metrics.checks_of(reason);
-            let answer = door.check(message.encode_to_vec().into(), Some(time_left)).await.unwrap();
+            let answer = door.check(message.encode_to_vec().into(), Some(time_left), None).await.unwrap();
             let response = CheckResponse::decode(answer).unwrap();
             assert_eq!((status_of(&response), door.metrics.checks_of(reason)), (0, before + 1), "{reason:?} {fault_answer:?}");
             let Some(HttpResponse::OkResponse(ok)) = response.http_response else { panic!("{reason:?}") };
@@ -219,14 +219,14 @@ async fn in_a_trial_a_fault_lets_the_request_through_and_is_counted() {
 #[tokio::test]
 async fn a_deadline_that_passed_is_refused_without_a_look_up_and_a_passing_one_ends_the_check() {
     let door = door(FaultAnswer::RpcError, MANY);
-    let answer = door.check(key("panic").encode_to_vec().into(), Some(Duration::ZERO)).await;
+    let answer = door.check(key("panic").encode_to_vec().into(), Some(Duration::ZERO), None).await;
     assert_eq!(answer.unwrap_err().code(), Code::Unavailable);
     assert_eq!(door.metrics.panics.get(), 0, "the check was judged");
-    let answer = door.check(key("hang").encode_to_vec().into(), Some(SHORT)).await;
+    let answer = door.check(key("hang").encode_to_vec().into(), Some(SHORT), None).await;
     assert_eq!(answer.unwrap_err().code(), Code::Unavailable);
     assert_eq!(door.metrics.checks_of(Reason::Deadline), 2);
     // An absurd one is only a large number.
-    let answer = door.check(key("good").encode_to_vec().into(), Some(Duration::MAX)).await;
+    let answer = door.check(key("good").encode_to_vec().into(), Some(Duration::MAX), None).await;
     assert_eq!(status_of(&CheckResponse::decode(answer.unwrap()).unwrap()), 0);
 
     let (_server, channel) = serve(&door, ServerOptions::default()).await;
@@ -373,7 +373,7 @@ async fn undecodable_messages_are_denials_and_the_connection_stays() {
     let wrong_type = vec![0x08, 0x01];
     let long_varint = vec![0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
     for bytes in [cut, wrong_type, long_varint, vec![0xff; 64]] {
-        let answer = door.check(Bytes::from(bytes), None).await.expect("a caller brought about a fault");
+        let answer = door.check(Bytes::from(bytes), None, None).await.expect("a caller brought about a fault");
         assert_eq!(status_of(&CheckResponse::decode(answer).unwrap()), 400);
     }
     assert_eq!(door.metrics.checks_of(Reason::MalformedMessage), 4);
