@@ -5,6 +5,8 @@ use prost::encoding::WireType;
 use prost::encoding::encode_key;
 use prost::encoding::encode_varint;
 
+/// What a length may take, in bytes.
+const VARINT_MAX: usize = 10;
 /// What most answers are shorter than, in bytes.
 const USUAL: usize = 1024;
 
@@ -36,14 +38,20 @@ impl Fields {
     /// A message: there, even if `write` writes nothing.
     pub fn message(&mut self, tag: u32, write: impl FnOnce(&mut Self)) {
         encode_key(tag, WireType::LengthDelimited, &mut self.0);
+        // Its length stands before it and is known after it; most need no more than this byte.
         let start = self.0.len();
+        self.0.push(0);
         write(self);
-        // Its length stands before it and is known after it.
-        let length = self.0.len() - start;
-        encode_varint(length as u64, &mut self.0);
-        let prefix = self.0.len() - start - length;
-        if let Some(written) = self.0.get_mut(start..) {
-            written.rotate_right(prefix);
+        let length = self.0.len() - start - 1;
+        match (u8::try_from(length), self.0.get_mut(start)) {
+            (Ok(short @ ..0x80), Some(prefix)) => *prefix = short,
+            _ => {
+                let mut varint = [0; VARINT_MAX];
+                let mut rest = varint.as_mut_slice();
+                encode_varint(length as u64, &mut rest);
+                let used = VARINT_MAX - rest.len();
+                self.0.splice(start..=start, varint.into_iter().take(used));
+            }
         }
     }
 
