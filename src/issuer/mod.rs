@@ -26,6 +26,7 @@ pub mod sessions;
 pub mod sign_in_tokens;
 pub mod usage;
 
+mod checks;
 mod import;
 mod input;
 mod keys;
