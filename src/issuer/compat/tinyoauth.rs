@@ -211,7 +211,9 @@ pub(super) async fn token(State(state): State<IssuerState>, mut request: Request
 async fn signed_in(state: &IssuerState, parts: &Parts) -> Result<(Actor, Subject), Problem> {
     let issuance = serving(state, Compatibility::Tinyoauth)?;
     let actor = match identify(state, parts).await? {
-        Some(Actor::Caller(caller)) if run(&Shown::CHECKS, &Shown { caller: &caller, issuance: &issuance }).is_ok() => Actor::Caller(caller),
+        Some(Actor::Caller(caller)) if run(&Shown::CHECKS, &Shown { caller: &caller, issuance: &issuance }).is_ok() => {
+            Actor::Caller(caller)
+        }
         Some(Actor::Caller(_) | Actor::Person(_) | Actor::Operator) | None => return Err(Problem::unauthenticated()),
     };
     let user = actor.user().cloned().ok_or_else(Problem::unauthenticated)?;
@@ -261,4 +263,38 @@ fn spoken(problem: Problem) -> Response {
     let mut response = problem.into_response();
     response.extensions_mut().insert(ErrorFormat::Result);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::issuer::checks::assert_each_is_needed;
+    use crate::issuer::tests::issuance;
+    use crate::jose::battery::rotation::caller;
+    use crate::model::key::KeyId;
+
+    #[test]
+    fn every_check_of_a_login_is_needed() {
+        let issuance = issuance();
+        let login = Caller {
+            proven_by: ProvenBy::Token,
+            issuer: Some(Arc::clone(&issuance.url)),
+            key: None,
+            client: Some(OURSELVES.into()),
+            ..caller()
+        };
+        let foreign = Caller { issuer: Some("https://other.example.com".into()), ..login.clone() };
+        let key = Caller { key: Some(KeyId::new("JgE32ybtn5w4")), ..login.clone() };
+        let application = Caller { client: Some("app_00000000000000000000".into()), ..login.clone() };
+        let shown = |caller| Shown { caller, issuance: &issuance };
+        assert!(run(&Shown::CHECKS, &shown(&login)).is_ok());
+        let cases = [
+            ("a login's token is of our own", shown(&foreign)),
+            ("no key is behind a login", shown(&key)),
+            ("no application is behind a login", shown(&application)),
+        ];
+        assert_each_is_needed(|| Shown::CHECKS, &cases);
+    }
 }

@@ -159,9 +159,7 @@ fn leaves_the_tier(limits: &Limits<'_>) -> Result<(), Problem> {
 fn is_no_looser(limits: &Limits<'_>) -> Result<(), Problem> {
     let is_looser = limits.before.is_some_and(|before| limits.after.is_none_or(|after| after > before));
     match limits.reach {
-        Reach::Own(_) if is_looser => {
-            Err(Problem { code: Code::Forbidden, ..Problem::field("rate_limit", "must not be more than it is") })
-        }
+        Reach::Own(_) if is_looser => Err(Problem { code: Code::Forbidden, ..Problem::field("rate_limit", "must not be more than it is") }),
         Reach::Everything | Reach::Organization(_) | Reach::Own(_) => Ok(()),
     }
 }

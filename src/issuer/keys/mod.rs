@@ -2,12 +2,12 @@
 
 pub(in crate::issuer) mod revoke;
 
-mod change;
+pub(in crate::issuer) mod change;
 mod draft;
 mod file_entry;
 mod list;
 mod own;
-mod owner;
+pub(in crate::issuer) mod owner;
 
 use std::sync::LazyLock;
 

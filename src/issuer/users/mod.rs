@@ -1,6 +1,6 @@
 //! `/v1/users`: the owners of keys and the ceiling of what their credentials may do; and the people behind them.
 
-mod change;
+pub(in crate::issuer) mod change;
 mod lookup;
 pub(in crate::issuer) mod view;
 
