@@ -29,6 +29,25 @@ pub(in crate::issuer) fn run<T, E>(checks: &[Check<T, E>], subject: &T) -> Resul
     Ok(())
 }
 
+/// The names of a list.
+#[cfg(test)]
+pub(in crate::issuer) fn names<T, E>(checks: &[Check<T, E>]) -> Vec<&'static str> {
+    checks.iter().map(|check| check.name).collect()
+}
+
+/// Of each case: the list refuses it, and without the check that it names nothing does. And there is a case for every check.
+#[cfg(test)]
+pub(in crate::issuer) fn assert_each_is_needed<T, E, const N: usize>(checks: impl Fn() -> [Check<T, E>; N], cases: &[(&str, T)]) {
+    for (name, hostile) in cases {
+        assert!(run(&checks(), hostile).is_err(), "let through, although it is not so that {name}");
+        let others: Vec<Check<T, E>> = checks().into_iter().filter(|check| check.name != *name).collect();
+        let passes = others.iter().find(|check| (check.run)(hostile).is_err());
+        assert_eq!(passes.map(|check| check.name), None, "refuses too what is refused because it is not so that {name}");
+    }
+    let shown: BTreeSet<&str> = cases.iter().map(|(name, _)| *name).collect();
+    assert_eq!(shown, checks().iter().map(|check| check.name).collect());
+}
+
 /// The one check that this test's endpoints do without. Outside of tests there is no such thing.
 #[cfg(test)]
 pub(in crate::issuer) mod left_out {
@@ -55,23 +74,4 @@ pub(in crate::issuer) mod left_out {
     pub(super) fn is(name: &str) -> bool {
         NAME.get() == Some(name)
     }
-}
-
-/// The names of a list.
-#[cfg(test)]
-pub(in crate::issuer) fn names<T, E>(checks: &[Check<T, E>]) -> Vec<&'static str> {
-    checks.iter().map(|check| check.name).collect()
-}
-
-/// Of each case: the list refuses it, and without the check that it names nothing does. And there is a case for every check.
-#[cfg(test)]
-pub(in crate::issuer) fn assert_each_is_needed<T, E, const N: usize>(checks: impl Fn() -> [Check<T, E>; N], cases: &[(&str, T)]) {
-    for (name, hostile) in cases {
-        assert!(run(&checks(), hostile).is_err(), "let through, although it is not so that {name}");
-        let others: Vec<Check<T, E>> = checks().into_iter().filter(|check| check.name != *name).collect();
-        let passes = others.iter().find(|check| (check.run)(hostile).is_err());
-        assert_eq!(passes.map(|check| check.name), None, "refuses too what is refused because it is not so that {name}");
-    }
-    let shown: BTreeSet<&str> = cases.iter().map(|(name, _)| *name).collect();
-    assert_eq!(shown, checks().iter().map(|check| check.name).collect());
 }

@@ -15,6 +15,7 @@ use crate::issuer::tests::once::ONCE;
 use crate::issuer::tests::once::post;
 use crate::issuer::users::Erasure;
 use crate::issuer::users::change::Move;
+use crate::issuer::views::Revision;
 
 const USER: &str = "/v1/users/abe";
 
@@ -118,6 +119,12 @@ async fn is_refused(check: &'static str) -> bool {
             assert_eq!(status, 409);
             headers.contains_key("location")
         }
+        "nobody changes another revision than they name" => {
+            let request = Request::patch(&own).header("if-match", "\"0\"").header("content-type", "application/json");
+            let (status, _) = issuer.send(request.body(Body::from(name.to_string())).unwrap()).await;
+            assert!(matches!(status, 200 | 412), "{status}");
+            status == 412
+        }
         unknown => panic!("nothing is known that is refused because {unknown}"),
     }
 }
@@ -137,6 +144,7 @@ async fn every_check_of_a_change_is_needed() {
         names(&Limits::CHECKS),
         names(&REVOKED),
         names(&Repeat::CHECKS),
+        names(&Revision::CHECKS),
     ];
     assert_each_is_needed(&checks, is_refused).await;
 }

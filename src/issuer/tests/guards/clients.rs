@@ -92,7 +92,7 @@ async fn is_refused(check: &'static str) -> bool {
             ])
         }
         "a client makes no clients" => {
-            let caller = issuer.judge(&scene.abe).await.unwrap();
+            let caller = issuer.judge(&scene.ann).await.unwrap();
             let client = Caller { key: None, source: SourceName::new("elsewhere"), ..Caller::clone(&caller) };
             scene.is_actors(403, Actor::Caller(Arc::new(client)), "POST", CLIENTS, app(json!({}))).await
         }

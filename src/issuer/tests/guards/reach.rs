@@ -7,6 +7,7 @@ use crate::issuer::actor::Found;
 use crate::issuer::actor::Gift;
 use crate::issuer::actor::Reach;
 use crate::issuer::audit::list::Entry;
+use crate::issuer::audit::verify::READERS;
 use crate::issuer::callers::ByCookie;
 use crate::issuer::ring::Keeper;
 use crate::issuer::usage::OfOrganization;
@@ -133,6 +134,7 @@ async fn is_refused(check: &'static str) -> bool {
         }
         "who manages an organisation reads its entries" => !scene.reads_of_the_other(&scene.ann).await,
         "everybody else reads the entries that name them" => !scene.reads_of_the_other(&scene.abe).await,
+        "the chains are operators' and admins' to walk" => scene.is(403, &scene.ann, "GET", "/v1/audit/verify", Value::Null).await,
         "the ring is operators' and admins'" => all(&[
             scene.is(403, &scene.ann, "GET", "/v1/ring", Value::Null).await,
             scene.is(403, &scene.ann, "POST", "/v1/ring/rotate", json!({"emergency": true})).await,
@@ -157,6 +159,7 @@ async fn every_check_of_who_reaches_what_is_needed() {
         names(&OfUser::CHECKS),
         names(&Entry::CHECKS),
         names(&Keeper::CHECKS),
+        names(&READERS),
     ];
     assert_each_is_needed(&checks, is_refused).await;
 }
