@@ -21,6 +21,7 @@ use crate::issuer::accounts::address::ClientAddress;
 use crate::issuer::accounts::shelf;
 use crate::issuer::accounts::trail;
 use crate::issuer::accounts::trail::Done;
+use crate::issuer::actor::ADMIN;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
 use crate::issuer::actor::USERS;
@@ -117,6 +118,8 @@ pub(super) async fn change(
     }
     if reach.is_operators() {
         names::tier(&mut fields, &state.rules.load_full())?.apply(&mut record.tier);
+    } else {
+        fields.refuse(&["tier"], ADMIN)?;
     }
     fields.finish()?;
     let now = state.clock.now();
