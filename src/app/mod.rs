@@ -462,7 +462,8 @@ fn after_reload(looked: &Looked, rules: &Rules, metrics: &Metrics) {
 }
 
 fn tell_rules(rules: &Rules, metrics: &Metrics) {
-    metrics.rules_changed(&rules.revision, rules.routes.iter().map(|route| &route.name), rules.usage_series_limit);
+    let routes = rules.routes.iter().map(|route| &route.name);
+    metrics.rules_changed(&rules.revision, routes, rules.tiers.keys(), rules.usage_series_limit);
     let issuers: Vec<_> = fetched_issuers(rules).map(|(name, _)| name).collect();
     metrics.issuers_changed(issuers.iter());
 }

@@ -217,7 +217,8 @@ impl Door {
             shared.grace_decisions.with_label_values(&[decision_label(reason.row().kind)]).inc();
         }
         let duration = self.clock.now().since(circumstances.started);
-        self.metrics.check(reason, circumstances.route.map(|route| &*route.name), duration);
+        let tier = circumstances.caller.and_then(|caller| caller.tier.as_deref());
+        self.metrics.check(reason, circumstances.route.map(|route| &*route.name), tier, duration);
         if verdict.is_refusal() || self.decisions.allow_is_due(rules.log_allows) {
             self.decisions.offer(describe(reason, detail, duration, envoy_id, rules, circumstances, &about));
         }

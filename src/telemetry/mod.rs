@@ -2,8 +2,10 @@
 
 pub mod access_log_metrics;
 pub mod decisions;
+pub mod families;
 pub mod logging;
 pub mod metrics;
+pub mod reference;
 pub mod shared_metrics;
 
 pub use metrics::Metrics;

@@ -54,7 +54,7 @@ pub struct ConfigFile {
     /// Where usage is counted. Needs a restart.
     #[serde(default)]
     pub ledger: LedgerFile,
-    /// A YAML list of hashed keys as code, read-only; read again when it changes.
+    /// A YAML list of hashed keys as code, read-only; read again when it changes. Default: none.
     pub keys_file: Option<PathBuf>,
     /// What API keys of this installation start with: 1 to 16 of `a-z 0-9`. Default: `tollgate`.
     pub key_brand: Option<String>,
@@ -70,7 +70,7 @@ pub struct ConfigFile {
     /// Whose JWTs are trusted.
     #[serde(default)]
     pub issuers: Vec<IssuerFile>,
-    /// mTLS callers.
+    /// Callers that Envoy knows by their mTLS certificates.
     pub mesh: Option<MeshFile>,
     /// How user ids are shown.
     #[serde(default)]

@@ -20,6 +20,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::check::Gate;
 use crate::check::reasons::Reason;
 use crate::grpc::Door;
 use crate::grpc::server::CheckServer;
@@ -28,15 +29,23 @@ use crate::grpc::service::MESSAGE_MAX;
 use crate::grpc::service::SERVICE;
 use crate::grpc::testing::SHORT;
 use crate::grpc::testing::door;
+use crate::grpc::testing::gate;
 use crate::grpc::testing::message;
 use crate::grpc::testing::raw_message;
+use crate::grpc::testing::rules;
 use crate::listen::Drained;
 use crate::listen::address::Address;
 use crate::listen::address::Endpoint;
 use crate::listen::address::Listener;
+use crate::model::rules::DryRun;
 use crate::model::rules::FaultAnswer;
+use crate::model::rules::Rules;
+use crate::model::usage::Line;
+use crate::model::usage::NotCounted;
+use crate::model::usage::Tally;
 
 const MANY: usize = 1000;
+const CHECK_TIME: Duration = Duration::from_secs(5);
 
 async fn serve(door: &Arc<Door>, options: ServerOptions) -> (CheckServer, Channel) {
     let endpoint = Endpoint::Tcp("127.0.0.1:0".parse().unwrap());
@@ -164,6 +173,45 @@ async fn a_fault_leaves_in_the_form_that_the_config_chose() {
             (form, answer) => panic!("{form:?}: {answer:?}"),
         }
         assert_eq!(door.metrics.checks_of(Reason::StoreUnavailable), 1);
+    }
+}
+
+/// A ledger that is full: the last room fails, when the caller is known.
+#[derive(Debug)]
+struct Full;
+
+impl Tally for Full {
+    fn add(&self, _line: &Line<'_>, _cost: u32) -> Result<(), NotCounted> {
+        Err(NotCounted(String::from("no space left on device")))
+    }
+}
+
+#[tokio::test]
+async fn in_a_trial_a_fault_lets_the_request_through_and_is_counted() {
+    for fault_answer in [FaultAnswer::RpcError, FaultAnswer::ErrorResponse, FaultAnswer::Deny] {
+        let mut door = Arc::into_inner(door(fault_answer, MANY)).unwrap();
+        door.rules.store(Arc::new(Rules { dry_run: DryRun::On, ..rules(fault_answer) }));
+        door.gate = Arc::new(Gate { ledger: Arc::new(Full), ..gate() });
+        let table = [
+            (key("down"), CHECK_TIME, Reason::StoreUnavailable, None),
+            (key("hang"), SHORT, Reason::Deadline, None),
+            (key("good"), Duration::ZERO, Reason::Deadline, None),
+            (key("good"), CHECK_TIME, Reason::LedgerUnavailable, Some("alice")),
+        ];
+        let faults = table.len() as u64;
+        for (message, time_left, reason, user) in table {
+            let before = door.metrics.checks_of(reason);
+            let answer = door.check(message.encode_to_vec().into(), Some(time_left)).await.unwrap();
+            let response = CheckResponse::decode(answer).unwrap();
+            assert_eq!((status_of(&response), door.metrics.checks_of(reason)), (0, before + 1), "{reason:?} {fault_answer:?}");
+            let Some(HttpResponse::OkResponse(ok)) = response.http_response else { panic!("{reason:?}") };
+            let set: Vec<_> = ok.headers.iter().filter_map(|header| header.header.as_ref()).collect();
+            let shown = set.iter().find(|header| header.key == "x-user-id").map(|header| header.value.as_str());
+            assert_eq!((shown, ok.headers_to_remove.contains(&"x-user-id".to_owned())), (user, user.is_none()), "{reason:?}");
+            let told = &response.dynamic_metadata.unwrap().fields;
+            assert!(told.contains_key("dry_run") && told.contains_key("reason"), "{told:?}");
+        }
+        assert_eq!(door.metrics.dry_run_checks.with_label_values(&["fault"]).get(), faults);
     }
 }
 

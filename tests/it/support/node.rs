@@ -51,6 +51,7 @@ issuers:
     issuer: https://provider.example
     audience: https://api.example.com
     algorithms: [ES256]
+    tier: paying
     keys: { jwks_url: "http://127.0.0.1:JWKS/private-path/keys" }
     claims: { user: sub, scopes: scope }
   - name: away
@@ -59,6 +60,7 @@ issuers:
     algorithms: [ES256]
     keys: { jwks_url: "http://127.0.0.1:1/keys" }
     claims: { user: sub, scopes: scope }
+tiers: { paying: {} }
 upstream_assertion: { header: x-caller, issuer: https://gate.example, audience: [upstream] }
 routes:
   - { name: open, path: /open, auth: public }
