@@ -2,12 +2,12 @@
 
 pub(in crate::issuer) mod revoke;
 
-mod change;
+pub(in crate::issuer) mod change;
 mod draft;
 mod file_entry;
 mod list;
 mod own;
-mod owner;
+pub(in crate::issuer) mod owner;
 
 use std::sync::LazyLock;
 
@@ -26,9 +26,10 @@ use utoipa_axum::routes;
 use crate::issuer::IssuerState;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::KEYS;
-use crate::issuer::actor::Reach;
 use crate::issuer::audit::Deed;
 use crate::issuer::callers::Asker;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::events::KeyEvent;
 use crate::issuer::events::told;
 use crate::issuer::import;
@@ -166,7 +167,7 @@ pub(in crate::issuer) async fn load(state: &IssuerState, actor: &Actor, id: &str
     let reach = actor.reach(KEYS)?;
     let found = match state.records.get(&RecordKey::key(id)).await {
         Ok(found) => found,
-        Err(StoreError::Corrupt { .. }) if reach != Reach::Everything => return Err(no_such_key()),
+        Err(StoreError::Corrupt { .. }) if !reach.is_operators() => return Err(no_such_key()),
         Err(error) => return Err(error.into()),
     };
     let Some(stored) = found else {
@@ -178,7 +179,7 @@ pub(in crate::issuer) async fn load(state: &IssuerState, actor: &Actor, id: &str
     };
     let record = match decode_key(id, &stored.bytes) {
         Ok(record) => record,
-        Err(_) if reach != Reach::Everything => return Err(no_such_key()),
+        Err(_) if !reach.is_operators() => return Err(no_such_key()),
         Err(error) => return Err(error.into()),
     };
     if !owner::is_within(state, &reach, &record).await? {
@@ -241,8 +242,13 @@ pub(in crate::issuer) async fn revision_of(state: &IssuerState, id: &KeyId) -> u
 }
 
 pub(in crate::issuer) fn refuse_revoked(record: &KeyRecord) -> Result<(), Problem> {
-    match record.state {
+    run(&REVOKED, record)
+}
+
+pub(in crate::issuer) const REVOKED: [Check<KeyRecord, Problem>; 1] = [Check {
+    name: "a revoked key stays so",
+    run: |record| match record.state {
         KeyState::Revoked => Err(Problem::new(Code::Conflict, "the key is revoked, and stays so; create another one")),
         KeyState::Active | KeyState::Disabled => Ok(()),
-    }
-}
+    },
+}];
