@@ -9,6 +9,7 @@ use crate::config::bootstrap::lists::listed;
 use crate::config::bootstrap::lists::literals_of;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::is_true;
+use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::seconds;
 use crate::config::bootstrap::tree::text;
@@ -21,11 +22,18 @@ pub(super) const LONGEST_TIMEOUT_SECONDS: f64 = 5.0;
 impl Judge<'_> {
     /// What happens when Tollgate does not answer.
     pub(super) fn patience(&mut self, filter: &Node) {
-        if member(filter, "status_on_error").is_none() {
-            let wrong = "status_on_error is absent: when Tollgate does not answer, clients see 403 as if their credential were bad";
-            self.say(filter, "status_on_error", wrong).hint("status_on_error: { code: ServiceUnavailable }");
-        }
+        self.status_on_error(filter, "status_on_error", at(filter, &["status_on_error", "code"]), "{ code: ServiceUnavailable }");
         self.timeout(filter, "grpc_service", at(filter, &["grpc_service", "timeout"]), "Envoy's own is 200 ms");
+    }
+
+    /// What a client sees when Tollgate does not answer. `better`: how it is said here.
+    pub(super) fn status_on_error(&mut self, parent: &Node, field: &str, status: Option<&Node>, better: &str) {
+        let wrong = match status.and_then(text) {
+            None => format!("{field} is absent: when Tollgate does not answer, clients see 403 as if their credential were bad"),
+            Some(status) if is_our_trouble(status) => return,
+            Some(status) => format!("{field} is {status}: when Tollgate does not answer, it is no trouble of the client's, nor a success"),
+        };
+        self.say(parent, field, wrong).hint(format!("{field}: {better}"));
     }
 
     /// `default_is`: what an absent one comes to.
@@ -41,7 +49,7 @@ impl Judge<'_> {
     }
 
     /// What makes the filter let requests by, and what it keeps from Tollgate.
-    pub(super) fn filter(&mut self, filter: &Node) {
+    pub(super) fn filter(&mut self, root: &Node, filter: &Node) {
         if member(filter, "http_service").is_some() {
             self.say(filter, "http_service", "Tollgate answers over gRPC only")
                 .hint("grpc_service: { envoy_grpc: { cluster_name: tollgate } }");
@@ -61,11 +69,19 @@ impl Judge<'_> {
         if is_true(filter, &["shadow_mode"]) {
             self.warn(filter, "shadow_mode", "shadow_mode is true: Tollgate is asked and nobody is refused").hint("for a trial only");
         }
-        if let Some(enabled) = member(filter, "filter_enabled")
-            && !is_everything(enabled)
-        {
-            let wrong = "only a part of the requests is asked about, and the rest enters";
-            self.say(filter, "filter_enabled", wrong).hint("leave it out; for a trial, shadow_mode or dry_run in tollgate.yaml");
+        if let Some(enabled) = member(filter, "filter_enabled") {
+            let key = member(enabled, "runtime_key").and_then(text).filter(|key| !key.is_empty());
+            let is_whole = key.and_then(|key| at_runtime(root, key)).or_else(|| member(enabled, "default_value")).is_none_or(is_everything);
+            let better = "leave it out; for a trial, shadow_mode or dry_run in tollgate.yaml";
+            match key {
+                _ if !is_whole => {
+                    self.say(filter, "filter_enabled", "only a part of the requests is asked about, and the rest enters").hint(better)
+                }
+                Some(key) => {
+                    self.warn(filter, "filter_enabled", format!("whoever sets `{key}` at run time turns Tollgate off")).hint(better)
+                }
+                None => {}
+            }
         }
         if member(filter, "filter_enabled_metadata").is_some() {
             self.say(filter, "filter_enabled_metadata", "whether Tollgate is asked depends on metadata that another filter sets")
@@ -133,13 +149,30 @@ impl Judge<'_> {
 const READ_ALWAYS: [&str; 7] =
     ["content-type", "x-request-id", "x-forwarded-for", "upgrade", "connection", "origin", "access-control-request-method"];
 
-/// Whether a `RuntimeFractionalPercent` is 100 %.
+/// A status that speaks of trouble on our side, as a number or by Envoy's name for it.
+fn is_our_trouble(status: &str) -> bool {
+    const NAMES: [&str; 5] = ["InternalServerError", "NotImplemented", "BadGateway", "ServiceUnavailable", "GatewayTimeout"];
+    NAMES.contains(&status) || status.parse::<u16>().is_ok_and(|status| (500..600).contains(&status))
+}
+
+/// What the last of the layers that stand in the bootstrap says of a key, spelled with dots or nested.
+fn at_runtime<'n>(root: &'n Node, key: &str) -> Option<&'n Node> {
+    let layers = at(root, &["layered_runtime", "layers"]).map(items).unwrap_or_default();
+    let nested: Vec<&str> = key.split('.').collect();
+    layers
+        .iter()
+        .rev()
+        .filter_map(|layer| member(layer, "static_layer"))
+        .find_map(|layer| member(layer, key).or_else(|| at(layer, &nested)))
+}
+
+/// Whether a share is 100 %: a number of percent, or a `FractionalPercent`.
 fn is_everything(share: &Node) -> bool {
-    let Some(default) = member(share, "default_value") else { return true };
-    let numerator: f64 = member(default, "numerator").and_then(text).and_then(|text| text.parse().ok()).unwrap_or(0.0);
-    let denominator = match member(default, "denominator").and_then(text).unwrap_or("HUNDRED") {
-        "MILLION" => 1_000_000.0,
-        "TEN_THOUSAND" => 10_000.0,
+    let number = text(share).or_else(|| member(share, "numerator").and_then(text));
+    let numerator: f64 = number.and_then(|text| text.parse().ok()).unwrap_or(0.0);
+    let denominator = match member(share, "denominator").and_then(text).unwrap_or("HUNDRED") {
+        "MILLION" | "2" => 1_000_000.0,
+        "TEN_THOUSAND" | "1" => 10_000.0,
         _ => 100.0,
     };
     numerator >= denominator

@@ -58,10 +58,7 @@ impl Judge<'_> {
                 self.say(ask, field, format!("{field} is true: {why}")).hint(format!("{field}: false"));
             }
         }
-        if member(ask, "statusOnError").is_none() {
-            let wrong = "statusOnError is absent: when Tollgate does not answer, clients see 403 as if their credential were bad";
-            self.say(ask, "statusOnError", wrong).hint("statusOnError: 503 (Envoy Gateway 1.8)");
-        }
+        self.status_on_error(ask, "statusOnError", member(ask, "statusOnError"), "503 (Envoy Gateway 1.8)");
         self.timeout(ask, "timeout", member(ask, "timeout"), "Envoy Gateway's own is ten seconds");
         if member(ask, "bodyToExtAuth").is_some() {
             let wrong = "bodies are held back until they are complete, which breaks streams and large uploads; Tollgate reads none";

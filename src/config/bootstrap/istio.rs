@@ -24,7 +24,7 @@ impl Judge<'_> {
                 self.spelling(manager);
             }
             for config in all_of_type(filter, ".ext_authz.v3.ExtAuthz") {
-                self.filter(config);
+                self.filter(filter, config);
             }
         }
         let custom = |policy: &&Node| at(policy, &["spec", "action"]).and_then(text) == Some("CUSTOM");
@@ -81,10 +81,7 @@ impl Judge<'_> {
     }
 
     fn patience_of_provider(&mut self, provider: &Node) {
-        if member(provider, "statusOnError").is_none() {
-            let wrong = "statusOnError is absent: when Tollgate does not answer, clients see 403 as if their credential were bad";
-            self.say(provider, "statusOnError", wrong).hint("statusOnError: \"503\"");
-        }
+        self.status_on_error(provider, "statusOnError", member(provider, "statusOnError"), "\"503\"");
         self.timeout(provider, "timeout", member(provider, "timeout"), "Istio's own is ten minutes");
     }
 

@@ -9,13 +9,22 @@ use crate::config::yaml::Node;
 
 /// Whether a list of matchers lets a name through, as far as can be told: what cannot be told is taken for a yes.
 pub(super) fn listed(list: &Node, name: &str) -> bool {
-    patterns(list).any(|(kind, pattern)| match kind {
+    patterns(list).any(|(kind, pattern)| kind == Pattern::Undecided || fits(kind, pattern, name))
+}
+
+/// Whether a matcher surely means a name.
+pub(super) fn surely_listed(matcher: &Node, name: &str) -> bool {
+    patterns(matcher).any(|(kind, pattern)| fits(kind, &pattern.to_ascii_lowercase(), name))
+}
+
+fn fits(kind: Pattern, pattern: &str, name: &str) -> bool {
+    match kind {
         Pattern::Exact => pattern == name,
         Pattern::Prefix => name.starts_with(pattern),
         Pattern::Suffix => name.ends_with(pattern),
         Pattern::Contains => name.contains(pattern),
-        Pattern::Undecided => true,
-    })
+        Pattern::Undecided => false,
+    }
 }
 
 pub(super) fn exactly_listed(list: &Node, name: &str) -> bool {
@@ -39,7 +48,7 @@ fn patterns(list: &Node) -> impl Iterator<Item = (Pattern, &str)> {
         ("contains", Pattern::Contains),
         ("safe_regex", Pattern::Undecided),
     ];
-    let matchers = member(list, "patterns").map(items).unwrap_or_default();
+    let matchers = member(list, "patterns").map_or(std::slice::from_ref(list), items);
     matchers
         .iter()
         .filter_map(move |matcher| kinds.iter().find_map(|(key, kind)| Some((*kind, text(member(matcher, key)?).unwrap_or_default()))))

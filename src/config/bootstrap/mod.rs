@@ -4,6 +4,7 @@
 //! settings that matter to Tollgate are looked at; whether a file is good otherwise is for `envoy --mode validate` and the schemas of the
 //! kinds to say. What a file cannot decide (a regular expression, rules that come over xDS) is left alone.
 
+mod after;
 mod filter;
 mod gateway;
 pub mod init;
@@ -11,6 +12,7 @@ mod istio;
 mod lists;
 mod manifests;
 mod passage;
+mod target;
 mod tree;
 mod way;
 
@@ -20,7 +22,8 @@ use std::sync::Arc;
 
 use crate::config::boot::Boot;
 use crate::config::bootstrap::manifests::Manifests;
-use crate::config::bootstrap::passage::gate_of;
+use crate::config::bootstrap::passage::filters_of;
+use crate::config::bootstrap::passage::gates_of;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
@@ -123,23 +126,27 @@ impl Judge<'_> {
         let managers = all_of_type(root, ".HttpConnectionManager");
         let mut filter_names = BTreeSet::new();
         for manager in &managers {
-            let Some(gate) = gate_of(manager) else { continue };
+            let gates = gates_of(filters_of(manager));
+            let Some(first) = gates.first() else { continue };
             self.client_address(manager);
             self.spelling(manager);
-            self.order(manager, gate);
-            self.routes(manager, gate);
-            self.filter(gate.config);
-            self.patience(gate.config);
-            self.cluster(root, gate.config);
-            filter_names.extend(at(gate.entry, &["name"]).and_then(text));
+            self.order(filters_of(manager), *first);
+            self.routes(manager, *first);
+            for gate in gates.into_iter().chain(self.upgrades(manager)) {
+                self.filter(root, gate.config);
+                self.patience(gate.config);
+                self.cluster(root, gate.config);
+                filter_names.extend(at(gate.entry, &["name"]).and_then(text));
+            }
         }
         if filter_names.is_empty() {
             self.say(root, "", "no HTTP connection manager has an ext_authz filter, so nobody is asked")
                 .hint("add envoy.filters.http.ext_authz");
             return;
         }
-        for manager in managers.into_iter().filter(|manager| gate_of(manager).is_none()) {
-            self.unguarded(root, manager);
+        let without_gate = managers.into_iter().filter(|manager| gates_of(filters_of(manager)).is_empty());
+        for place in without_gate.chain(all_of_type(root, ".tcp_proxy.v3.TcpProxy")) {
+            self.unguarded(root, place);
         }
         for route in all(root, &|node| member(node, "typed_per_filter_config").is_some()) {
             self.exemption(root, route, &filter_names);

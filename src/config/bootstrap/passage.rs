@@ -38,12 +38,17 @@ const LAST_WORDS: [&str; 5] = [
     ".file_server.v3.FileServerConfig",
 ];
 
-pub(super) fn gate_of(manager: &Node) -> Option<GateFilter<'_>> {
-    let filters = member(manager, "http_filters").map(items)?;
-    filters.iter().enumerate().find_map(|(position, entry)| {
+pub(super) fn filters_of(manager: &Node) -> &[Node] {
+    member(manager, "http_filters").map(items).unwrap_or_default()
+}
+
+/// Every ext_authz of a chain of filters.
+pub(super) fn gates_of(filters: &[Node]) -> Vec<GateFilter<'_>> {
+    let gate = |(position, entry)| {
         let config = member(entry, "typed_config").filter(|config| has_type(config, ".ext_authz.v3.ExtAuthz"))?;
         Some(GateFilter { position, entry, config })
-    })
+    };
+    filters.iter().enumerate().filter_map(gate).collect()
 }
 
 impl Judge<'_> {
@@ -84,9 +89,31 @@ impl Judge<'_> {
             let wrong = "headers_with_underscores_action is ALLOW: many servers read x_user_id as x-user-id";
             self.say(manager, "common_http_protocol_options", wrong).hint("headers_with_underscores_action: REJECT_REQUEST");
         }
-        let removed = removed_early(manager);
+        self.removals(manager, filters_of(manager));
+    }
+
+    /// Upgrades that go through filters of their own. What asks there is handed back.
+    pub(super) fn upgrades<'n>(&mut self, manager: &'n Node) -> Vec<GateFilter<'n>> {
+        let mut asking = Vec::new();
+        for upgrade in member(manager, "upgrade_configs").map(items).unwrap_or_default() {
+            let filters = member(upgrade, "filters").map(items).unwrap_or_default();
+            let gates = gates_of(filters);
+            if let Some(first) = gates.first() {
+                self.removals(manager, filters);
+                self.order(filters, *first);
+            } else if !filters.is_empty() {
+                let wrong = "this upgrade has filters of its own and no ext_authz among them: nobody is asked about it";
+                self.say(upgrade, "filters", wrong).hint("leave filters out, so that an upgrade meets http_filters");
+            }
+            asking.extend(gates);
+        }
+        asking
+    }
+
+    fn removals(&mut self, manager: &Node, filters: &[Node]) {
+        let removed = removed_early(manager, filters);
         for name in self.identity_names() {
-            if !removed.contains(&*name) {
+            if !removed.iter().any(|removed| removed.eq_ignore_ascii_case(&name)) {
                 let wrong = format!("a client's own `{name}` is not removed before ext_authz, so it passes wherever Tollgate is not asked");
                 self.say(manager, "early_header_mutation_extensions", wrong).hint(format!("add `- remove: {name}` to its mutations"));
             }
@@ -94,13 +121,12 @@ impl Judge<'_> {
     }
 
     /// Who stands before ext_authz, and who undoes it afterwards.
-    pub(super) fn order(&mut self, manager: &Node, gate: GateFilter<'_>) {
+    pub(super) fn order(&mut self, filters: &[Node], gate: GateFilter<'_>) {
         if is_true(gate.entry, &["disabled"]) {
             self.say(gate.entry, "disabled", "the ext_authz filter is disabled, so only routes that enable it are asked about")
                 .hint("leave it out; a route that needs nobody is `auth: public` in tollgate.yaml");
         }
-        let identity = self.identity_names();
-        for (position, entry) in member(manager, "http_filters").map(items).unwrap_or_default().iter().enumerate() {
+        for (position, entry) in filters.iter().enumerate() {
             let name = member(entry, "name").and_then(text).unwrap_or("a filter");
             let Some(config) = member(entry, "typed_config") else { continue };
             if position < gate.position {
@@ -121,26 +147,13 @@ impl Judge<'_> {
                 )
                 .hint("put it before ext_authz");
             }
-            if clears_routes(config) {
-                let wrong = format!(
-                    "{name} stands after ext_authz and clears the route cache: a request could move to a route that was never checked"
-                );
-                self.say(entry, "name", wrong).hint("put it before ext_authz, or let it leave the route alone");
-            }
-            let lost: Vec<&str> = members_named(config, "remove")
-                .into_iter()
-                .filter_map(text)
-                .filter(|name| identity.iter().any(|own| **own == **name))
-                .collect();
-            if !lost.is_empty() {
-                self.say(entry, "name", format!("{name} removes {} after Tollgate has set it", lost.join(", ")))
-                    .hint("remove it before ext_authz: early_header_mutation_extensions");
-            }
+            self.afterwards(entry, name, config);
         }
     }
 
     /// Every request must meet a route, and no route may be quicker than its check or undo it.
     pub(super) fn routes(&mut self, manager: &Node, gate: GateFilter<'_>) {
+        self.routes_afterwards(manager, filters_of(manager).get(..gate.position).unwrap_or_default());
         let Some(config) = member(manager, "route_config") else { return };
         let hosts = member(config, "virtual_hosts").map(items).unwrap_or_default();
         let is_for_all =
@@ -161,7 +174,6 @@ impl Judge<'_> {
             }
         }
         let check = at(gate.config, &["grpc_service", "timeout"]).and_then(seconds).filter(|seconds| *seconds <= LONGEST_TIMEOUT_SECONDS);
-        let identity = self.identity_names();
         for route in all(config, &|node| member(node, "route").is_some() && member(node, "match").is_some()) {
             let timeout = at(route, &["route", "timeout"]).and_then(seconds).filter(|seconds| *seconds > 0.0);
             if let (Some(check), Some(timeout)) = (check, timeout)
@@ -169,35 +181,6 @@ impl Judge<'_> {
             {
                 let wrong = format!("the route gives up after {timeout} s, and a check alone may take {check} s");
                 self.say(route, "route", wrong).hint("a shorter timeout of grpc_service, or a longer one here");
-            }
-        }
-        for list in members_named(config, "request_headers_to_remove") {
-            for name in items(list).iter().filter_map(text).filter(|name| identity.iter().any(|own| **own == **name)) {
-                self.say(list, "", format!("request_headers_to_remove takes away `{name}`, which Tollgate has set"))
-                    .hint("take it out of the list");
-            }
-        }
-        for list in members_named(config, "request_headers_to_add") {
-            let names = items(list).iter().filter_map(|item| at(item, &["header", "key"]).and_then(text));
-            for name in names.filter(|name| identity.iter().any(|own| **own == **name)) {
-                self.say(list, "", format!("request_headers_to_add writes `{name}`, which is Tollgate's to set"))
-                    .hint("take it out of the list");
-            }
-        }
-    }
-
-    /// A listener that never asks, beside one that does.
-    pub(super) fn unguarded(&mut self, root: &Node, manager: &Node) {
-        for target in all(manager, &|node| at(node, &["route", "cluster"]).is_some()) {
-            let Some(cluster) = at(target, &["route", "cluster"]).and_then(text) else { continue };
-            if !self.is_issuer(root, cluster) {
-                self.say(
-                    manager,
-                    "http_filters",
-                    format!("this listener leads to `{cluster}` and has no ext_authz filter: nobody is asked there"),
-                )
-                .hint("add envoy.filters.http.ext_authz");
-                return;
             }
         }
     }
@@ -211,6 +194,15 @@ impl Judge<'_> {
         });
         let answers_itself = member(route, "direct_response").is_some() || member(route, "redirect").is_some();
         let leads_to_issuer = at(route, &["route", "cluster"]).and_then(text).is_some_and(|cluster| self.is_issuer(root, cluster));
+        for service in ["grpc_service", "http_service"] {
+            let asks_elsewhere = |settings: &&Node| {
+                let cluster = at(settings, &[service, "envoy_grpc", "cluster_name"]).and_then(text);
+                member(settings, service).is_some() && !cluster.is_some_and(|cluster| self.is_tollgate(root, cluster))
+            };
+            if let Some(settings) = members_named(config, "check_settings").into_iter().find(asks_elsewhere) {
+                self.say(settings, service, "somebody else than Tollgate is asked about this route").hint("leave it out");
+            }
+        }
         if (by_itself || by_wrapper) && !answers_itself && !leads_to_issuer {
             self.say(route, "typed_per_filter_config", "ext_authz is disabled on a route that leads to an upstream: nobody is asked there")
                 .hint("let Tollgate say `auth: public` instead, so that it is counted and logged");
@@ -242,18 +234,11 @@ impl Judge<'_> {
                 .hint("address: 127.0.0.1");
         }
     }
-
-    fn is_issuer(&self, root: &Node, name: &str) -> bool {
-        let Some(listen) = &self.boot.issuer else { return false };
-        let named = clusters(root).iter().filter(|cluster| member(cluster, "name").and_then(text) == Some(name));
-        named.flat_map(endpoints).any(|endpoint| endpoint.meets(listen))
-    }
 }
 
 /// Names removed by early mutations, and by header mutation filters that stand before ext_authz.
-fn removed_early(manager: &Node) -> BTreeSet<&str> {
+fn removed_early<'n>(manager: &'n Node, filters: &'n [Node]) -> BTreeSet<&'n str> {
     let early = member(manager, "early_header_mutation_extensions").into_iter();
-    let filters = member(manager, "http_filters").map(items).unwrap_or_default();
     let before =
         filters.iter().take_while(|filter| member(filter, "typed_config").is_none_or(|config| !has_type(config, ".ext_authz.v3.ExtAuthz")));
     let before = before.filter_map(|filter| member(member(filter, "typed_config")?, "mutations"));
@@ -266,15 +251,4 @@ fn takes_everything(matcher: &Node) -> bool {
     let all_paths = member(matcher, "prefix").and_then(text) == Some("/")
         || at(matcher, &["safe_regex", "regex"]).and_then(text).is_some_and(|pattern| matches!(pattern, ".*" | "/.*"));
     all_paths && narrows.iter().all(|field| member(matcher, field).is_none())
-}
-
-/// Whether a filter can make Envoy choose the route anew, as far as its config tells.
-fn clears_routes(config: &Node) -> bool {
-    let says_so =
-        !all(config, &|node| is_true(node, &["clear_route_cache"]) || member(node, "route_cache_action").and_then(text) == Some("CLEAR"))
-            .is_empty();
-    let code_does =
-        has_type(config, ".lua.v3.Lua") && !all(config, &|node| text(node).is_some_and(|code| code.contains("clearRouteCache"))).is_empty();
-    let transcodes = has_type(config, ".grpc_json_transcoder.v3.GrpcJsonTranscoder") && !is_true(config, &["match_incoming_request_route"]);
-    says_so || code_does || transcodes
 }

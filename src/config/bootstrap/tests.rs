@@ -162,11 +162,162 @@ fn each_planted_mistake_is_found_and_nothing_else_with_it() {
     }
 }
 
+const ROUTE: &str = "{ cluster: upstream, timeout: 15s }";
+const CLOSED: &str = "failure_mode_allow: false";
+
+/// The same in the words, places and wrappings that Envoy reads as well.
+#[test]
+fn a_mistake_is_found_however_it_is_written() {
+    let filter = |name: &str, kind: &str, config: &str| {
+        let kind = format!("type.googleapis.com/envoy.extensions.filters.http.{kind}");
+        format!("                  - {{ name: {name}, typed_config: {{ \"@type\": {kind}, {config} }} }}\n{ROUTER}")
+    };
+    let mutation =
+        |change: &str| filter("late", "header_mutation.v3.HeaderMutation", &format!("mutations: {{ request_mutations: [{change}] }}"));
+    let script = |code: &str| filter("script", "lua.v3.Lua", &format!("default_source_code: {{ inline_string: '{code}' }}"));
+    let claims =
+        filter("jwt", "jwt_authn.v3.JwtAuthentication", "providers: { a: { claim_to_headers: [{ header_name: X-Tier, claim_name: t }] } }");
+    let per_route = |config: &str| {
+        format!("{ROUTE}\n                          typed_per_filter_config: {{ envoy.filters.http.ext_authz: {{ {config} }} }}")
+    };
+    let of_kind =
+        |kind: &str, rest: &str| per_route(&format!("\"@type\": type.googleapis.com/envoy.extensions.filters.http.{kind}, {rest}"));
+    let wrapped = |wrapper: &str| {
+        per_route(&format!(
+            "\"@type\": type.googleapis.com/{wrapper}, type_url: type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute, value: {{ disabled: true }}"
+        ))
+    };
+    let settings = |service: &str| of_kind("ext_authz.v3.ExtAuthzPerRoute", &format!("check_settings: {{ {service} }}"));
+    let upgrade = |filters: &str| {
+        format!("stream_idle_timeout: 300s\n                upgrade_configs: [{{ upgrade_type: websocket, filters: [{filters}] }}]")
+    };
+    let gate = "{ name: gate, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz, grpc_service: { envoy_grpc: { cluster_name: tollgate }, timeout: 0.25s }, status_on_error: { code: 503 }";
+    let router = "{ name: router, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router } }";
+    let second_gate = format!("                  - {gate}, failure_mode_allow: true }} }}\n{ROUTER}");
+    let listener = |kind: &str, config: &str| {
+        format!(
+            "    - filter_chains: [{{ filters: [{{ typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.network.{kind}, {config} }} }}] }}]\n  clusters:\n"
+        )
+    };
+    let http = |route: &str| {
+        listener(
+            "http_connection_manager.v3.HttpConnectionManager",
+            &format!("route_config: {{ virtual_hosts: [{{ routes: [{{ route: {route} }}] }}] }}"),
+        )
+    };
+    plant(
+        BOOTSTRAP,
+        RULES,
+        &[
+            (CLOSED, "failure_mode_allow: yes", "failure_mode_allow is true"),
+            (CLOSED, "failure_mode_allow: on", "failure_mode_allow is true"),
+            (CLOSED, "failure_mode_allow: y", "failure_mode_allow is true"),
+            (CLOSED, "failure_mode_allow: True", "failure_mode_allow is true"),
+            (CLOSED, "failure_mode_allow: \"true\"", "failure_mode_allow is true"),
+            (CLOSED, "clear_route_cache: YES", "clear_route_cache is true"),
+            (GATE, &format!("{GATE}                    disabled: on\n"), "the ext_authz filter is disabled"),
+            (ROUTE, &of_kind("ext_authz.v3.ExtAuthzPerRoute", "disabled: yes"), "ext_authz is disabled on a route"),
+            (ROUTE, &wrapped("xds.type.v3.TypedStruct"), "ext_authz is disabled on a route"),
+            (ROUTE, &wrapped("udpa.type.v1.TypedStruct"), "ext_authz is disabled on a route"),
+            (ROUTE, &settings("grpc_service: { envoy_grpc: { cluster_name: upstream } }"), "somebody else than Tollgate"),
+            (ROUTE, &settings("http_service: { server_uri: { cluster: upstream } }"), "somebody else than Tollgate"),
+            // Upgrades that go their own way.
+            ("stream_idle_timeout: 300s", &upgrade(router), "this upgrade has filters of its own"),
+            (
+                "stream_idle_timeout: 300s",
+                &upgrade(&format!("{gate}, failure_mode_allow: true }} }}, {router}")),
+                "failure_mode_allow is true",
+            ),
+            ("stream_idle_timeout: 300s", &upgrade(&format!("{router}, {gate} }} }}")), "router stands before ext_authz"),
+            // Other ways to the service.
+            (
+                "  clusters:\n",
+                &http("{ weighted_clusters: { clusters: [{ name: upstream, weight: 1 }] } }"),
+                "this listener leads to `upstream`",
+            ),
+            ("  clusters:\n", &http("{ cluster_header: x-cluster }"), "this listener leads to `cluster_header`"),
+            ("  clusters:\n", &http("{ cluster_specifier_plugin: a }"), "this listener leads to `cluster_specifier_plugin`"),
+            ("  clusters:\n", &listener("tcp_proxy.v3.TcpProxy", "cluster: upstream"), "this listener leads to `upstream`"),
+            (
+                "  clusters:\n",
+                &listener("tcp_proxy.v3.TcpProxy", "weighted_clusters: { clusters: [{ name: upstream, weight: 1 }] }"),
+                "this listener leads to `upstream`",
+            ),
+            // What is done to identity headers afterwards.
+            (ROUTER, &mutation("{ append: { header: { key: X-User-Id, value: a } } }"), "late writes X-User-Id"),
+            (ROUTER, &mutation("{ append: { header: { key: x_user_id, value: a } } }"), "late writes x_user_id"),
+            (ROUTER, &mutation("{ remove: X-Tier }"), "late removes X-Tier"),
+            (ROUTER, &mutation("{ remove_on_match: { key_matcher: { prefix: x-t } } }"), "late removes x-tier"),
+            (ROUTER, &claims, "jwt writes X-Tier"),
+            (ROUTER, &script("h:headers():replace(\"X-User-Id\", \"a\")"), "the code of script"),
+            (
+                ROUTE,
+                &of_kind(
+                    "header_mutation.v3.HeaderMutationPerRoute",
+                    "mutations: { request_mutations: [{ append: { header: { key: user, value: a } } }] }",
+                ),
+                "writes user",
+            ),
+            (
+                "domains: [\"*\"]",
+                "domains: [\"*\"]\n                      request_headers_to_remove: [X-User-Id]",
+                "takes away `X-User-Id`",
+            ),
+            (
+                "domains: [\"*\"]",
+                "domains: [\"*\"]\n                      request_headers_to_add: [{ header: { key: X-Tier, value: pro } }]",
+                "writes `X-Tier`",
+            ),
+            // Who is asked, and what is said for it.
+            ("{ code: ServiceUnavailable }", "{ code: OK }", "status_on_error is OK"),
+            ("{ code: ServiceUnavailable }", "{ code: 403 }", "status_on_error is 403"),
+            ("envoy_grpc: { cluster_name: tollgate }", "google_grpc: { target_uri: '10.9.9.9:9191' }", "grpc_service names no cluster"),
+            (ROUTER, &second_gate, "failure_mode_allow is true"),
+            (CLOSED, "filter_enabled: { default_value: { numerator: 100, denominator: 2 } }", "only a part of the requests"),
+        ],
+    );
+    let fine = [
+        (CLOSED, "failure_mode_allow: no".to_owned()),
+        ("normalize_path: true", "normalize_path: yes".to_owned()),
+        ("stream_idle_timeout: 300s", upgrade("")),
+        ("stream_idle_timeout: 300s", upgrade(&format!("{gate} }} }}, {router}"))),
+        (ROUTER, script("print(h:headers():get(\"x-user-id\"))")),
+        (ROUTER, mutation("{ append: { header: { key: x-color, value: red } } }")),
+        (ROUTE, settings("grpc_service: { envoy_grpc: { cluster_name: tollgate } }")),
+        ("{ code: ServiceUnavailable }", "{ code: 500 }".to_owned()),
+    ];
+    for (from, to) in fine {
+        assert_eq!(found(&BOOTSTRAP.replacen(from, &to, 1), RULES), (Vec::new(), Vec::new()), "{to}");
+    }
+}
+
+/// A share that stands at run time is the share that counts, and may change.
+#[test]
+fn a_runtime_key_is_looked_up_and_not_forgotten() {
+    let keyed = BOOTSTRAP.replace(CLOSED, "filter_enabled: { runtime_key: gate.on, default_value: { numerator: 100 } }");
+    let layered = |layers: &str| found(&format!("{keyed}\nlayered_runtime: {{ layers: [{layers}] }}\n"), RULES);
+    for layers in [
+        "{ static_layer: { gate.on: 0 } }",
+        "{ static_layer: { gate: { on: 99 } } }",
+        "{ static_layer: { gate.on: { numerator: 5 } } }",
+        "{ static_layer: { gate.on: 100 } }, { static_layer: { gate.on: 1 } }",
+    ] {
+        let (errors, warnings) = layered(layers);
+        assert!(errors.len() == 1 && errors[0].contains("only a part") && warnings.is_empty(), "{layers}: {errors:?} {warnings:?}");
+    }
+    for layers in ["", "{ static_layer: { gate.on: 100 } }", "{ static_layer: { gate.on: 0 } }, { static_layer: { gate.on: 100 } }"] {
+        let (errors, warnings) = layered(layers);
+        assert!(errors.is_empty() && warnings.len() == 1 && warnings[0].contains("`gate.on`"), "{layers}: {errors:?} {warnings:?}");
+    }
+}
+
 #[test]
 fn shadow_mode_is_allowed_and_not_forgotten() {
-    let (errors, warnings) = found(&BOOTSTRAP.replace("failure_mode_allow: false", "shadow_mode: true"), RULES);
-    assert_eq!(errors, Vec::<String>::new());
-    assert!(warnings.len() == 1 && warnings[0].contains("nobody is refused"), "{warnings:?}");
+    for word in ["true", "yes"] {
+        let (errors, warnings) = found(&BOOTSTRAP.replace(CLOSED, &format!("shadow_mode: {word}")), RULES);
+        assert_eq!(errors, Vec::<String>::new());
+        assert!(warnings.len() == 1 && warnings[0].contains("nobody is refused"), "{warnings:?}");
+    }
 }
 
 #[test]

@@ -45,9 +45,9 @@ pub(super) fn entries(node: &Node) -> &[Entry] {
     }
 }
 
-/// Whether a field is there and true.
+/// Whether a field is there and true, in any of the words that Envoy's reader of YAML takes for it.
 pub(super) fn is_true(node: &Node, names: &[&str]) -> bool {
-    at(node, names).and_then(text) == Some("true")
+    at(node, names).and_then(text).is_some_and(|word| ["true", "yes", "on", "y"].iter().any(|known| known.eq_ignore_ascii_case(word)))
 }
 
 /// A length of time as Envoy (`0.250s`), Istio and Gateway API (`250ms`, `1m`, `1h`) write it.
@@ -57,11 +57,16 @@ pub(super) fn seconds(node: &Node) -> Option<f64> {
     units.iter().find_map(|(unit, factor)| Some(written.strip_suffix(unit)?.parse::<f64>().ok()? * factor))
 }
 
-/// A field, in snake case or in camel case.
+/// A field, in snake case or in camel case. A `TypedStruct` is seen as what it stands for.
 pub(super) fn member<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
-    match shape(node) {
-        Shape::Mapping(mapping) => mapping.entries.iter().find(|entry| is_named(&entry.key, name)).map(|entry| &entry.node),
-        Shape::Scalar | Shape::List(_) => None,
+    let field = |node: &'n Node, name: &str| entries(node).iter().find(|entry| is_named(&entry.key, name)).map(|entry| &entry.node);
+    let is_wrapped = field(node, "@type")
+        .and_then(text)
+        .is_some_and(|name| name.ends_with("type.v3.TypedStruct") || name.ends_with("type.v1.TypedStruct"));
+    match (is_wrapped, name) {
+        (false, _) => field(node, name),
+        (true, "@type") => field(node, "type_url"),
+        (true, _) => field(field(node, "value")?, name),
     }
 }
 

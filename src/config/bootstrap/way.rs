@@ -106,7 +106,13 @@ pub(super) fn endpoints(cluster: &Node) -> Vec<Endpoint<'_>> {
 impl Judge<'_> {
     /// The way to Tollgate.
     pub(super) fn cluster(&mut self, root: &Node, filter: &Node) {
-        let Some(name) = at(filter, &["grpc_service", "envoy_grpc", "cluster_name"]).and_then(text) else { return };
+        let Some(name) = at(filter, &["grpc_service", "envoy_grpc", "cluster_name"]).and_then(text) else {
+            if member(filter, "http_service").is_none() {
+                let wrong = "grpc_service names no cluster, so nobody can say whether it leads to Tollgate, nor how many checks it bears";
+                self.say(filter, "grpc_service", wrong).hint("envoy_grpc: { cluster_name: tollgate }");
+            }
+            return;
+        };
         let Some(cluster) = clusters(root).iter().find(|cluster| at(cluster, &["name"]).and_then(text) == Some(name)) else {
             self.say(filter, "grpc_service", format!("there is no cluster `{name}` in static_resources"))
                 .hint("name the cluster that leads to Tollgate");

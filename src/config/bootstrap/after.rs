@@ -1,0 +1,107 @@
+//! What happens to a request after Tollgate has judged it: who moves it, and who writes or takes away what Tollgate has set.
+
+use crate::config::bootstrap::Judge;
+use crate::config::bootstrap::lists::surely_listed;
+use crate::config::bootstrap::tree::all;
+use crate::config::bootstrap::tree::at;
+use crate::config::bootstrap::tree::entries;
+use crate::config::bootstrap::tree::has_type;
+use crate::config::bootstrap::tree::is_true;
+use crate::config::bootstrap::tree::items;
+use crate::config::bootstrap::tree::member;
+use crate::config::bootstrap::tree::members_named;
+use crate::config::bootstrap::tree::text;
+use crate::config::yaml::Node;
+
+impl Judge<'_> {
+    /// A filter after ext_authz, or what a route says to one. `place` has the complaint.
+    pub(super) fn afterwards(&mut self, place: &Node, name: &str, config: &Node) {
+        if clears_routes(config) {
+            let wrong =
+                format!("{name} stands after ext_authz and clears the route cache: a request could move to a route that was never checked");
+            self.say(place, "name", wrong).hint("put it before ext_authz, or let it leave the route alone");
+        }
+        let changes: Vec<&Node> = members_named(config, "request_mutations").into_iter().flat_map(items).collect();
+        let mut lost: Vec<String> =
+            changes.iter().filter_map(|change| member(change, "remove").and_then(text)).map(str::to_owned).collect();
+        lost.retain(|name| self.is_identity(name));
+        for matcher in changes.iter().filter_map(|change| at(change, &["remove_on_match", "key_matcher"])) {
+            lost.extend(self.identity_names().iter().filter(|name| surely_listed(matcher, name)).map(|name| name.to_string()));
+        }
+        if !lost.is_empty() {
+            self.say(place, "name", format!("{name} removes {} after Tollgate has set it", lost.join(", ")))
+                .hint("remove it before ext_authz: early_header_mutation_extensions");
+        }
+        let appended = changes.iter().filter_map(|change| at(change, &["append", "header", "key"]));
+        let claims = members_named(config, "claim_to_headers").into_iter().flat_map(items).filter_map(|claim| member(claim, "header_name"));
+        let forwarded = members_named(config, "forward_payload_header");
+        let mut written: Vec<&str> = appended.chain(claims).chain(forwarded).filter_map(text).collect();
+        written.retain(|name| self.is_identity(name));
+        if !written.is_empty() {
+            self.say(place, "name", format!("{name} writes {}, which is Tollgate's to set", written.join(", ")))
+                .hint("put it before ext_authz, or use another header");
+        }
+        if is_lua(config) {
+            self.script(place, name, config);
+        }
+    }
+
+    /// Code that names an identity header and writes or removes headers.
+    pub(super) fn script(&mut self, place: &Node, name: &str, config: &Node) {
+        let codes: Vec<&str> = all(config, &|node| text(node).is_some()).into_iter().filter_map(text).collect();
+        let writes = |code: &&&str| [":replace", ":add", ":remove", ":set"].iter().any(|call| code.contains(call));
+        let quoted = |code: &&str| code.split(['"', '\'', '[', ']', '\\']).any(|word| self.is_identity(word));
+        if codes.iter().filter(writes).any(|code| quoted(code)) {
+            self.say(place, "name", format!("the code of {name} stands after ext_authz and changes headers that are Tollgate's to set"))
+                .hint("put it before ext_authz, or use another header");
+        }
+    }
+
+    /// What routes, virtual hosts and the route configuration do. `before`: the filters that come before ext_authz.
+    pub(super) fn routes_afterwards(&mut self, manager: &Node, before: &[Node]) {
+        let before: Vec<&str> = before.iter().filter_map(|filter| member(filter, "name").and_then(text)).collect();
+        for route in all(manager, &|node| member(node, "typed_per_filter_config").is_some()) {
+            let Some(configs) = member(route, "typed_per_filter_config") else { continue };
+            for entry in entries(configs).iter().filter(|entry| !before.contains(&&*entry.key)) {
+                self.afterwards(configs, &entry.key, &entry.node);
+            }
+        }
+        self.header_lists(manager);
+    }
+
+    pub(super) fn header_lists(&mut self, root: &Node) {
+        for list in members_named(root, "request_headers_to_remove") {
+            for name in items(list).iter().filter_map(text).filter(|name| self.is_identity(name)).collect::<Vec<_>>() {
+                self.say(list, "", format!("request_headers_to_remove takes away `{name}`, which Tollgate has set"))
+                    .hint("take it out of the list");
+            }
+        }
+        for list in members_named(root, "request_headers_to_add") {
+            let names = items(list).iter().filter_map(|item| at(item, &["header", "key"]).and_then(text));
+            for name in names.filter(|name| self.is_identity(name)).collect::<Vec<_>>() {
+                self.say(list, "", format!("request_headers_to_add writes `{name}`, which is Tollgate's to set"))
+                    .hint("take it out of the list");
+            }
+        }
+    }
+
+    /// Whether a header is Tollgate's, however it is spelled.
+    pub(super) fn is_identity(&self, written: &str) -> bool {
+        let plain = |name: &str| name.replace('_', "-").to_ascii_lowercase();
+        self.identity_names().iter().any(|name| plain(name) == plain(written))
+    }
+}
+
+fn is_lua(config: &Node) -> bool {
+    !all(config, &|node| has_type(node, ".lua.v3.Lua") || has_type(node, ".lua.v3.LuaPerRoute")).is_empty()
+}
+
+/// Whether a filter can make Envoy choose the route anew, as far as its config tells.
+fn clears_routes(config: &Node) -> bool {
+    let says_so =
+        !all(config, &|node| is_true(node, &["clear_route_cache"]) || member(node, "route_cache_action").and_then(text) == Some("CLEAR"))
+            .is_empty();
+    let code_does = is_lua(config) && !all(config, &|node| text(node).is_some_and(|code| code.contains("clearRouteCache"))).is_empty();
+    let transcodes = has_type(config, ".grpc_json_transcoder.v3.GrpcJsonTranscoder") && !is_true(config, &["match_incoming_request_route"]);
+    says_so || code_does || transcodes
+}
