@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 pub use crate::model::scope::ADMIN;
 
+use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::model::account::SessionRecord;
 use crate::model::caller::Caller;
 use crate::model::caller::Environment;
 use crate::model::caller::ProvenBy;
 use crate::model::caller::Subject;
+use crate::model::key::DisabledBy;
 use crate::model::key::Rights;
 use crate::model::key::UserRecord;
 use crate::model::scope::ScopeSet;
@@ -159,6 +161,30 @@ impl Reach {
             Self::Everything => true,
             Self::Organization(own) => organization == Some(own),
             Self::Own(own) => user == Some(own),
+        }
+    }
+
+    /// What is said of something that it disables. What was disabled by who reaches further stays so.
+    pub fn disables(&self, before: Option<DisabledBy>) -> Option<DisabledBy> {
+        before.max(Some(self.level()))
+    }
+
+    /// Refuses to enable what was disabled by who reaches further: a block is not for the blocked to lift.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn check_may_enable(&self, disabled_by: Option<DisabledBy>) -> Result<(), Problem> {
+        if disabled_by <= Some(self.level()) {
+            return Ok(());
+        }
+        Err(Problem::new(Code::Forbidden, "this was disabled by an administrator who reaches further than you do; ask one to enable it"))
+    }
+
+    fn level(&self) -> DisabledBy {
+        match self {
+            Self::Everything => DisabledBy::Operator,
+            Self::Organization(_) => DisabledBy::Organization,
+            Self::Own(_) => DisabledBy::Owner,
         }
     }
 }

@@ -104,12 +104,7 @@ async fn change_one(
         refuse_outlasting(&asker.actor, &reach, record.expires)?;
     }
     if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
-        (record.state, *event) = match (active, record.state) {
-            (true, KeyState::Active) => (KeyState::Active, KeyEvent::Changed),
-            (true, KeyState::Disabled | KeyState::Revoked) => (KeyState::Active, KeyEvent::Enabled),
-            (false, KeyState::Disabled) => (KeyState::Disabled, KeyEvent::Changed),
-            (false, KeyState::Active | KeyState::Revoked) => (KeyState::Disabled, KeyEvent::Disabled),
-        };
+        *event = change_state(&mut record, active, &reach)?;
     }
     if record.not_before.zip(record.expires).is_some_and(|(begin, end)| end <= begin) {
         return Err(fields.complaint("not_before", "must lie before the expiry"));
@@ -120,6 +115,24 @@ async fn change_one(
     asker.note(state, Deed::KeyChanged, record.id.as_str(), record.organization.as_deref(), now).await;
     let revision = revision_of(state, &record.id).await;
     Ok(answer_change(&outcome, revision, KeyView::new(&record, revision, state, now).await))
+}
+
+/// Switches a key on or off, for who may.
+fn change_state(record: &mut KeyRecord, active: bool, reach: &Reach) -> Result<KeyEvent, Problem> {
+    let before = record.state;
+    let mut extras = record.notes.extras().cloned().unwrap_or_default();
+    if active {
+        reach.check_may_enable(extras.disabled_by)?;
+        (record.state, extras.disabled_by) = (KeyState::Active, None);
+    } else {
+        (record.state, extras.disabled_by) = (KeyState::Disabled, reach.disables(extras.disabled_by));
+    }
+    record.notes = KeyNotes::new(extras);
+    Ok(match (active, before) {
+        (true, KeyState::Active) | (false, KeyState::Disabled) => KeyEvent::Changed,
+        (true, KeyState::Disabled | KeyState::Revoked) => KeyEvent::Enabled,
+        (false, KeyState::Active | KeyState::Revoked) => KeyEvent::Disabled,
+    })
 }
 
 /// Tiers are an operator's to give. Who reaches its own keys alone may tighten a limit that is set, and not loosen it.

@@ -88,7 +88,7 @@ impl Draft {
                 allowed_networks: fields.change("allowed_networks", names::networks, names::NETWORKS)?.set().unwrap_or_default(),
                 metadata: fields.change("metadata", names::metadata, names::METADATA)?.set().unwrap_or_default(),
                 tags: fields.change("tags", names::tags, names::TAGS)?.set().unwrap_or_default(),
-                made_by: None,
+                ..KeyExtras::default()
             },
         };
         if draft.not_before.zip(draft.expires).is_some_and(|(begin, end)| end <= begin) {

@@ -180,6 +180,35 @@ async fn what_a_users_key_makes_lasts_no_longer_and_asks_no_oftener_than_itself(
 }
 
 #[tokio::test]
+async fn what_was_disabled_is_enabled_by_whoever_reaches_as_far() {
+    let issuer = Issuer::issuing(|_| {});
+    let (_, owner) = issuer.key_of("abe", "acme", &["orders:read"]).await;
+    let (_, admin) = issuer.key_of("ann", "acme", &["tollgate:keys", "tollgate:users", "orders:read"]).await;
+    let (_, root) = issuer.key_of("root", "ops", &["tollgate:admin"]).await;
+    let (key, _) = issuer.key_of("abe", "acme", &["orders:read"]).await;
+    let client = json!({"name": "c", "redirect_uris": ["https://app.example.com/callback"], "scopes": ["orders:read"]});
+    let (_, client) = issuer.call_with(&owner, "POST", "/v1/clients", client).await;
+    let askers = [(0, Some(&owner)), (1, Some(&admin)), (2, Some(&root)), (2, None)];
+    for path in [format!("/v1/keys/{key}"), format!("/v1/clients/{}", client["id"].as_str().unwrap())] {
+        let set = async |asker: Option<&String>, active: bool| match asker {
+            Some(key) => issuer.call_with(key, "PATCH", &path, json!({"active": active})).await.0,
+            None => issuer.call("PATCH", &path, json!({"active": active})).await.0,
+        };
+        for (level, disabling) in askers {
+            for (reached, enabling) in askers {
+                assert_eq!(set(disabling, false).await, 200);
+                assert_eq!(set(Some(&owner), false).await, 200, "and to disable it again makes it nobody else's word");
+                let expected = if reached >= level { 200 } else { 403 };
+                assert_eq!(set(enabling, true).await, expected, "{path}: disabled by {level}, enabled by {reached}");
+                assert_eq!(set(None, true).await, 200);
+                assert_eq!(set(Some(&owner), false).await, 200, "what is enabled is disabled by nobody");
+                assert_eq!(set(Some(&owner), true).await, 200);
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_test_key_makes_no_live_key() {
     let issuer = Issuer::issuing(|_| {});
     let body = json!({"name": "t", "user": "abe", "environment": "test", "scopes": ["a:b"]});

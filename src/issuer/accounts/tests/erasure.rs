@@ -91,6 +91,7 @@ async fn nothing_names_an_erased_user_any_more() {
         tier: None,
         secrets: Vec::new(),
         state: ClientState::Active,
+        disabled_by: None,
         created: now,
         website: None,
     };

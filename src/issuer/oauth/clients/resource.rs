@@ -283,7 +283,13 @@ pub(in crate::issuer) async fn change(
     check_may_change(&asker.actor, &record)?;
     let draft = Draft::change(&record, &mut fields, &rules, &issuance)?;
     if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
-        record.state = if active { ClientState::Active } else { ClientState::Disabled };
+        let reach = asker.actor.reach(actor::USERS)?;
+        (record.state, record.disabled_by) = if active {
+            reach.check_may_enable(record.disabled_by)?;
+            (ClientState::Active, None)
+        } else {
+            (ClientState::Disabled, reach.disables(record.disabled_by))
+        };
     }
     fields.finish()?;
     let is_same_reach = draft.tier == record.tier && draft.scopes == record.scopes && draft.grant_types == record.grant_types;
@@ -380,6 +386,7 @@ static SAMPLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
         tier: None,
         secrets: vec![secret("p")],
         state: ClientState::Active,
+        disabled_by: None,
         created: Timestamp::from_unix_seconds(0),
         website: None,
     }
