@@ -164,6 +164,17 @@ impl Reach {
         }
     }
 
+    /// A look at the shelf, to whoever reaches so far: what cannot be read may be anybody's, so it is there for operators alone.
+    ///
+    /// # Errors
+    /// Those of the look.
+    pub fn sees<T, E: Into<Problem>>(&self, found: Result<Option<T>, E>) -> Result<Option<T>, Problem> {
+        match found.map_err(Into::into) {
+            Err(problem) if problem.code == Code::CorruptRecord && *self != Self::Everything => Ok(None),
+            found => found,
+        }
+    }
+
     /// What is said of something that it disables. What was disabled by who reaches further stays so.
     pub fn disables(&self, before: Option<DisabledBy>) -> Option<DisabledBy> {
         before.max(Some(self.level()))

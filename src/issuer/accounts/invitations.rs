@@ -243,7 +243,7 @@ pub(super) async fn revoke(
     let reach = actor.reach(USERS)?;
     let now = state.clock.now();
     let Path(id) = id.map_err(|_error| no_such_invitation())?;
-    let found = if names::is_record_id(&id) { shelf::find::<InvitationRecord>(&state, &id).await? } else { None };
+    let found = if names::is_record_id(&id) { reach.sees(shelf::find::<InvitationRecord>(&state, &id).await)? } else { None };
     let (record, version) = found.filter(|(record, _version)| is_within(&reach, record)).ok_or_else(no_such_invitation)?;
     let remove = Write::Remove(InvitationRecord::place(&record.id));
     let outcome = state.records.commit(vec![shelf::at(&record, version)], vec![remove], now).await?;

@@ -26,7 +26,6 @@ use utoipa_axum::routes;
 use crate::issuer::IssuerState;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::KEYS;
-use crate::issuer::actor::Reach;
 use crate::issuer::audit::Deed;
 use crate::issuer::callers::Asker;
 use crate::issuer::events::KeyEvent;
@@ -58,7 +57,6 @@ use crate::model::time::Timestamp;
 use crate::store::Committed;
 use crate::store::Precondition;
 use crate::store::RecordKey;
-use crate::store::StoreError;
 use crate::store::Write;
 use crate::store::codec::decode_key;
 use crate::store::codec::encode_key;
@@ -164,23 +162,14 @@ pub(in crate::issuer) async fn show(
 /// A key within this one's reach, with its revision. What lies outside is not there, and takes as long as what is not there.
 pub(in crate::issuer) async fn load(state: &IssuerState, actor: &Actor, id: &str) -> Result<(KeyRecord, u64), Problem> {
     let reach = actor.reach(KEYS)?;
-    let found = match state.records.get(&RecordKey::key(id)).await {
-        Ok(found) => found,
-        Err(StoreError::Corrupt { .. }) if reach != Reach::Everything => return Err(no_such_key()),
-        Err(error) => return Err(error.into()),
-    };
-    let Some(stored) = found else {
+    let Some(stored) = reach.sees(state.records.get(&RecordKey::key(id)).await)? else {
         let _as_long = std::hint::black_box(decode_key("000000000000", &SAMPLE));
         return Err(match state.rules.load().file_keys.get(id) {
             Some(record) if reach.covers(Some(&record.user), record.organization.as_deref()) => stands_in_the_file(),
             Some(_) | None => no_such_key(),
         });
     };
-    let record = match decode_key(id, &stored.bytes) {
-        Ok(record) => record,
-        Err(_) if reach != Reach::Everything => return Err(no_such_key()),
-        Err(error) => return Err(error.into()),
-    };
+    let record = reach.sees(decode_key(id, &stored.bytes).map(Some))?.ok_or_else(no_such_key)?;
     if !owner::is_within(state, &reach, &record).await? {
         return Err(no_such_key());
     }

@@ -81,7 +81,7 @@ pub(in crate::issuer) async fn owner_of_new_key(
 ) -> Result<Owner, Problem> {
     let reach = maker.reach(KEYS)?;
     let place = RecordKey::user(LOCAL, draft.user.as_str());
-    let found = find_user(state, &draft.user).await?;
+    let found = reach.sees(find_user(state, &draft.user).await)?;
     judge(&CHECKS, &Wish { maker, reach: &reach, draft, user: found.as_ref().map(|(user, _revision)| user) })?;
     let Some((user, revision)) = found else {
         let user = UserRecord {
@@ -255,7 +255,10 @@ pub(in crate::issuer) async fn is_within(state: &IssuerState, reach: &Reach, rec
     match reach {
         Reach::Everything => Ok(true),
         Reach::Own(_) => Ok(reach.covers(Some(&record.user), None)),
-        Reach::Organization(_) => Ok(reach.covers(None, organization_of(state, record).await?.as_deref())),
+        Reach::Organization(_) => {
+            let organization = reach.sees(organization_of(state, record).await.map(Some))?;
+            Ok(organization.is_some_and(|organization| reach.covers(None, organization.as_deref())))
+        }
     }
 }
 

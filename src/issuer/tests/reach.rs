@@ -1,6 +1,12 @@
 //! How far callers of the public door reach.
 
 use super::*;
+use crate::model::account::InvitationRecord;
+use crate::model::account::SessionRecord;
+use crate::model::client::ClientRecord;
+use crate::store::RecordKey;
+use crate::store::Write;
+use crate::store::codec::Shelved;
 
 const ADMIN: &[&str] = &["tollgate:keys", "tollgate:usage", "orders:read", "orders:write"];
 
@@ -177,6 +183,47 @@ async fn what_a_users_key_makes_lasts_no_longer_and_asks_no_oftener_than_itself(
     assert_eq!(issuer.call_with(key, "POST", &format!("{own}/rotate"), rotation).await.0, 403);
     let (_, admin) = issuer.key_of("ann", "acme", ADMIN).await;
     assert_eq!(issuer.call_with(&admin, "PATCH", &own, json!({"expires_at": null})).await.0, 200, "its organisation's admin may");
+}
+
+// battery: K21
+#[tokio::test]
+async fn what_cannot_be_read_is_there_for_operators_alone() {
+    let issuer = Issuer::issuing(|_| {});
+    let (_, admin) = issuer.key_of("ann", "acme", &["tollgate:keys", "tollgate:users"]).await;
+    let (_, root) = issuer.key_of("root", "ops", &["tollgate:admin"]).await;
+    let (own, _) = issuer.key_of("ann", "acme", &[]).await;
+    let (key, _) = issuer.key_of("eve", "evil", &[]).await;
+    let (hers, _) = issuer.key_of("mallory", "evil", &[]).await;
+    let (client, session) = ("app_00000000000000000001", "0000000000000000000001");
+    let places = [
+        RecordKey::key(&key),
+        RecordKey::user("local", "mallory"),
+        ClientRecord::place(client),
+        SessionRecord::place(session),
+        InvitationRecord::place(session),
+    ];
+    let writes = places.map(|key| Write::Put { key, bytes: vec![9, 9], expires: None });
+    issuer.records.commit(vec![], writes.into(), START).await.unwrap();
+    let active = json!({"active": true});
+    for (method, path, body) in [
+        ("GET", format!("/v1/keys/{key}"), Value::Null),
+        ("PATCH", format!("/v1/keys/{key}"), active.clone()),
+        ("POST", "/v1/keys".to_owned(), json!({"name": "n", "user": "mallory"})),
+        ("GET", "/v1/users/mallory".to_owned(), Value::Null),
+        ("PATCH", "/v1/users/mallory".to_owned(), active.clone()),
+        ("DELETE", "/v1/users/mallory".to_owned(), Value::Null),
+        ("GET", format!("/v1/clients/{client}"), Value::Null),
+        ("PATCH", format!("/v1/clients/{client}"), active),
+        ("DELETE", format!("/v1/sessions/{session}"), Value::Null),
+        ("DELETE", format!("/v1/invitations/{session}"), Value::Null),
+    ] {
+        for (asker, expected) in [(&admin, 404), (&root, 503)] {
+            let (status, answer) = issuer.call_with(asker, method, &path, body.clone()).await;
+            assert_eq!(status, expected, "{method} {path}: {answer}");
+        }
+    }
+    let (_, list) = issuer.call_with(&admin, "GET", "/v1/keys", Value::Null).await;
+    assert!(list.to_string().contains(&own) && !list.to_string().contains(&hers), "{list}");
 }
 
 #[tokio::test]

@@ -352,7 +352,7 @@ pub(in crate::issuer) async fn within_reach(
 
 pub(in crate::issuer) async fn within_reach_of(state: &IssuerState, actor: &Actor, id: &str) -> Result<(ClientRecord, u64), Problem> {
     let reach = actor.reach(actor::USERS)?;
-    match clients::find(state, id).await? {
+    match reach.sees(clients::find(state, id).await)? {
         Some((record, revision)) if covers(&reach, &record) => Ok((record, revision)),
         Some(_) => Err(no_such_client()),
         None => {
