@@ -22,6 +22,7 @@ use crate::issuer::keys::load;
 use crate::issuer::keys::own_display;
 use crate::issuer::keys::refuse_outlasting;
 use crate::issuer::keys::refuse_revoked;
+use crate::issuer::keys::refuse_wider;
 use crate::issuer::keys::replace_with;
 use crate::issuer::keys::revision_of;
 use crate::issuer::names;
@@ -91,7 +92,9 @@ async fn rotate_one(
         return Err(Problem::new(Code::Conflict, "a key with an id of this form cannot carry a new secret; create another one"));
     }
     expires.apply(&mut record.expires);
-    refuse_outlasting(&asker.actor, &asker.actor.reach(KEYS)?, record.expires)?;
+    let reach = asker.actor.reach(KEYS)?;
+    refuse_outlasting(&asker.actor, &reach, record.expires)?;
+    refuse_wider(state, &asker.actor, &reach, record.notes.allowed_networks()).await?;
     let rules = state.rules.load_full();
     let secret = Zeroizing::new(random_bytes::<32>()?);
     let text = key_text(&rules.key_brand, record.environment, &record.id, &secret);

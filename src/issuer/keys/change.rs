@@ -22,6 +22,7 @@ use crate::issuer::keys::owner::check_ceiling;
 use crate::issuer::keys::owner::maker_of;
 use crate::issuer::keys::refuse_outlasting;
 use crate::issuer::keys::refuse_revoked;
+use crate::issuer::keys::refuse_wider;
 use crate::issuer::keys::replace_with;
 use crate::issuer::keys::revision_of;
 use crate::issuer::names;
@@ -95,7 +96,11 @@ async fn change_one(
         preconditions = standing;
     }
     change_limits(&mut fields, &rules, &reach, &mut record)?;
+    let networks = record.notes.allowed_networks().to_vec();
     change_notes(&mut fields, &mut record)?;
+    if record.notes.allowed_networks() != networks {
+        refuse_wider(state, &asker.actor, &reach, record.notes.allowed_networks()).await?;
+    }
     names::version(&mut fields, &rules)?.apply(&mut record.pinned_version);
     fields.change("not_before", names::instant, names::INSTANT)?.apply(&mut record.not_before);
     let expiry = names::expiry(&mut fields, now)?;

@@ -43,7 +43,7 @@ pub(in crate::issuer) struct Draft {
     pub pinned_version: Option<Arc<str>>,
     pub not_before: Option<Timestamp>,
     pub expires: Option<Timestamp>,
-    /// But for `made_by`, which [`owner_of_new_key`](super::owner_of_new_key) finds.
+    /// But for `made_by`, and the networks where none are named, which [`owner_of_new_key`](super::owner_of_new_key) finds.
     pub extras: KeyExtras,
 }
 

@@ -68,6 +68,7 @@ pub(in crate::issuer) use crate::issuer::keys::file_entry::file_entry;
 pub(in crate::issuer) use crate::issuer::keys::owner::check_may_change;
 pub(in crate::issuer) use crate::issuer::keys::owner::owner_of_new_key;
 pub(in crate::issuer) use crate::issuer::keys::owner::refuse_outlasting;
+pub(in crate::issuer) use crate::issuer::keys::owner::refuse_wider;
 
 /// How often a change that loses a race is judged again before its caller is asked to.
 pub(in crate::issuer) const ATTEMPTS: usize = 4;
@@ -130,6 +131,7 @@ pub(in crate::issuer) async fn issue(state: &IssuerState, asker: &Asker, mut dra
         once.check(state).await?;
         let owner = owner_of_new_key(state, &asker.actor, &draft, now).await?;
         (draft.organization, draft.extras.made_by) = (owner.organization, owner.made_by);
+        draft.extras.allowed_networks = owner.allowed_networks;
         let new = NewKey::make(&draft, &rules, &state.peppers, now)?;
         let mut preconditions = owner.preconditions;
         let mut writes = owner.writes;

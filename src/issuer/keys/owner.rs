@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::issuer::IssuerState;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::KEYS;
@@ -38,6 +40,8 @@ struct Wish<'w> {
     draft: &'w Draft,
     /// Whose it is to be; none: nobody of that name is there.
     user: Option<&'w UserRecord>,
+    /// Those to which its maker's own key is bound.
+    networks: &'w [IpNet],
 }
 
 /// One thing that must hold of it.
@@ -47,12 +51,13 @@ struct Check {
     run: fn(&Wish<'_>) -> Result<(), Problem>,
 }
 
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 10] = [
     Check { name: "its maker holds the scopes", run: maker_holds },
     Check { name: "what is kept from live routes makes nothing live", run: environment },
     Check { name: "tiers are an operator's to give", run: tier },
     Check { name: "it asks no oftener than what makes it", run: rate },
     Check { name: "it lasts no longer than what makes it", run: lifetime },
+    Check { name: "it opens from nowhere else than what makes it", run: networks },
     Check { name: "its user lies within the maker's reach", run: within_reach },
     Check { name: "its user is active", run: user_stands },
     Check { name: "it is of its user's organisation", run: organization },
@@ -67,6 +72,7 @@ fn judge<'c>(checks: impl IntoIterator<Item = &'c Check>, wish: &Wish<'_>) -> Re
 pub(in crate::issuer) struct Owner {
     pub organization: Option<Arc<str>>,
     pub made_by: Option<Subject>,
+    pub allowed_networks: Vec<IpNet>,
     pub preconditions: Vec<Precondition>,
     pub writes: Vec<Write>,
 }
@@ -82,7 +88,11 @@ pub(in crate::issuer) async fn owner_of_new_key(
     let reach = maker.reach(KEYS)?;
     let place = RecordKey::user(LOCAL, draft.user.as_str());
     let found = reach.sees(find_user(state, &draft.user).await)?;
-    judge(&CHECKS, &Wish { maker, reach: &reach, draft, user: found.as_ref().map(|(user, _revision)| user) })?;
+    let networks = networks_of(state, maker, &reach).await?;
+    let user = found.as_ref().map(|(user, _revision)| user);
+    judge(&CHECKS, &Wish { maker, reach: &reach, draft, user, networks: &networks })?;
+    // Where none are named it is bound as its maker is.
+    let allowed_networks = Some(&draft.extras.allowed_networks).filter(|asked| !asked.is_empty()).unwrap_or(&networks).clone();
     let Some((user, revision)) = found else {
         let user = UserRecord {
             source: Arc::from(LOCAL),
@@ -97,11 +107,12 @@ pub(in crate::issuer) async fn owner_of_new_key(
         let write = Write::Put { key: place.clone(), bytes: encode_user(&user), expires: None };
         let (made_by, mut preconditions) = maker_of(state, maker, &draft.user).await?;
         preconditions.push(Precondition::Absent(place));
-        return Ok(Owner { organization: user.organization, made_by, preconditions, writes: vec![write] });
+        return Ok(Owner { organization: user.organization, made_by, allowed_networks, preconditions, writes: vec![write] });
     };
     let (made_by, mut preconditions) = maker_of(state, maker, &draft.user).await?;
     preconditions.push(Precondition::AtVersion(place, revision));
-    Ok(Owner { organization: draft.organization.clone().or(user.organization), made_by, preconditions, writes: Vec::new() })
+    let organization = draft.organization.clone().or(user.organization);
+    Ok(Owner { organization, made_by, allowed_networks, preconditions, writes: Vec::new() })
 }
 
 /// On whose word beside its user's a key stands that this one gives its scopes, and what must not change until that is written. An
@@ -164,6 +175,13 @@ fn lifetime(wish: &Wish<'_>) -> Result<(), Problem> {
     refuse_outlasting(wish.maker, wish.reach, wish.draft.expires)
 }
 
+fn networks(wish: &Wish<'_>) -> Result<(), Problem> {
+    match wish.draft.extras.allowed_networks.as_slice() {
+        [] => Ok(()),
+        asked => within_networks(wish.networks, asked),
+    }
+}
+
 fn within_reach(wish: &Wish<'_>) -> Result<(), Problem> {
     let is_covered = wish.user.is_some_and(|user| wish.reach.covers(Some(&user.subject), user.organization.as_deref()));
     if is_covered || *wish.reach == Reach::Everything { Ok(()) } else { Err(Problem::new(Code::NotFound, "there is no such user")) }
@@ -208,6 +226,36 @@ pub(in crate::issuer) fn refuse_outlasting(actor: &Actor, reach: &Reach, expires
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// What a key that is bound to networks changes or learns opens from nowhere else: else a text that is good for nothing outside would
+/// become one that is good everywhere.
+///
+/// # Errors
+/// 403.
+pub(in crate::issuer) async fn refuse_wider(state: &IssuerState, actor: &Actor, reach: &Reach, asked: &[IpNet]) -> Result<(), Problem> {
+    within_networks(&networks_of(state, actor, reach).await?, asked)
+}
+
+/// The networks to which the key is bound that this one shows; empty: to none. Who reaches everything has whatever it likes.
+async fn networks_of(state: &IssuerState, actor: &Actor, reach: &Reach) -> Result<Vec<IpNet>, Problem> {
+    let (Actor::Caller(caller), Reach::Organization(_) | Reach::Own(_)) = (actor, reach) else { return Ok(Vec::new()) };
+    let Some(id) = &caller.key else { return Ok(Vec::new()) };
+    if let Some(record) = state.rules.load().file_keys.get(id.as_str()) {
+        return Ok(record.notes.allowed_networks().to_vec());
+    }
+    match state.records.get(&RecordKey::key(id.as_str())).await? {
+        Some(stored) => Ok(decode_key(id.as_str(), &stored.bytes)?.notes.allowed_networks().to_vec()),
+        None => Err(Problem::new(Code::Unauthorized, "the key that you show is gone")),
+    }
+}
+
+fn within_networks(held: &[IpNet], asked: &[IpNet]) -> Result<(), Problem> {
+    let lies_within = |network: &IpNet| held.iter().any(|held| held.contains(network));
+    if held.is_empty() || (!asked.is_empty() && asked.iter().all(lies_within)) {
+        return Ok(());
+    }
+    Err(above_maker("allowed_networks", "must lie within the networks of the key that you show"))
 }
 
 /// Whether this one may change a key that lies within its reach, or learn a new secret of it. Its own user may at our pages, and the key
@@ -348,7 +396,7 @@ mod tests {
     #[test]
     fn every_check_of_a_new_key_holds_something_up() {
         type Change = fn(&mut Caller, &mut Draft, &mut UserRecord);
-        let table: [Change; 9] = [
+        let table: [Change; 10] = [
             |_, draft, user| (draft.scopes, user.rights) = (scopes("files:read"), Rights::Unlimited),
             |caller, _, _| caller.environment = Environment::Test,
             |_, draft, _| draft.tier = Some("pro".into()),
@@ -360,6 +408,7 @@ mod tests {
                 for_herself(caller, draft, user);
                 draft.expires = None;
             },
+            |_, draft, _| draft.extras.allowed_networks = vec!["192.0.2.0/24".parse().unwrap(), "198.51.100.0/24".parse().unwrap()],
             |_, _, user| user.organization = Some("evil".into()),
             |_, _, user| user.state = UserState::Disabled,
             |_, draft, _| draft.organization = Some("evil".into()),
@@ -371,7 +420,8 @@ mod tests {
             change(&mut caller, &mut draft, &mut user);
             let maker = Actor::Caller(Arc::new(caller));
             let reach = maker.reach(KEYS).unwrap();
-            let wish = Wish { maker: &maker, reach: &reach, draft: &draft, user: Some(&user) };
+            let networks = ["192.0.2.0/24".parse().unwrap()];
+            let wish = Wish { maker: &maker, reach: &reach, draft: &draft, user: Some(&user), networks: &networks };
             judge(CHECKS.iter().filter(|check| check.name != without), &wish)
         };
         judged(|_, _, _| {}, "nothing").unwrap();

@@ -1,6 +1,7 @@
 //! How far callers of the public door reach.
 
 use super::*;
+use crate::listen::http::Peer;
 use crate::model::account::InvitationRecord;
 use crate::model::account::SessionRecord;
 use crate::model::client::ClientRecord;
@@ -252,6 +253,50 @@ async fn what_was_disabled_is_enabled_by_whoever_reaches_as_far() {
                 assert_eq!(set(Some(&owner), true).await, 200);
             }
         }
+    }
+}
+
+// oauth: T5
+#[tokio::test]
+async fn what_a_key_that_is_bound_to_networks_makes_is_bound_to_them_too() {
+    let issuer = Issuer::issuing(|_| {});
+    let (admin, rights) = ("tollgate:admin", ["orders:read", "tollgate:keys", "tollgate:admin"]);
+    issuer.ok("POST", "/v1/users", json!({"id": "abe", "organization": "acme", "rights": rights})).await;
+    let within = json!(["192.0.2.0/28"]);
+    for scope in ["orders:read", "tollgate:keys", admin] {
+        let bound = json!({"name": "b", "user": "abe", "scopes": [scope], "allowed_networks": ["192.0.2.0/24"]});
+        let key = issuer.ok("POST", "/v1/keys", bound.clone()).await["key"].as_str().unwrap().to_owned();
+        let ask = async |method: &str, path: &str, body: Value| {
+            let request = Request::builder().method(method).uri(path).header("x-api-key", &key).header("content-type", "application/json");
+            let request = request.extension(Peer(Some("192.0.2.7:9".parse().unwrap()))).body(Body::from(body.to_string()));
+            let response = issuer.public.clone().oneshot(request.unwrap()).await.unwrap();
+            let status = response.status().as_u16();
+            let answer = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            (status, serde_json::from_slice::<Value>(&answer).unwrap())
+        };
+        let wider = if scope == admin { 2 } else { 4 };
+        for (networks, class) in [(json!(["0.0.0.0/0"]), wider), (json!(["192.0.2.0/24", "198.51.100.7/32"]), wider), (within.clone(), 2)] {
+            let body = json!({"name": "n", "allowed_networks": networks});
+            let (status, answer) = ask("POST", "/v1/keys", body).await;
+            assert_eq!(status / 100, class, "{scope} {networks}: {answer}");
+        }
+        let (_, made) = ask("POST", "/v1/keys", json!({"name": "n"})).await;
+        let inherited = if scope == admin { json!([]) } else { json!(["192.0.2.0/24"]) };
+        assert_eq!(made["allowed_networks"], inherited, "{made}");
+        let (_, generated) = ask("POST", "/generate", json!({})).await;
+        let generated = issuer.ok("GET", &format!("/v1/keys/{}", generated["api_key_id"].as_str().unwrap()), Value::Null).await;
+        assert_eq!(generated["allowed_networks"], inherited);
+        let path = format!("/v1/keys/{}", made["id"].as_str().unwrap());
+        assert_eq!(ask("PATCH", &path, json!({"allowed_networks": null})).await.0 / 100, wider);
+        assert_eq!(ask("PATCH", &path, json!({"allowed_networks": within})).await.0, 200);
+        let (unbound, _) = issuer.key_of("abe", "acme", &[]).await;
+        let rotation = format!("/v1/keys/{unbound}/rotate");
+        assert_eq!(
+            ask("POST", &rotation, json!({"grace": "1h"})).await.0 / 100,
+            wider,
+            "nor is a secret learned that opens from elsewhere"
+        );
+        assert_eq!(ask("POST", &format!("{path}/rotate"), json!({"grace": "1h"})).await.0, 200);
     }
 }
 
