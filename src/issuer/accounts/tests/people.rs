@@ -153,6 +153,23 @@ async fn another_password_ends_what_the_old_one_opened() {
     assert_eq!(issuer.refused("PATCH", "/v1/users/Odd:name", json!({"password": PASSWORD})).await.1["details"]["field"], "password");
 }
 
+/// Whoever holds a key of somebody's, with whatever rights, does not come to sign in as them by it.
+#[tokio::test]
+async fn no_key_sets_its_own_users_password_without_the_one_before() {
+    let issuer = Issuer::issuing(|_| {});
+    let acme = founder(&issuer, "alice").await.organization;
+    issuer.ok("PATCH", "/v1/users/alice", json!({"rights": null})).await;
+    issuer.ok("POST", "/v1/users", json!({"id": "bob", "organization": acme, "rights": []})).await;
+    for (scope, others) in [("orders:read", 404), ("tollgate:users", 200), ("tollgate:admin", 200)] {
+        let (_, key) = issuer.key_of("alice", &acme, &[scope]).await;
+        let set = async |user: &str, body: Value| issuer.call_with(&key, "PATCH", &format!("/v1/users/{user}"), body).await;
+        let (status, answer) = set("alice", json!({"password": "a stolen horse"})).await;
+        assert_eq!((status, &answer["error"]["details"]["field"]), (400, &json!("current_password")), "{scope}: {answer}");
+        assert_eq!(set("alice", json!({"password": "a stolen horse", "current_password": "guessed"})).await.0, 401, "{scope}");
+        assert_eq!(set("bob", json!({"password": "another horse"})).await.0, others, "{scope}: whom it administers is another matter");
+    }
+}
+
 #[tokio::test]
 async fn an_invitation_is_shown_once_and_good_once() {
     let issuer = Issuer::issuing(|_| {});
