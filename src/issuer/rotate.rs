@@ -9,6 +9,7 @@ use axum::response::Response;
 use zeroize::Zeroizing;
 
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::caps;
 use crate::issuer::actor::KEYS;
 use crate::issuer::audit::Deed;
 use crate::issuer::callers::Asker;
@@ -91,8 +92,12 @@ async fn rotate_one(
     if record.id.as_str().len() != 12 {
         return Err(Problem::new(Code::Conflict, "a key with an id of this form cannot carry a new secret; create another one"));
     }
-    expires.apply(&mut record.expires);
     let reach = asker.actor.reach(KEYS)?;
+    let was_over = record.expires.is_some_and(|expires| expires <= now);
+    expires.apply(&mut record.expires);
+    if was_over {
+        caps::check_keys(state, &reach, &record.user, now).await?;
+    }
     refuse_outlasting(&asker.actor, &reach, record.expires)?;
     refuse_wider(state, &asker.actor, &reach, record.notes.allowed_networks()).await?;
     let rules = state.rules.load_full();

@@ -47,6 +47,9 @@ pub struct IssuanceFile {
     /// How passwords are hashed and guessing is limited.
     #[serde(default)]
     pub passwords: PasswordsFile,
+    /// How much one user may have at a time. Operators, and whoever holds `tollgate:admin`, are not bound.
+    #[serde(default)]
+    pub caps: CapsFile,
     /// Sign-in elsewhere: OpenID Connect.
     #[serde(default)]
     pub providers: Vec<ProviderFile>,
@@ -171,6 +174,20 @@ pub struct PasswordsFile {
     pub per_address: Option<u32>,
     /// Failed sign-ins per minute, account and address, 1 to 1000000. Default: 5.
     pub per_account_and_address: Option<u32>,
+}
+
+/// How much one user may have at a time, 1 to 100000 of each.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CapsFile {
+    /// Keys that are neither revoked nor expired. Default: 100.
+    pub keys: Option<u32>,
+    /// Applications. Default: 20.
+    pub clients: Option<u32>,
+    /// Sessions; with one more the oldest ends. Default: 50.
+    pub sessions: Option<u32>,
+    /// Invitations that are out. Default: 100.
+    pub invitations: Option<u32>,
 }
 
 /// A provider of sign-ins.

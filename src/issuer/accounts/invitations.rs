@@ -18,6 +18,7 @@ use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::address::ClientAddress;
+use crate::issuer::accounts::caps;
 use crate::issuer::accounts::issuance;
 use crate::issuer::accounts::reach;
 use crate::issuer::accounts::shelf;
@@ -184,6 +185,9 @@ pub(super) async fn create(
     once.check(&state).await?;
     let maker = reach::maker(&state, &actor).await?;
     refuse_role(&state, &reach, maker.as_ref().map(|(user, _)| user.subject.as_str()), role).await?;
+    if let Some((maker, _)) = &maker {
+        caps::check_invitations(&state, &reach, &maker.subject, now).await?;
+    }
     let ceiling = reach::ceiling(&actor);
     let rights = match (asked, &ceiling) {
         (None, Some(held)) => Arc::new(issuance.member_rights.intersect(held)),

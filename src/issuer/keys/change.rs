@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::caps;
 use crate::issuer::actor::KEYS;
 use crate::issuer::actor::Reach;
 use crate::issuer::audit::Deed;
@@ -105,7 +106,11 @@ async fn change_one(
     fields.change("not_before", names::instant, names::INSTANT)?.apply(&mut record.not_before);
     let expiry = names::expiry(&mut fields, now)?;
     if expiry != Change::Keep {
+        let was_over = record.expires.is_some_and(|expires| expires <= now);
         expiry.apply(&mut record.expires);
+        if was_over {
+            caps::check_keys(state, &reach, &record.user, now).await?;
+        }
         refuse_outlasting(&asker.actor, &reach, record.expires)?;
     }
     if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {

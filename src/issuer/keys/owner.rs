@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::caps;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::KEYS;
 use crate::issuer::actor::Reach;
@@ -91,6 +92,7 @@ pub(in crate::issuer) async fn owner_of_new_key(
     let networks = networks_of(state, maker, &reach).await?;
     let user = found.as_ref().map(|(user, _revision)| user);
     judge(&CHECKS, &Wish { maker, reach: &reach, draft, user, networks: &networks })?;
+    caps::check_keys(state, &reach, &draft.user, now).await?;
     // Where none are named it is bound as its maker is.
     let allowed_networks = Some(&draft.extras.allowed_networks).filter(|asked| !asked.is_empty()).unwrap_or(&networks).clone();
     let Some((user, revision)) = found else {

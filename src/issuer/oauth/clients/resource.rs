@@ -17,6 +17,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::caps;
 use crate::issuer::accounts::reach;
 use crate::issuer::actor;
 use crate::issuer::actor::Actor;
@@ -188,7 +189,7 @@ pub(in crate::issuer) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     // Whoever has things of its own may have clients; an application of somebody's has none.
-    asker.actor.reach(actor::USERS)?;
+    let reach = asker.actor.reach(actor::USERS)?;
     let mut fields = Fields::read(&headers, body).await?;
     let once = Once::read(&asker.actor, &headers, "clients", &fields)?;
     let now = state.clock.now();
@@ -207,6 +208,9 @@ pub(in crate::issuer) async fn create(
     fields.finish()?;
     draft.check(&asker.actor)?;
     once.check(&state).await?;
+    if let Some(owner) = &owner {
+        caps::check_clients(&state, &reach, owner).await?;
+    }
     let standing = reach::maker(&state, &asker.actor).await?.map(|(_user, standing)| standing);
     let Some(made) = clients::make(&state, draft, owner, organization, &once, standing, now).await? else {
         once.check(&state).await?;
