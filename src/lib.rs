@@ -52,10 +52,11 @@
 //! - `oauth`: `authorize` and `consent` lead to a code, `token` to tokens, `revoke`, `introspect` look after them; `clients` is who asks.
 //! - `federation`: sign-in elsewhere, in which we are the client. `compat`: other systems' spellings of all this; they decide nothing.
 //! - `keys`, `rotate`, `import`, `key_tokens`, `sign_in_tokens`, `usage`, `stats`, `ring`, `explain`: the rest of what is asked for.
+//! - `checks`, `tickets`: what guards a step, and what leads from one to the next.
 //! - `callers`, `actor`, `input`, `once`, `parameters`, `names`, `views`, `problem`, `openapi`: how anything is asked for and answered.
 //! - `audit`: what was done, noted after its commit. `events`: the same for whoever counts.
 //!
-//! The pipelines of `oauth` are lists of named checks, so that a test can leave one out and show what then gets through.
+//! The issuer's guards are lists of named checks, so that a test can leave one out and show what then gets through.
 //!
 //! # The shelf's two engines
 //!

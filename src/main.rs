@@ -3,14 +3,13 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use tollgate::cli::Arguments;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::read();
     let mut complaints = std::io::stderr();
     match arguments.run(&mut std::io::stdout(), &mut complaints) {
         Ok(exit) => ExitCode::from(exit.code()),

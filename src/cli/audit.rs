@@ -31,7 +31,7 @@ Examples:
   tollgate audit list --from 2027-01-01
   tollgate audit list --actor alice --deed key.revoked
   tollgate audit list --subject 3fKq9ZxT0aBc          everything that was done to this key
-  tollgate audit verify                               exit code 1 where something was changed or taken out
+  tollgate audit verify                               1 where something was changed
 
 Entries are kept for 400 days. Of a user who was erased there is a pseudonym alone.";
 

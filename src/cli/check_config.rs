@@ -31,7 +31,7 @@ pub struct CheckConfig {
     /// The config file; instead of --config.
     pub file: Option<PathBuf>,
     /// The config file, as the other commands take it.
-    #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml")]
+    #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml", value_name = "FILE")]
     pub config: PathBuf,
     /// What stands in front, an Envoy bootstrap or manifests of Istio or Envoy Gateway: what in it would open the gate or lose an
     /// identity is a mistake too.

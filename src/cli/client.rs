@@ -26,23 +26,27 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// An answer that takes longer is not waited for.
 const TIME_MAX: Duration = Duration::from_secs(30);
 
+/// What the options below stand under in every help.
+const CONNECTION: &str = "Connection";
+
 /// Where the resource API may be.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Reach {
-    /// The config file, for the control socket and the store.
-    #[arg(long, short, global = true, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml", value_name = "FILE")]
+    /// The config file: it names the control socket of the running process and, where none runs, the store.
+    #[arg(long, short, global = true, help_heading = CONNECTION, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml")]
+    #[arg(value_name = "FILE")]
     pub config: PathBuf,
     /// Speak to the process that answers on this control socket, and read no config.
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, help_heading = CONNECTION, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// Speak to the resource API at this URL instead, as whoever TOLLGATE_KEY makes you: the same rights as over HTTP, no more.
-    #[arg(long, global = true, env = "TOLLGATE_URL", value_name = "URL", conflicts_with = "socket")]
+    /// Speak to the API of `listen.issuer` at this URL instead, with the rights of the key and no more.
+    #[arg(long, global = true, help_heading = CONNECTION, env = "TOLLGATE_URL", value_name = "URL", conflicts_with = "socket")]
     pub url: Option<String>,
     /// The API key for `--url`. Best from the environment: the arguments of a process can be read by others.
-    #[arg(long, global = true, env = "TOLLGATE_KEY", hide = true, hide_env_values = true, value_name = "KEY")]
+    #[arg(long, global = true, help_heading = CONNECTION, env = "TOLLGATE_KEY", hide_env_values = true, value_name = "KEY")]
     pub api_key: Option<ApiKey>,
     /// For machines: the API's own JSON.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     pub json: bool,
 }
 

@@ -18,8 +18,6 @@ use crate::cli::voice::Part;
 use crate::cli::voice::Voice;
 
 /// Register, look at, change and end OAuth applications.
-///
-/// With TOLLGATE_URL and TOLLGATE_KEY set, speaks to the API there; else over the control socket, or opens the store itself.
 #[derive(Clone, Debug, clap::Args)]
 #[command(subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Clients {
@@ -32,13 +30,16 @@ pub struct Clients {
 const EXAMPLES: &str = "\
 Examples:
   tollgate clients create --name shop --redirect https://shop.example/back --scope orders:read
-  tollgate clients create --name cli --kind native --redirect http://127.0.0.1/back --scope orders:read
+  tollgate clients create --name cli --kind native --redirect http://127.0.0.1/back
   tollgate clients create --name robot --grant client_credentials --scope orders:read
   SECRET=$(tollgate clients create …)            only the secret goes to standard output
   tollgate clients list
-  tollgate clients rotate app_0123456789abcdefghij --grace 7d    old and new secret work for a week
-  tollgate clients disable app_0123456789abcdefghij
-  tollgate clients delete app_0123456789abcdefghij               with everything that was given to it";
+  tollgate clients show app_0123456789abcdefghij
+  tollgate clients change app_0123456789abcdefghij --scope orders:read,orders:write
+  tollgate clients rotate app_0123456789abcdefghij --grace 7d  old and new secret work for a week
+  tollgate clients disable app_0123456789abcdefghij            until `enable`
+  tollgate clients enable app_0123456789abcdefghij
+  tollgate clients delete app_0123456789abcdefghij             with all that was given to it";
 
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Command {

@@ -31,7 +31,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 struct Init {
     /// The config file.
-    #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml")]
+    #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml", value_name = "FILE")]
     config: PathBuf,
     /// Your service.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]

@@ -22,7 +22,7 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 #[command(after_help = EXAMPLES)]
 pub struct Healthcheck {
     /// The config file, for the address of `listen.ops`.
-    #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml")]
+    #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml", value_name = "FILE")]
     pub config: PathBuf,
     /// Ask there instead, and read no config.
     #[arg(long, conflicts_with = "config")]

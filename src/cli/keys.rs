@@ -34,9 +34,6 @@ const REQUEST_BYTES_MAX: usize = 60 * 1024;
 const FROM_WHEN: &str = "from the next request on (where sidecars share a Redis, at the others within 0.75 s)";
 
 /// Make, look at, change and end API keys.
-///
-/// With TOLLGATE_URL and TOLLGATE_KEY set, speaks to the API there; else to the running process over its control socket; when none
-/// runs, opens the store itself.
 #[derive(Clone, Debug, clap::Args)]
 #[command(subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Keys {
@@ -52,9 +49,12 @@ Examples:
   tollgate keys create --user alice --env test --tier pro --rate-limit 60
   KEY=$(tollgate keys create --user ci)          only the key goes to standard output
   tollgate keys list --user alice
+  tollgate keys show 3fKq9ZxT0aBc
   tollgate keys change 3fKq9ZxT0aBc --scope conversations:read,customers:read --tier pro
   tollgate keys rotate 3fKq9ZxT0aBc --grace 7d   old and new secret work for a week
   tollgate keys rotate 3fKq9ZxT0aBc --grace 0s   the old one has leaked
+  tollgate keys disable 3fKq9ZxT0aBc             until `enable`
+  tollgate keys enable 3fKq9ZxT0aBc
   tollgate keys revoke 3fKq9ZxT0aBc              for good
   tollgate keys import old-keys.json             [{\"sha256\": \"…\", \"name\": \"…\", \"user\": \"…\"}, …]
   tollgate keys new-file-entry --user ci >> keys.yaml";

@@ -32,6 +32,8 @@ pub mod usage;
 
 pub mod users;
 
+mod examples;
+
 mod table;
 
 mod voice;
@@ -42,6 +44,8 @@ mod tests;
 use std::io::Write;
 use std::sync::Arc;
 
+use clap::CommandFactory as _;
+use clap::FromArgMatches as _;
 use clap::Parser;
 use clap::Subcommand;
 
@@ -54,6 +58,7 @@ use crate::cli::client::Remote;
 use crate::cli::client::Target;
 use crate::cli::clients::Clients;
 use crate::cli::envoy::Envoy;
+use crate::cli::examples::hand_down;
 use crate::cli::explain::Explain;
 use crate::cli::healthcheck::Healthcheck;
 use crate::cli::keys::Keys;
@@ -102,7 +107,7 @@ Examples:
   tollgate envoy init > envoy.yaml          an Envoy that fits it
   tollgate serve --config tollgate.yaml     answer Envoy's checks
   tollgate keys create --user alice         a new key; its text is shown once
-  tollgate users invite --org acme          a text that lets somebody join
+  tollgate users invite --org acme          a link by which somebody joins
   tollgate clients list                     OAuth applications
   tollgate ring rotate --emergency          a signing key has leaked
   tollgate usage --user alice               what was counted
@@ -112,6 +117,7 @@ Examples:
   tollgate store check                      is the store set up well, and readable?
   tollgate healthcheck                      is the process on this machine ready?
   tollgate schema > tollgate.schema.json    for your editor
+  tollgate openapi > openapi.json           the HTTP API
 
 Exit codes: 0 good, 1 failed, 2 the arguments make no sense.";
 
@@ -135,6 +141,11 @@ enum Command {
 }
 
 impl Arguments {
+    /// Those of this process. Where they make no sense or ask for help, that is said, and the process ends.
+    pub fn read() -> Self {
+        Self::from_arg_matches(&hand_down(Self::command()).get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
     /// Runs the command that was asked for: its output goes to `out`, what is said about it to `complaints`.
     ///
     /// # Errors

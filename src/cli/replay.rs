@@ -51,7 +51,7 @@ const EXAMPLES: &str = "\
 Examples:
   tollgate replay requests.jsonl --before tollgate.yaml --after next.yaml
   cat requests.jsonl.1 requests.jsonl | tollgate replay - --before tollgate.yaml --after next.yaml
-  tollgate explain --recorded requests.jsonl:17 --config next.yaml      why line 17 ends as it does";
+  tollgate explain --recorded requests.jsonl:17 --config next.yaml    why line 17 ends as it does";
 
 impl Replay {
     /// # Errors

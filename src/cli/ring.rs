@@ -14,8 +14,6 @@ use crate::cli::voice::Gathered;
 use crate::cli::voice::Voice;
 
 /// Look at the keys that sign tokens, and turn them.
-///
-/// With TOLLGATE_URL and TOLLGATE_KEY set, speaks to the API there; else over the control socket, or opens the store itself.
 #[derive(Clone, Debug, clap::Args)]
 #[command(subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Ring {
@@ -28,8 +26,8 @@ pub struct Ring {
 const EXAMPLES: &str = "\
 Examples:
   tollgate ring show
-  tollgate ring rotate                  the next keys begin to sign; what the old ones signed verifies until it ends
-  tollgate ring rotate --emergency      a key has leaked: nothing that was signed before verifies any more";
+  tollgate ring rotate                  the next keys sign; tokens of the old ones live on
+  tollgate ring rotate --emergency      a key has leaked: every token signed until now ends";
 
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Command {

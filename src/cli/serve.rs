@@ -32,7 +32,7 @@ const WORKERS_MAX: usize = 4;
 #[command(after_help = EXAMPLES)]
 pub struct Serve {
     /// The config file.
-    #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml")]
+    #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml", value_name = "FILE")]
     pub config: PathBuf,
 }
 

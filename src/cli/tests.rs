@@ -344,15 +344,11 @@ async fn a_running_process_is_asked_and_its_store_never_opened_twice() {
 }
 
 #[test]
-fn every_command_has_help_with_examples() {
+fn the_command_line_is_sound() {
     Arguments::command().debug_assert();
     for line in ["GET /orders --url https://api.example.com", "GET /orders -H x-api-key:k --peer 10.0.0.1 --at 1893456000"] {
         let words = ["tollgate", "explain"].into_iter().chain(line.split(' '));
         assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
-    }
-    for command in ["keys", "users", "clients", "audit", "usage"] {
-        let help = Line::try_parse_from(["tollgate", command, "--help"]).unwrap_err().to_string();
-        assert!(help.contains("Examples:"), "{help}");
     }
 }
 

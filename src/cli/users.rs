@@ -28,8 +28,6 @@ use crate::cli::voice::Voice;
 const PASSWORD_BYTES_MAX: u64 = 4096;
 
 /// Make, look at, change and erase users.
-///
-/// With TOLLGATE_URL and TOLLGATE_KEY set, speaks to the API there; else over the control socket, or opens the store itself.
 #[derive(Clone, Debug, clap::Args)]
 #[command(subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Users {
@@ -43,12 +41,14 @@ const EXAMPLES: &str = "\
 Examples:
   tollgate users create alice --org acme --right conversations:read
   tollgate users list
+  tollgate users show alice
   tollgate users change alice --tier pro --right conversations:read,customers:read
   tollgate users change alice --role admin
   tollgate users password alice < password-file  a line of standard input, never an argument
   tollgate users sign-out alice                  tokens from before now open nothing
   tollgate users disable alice                   nothing of hers opens anything, until `enable`
-  tollgate users invite --org acme               the text that lets somebody join
+  tollgate users enable alice
+  tollgate users invite --org acme               the link by which somebody joins
   tollgate users erase alice                     with her keys and her name, everywhere, for good";
 
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -71,7 +71,7 @@ enum Command {
     Enable(One),
     /// Erase a user: its keys, its sessions, its name in counts and in the audit log.
     Erase(One),
-    /// Make an invitation into an organisation. Its text goes to standard output, once.
+    /// Make an invitation into an organisation. Its link goes to standard output, once.
     Invite(Invitation),
 }
 
@@ -190,13 +190,20 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
             voice.done(&answer, &one.id, "erased, with its keys")
         }
         Command::Invite(invitation) => {
+            // Asked before: what is shown once must not be lost to a second question.
+            let members = match &invitation.org {
+                Some(org) => client.call("GET", &format!("/v1/users?limit=1&organization={}", encode(org)), None).await?,
+                None => Value::Null,
+            };
+            let is_new = members.get("data").and_then(Value::as_array).is_some_and(Vec::is_empty);
             let made = client.call("POST", "/v1/invitations", Some(&invitation.body())).await?;
             let words = format!(
-                "an invitation into {}, until {} UTC. Hand it over now: it is not shown again.",
+                "an invitation into {}{}, until {} UTC. Hand it over now: it is not shown again.",
                 show(&made, "organization"),
+                if is_new { " (nobody is in it yet: whoever comes by this begins it)" } else { "" },
                 show_when(&made, "expires_at")
             );
-            voice.hand_over(&made, "invitation", &words)
+            voice.hand_over(&made, "url", &words)
         }
     }
 }

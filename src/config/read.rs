@@ -6,13 +6,11 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::de::DeserializeSeed;
-use serde::de::EnumAccess;
 use serde::de::Error as _;
 use serde::de::IntoDeserializer;
 use serde::de::MapAccess;
 use serde::de::SeqAccess;
 use serde::de::Unexpected;
-use serde::de::VariantAccess;
 use serde::de::Visitor;
 
 use crate::config::complaint::Complaint;
@@ -370,12 +368,12 @@ impl<'de> serde::Deserializer<'de> for &'de Node {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Broken> {
-        let Value::List(items) = &self.value else { return Err(Broken::wanted(self, "a list")) };
+        let Value::List(items) = &self.value else { return Err(Broken::wanted(self, "a list: `[a, b]`, or lines that begin with `- `")) };
         visitor.visit_seq(Items { items: items.iter(), position: 0 })
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Broken> {
-        let Value::Mapping(mapping) = &self.value else { return Err(Broken::wanted(self, "a mapping")) };
+        let Value::Mapping(mapping) = &self.value else { return Err(Broken::wanted(self, "a mapping, `name: value`")) };
         visitor.visit_map(Entries { entries: mapping.entries.iter(), pending: None })
     }
 
@@ -400,13 +398,13 @@ impl<'de> serde::Deserializer<'de> for &'de Node {
     ) -> Result<V::Value, Broken> {
         match &self.value {
             Value::Text(text) => visitor.visit_enum(IntoDeserializer::<Broken>::into_deserializer(text.as_str())),
-            Value::Mapping(mapping) => match mapping.entries.as_slice() {
-                [only] => visitor.visit_enum(Variant { entry: only }),
-                _ => Err(Broken::custom(format!("a mapping with exactly one of {} is wanted", listed(variants)))),
-            },
-            Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Decimal(_) | Value::OddNumber(_) | Value::List(_) => {
-                Err(Broken::wanted(self, format!("one of {}", listed(variants))))
-            }
+            Value::Null
+            | Value::Bool(_)
+            | Value::Integer(_)
+            | Value::Decimal(_)
+            | Value::OddNumber(_)
+            | Value::List(_)
+            | Value::Mapping(_) => Err(Broken::wanted(self, format!("one of {}", listed(variants)))),
         }
     }
 
@@ -464,41 +462,5 @@ impl<'de> MapAccess<'de> for Entries<'de> {
             Some(entry) => seed.deserialize(&entry.node).map_err(|broken| broken.under(Step::Key(entry.key.clone()))),
             None => Err(Broken::custom("a value was asked for before its key")),
         }
-    }
-}
-
-struct Variant<'de> {
-    entry: &'de Entry,
-}
-
-impl<'de> EnumAccess<'de> for Variant<'de> {
-    type Error = Broken;
-    type Variant = Self;
-
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Broken> {
-        let name = IntoDeserializer::<Broken>::into_deserializer(self.entry.key.as_str());
-        let value = seed.deserialize(name).map_err(|broken| broken.under(Step::Key(self.entry.key.clone())))?;
-        Ok((value, self))
-    }
-}
-
-impl<'de> VariantAccess<'de> for Variant<'de> {
-    type Error = Broken;
-
-    fn unit_variant(self) -> Result<(), Broken> {
-        Err(Broken::custom("this value stands alone and takes no mapping").under(Step::Key(self.entry.key.clone())))
-    }
-
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Broken> {
-        seed.deserialize(&self.entry.node).map_err(|broken| broken.under(Step::Key(self.entry.key.clone())))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, _length: usize, visitor: V) -> Result<V::Value, Broken> {
-        serde::Deserializer::deserialize_seq(&self.entry.node, visitor).map_err(|broken| broken.under(Step::Key(self.entry.key.clone())))
-    }
-
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Broken> {
-        serde::Deserializer::deserialize_struct(&self.entry.node, "", fields, visitor)
-            .map_err(|broken| broken.under(Step::Key(self.entry.key.clone())))
     }
 }

@@ -158,7 +158,9 @@ fn syntax(file: &Arc<str>, error: &serde_yaml::Error) -> Complaint {
         field: String::new(),
         wrong: format!("not readable as YAML: {wrong}"),
         expected: None,
-        hint: None,
+        hint: wrong
+            .contains("parsing a flow ")
+            .then(|| "a text with a brace, a bracket or a comma in it needs quotes there, such as `\"/users/{id}\"`".to_owned()),
     }
 }
 

@@ -160,6 +160,14 @@ impl Fields {
         Problem::field(format!("{}{name}", self.place), issue)
     }
 
+    /// Refuses members that wait for somebody with this scope to say them.
+    pub(in crate::issuer) fn refuse(&self, names: &[&str], scope: &str) -> Result<(), Problem> {
+        match names.iter().find(|name| self.members.contains_key(**name)) {
+            None => Ok(()),
+            Some(name) => Err(self.complaint(name, format!("is not yours to change: that takes the scope {scope}"))),
+        }
+    }
+
     /// Refuses what nobody asked for: a misspelt member must not be a silent default.
     pub(in crate::issuer) fn finish(self) -> Result<(), Problem> {
         match self.members.keys().next() {

@@ -120,7 +120,7 @@ pub async fn token_for_key(state: &IssuerState, key_text: &str, address: Option<
     let issuance =
         rules.issuance.clone().ok_or_else(|| Problem::new(Code::NotFound, "nothing is issued here: the config has no `issuer` section"))?;
     let caller = identify_key(key_text, address, &state.gate, &rules, now).await?;
-    let key = caller.key.clone().ok_or_else(|| Problem::new(Code::Unauthorized, "the credential is no key"))?;
+    let key = caller.key.clone().ok_or_else(|| Problem::new(Code::Unauthenticated, "the credential is no key"))?;
     let id = GrantId::of_key(&key);
     let valid_from = valid_from(state, &caller).await?;
     for _attempt in 0..ATTEMPTS {
@@ -161,7 +161,7 @@ async fn standing(state: &IssuerState, rules: &Rules, key: &KeyId, text: &str, n
     if rules.file_keys.contains_key(key.as_str()) {
         return Ok(Vec::new());
     }
-    let gone = || Problem { hint: Hint::InvalidToken, ..Problem::new(Code::Unauthorized, "The credential is not valid") };
+    let gone = || Problem { hint: Hint::InvalidToken, ..Problem::new(Code::InvalidCredential, "The credential is not valid") };
     let place = RecordKey::key(key.as_str());
     let stored = state.records.get(&place).await?.ok_or_else(gone)?;
     let record = decode_key(key.as_str(), &stored.bytes)?;

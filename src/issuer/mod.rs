@@ -26,6 +26,7 @@ pub mod sessions;
 pub mod sign_in_tokens;
 pub mod usage;
 
+mod checks;
 mod import;
 mod input;
 mod keys;
@@ -35,6 +36,7 @@ mod parameters;
 mod ring;
 mod rotate;
 mod stats;
+mod tickets;
 mod unbroken;
 mod users;
 mod views;
@@ -65,6 +67,7 @@ use crate::issuer::audit::Audit;
 use crate::issuer::callers::RequestId;
 use crate::issuer::events::KeyObserver;
 use crate::issuer::federation::Federation;
+use crate::issuer::oauth::answer::Fault;
 use crate::issuer::passwords::Passwords;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -230,7 +233,11 @@ async fn frame(State(spoken): State<Spoken>, mut request: Request, next: Next) -
     request.extensions_mut().insert(RequestId(Arc::from(&*request_id)));
     let mut response = unbroken::run(request, next).await;
     let problem = response.extensions_mut().remove::<Problem>();
-    let code = problem.as_ref().map_or("OK", |problem| problem.code.as_str());
+    let code = match (&problem, response.extensions().get::<Fault>()) {
+        (Some(problem), _) => problem.code.as_str(),
+        (None, Some(fault)) => fault.as_str(),
+        (None, None) => Code::of(response.status().as_u16()).map_or("OK", Code::as_str),
+    };
     tracing::info!(%method, path, status = response.status().as_u16(), code, request_id, "resource api");
     if let Some(problem) = problem {
         let format = response.extensions_mut().remove::<ErrorFormat>().unwrap_or_else(|| spoken.format());

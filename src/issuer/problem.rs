@@ -26,7 +26,9 @@ use crate::store::StoreError;
 pub enum Code {
     InvalidRequest,
     /// Nobody is recognised.
-    Unauthorized,
+    Unauthenticated,
+    /// A credential came, and is worth nothing.
+    InvalidCredential,
     Forbidden,
     NotFound,
     MethodNotAllowed,
@@ -44,7 +46,8 @@ impl Code {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest => "INVALID_REQUEST",
-            Self::Unauthorized => "UNAUTHORIZED",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::InvalidCredential => "INVALID_CREDENTIAL",
             Self::Forbidden => "FORBIDDEN",
             Self::NotFound => "NOT_FOUND",
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
@@ -63,7 +66,8 @@ impl Code {
         match self {
             Self::CorruptRecord | Self::Unavailable => true,
             Self::InvalidRequest
-            | Self::Unauthorized
+            | Self::Unauthenticated
+            | Self::InvalidCredential
             | Self::Forbidden
             | Self::TooManyRequests
             | Self::NotFound
@@ -75,10 +79,28 @@ impl Code {
         }
     }
 
+    /// What an answer of this status says where it has no code of its own; none when it is no refusal.
+    pub(in crate::issuer) const fn of(status: u16) -> Option<Self> {
+        match status {
+            ..=399 => None,
+            401 => Some(Self::Unauthenticated),
+            403 => Some(Self::Forbidden),
+            404 => Some(Self::NotFound),
+            405 => Some(Self::MethodNotAllowed),
+            409 => Some(Self::Conflict),
+            412 => Some(Self::PreconditionFailed),
+            413 => Some(Self::PayloadTooLarge),
+            415 => Some(Self::UnsupportedMediaType),
+            429 => Some(Self::TooManyRequests),
+            500.. => Some(Self::Unavailable),
+            _ => Some(Self::InvalidRequest),
+        }
+    }
+
     const fn status(self) -> StatusCode {
         match self {
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unauthenticated | Self::InvalidCredential => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -138,7 +160,10 @@ impl Problem {
 
     /// Nobody is recognised: no credential came.
     pub fn unauthenticated() -> Self {
-        Self { hint: Hint::Challenge, ..Self::new(Code::Unauthorized, "this needs a credential: an API key, an access token or a session") }
+        Self {
+            hint: Hint::Challenge,
+            ..Self::new(Code::Unauthenticated, "this needs a credential: an API key, an access token or a session")
+        }
     }
 
     /// A right is missing.
@@ -249,13 +274,11 @@ impl From<Exit> for Problem {
         };
         let row = denial.reason.row();
         tracing::debug!(reason = row.label, why = denial.internal.as_deref(), "a caller was refused");
-        let code = match row.http {
-            401 => Code::Unauthorized,
-            403 => Code::Forbidden,
-            404 => Code::NotFound,
-            429 => Code::TooManyRequests,
-            500.. => Code::Unavailable,
-            _ => Code::InvalidRequest,
+        let code = match row.challenge {
+            Challenge::InvalidToken => Code::InvalidCredential,
+            Challenge::None | Challenge::Bare | Challenge::InvalidRequest | Challenge::InsufficientScope => {
+                Code::of(row.http).unwrap_or(Code::InvalidRequest)
+            }
         };
         let problem = Self::new(code, row.text);
         match (row.challenge, denial.particulars) {

@@ -47,7 +47,7 @@ pub async fn token_for_sign_in(
 ) -> Result<(String, Duration), Problem> {
     let issuance = issuance(state)?;
     let found = users::standing(state, user).await?;
-    let (record, standing) = found.ok_or_else(|| Problem::new(Code::Unauthorized, "the user is gone or disabled"))?;
+    let (record, standing) = found.ok_or_else(|| Problem::new(Code::Unauthenticated, "the user is gone or disabled"))?;
     let scopes = match &record.rights {
         Rights::Only(held) => held.without_reserved(),
         Rights::Unlimited => catalogue(&issuance),

@@ -335,6 +335,16 @@ fn the_revision_covers_what_reloads() {
     }
 }
 
+#[test]
+fn the_issuer_of_the_readme_is_good() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
+    let (_, section) = readme.split_once("### An issuer in ten minutes").expect("the section");
+    let (_, text) = section.split_once("```yaml\n").expect("a config");
+    let (text, _) = text.split_once("```").expect("its end");
+    let (_, _, warnings) = config::compile_text(text, &Outside::default()).unwrap_or_else(|errors| panic!("{errors:?}"));
+    assert_eq!(warnings, []);
+}
+
 /// What is good and still worth a word.
 // battery: C7
 #[test]
@@ -354,6 +364,11 @@ fn warnings_name_what_is_probably_not_meant() {
             "listen:\n  check: { address: 'unix:a.sock', mode: '0666' }\n  ops: 0.0.0.0:9464\nroutes: [{ path: /a }]\n",
             "tollgate.yaml:2:42: listen.check.mode: every user of this machine may use the socket\n\
              tollgate.yaml:3:8: listen.ops: only health answers beyond loopback; metrics need a `token`, or `tls` with `client_ca`\n",
+        ),
+        (
+            "identity_headers: { x-user: user, x-by: tollgate }\nroutes: [{ path: '/users/:id/orders' }]\n",
+            "tollgate.yaml:1:29: identity_headers.x-user: the same text `user` at each request; the caller's own is `{user}`\n\
+             tollgate.yaml:2:18: routes[0].path: `:id` is matched as it stands; a variable is written `{id}`\n",
         ),
     ];
     for (text, expected) in cases {

@@ -80,7 +80,11 @@ fn everything_is_done_over_http_with_a_key_from_the_environment() {
     let mut browser = Browser::new(issuing.scenario.envoy.port);
     browser.sign_in("bob", password);
     assert_eq!(shell.run("users password bob", "short\n").code, 1);
-    assert!(shell.secret("users invite --org acme").contains("_iv_"));
+    for (org, is_new) in [("acme", false), ("nosuch", true)] {
+        let said = shell.run(&format!("users invite --org {org}"), "");
+        assert!(said.code == 0 && said.out.contains("/sign-up?invitation="), "{}", said.complaints);
+        assert_eq!(said.complaints.contains("nobody is in it yet"), is_new, "{}", said.complaints);
+    }
     shell.good("users sign-out bob");
     assert_eq!(browser.call("GET", "/v1/sessions/self", None, &Value::Null).status, 401);
 

@@ -49,6 +49,7 @@ fn login(seed: &Seed, name: &str) -> String {
 fn client(seed: &Seed, token: &str) -> (String, String) {
     let made = seed.bearer(token, "POST", "/client", &json!({ "name": "third party", "redirect_uris": [BACK] }));
     assert_eq!(made.status, 201, "{}", made.text());
+    assert_eq!(made.json()["token_endpoint_auth_method"], "client_secret_post", "how `redeem` shows the secret");
     (text(&made, "/client_id"), text(&made, "/client_secret"))
 }
 

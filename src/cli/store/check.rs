@@ -25,7 +25,6 @@ use crate::store::shared::link::ServerFacts;
 /// Exit code 1 when the store cannot be used as it is, or some of it cannot be read. What is only worse than it could be is said.
 /// An embedded store is looked at while no process uses it; a running one is asked by its `/readyz`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
 pub(super) struct Check {
     #[command(flatten)]
     whose: Whose,
@@ -33,11 +32,6 @@ pub(super) struct Check {
     #[arg(long)]
     json: bool,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  tollgate store check --config redis.yaml
-  tollgate store check --json | jq .problems";
 
 impl Check {
     pub(super) async fn run(self, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {

@@ -31,10 +31,14 @@ pub struct Store {
 
 const EXAMPLES: &str = "\
 Examples:
-  tollgate store check                                       is it there, is it set up well, can all of it be read?
-  tollgate store migrate --from one.yaml --to many.yaml      from one folder into Redis, or back
+  tollgate store check                                            is it set up well, and readable?
+  tollgate store check --json | jq .problems
+  tollgate store migrate --from one-node.yaml --to redis.yaml     from one folder into Redis
+  tollgate store migrate --from redis.yaml --to one-node.yaml     and back
   tollgate store export --to backup.jsonl
-  tollgate store import --from backup.jsonl";
+  tollgate store export --config redis.yaml --to /var/backups/tollgate.jsonl
+  tollgate store import --from backup.jsonl
+  tollgate store import --config redis.yaml --from backup.jsonl --merge";
 
 #[derive(Clone, Debug, Subcommand)]
 enum Action {

@@ -30,7 +30,6 @@ const NAMED_MAX: usize = 20;
 /// embedded store that is in use is refused, and what changes in a Redis meanwhile may be left behind. Peppers lie in no store:
 /// where the target's config lacks one, the command says how it comes by it.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = MIGRATE_EXAMPLES)]
 pub(super) struct Migrate {
     /// The config that names the store to read.
     #[arg(long, value_name = "CONFIG")]
@@ -42,17 +41,11 @@ pub(super) struct Migrate {
     how: How,
 }
 
-const MIGRATE_EXAMPLES: &str = "\
-Examples:
-  tollgate store migrate --from one-node.yaml --to redis.yaml
-  tollgate store migrate --from redis.yaml --to one-node.yaml      and back";
-
 /// Write all records and all usage into one file.
 ///
 /// The file has mode 0600 and gets its name when it is complete. It holds keyed hashes of keys and no key, and the wrapped signing
 /// keys. The peppers are not in it, and without them it opens nothing: back them up elsewhere. The command names those it takes.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXPORT_EXAMPLES)]
 pub(super) struct Export {
     #[command(flatten)]
     whose: Whose,
@@ -67,17 +60,11 @@ pub(super) struct Export {
     json: bool,
 }
 
-const EXPORT_EXAMPLES: &str = "\
-Examples:
-  tollgate store export --to backup.jsonl
-  tollgate store export --config redis.yaml --to /var/backups/tollgate.jsonl";
-
 /// Write what `export` wrote into a store.
 ///
 /// The whole file is read and proven before the first write; a mistake is named by its line and member. What the store already
 /// holds stays as it is, so running it twice changes nothing.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = IMPORT_EXAMPLES)]
 pub(super) struct Import {
     #[command(flatten)]
     whose: Whose,
@@ -87,11 +74,6 @@ pub(super) struct Import {
     #[command(flatten)]
     how: How,
 }
-
-const IMPORT_EXAMPLES: &str = "\
-Examples:
-  tollgate store import --from backup.jsonl
-  tollgate store import --config redis.yaml --from backup.jsonl --merge";
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 struct How {

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::path::PathBuf;
 
-use clap::CommandFactory as _;
 use clap::Parser;
 use serde_json::Value;
 
@@ -146,13 +145,7 @@ async fn a_store_that_cannot_be_used_ends_the_check_with_what_to_do() {
 }
 
 #[test]
-fn every_command_has_help_with_examples() {
-    Line::command().debug_assert();
-    for words in [&["store", "--help"][..], &["store", "check", "--help"], &["store", "migrate", "--help"], &["store", "export", "--help"]]
-    {
-        let help = Line::try_parse_from(std::iter::once(&"tollgate").chain(words)).unwrap_err().to_string();
-        assert!(help.contains("Examples:"), "{help}");
-    }
+fn what_an_export_leaves_out_is_said() {
     let help = Line::try_parse_from(["tollgate", "store", "export", "--help"]).unwrap_err().to_string();
     assert!(help.contains("The peppers are not in it"), "{help}");
 }

@@ -190,6 +190,9 @@ fn identity_template(desk: &mut Desk<'_>, spot: &Spot, template: &str) -> Vec<Id
     if rest.contains('}') {
         desk.error(spot, "a brace is closed and not opened");
     }
+    if VALUES.iter().any(|(known, _)| *known == template) {
+        desk.warn(spot, format!("the same text `{template}` at each request; the caller's own is `{{{template}}}`"));
+    }
     if !rest.is_empty() {
         parts.push(IdentityPart::Text(Arc::from(rest)));
     }

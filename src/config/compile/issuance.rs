@@ -121,7 +121,7 @@ pub(super) fn issuance(
         tier: written.tier.as_deref().map(Arc::from),
         passwords,
         caps,
-        providers: providers?,
+        providers,
         registration: registration?,
         compatibility,
         errors: error_format(written.errors.or(file.errors)),
@@ -357,7 +357,7 @@ fn number(desk: &mut Desk<'_>, spot: &Spot, written: Option<u32>, default: u32, 
     number
 }
 
-fn providers(desk: &mut Desk<'_>, spot: &Spot, written: &[ProviderFile], revision: &mut Revision) -> Option<Vec<Provider>> {
+fn providers(desk: &mut Desk<'_>, spot: &Spot, written: &[ProviderFile], revision: &mut Revision) -> Vec<Provider> {
     let mut providers: Vec<Provider> = Vec::with_capacity(written.len());
     for (index, provider) in written.iter().enumerate() {
         let spot = spot.index(index);
@@ -369,6 +369,8 @@ fn providers(desk: &mut Desk<'_>, spot: &Spot, written: &[ProviderFile], revisio
         }
         if !is_web(&provider.issuer.replace(TENANT, "common")) || provider.issuer.matches(TENANT).count() > 1 {
             desk.error_expecting(&spot.key("issuer"), "this is no issuer", "its exact https URL (http on loopback only)");
+        } else if let Some(own) = own_name(&provider.issuer) {
+            desk.error_expecting(&spot.key("issuer"), "this is not how the provider calls itself: every sign-in would fail", own);
         }
         if !provider.tenants.is_empty() && !provider.issuer.contains(TENANT) {
             desk.error(&spot.key("tenants"), "tenants go with an issuer that has `{tenantid}` in it");
@@ -376,14 +378,10 @@ fn providers(desk: &mut Desk<'_>, spot: &Spot, written: &[ProviderFile], revisio
         if provider.client_id.is_empty() || provider.client_id.len() > 512 || provider.client_id.chars().any(char::is_control) {
             desk.error_expecting(&spot.key("client_id"), "this is no client id", "1 to 512 characters");
         }
-        let client_secret = match &provider.client_secret {
-            Some(place) => {
-                let secret = desk.secret(&spot.key("client_secret"), place)?;
-                revision.add_secret("provider", &secret);
-                Some(Arc::new(secret))
-            }
-            None => None,
-        };
+        let client_secret = provider.client_secret.as_ref().and_then(|place| desk.secret(&spot.key("client_secret"), place));
+        if let Some(secret) = &client_secret {
+            revision.add_secret("provider", secret);
+        }
         let beside = provider.scopes.clone().unwrap_or_else(|| vec!["profile".to_owned(), "email".to_owned()]);
         for (index, scope) in beside.iter().enumerate() {
             if let Err(error) = Scope::parse(scope) {
@@ -396,12 +394,26 @@ fn providers(desk: &mut Desk<'_>, spot: &Spot, written: &[ProviderFile], revisio
             issuer: Arc::from(provider.issuer.as_str()),
             tenants: provider.tenants.iter().map(|tenant| Arc::from(tenant.as_str())).collect(),
             client_id: Arc::from(provider.client_id.as_str()),
-            client_secret,
+            client_secret: client_secret.map(Arc::new),
             scopes: beside.iter().map(|scope| Arc::from(scope.as_str())).collect(),
             trusts_email: provider.trusts_email.unwrap_or(false),
         });
     }
-    Some(providers)
+    providers
+}
+
+/// What a provider that everybody knows calls itself in its tokens, where that is not what was written.
+fn own_name(issuer: &str) -> Option<&'static str> {
+    let rest = issuer.strip_prefix("https://")?;
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let is_tenant = |text: &str| text == TENANT || (text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'));
+    match host {
+        "accounts.google.com" if rest != host => Some("`https://accounts.google.com`"),
+        "login.microsoftonline.com" if !path.strip_suffix("/v2.0").is_some_and(is_tenant) => {
+            Some("`https://login.microsoftonline.com/{tenantid}/v2.0`, or the UUID of one tenant in the place of `{tenantid}`")
+        }
+        _ => None,
+    }
 }
 
 fn registration(desk: &mut Desk<'_>, spot: &Spot, written: Option<&RegistrationFile>, revision: &mut Revision) -> Option<Registration> {
@@ -468,6 +480,23 @@ mod tests {
     fn pages_without_a_name_show_the_host() {
         for (url, shown) in [("https://id.example.com:8443/tenant", "id.example.com"), ("http://[::1]:8080", "[::1]")] {
             assert_eq!(host(url), shown);
+        }
+    }
+
+    #[test]
+    fn known_providers_are_named_as_they_name_themselves() {
+        for good in [
+            "https://accounts.google.com",
+            "https://login.microsoftonline.com/{tenantid}/v2.0",
+            "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0",
+            "https://id.example.com/common/v2",
+        ] {
+            assert_eq!(own_name(good), None, "{good}");
+        }
+        assert_eq!(own_name("https://accounts.google.com/"), Some("`https://accounts.google.com`"));
+        for bad in ["", "/common/v2.0", "/organizations/v2.0", "/{tenantid}/v2", "/{tenantid}/v2.0/", "/{tenant}/v2.0", "/contoso.com/v2.0"]
+        {
+            assert!(own_name(&format!("https://login.microsoftonline.com{bad}")).is_some(), "{bad}");
         }
     }
 

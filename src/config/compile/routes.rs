@@ -10,6 +10,7 @@ use crate::config::compile::scopes;
 use crate::config::compile::scopes::Declared;
 use crate::config::desk::Desk;
 use crate::config::desk::Spot;
+use crate::config::desk::shorten;
 use crate::config::file::ConfigFile;
 use crate::config::file::identity::EnvironmentFile;
 use crate::config::file::route::AnswerFile;
@@ -218,6 +219,10 @@ fn path(desk: &mut Desk<'_>, spot: &Spot, written: &str) -> Option<PathTemplate>
     if written.len() > LONGEST_PATH_BYTES {
         desk.error(spot, format!("the path is longer than {LONGEST_PATH_BYTES} bytes"));
         return None;
+    }
+    if let Some((_, after)) = written.split_once("/:") {
+        let name = after.split('/').next().unwrap_or_default();
+        desk.warn(spot, format!("`:{0}` is matched as it stands; a variable is written `{{{0}}}`", shorten(name)));
     }
     match PathTemplate::parse(written) {
         Ok(path) => Some(path),

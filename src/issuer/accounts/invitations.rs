@@ -15,6 +15,7 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
+use zeroize::Zeroizing;
 
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::address::ClientAddress;
@@ -130,12 +131,16 @@ pub(in crate::issuer) struct InvitationView {
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = IssuedInvitation, example = json!({
-    "invitation": "tg_iv_4Fz0c2Qk1LmN7sVb3xYt0A…", "id": "4Fz0c2Qk1LmN7sVb3xYt0A", "organization": "acme", "role": "member", "rights": ["orders:read"], "made_by": "ann",
+    "invitation": "tg_iv_4Fz0c2Qk1LmN7sVb3xYt0A…",
+    "url": "https://id.example.com/sign-up?invitation=tg_iv_4Fz0c2Qk1LmN7sVb3xYt0A…",
+    "id": "4Fz0c2Qk1LmN7sVb3xYt0A", "organization": "acme", "role": "member", "rights": ["orders:read"], "made_by": "ann",
     "state": "open", "accepted_by": null, "created_at": "2027-01-15T08:00:00Z", "expires_at": "2027-01-22T08:00:00Z"
 }))]
 pub(in crate::issuer) struct Made<'a> {
     /// The text to hand over.
     invitation: &'a str,
+    /// Where it is used.
+    url: &'a str,
     #[serde(flatten)]
     view: InvitationView,
 }
@@ -219,7 +224,8 @@ pub(super) async fn create(
     }
     let done = Done { deed: Deed::InvitationCreated, subject: &record.id, organization: Some(&record.organization), address };
     trail::note(&state, &actor, done, now).await;
-    let made = Made { invitation: &handle, view: InvitationView::new(&record, now) };
+    let url = Zeroizing::new(format!("{}/sign-up?invitation={}", issuance.url, *handle));
+    let made = Made { invitation: &handle, url: &url, view: InvitationView::new(&record, now) };
     Ok(answer(StatusCode::CREATED, 1, made))
 }
 

@@ -21,6 +21,7 @@ use crate::issuer::accounts::address::ClientAddress;
 use crate::issuer::accounts::shelf;
 use crate::issuer::accounts::trail;
 use crate::issuer::accounts::trail::Done;
+use crate::issuer::actor::ADMIN;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
 use crate::issuer::actor::USERS;
@@ -115,7 +116,9 @@ pub(super) async fn change(
     if let Some(name) = fields.optional("name", names::name, names::NAME)? {
         record.name = name;
     }
-    if reach == Reach::Everything {
+    if reach != Reach::Everything {
+        fields.refuse(&["tier"], ADMIN)?;
+    } else {
         names::tier(&mut fields, &state.rules.load_full())?.apply(&mut record.tier);
     }
     fields.finish()?;

@@ -86,7 +86,7 @@ pub(in crate::issuer) async fn prove_current(
         Compared::Right | Compared::RightAndOutdated(_) => Ok(()),
         Compared::Wrong => {
             guess.failed(now);
-            Err(Problem::new(Code::Unauthorized, "the current password is wrong"))
+            Err(Problem::new(Code::Unauthenticated, "the current password is wrong"))
         }
     }
 }

@@ -67,7 +67,7 @@ pub async fn sign_in(
 
 /// The one text for everything that is wrong with a name and a password.
 pub(in crate::issuer) fn wrong() -> Problem {
-    Problem::new(Code::Unauthorized, "the name or the password is wrong")
+    Problem::new(Code::Unauthenticated, "the name or the password is wrong")
 }
 
 /// Notes that a user did something: online and the time of its last operation, both written at most once a minute.

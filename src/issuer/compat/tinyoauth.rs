@@ -65,6 +65,8 @@ struct Registered<'a> {
     result: &'static str,
     client_id: Option<&'a serde_json::Value>,
     client_secret: Option<&'a serde_json::Value>,
+    /// How the secret is shown at `/token` (RFC 7591 section 3.2.1).
+    token_endpoint_auth_method: Option<&'a serde_json::Value>,
 }
 
 pub(super) async fn register(State(state): State<IssuerState>, request: Request) -> Response {
@@ -179,7 +181,12 @@ async fn register_client(state: &IssuerState, request: Request) -> Result<Respon
     let unread = || Problem::new(Code::Unavailable, "the application was registered and its secret is lost; register it again");
     let bytes = axum::body::to_bytes(answer.into_body(), FORM_BYTES_MAX).await.map_err(|_error| unread())?;
     let made: serde_json::Value = serde_json::from_slice(&bytes).map_err(|_error| unread())?;
-    let made = Registered { result: "succeeded", client_id: made.get("id"), client_secret: made.get("client_secret") };
+    let made = Registered {
+        result: "succeeded",
+        client_id: made.get("id"),
+        client_secret: made.get("client_secret"),
+        token_endpoint_auth_method: made.get("token_endpoint_auth_method"),
+    };
     Ok((StatusCode::CREATED, Json(made)).into_response())
 }
 

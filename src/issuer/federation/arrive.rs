@@ -17,13 +17,13 @@ use crate::issuer::actor::Actor;
 use crate::issuer::audit::Deed;
 use crate::issuer::federation::answer;
 use crate::issuer::federation::answer::Stop;
-use crate::issuer::federation::ask;
 use crate::issuer::federation::ask::Journey;
 use crate::issuer::federation::finish;
 use crate::issuer::pages;
 use crate::issuer::pages::visit::Visit;
 use crate::issuer::problem::Code;
 use crate::issuer::sessions;
+use crate::issuer::tickets;
 use crate::issuer::users;
 use crate::jose::id_token::IdToken;
 use crate::model::account::AccountRecord;
@@ -77,8 +77,7 @@ pub(super) async fn sign_in(
         (SignUp::Invited, None) => Err(Stop::refused("No account here is linked to this sign-in, and signing up needs an invitation.")),
         (SignUp::Open, None) if visit.issuance.phone == PhoneRule::Required => {
             refuse_known_email(state, newcomer.email.as_deref()).await?;
-            let ticket = ask::write_ticket(state, finish::PURPOSE, browser, &newcomer, visit.now).await?;
-            let handle = ask::handle_of(state, &ticket)?;
+            let (_ticket, handle) = tickets::write(state, finish::PURPOSE, browser, &newcomer, visit.now).await?;
             Ok(pages::go_to(&visit.local(&format!("{}?ticket={}", finish::PATH, *handle))))
         }
         (SignUp::Open, None) | (SignUp::Open | SignUp::Invited, Some(_)) => sign_up(state, newcomer, None, visit).await,

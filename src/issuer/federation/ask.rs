@@ -1,7 +1,6 @@
 //! The question to a provider: a ticket on our shelf, and the address that the browser is sent to (OpenID Connect Core section 3.1.2.1).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -11,24 +10,17 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::shelf;
 use crate::issuer::federation::answer::Stop;
 use crate::issuer::federation::upstream::Metadata;
 use crate::issuer::pages::visit::Visit;
+use crate::issuer::tickets;
 use crate::model::account::TicketRecord;
 use crate::model::caller::Subject;
-use crate::model::handle::HandleKind;
-use crate::model::handle::read_handle;
 use crate::model::issuance::Issuance;
 use crate::model::issuance::Provider;
 use crate::model::time::Timestamp;
 use crate::secrets::SecretError;
-use crate::secrets::random_id;
-use crate::store::Precondition;
-use crate::store::Write;
-use crate::store::codec::Shelved;
-
-/// How long a person may take at the provider.
-pub(super) const LIFETIME: Duration = Duration::from_secs(10 * 60);
 
 /// What a ticket is for, before the provider's name.
 pub(super) const SIGN_IN: &str = "federation:";
@@ -87,9 +79,8 @@ pub(super) async fn ask(
     visit: &Visit,
 ) -> Result<String, Stop> {
     let kind = if journey.link_to.is_some() { LINK } else { SIGN_IN };
-    let ticket = write_ticket(state, &format!("{kind}{}", provider.name), browser, journey, visit.now).await?;
+    let (ticket, handle) = tickets::write(state, &format!("{kind}{}", provider.name), browser, journey, visit.now).await?;
     let proofs = Proofs::of(state, &ticket.id)?;
-    let state_text = handle_of(state, &ticket)?;
     let mut scope = "openid".to_owned();
     for beside in provider.scopes.iter().filter(|scope| &***scope != "openid") {
         scope.push(' ');
@@ -102,7 +93,7 @@ pub(super) async fn ask(
         .append_pair("client_id", &provider.client_id)
         .append_pair("redirect_uri", &redirect_uri(&visit.issuance, provider))
         .append_pair("scope", &scope)
-        .append_pair("state", &state_text)
+        .append_pair("state", &handle)
         .append_pair("nonce", &proofs.nonce)
         .append_pair("code_challenge", &proofs.challenge())
         .append_pair("code_challenge_method", "S256");
@@ -113,44 +104,13 @@ pub(super) async fn ask(
     Ok(url.into())
 }
 
-/// Puts a ticket on the shelf.
-pub(super) async fn write_ticket(
-    state: &IssuerState,
-    purpose: &str,
-    browser: &Arc<str>,
-    data: &impl Serialize,
-    now: Timestamp,
-) -> Result<TicketRecord, Stop> {
-    let ticket = TicketRecord {
-        id: Arc::from(random_id()?),
-        purpose: Arc::from(purpose),
-        browser: Arc::clone(browser),
-        data: serde_json::to_value(data).unwrap_or_default(),
-        created: now,
-        expires: now.plus(LIFETIME),
-    };
-    let place = TicketRecord::place(&ticket.id);
-    let write = Write::Put { key: place.clone(), bytes: ticket.encode(), expires: Some(ticket.expires) };
-    if state.records.commit(vec![Precondition::Absent(place)], vec![write], now).await?.is_done() { Ok(ticket) } else { Err(Stop::over()) }
-}
-
-pub(super) fn handle_of(state: &IssuerState, ticket: &TicketRecord) -> Result<Zeroizing<String>, Stop> {
-    let brand = Arc::clone(&state.rules.load().key_brand);
-    Ok(state.peppers.handle(&brand, HandleKind::Ticket, &ticket.id, 0, state.peppers.current_id())?)
-}
-
 /// The ticket behind a handle, and its version. A junk text costs no look at the shelf.
 pub(super) async fn find_ticket(state: &IssuerState, text: &str) -> Result<(TicketRecord, u64), Stop> {
-    let brand = Arc::clone(&state.rules.load().key_brand);
-    let handle = read_handle(&brand, text).filter(|handle| handle.kind == HandleKind::Ticket && handle.generation == 0);
-    let handle = handle.filter(|handle| state.peppers.prove_handle(handle).is_some()).ok_or_else(Stop::over)?;
-    let stored = state.records.get(&TicketRecord::place(handle.id)).await?.ok_or_else(Stop::over)?;
-    Ok((TicketRecord::decode(handle.id, &stored.bytes)?, stored.version))
+    let id = tickets::id_of(state, text).ok_or_else(Stop::over)?;
+    shelf::find(state, id).await?.ok_or_else(Stop::over)
 }
 
 /// Takes the ticket: of any number who try, one succeeds.
 pub(super) async fn take_ticket(state: &IssuerState, ticket: &TicketRecord, version: u64, now: Timestamp) -> Result<(), Stop> {
-    let place = TicketRecord::place(&ticket.id);
-    let preconditions = vec![Precondition::AtVersion(place.clone(), version)];
-    if state.records.commit(preconditions, vec![Write::Remove(place)], now).await?.is_done() { Ok(()) } else { Err(Stop::over()) }
+    if tickets::take(state, ticket, version, now).await? { Ok(()) } else { Err(Stop::over()) }
 }

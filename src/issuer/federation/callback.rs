@@ -8,6 +8,7 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 
 use crate::issuer::IssuerState;
+use crate::issuer::checks::run;
 use crate::issuer::federation::answer;
 use crate::issuer::federation::answer::Stop;
 use crate::issuer::federation::arrive;
@@ -56,7 +57,7 @@ async fn receive(state: &IssuerState, path: Result<Path<String>, PathRejection>,
         promises_issuer: metadata.promises_issuer,
         now: visit.now,
     };
-    if let Err(mismatch) = judge::judge(&judge::CHECKS, &returned) {
+    if let Err(mismatch) = run(&judge::checks(), &returned) {
         tracing::info!(provider = &*provider.name, %mismatch, "a sign-in elsewhere was refused");
         return Err(Stop::over());
     }

@@ -20,6 +20,8 @@ use crate::issuer::pages;
 use crate::issuer::pages::form::Form;
 use crate::issuer::pages::visit::Visit;
 use crate::issuer::parameters::Parameters;
+use crate::issuer::tickets;
+use crate::issuer::tickets::Brought;
 use crate::model::account::TicketRecord;
 use crate::store::StoreError;
 
@@ -83,10 +85,9 @@ async fn ask_phone(state: &IssuerState, visit: &Visit, waiting: &Waiting, ticket
 /// handle is known to nobody else, so the form needs no other proof of where it came from.
 async fn find(state: &IssuerState, handle: &str, visit: &Visit) -> Result<Waiting, Stop> {
     let (ticket, version) = ask::find_ticket(state, handle).await?;
-    let is_this_browsers = browser::known(state, &visit.headers)?.is_some_and(|mark| mark == ticket.browser);
-    if *ticket.purpose != *PURPOSE || !is_this_browsers || visit.now >= ticket.expires {
-        return Err(Stop::over());
-    }
+    let browser = browser::known(state, &visit.headers)?;
+    let brought = Brought { ticket: &ticket, purpose: PURPOSE, browser: browser.as_deref(), now: visit.now };
+    tickets::judge(&brought).map_err(|_unmet| Stop::over())?;
     let corrupt = |_error| StoreError::Corrupt { key: format!("ticket/{}", ticket.id), why: "it holds no newcomer".to_owned() };
     let newcomer = serde_json::from_value(ticket.data.clone()).map_err(corrupt)?;
     Ok(Waiting { newcomer, ticket, version })

@@ -1,5 +1,6 @@
 //! Whether what came back belongs to what was sent out: named checks, each a plain function, so that a test can leave one out.
 
+use crate::issuer::checks::Check;
 use crate::issuer::federation::ask;
 use crate::jose::id_token::TENANT;
 use crate::model::account::TicketRecord;
@@ -32,21 +33,13 @@ pub(super) enum Mismatch {
     Issuer,
 }
 
-pub(super) struct Check {
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests leave a check out by its name"))]
-    pub(super) name: &'static str,
-    pub(super) run: fn(&Returned<'_>) -> Result<(), Mismatch>,
-}
-
-pub(super) const CHECKS: [Check; 4] = [
-    Check { name: "purpose", run: judge_purpose },
-    Check { name: "browser", run: judge_browser },
-    Check { name: "time", run: judge_time },
-    Check { name: "issuer", run: judge_issuer },
-];
-
-pub(super) fn judge<'c>(checks: impl IntoIterator<Item = &'c Check>, returned: &Returned<'_>) -> Result<(), Mismatch> {
-    checks.into_iter().try_for_each(|check| (check.run)(returned))
+pub(super) fn checks<'a>() -> [Check<Returned<'a>, Mismatch>; 4] {
+    [
+        Check { name: "purpose", run: judge_purpose },
+        Check { name: "browser", run: judge_browser },
+        Check { name: "time", run: judge_time },
+        Check { name: "issuer", run: judge_issuer },
+    ]
 }
 
 fn judge_purpose(returned: &Returned<'_>) -> Result<(), Mismatch> {
@@ -83,6 +76,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::issuer::checks::assert_each_is_needed;
+    use crate::issuer::checks::run;
+    use crate::issuer::tickets::LIFETIME;
 
     const NOW: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
 
@@ -106,7 +102,7 @@ mod tests {
             browser: "b".into(),
             data: serde_json::Value::Null,
             created: NOW,
-            expires: NOW.plus(ask::LIFETIME),
+            expires: NOW.plus(LIFETIME),
         }
     }
 
@@ -117,7 +113,7 @@ mod tests {
         let (own, link, other) = (ticket("federation:google"), ticket("link:google"), ticket("federation:other"));
         let (consent, finish) = (ticket("consent"), ticket("finish-sign-up"));
         let good = Returned { provider: &exact, ticket: &own, browser: Some("b"), issuer: None, promises_issuer: false, now: NOW };
-        let late = NOW.plus(ask::LIFETIME);
+        let late = NOW.plus(LIFETIME);
         let multi = Returned { provider: &template, ..good };
         for accepted in [
             good,
@@ -127,26 +123,25 @@ mod tests {
             Returned { now: late.minus(Duration::from_nanos(1)), ..good },
             Returned { issuer: Some("https://login.example/a-1/v2.0"), promises_issuer: true, ..multi },
         ] {
-            assert_eq!(judge(&CHECKS, &accepted), Ok(()), "{accepted:?}");
+            assert_eq!(run(&checks(), &accepted), Ok(()), "{accepted:?}");
         }
-        for (name, refused) in [
-            ("purpose", Returned { ticket: &other, ..good }),
-            ("purpose", Returned { ticket: &consent, ..good }),
-            ("purpose", Returned { ticket: &finish, ..good }),
-            ("browser", Returned { browser: None, ..good }),
-            ("browser", Returned { browser: Some("c"), ..good }),
-            ("time", Returned { now: late, ..good }),
-            ("issuer", Returned { promises_issuer: true, ..good }),
-            ("issuer", Returned { issuer: Some("https://id.example/"), ..good }),
-            ("issuer", Returned { issuer: Some("https://evil.example"), ..good }),
-            ("issuer", Returned { issuer: Some(""), ..good }),
-            ("issuer", Returned { issuer: Some("https://login.example//v2.0"), ..multi }),
-            ("issuer", Returned { issuer: Some("https://login.example/a/b/v2.0"), ..multi }),
-            ("issuer", Returned { issuer: Some("https://evil.example/a/v2.0"), ..multi }),
-        ] {
-            assert!(judge(&CHECKS, &refused).is_err(), "{refused:?}");
-            let others = CHECKS.iter().filter(|check| check.name != name);
-            assert_eq!(judge(others, &refused), Ok(()), "{refused:?} is refused by something else than `{name}`");
-        }
+        assert_each_is_needed(
+            checks,
+            &[
+                ("purpose", Returned { ticket: &other, ..good }),
+                ("purpose", Returned { ticket: &consent, ..good }),
+                ("purpose", Returned { ticket: &finish, ..good }),
+                ("browser", Returned { browser: None, ..good }),
+                ("browser", Returned { browser: Some("c"), ..good }),
+                ("time", Returned { now: late, ..good }),
+                ("issuer", Returned { promises_issuer: true, ..good }),
+                ("issuer", Returned { issuer: Some("https://id.example/"), ..good }),
+                ("issuer", Returned { issuer: Some("https://evil.example"), ..good }),
+                ("issuer", Returned { issuer: Some(""), ..good }),
+                ("issuer", Returned { issuer: Some("https://login.example//v2.0"), ..multi }),
+                ("issuer", Returned { issuer: Some("https://login.example/a/b/v2.0"), ..multi }),
+                ("issuer", Returned { issuer: Some("https://evil.example/a/v2.0"), ..multi }),
+            ],
+        );
     }
 }

@@ -123,6 +123,8 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = RefusalBody { error: self.fault.as_str(), error_description: &self.description };
         let mut response = unstored(self.fault.status(), &body);
+        // For the log line.
+        response.extensions_mut().insert(self.fault);
         let headers = response.headers_mut();
         match self.fault {
             Fault::InvalidClient => {

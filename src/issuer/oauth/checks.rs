@@ -1,6 +1,7 @@
 //! Checks as named lists, so that a test can build an endpoint without one of them and see its assertion fail. Nothing in the product
 //! takes one out.
 
+use crate::issuer::checks;
 use crate::issuer::oauth::answer::Refusal;
 use crate::issuer::oauth::client_auth;
 use crate::issuer::oauth::client_auth::ClientProof;
@@ -22,10 +23,7 @@ use crate::issuer::oauth::token::refresh::Refreshing;
 use crate::model::grant::GrantEnd;
 
 /// One thing that must hold.
-pub(in crate::issuer) struct Check<T> {
-    pub(in crate::issuer) name: &'static str,
-    pub(in crate::issuer) run: fn(&T) -> Result<(), Stop>,
-}
+pub(in crate::issuer) type Check<T> = checks::Check<T, Stop>;
 
 /// Why a pipeline stopped, and what follows for the grant.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use crate::issuer::accounts::shelf;
 use crate::issuer::keys::ATTEMPTS;
 use crate::issuer::oauth::sha256_hex;
 use crate::issuer::problem::Problem;
+use crate::issuer::users;
 use crate::model::caller::Subject;
 use crate::model::client::ClientRecord;
 use crate::model::grant::GrantEnd;
@@ -25,6 +26,7 @@ use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 use crate::secrets::SecretError;
 use crate::secrets::random_id;
+use crate::store::Precondition;
 use crate::store::Write;
 
 /// How long a grant that opens nothing any more is still known, so that a late repeat is told from a made-up one.
@@ -41,6 +43,32 @@ pub(in crate::issuer) struct Granted<'a> {
     pub challenge: Arc<str>,
     pub scopes: Arc<ScopeSet>,
     pub resources: Vec<Arc<str>>,
+}
+
+/// A grant that is ready to be kept.
+pub(in crate::issuer) struct Prepared {
+    pub record: GrantRecord,
+    pub code: Zeroizing<String>,
+    /// What must not have changed when it is.
+    pub preconditions: Vec<Precondition>,
+    pub writes: Vec<Write>,
+}
+
+/// Prepares a grant and its code; none where the user may do nothing any more.
+///
+/// # Errors
+/// A store that does not answer, a machine without random bytes.
+pub(in crate::issuer) async fn prepare(
+    state: &IssuerState,
+    issuance: &Issuance,
+    granted: Granted<'_>,
+    now: Timestamp,
+) -> Result<Option<Prepared>, Problem> {
+    let Some((_user, standing)) = users::standing(state, &granted.user.subject).await? else { return Ok(None) };
+    let id = new_grant_id(&granted.user.subject)?;
+    let (record, write) = pending(state, issuance, granted, id, now);
+    let code = code_of(state, &record)?;
+    Ok(Some(Prepared { preconditions: vec![shelf::absent(&record), standing], writes: vec![write], record, code }))
 }
 
 /// The id of a new grant of this user's. The grants of one user lie side by side, so that they are found without reading all others.

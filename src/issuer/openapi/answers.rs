@@ -45,7 +45,7 @@ impl IntoResponses for Judged {
     fn responses() -> Answers {
         let mut answers = Limited::responses();
         answers.extend([
-            refusal("401", "UNAUTHORIZED", "No credential, or none that is good."),
+            refusal("401", "UNAUTHENTICATED", "No credential, or none that is good."),
             refusal("403", "FORBIDDEN", "The caller may not do this at all: a right is missing, or would be exceeded."),
         ]);
         answers

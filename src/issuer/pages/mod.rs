@@ -20,6 +20,7 @@ mod tests;
 use askama::Template;
 use axum::Router;
 use axum::http::HeaderMap;
+use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header;
@@ -55,20 +56,10 @@ pub(in crate::issuer) fn show(visit: &Visit, status: StatusCode, title: &str, bo
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let mut response = (status, html).into_response();
-    let mut forms = String::from("'self'");
-    for source in sources {
-        forms.push(' ');
-        forms.push_str(source);
-    }
-    let policy =
-        format!("default-src 'none'; style-src 'sha256-{}'; form-action {forms}; frame-ancestors 'none'; base-uri 'none'", style_digest());
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    if let Ok(policy) = HeaderValue::from_str(&policy) {
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    }
-    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    guard(headers);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    guard(response.headers_mut(), &UNKEPT);
+    guard(response.headers_mut(), &UNFRAMED);
+    confine(response.headers_mut(), &policy(sources));
     response
 }
 
@@ -83,7 +74,7 @@ pub(in crate::issuer) fn redirect(status: StatusCode, location: &str) -> Respons
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let mut response = (status, [(header::LOCATION, location)]).into_response();
-    guard(response.headers_mut());
+    guard(response.headers_mut(), &UNKEPT);
     response
 }
 
@@ -96,9 +87,36 @@ pub(in crate::issuer) fn with_cookie(mut response: Response, cookie: Option<Stri
 }
 
 /// What pages and redirects have in common: no address with a code in it is told to the next site, and nothing is kept.
-fn guard(headers: &mut HeaderMap) {
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+const UNKEPT: [(HeaderName, HeaderValue); 4] = [
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (header::PRAGMA, HeaderValue::from_static("no-cache")),
+];
+
+/// For browsers that do not know the policy's word for it.
+const UNFRAMED: [(HeaderName, HeaderValue); 1] = [(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"))];
+
+/// What a page may do, and where its forms may lead.
+fn policy(sources: &[String]) -> [String; 5] {
+    let forms: String = sources.iter().map(|source| format!(" {source}")).collect();
+    [
+        "default-src 'none'".to_owned(),
+        format!("style-src 'sha256-{}'", style_digest()),
+        format!("form-action 'self'{forms}"),
+        "frame-ancestors 'none'".to_owned(),
+        "base-uri 'none'".to_owned(),
+    ]
+}
+
+fn confine(headers: &mut HeaderMap, policy: &[String]) {
+    if let Ok(policy) = HeaderValue::from_str(&policy.join("; ")) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+}
+
+fn guard(headers: &mut HeaderMap, guards: &[(HeaderName, HeaderValue)]) {
+    for (name, value) in guards {
+        headers.insert(name, value.clone());
+    }
 }

@@ -79,7 +79,7 @@ async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Res
         Ok(user) => user,
         Err(problem) => {
             let complaint = match problem.code {
-                Code::Unauthorized | Code::InvalidRequest => WRONG.to_owned(),
+                Code::Unauthenticated | Code::InvalidCredential | Code::InvalidRequest => WRONG.to_owned(),
                 Code::Forbidden
                 | Code::NotFound
                 | Code::MethodNotAllowed

@@ -5,8 +5,10 @@ use axum::http::Request;
 use serde_json::Value;
 use serde_json::json;
 
+use super::*;
 use crate::issuer::accounts::sign_up::NewAccount;
 use crate::issuer::accounts::sign_up::sign_up;
+use crate::issuer::callers::FORM_HEADER;
 use crate::issuer::oauth::authorize::asked::encode;
 use crate::issuer::oauth::authorize::testing::Browser;
 use crate::issuer::oauth::authorize::testing::Seen;
@@ -54,20 +56,24 @@ async fn with_account() -> Issuer {
     issuer
 }
 
-fn assert_is_guarded(seen: &Seen) {
+/// What an answer's headers lack that every page's must have.
+fn unguarded(seen: &Seen) -> Vec<&'static str> {
     let policy = seen.header("content-security-policy");
-    for part in ["default-src 'none'", "style-src 'sha256-", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"] {
-        assert!(policy.contains(part), "{part} in {policy}");
-    }
     assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
-    for (name, value) in [
+    let parts = ["default-src 'none'", "style-src 'sha256-", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"];
+    let headers = [
         ("x-frame-options", "DENY"),
         ("referrer-policy", "no-referrer"),
         ("x-content-type-options", "nosniff"),
         ("cache-control", "no-store"),
-    ] {
-        assert_eq!(seen.header(name), value, "{name}");
-    }
+        ("pragma", "no-cache"),
+    ];
+    let lacking = headers.iter().filter(|(name, value)| seen.header(name) != *value).map(|(name, _)| *name);
+    parts.into_iter().filter(|part| !policy.contains(part)).chain(lacking).collect()
+}
+
+fn assert_is_guarded(seen: &Seen) {
+    assert_eq!(unguarded(seen), [""; 0], "{:?}", seen.parts);
     for foreign in ["src=", "<script", "@import", "url(", "<link", "<iframe", "<img", " style=", " on"] {
         let is_there = if foreign == " on" { has_handler(&seen.text) } else { seen.text.contains(foreign) };
         assert!(!is_there, "{foreign} in {}", seen.text);
@@ -89,6 +95,63 @@ fn assert_style_is_allowed(seen: &Seen) {
     let source = format!("'sha256-{}'", base64::engine::general_purpose::STANDARD.encode(digest));
     assert!(seen.header("content-security-policy").contains(&source));
     assert!(!style.contains("http"));
+}
+
+// oauth: A19 R5
+#[test]
+fn a_page_without_one_of_its_headers_is_not_guarded() {
+    let without = |name: &str| {
+        let (mut parts, _) = StatusCode::OK.into_response().into_parts();
+        let kept: Vec<(HeaderName, HeaderValue)> = UNKEPT.into_iter().chain(UNFRAMED).filter(|(kept, _)| kept.as_str() != name).collect();
+        guard(&mut parts.headers, &kept);
+        let policy: Vec<String> = policy(&[]).into_iter().filter(|part| !part.starts_with(name)).collect();
+        confine(&mut parts.headers, &policy);
+        unguarded(&Seen { parts, text: String::new() })
+    };
+    assert_eq!(without("nothing"), [""; 0]);
+    let parts = policy(&[]).map(|part| part.split(' ').next().unwrap().to_owned());
+    for name in UNKEPT.iter().chain(&UNFRAMED).map(|(name, _)| name.as_str()).chain(parts.iter().map(String::as_str)) {
+        let lacking = without(name);
+        assert!(lacking.len() == 1 && lacking[0].starts_with(name), "{name}: {lacking:?}");
+    }
+}
+
+// oauth: R3
+#[tokio::test]
+async fn no_form_and_no_change_by_cookie_is_taken_without_the_browsers_value_for_it() {
+    let issuer = with_account().await;
+    let mut browser = Browser::signed_in(&issuer, "alice").await;
+    let account = own_token(&browser.get(&issuer, "/account").await);
+    let sign_out = browser.get(&issuer, "/sign-out").await.hidden("form_token");
+    for path in [
+        "/sign-in",
+        "/sign-up",
+        "/sign-out",
+        "/account/apps",
+        "/account/keys",
+        "/account/sessions",
+        "/account/password",
+        "/account/link/google",
+    ] {
+        let others = if path == "/sign-out" { &account } else { &sign_out };
+        for fields in [&[][..], &[("form_token", "")], &[("form_token", others)]] {
+            assert_eq!(browser.post(&issuer, path, fields).await.status(), 403, "{path} {fields:?}");
+        }
+    }
+    let own: Value = serde_json::from_str(&browser.get(&issuer, "/v1/sessions/self").await.text).unwrap();
+    for (method, path) in [("POST", "/v1/keys"), ("PATCH", "/v1/users/alice"), ("DELETE", "/v1/sessions/none"), ("POST", "/v1/clients")] {
+        let mut call = async |value: Option<&str>, site: &str| {
+            let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+            let request =
+                value.into_iter().fold(request.header("sec-fetch-site", site), |request, value| request.header(FORM_HEADER, value));
+            browser.send(&issuer, request.body(Body::from("{}")).unwrap()).await.status()
+        };
+        let value = own["csrf_token"].as_str();
+        for (value, site) in [(None, "same-origin"), (Some(&*account), "same-origin"), (value, "cross-site")] {
+            assert_eq!(call(value, site).await, 403, "{method} {path} {value:?} {site}");
+        }
+        assert_ne!(call(value, "same-origin").await, 403, "{method} {path}");
+    }
 }
 
 // oauth: A19 R5

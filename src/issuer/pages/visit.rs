@@ -14,6 +14,9 @@ use axum::response::Response;
 
 use crate::issuer::IssuerState;
 use crate::issuer::callers::client_address;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::pages;
 use crate::issuer::pages::form::Form;
 use crate::issuer::problem::Code;
@@ -107,18 +110,25 @@ pub(in crate::issuer) fn base_of(url: &str) -> &str {
     path.and_then(|path| url.get(path..)).unwrap_or_default()
 }
 
-/// A path of ours and nothing else: one slash, never two, and no backslash, which browsers take for a slash.
+/// A path of ours and nothing else.
 pub(in crate::issuer) fn is_local(path: &str) -> bool {
-    path.len() <= RETURN_BYTES_MAX
-        && path.starts_with('/')
-        && !path.starts_with("//")
-        && !path.contains('\\')
-        && path.bytes().all(|byte| byte.is_ascii_graphic())
+    run(&path_checks(), &path).is_ok()
+}
+
+fn path_checks<'a>() -> [Check<&'a str>; 5] {
+    [
+        Check { name: "it fits into an address", run: |path| hold(path.len() <= RETURN_BYTES_MAX) },
+        Check { name: "it begins at our root", run: |path| hold(path.starts_with('/')) },
+        Check { name: "it names no host", run: |path| hold(!path.starts_with("//")) },
+        Check { name: "it has nothing that browsers take for a slash", run: |path| hold(!path.contains('\\')) },
+        Check { name: "it has nothing that browsers leave out", run: |path| hold(path.bytes().all(|byte| byte.is_ascii_graphic())) },
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::issuer::checks::assert_each_is_needed;
 
     // oauth: B7
     #[test]
@@ -145,6 +155,25 @@ mod tests {
         ] {
             assert!(!is_local(bad), "{bad:?}");
         }
+    }
+
+    // oauth: B7
+    #[test]
+    fn every_check_of_a_path_refuses_what_no_other_does() {
+        let long = format!("/{}", "a".repeat(RETURN_BYTES_MAX));
+        assert_each_is_needed(
+            path_checks,
+            &[
+                ("it fits into an address", long.as_str()),
+                ("it begins at our root", "https://evil.example"),
+                ("it begins at our root", "javascript:alert(1)"),
+                ("it begins at our root", ".evil.example"),
+                ("it names no host", "//evil.example"),
+                ("it has nothing that browsers take for a slash", "/\\evil.example"),
+                ("it has nothing that browsers leave out", "/\t/evil.example"),
+                ("it has nothing that browsers leave out", "/a\r\nset-cookie:x"),
+            ],
+        );
     }
 
     #[test]

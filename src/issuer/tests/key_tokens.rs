@@ -94,7 +94,7 @@ async fn whatever_ends_the_key_ends_the_asking() {
     assert_ne!(asked(&issuer, &last).await.0, before, "tokens of before are worth nothing, so another one is given");
     issuer.ok("DELETE", &format!("/v1/keys/{id}"), Value::Null).await;
     let problem = token_for_key(&issuer.state, &last, None, issuer.clock.now()).await.unwrap_err();
-    assert_eq!(problem.code.as_str(), "UNAUTHORIZED");
+    assert_eq!(problem.code.as_str(), "INVALID_CREDENTIAL");
 }
 
 // oauth: T10

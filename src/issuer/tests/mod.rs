@@ -448,15 +448,46 @@ impl std::io::Write for Log {
     }
 }
 
+impl Log {
+    /// What this thread says from now on, as long as the others live.
+    fn listen() -> (Self, tracing::Dispatch, tracing::subscriber::DefaultGuard) {
+        // With a single subscriber in the process, an event that another test's thread reaches first counts as unwanted for ever.
+        let second = tracing::Dispatch::new(tracing_subscriber::registry());
+        let log = Self::default();
+        let written = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::TRACE).with_writer(move || written.clone());
+        (log, second, tracing::subscriber::set_default(subscriber.finish()))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_each_answers_code() {
+    let (log, _second, _listening) = Log::listen();
+    let issuer = Issuer::issuing(|_| {});
+    for (method, path, expected) in [
+        ("GET", "/.well-known/oauth-authorization-server", "status=200 code=\"OK\""),
+        ("GET", "/v1/keys", "status=401 code=\"UNAUTHENTICATED\""),
+        ("POST", "/oauth/token", "status=400 code=\"invalid_request\""),
+        // Pages have no code; it is that of their status.
+        ("GET", "/sign-in/nowhere", "status=404 code=\"NOT_FOUND\""),
+        ("GET", "/oauth/authorize", "status=400 code=\"INVALID_REQUEST\""),
+    ] {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        issuer.public.clone().oneshot(request).await.unwrap();
+        let text = log.text();
+        assert!(text.lines().any(|line| line.contains("resource api") && line.contains(expected)), "{method} {path}: {text}");
+    }
+}
+
 // battery: I3
 #[tokio::test]
 async fn no_secret_stands_in_the_log() {
-    // With a single subscriber in the process, an event that another test's thread reaches first counts as unwanted for ever.
-    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
-    let log = Log::default();
-    let written = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || written.clone()).finish();
-    let _listening = tracing::subscriber::set_default(subscriber);
+    let (log, _second, _listening) = Log::listen();
     let issuer = Issuer::new();
     let (id, first) = issuer.key(&["a:b"]).await;
     let second = issuer.ok("POST", &format!("/v1/keys/{id}/rotate"), json!({"grace": "1h"})).await["key"].as_str().unwrap().to_owned();
@@ -468,7 +499,7 @@ async fn no_secret_stands_in_the_log() {
     issuer.refused("POST", "/v1/keys", json!({"name": "n", "user": "u", "tier": first})).await;
     issuer.refused("POST", "/v1/keys", json!({"name": "n", "user": "u", first.as_str(): 1})).await;
     issuer.ok("DELETE", &format!("/v1/keys/{id}"), Value::Null).await;
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     for expected in ["key created", "key rotated", "key imported", "key revoked", id.as_str(), "/v1/keys/{id}", "req_"] {
         assert!(text.contains(expected), "{expected} is not in the log");
     }

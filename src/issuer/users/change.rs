@@ -23,6 +23,7 @@ use crate::issuer::accounts::reach;
 use crate::issuer::accounts::shelf;
 use crate::issuer::accounts::trail;
 use crate::issuer::accounts::trail::Done;
+use crate::issuer::actor::ADMIN;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
 use crate::issuer::actor::USERS;
@@ -84,6 +85,12 @@ pub(in crate::issuer) async fn change(
     let version = account.as_ref().map(|(_account, version)| *version);
     let mut draft = Draft { before: record.clone(), record, account: account.map(|(account, _version)| account), ends: None };
     let maker = reach::maker(&state, &actor).await?;
+    if reach != Reach::Everything {
+        fields.refuse(&["organization", "tier"], ADMIN)?;
+    }
+    if matches!(reach, Reach::Own(_)) {
+        fields.refuse(&["role", "rights", "active", "valid_from"], USERS)?;
+    }
     draft.take_user(&state, &actor, &reach, &mut fields, now).await?;
     let maker_name = maker.as_ref().map(|(user, _)| user.subject.as_str());
     let new_password = draft.take_account(&state, &reach, maker_name, &mut fields, now).await?;

@@ -244,7 +244,7 @@ async fn a_sign_in_is_right_or_wrong_in_one_text_and_marks_the_user() {
     }
     texts.dedup();
     assert_eq!(texts.len(), 1, "{texts:?}");
-    assert_eq!(texts[0].code, Code::Unauthorized);
+    assert_eq!(texts[0].code, Code::Unauthenticated);
     assert!(sign_in(&issuer.state, "alice", "x".repeat(1025), address(1), now).await.unwrap_err().details.is_some());
     assert!(!account(&issuer, "alice").await.online);
     assert_eq!(sign_in(&issuer.state, "ALICE", PASSWORD.to_owned(), address(1), now).await.unwrap().as_str(), "alice");
@@ -304,14 +304,14 @@ async fn guesses_at_once_are_no_more_than_guesses_in_turn_and_nobody_is_locked_o
     (0..100).for_each(|_| drop(wrong.spawn(guess("wrong horse", 1))));
     let outcomes = wrong.join_all().await;
     let counted = |code: Code| outcomes.iter().filter(|outcome| **outcome == Err(code)).count();
-    assert_eq!((counted(Code::Unauthorized), counted(Code::TooManyRequests)), (5, 95));
+    assert_eq!((counted(Code::Unauthenticated), counted(Code::TooManyRequests)), (5, 95));
     assert_eq!(guess(PASSWORD, 1).await, Err(Code::TooManyRequests), "the guesser's address");
     assert!(guess(PASSWORD, 2).await.is_ok(), "the owner's");
     // Many names from one address are one address.
     let mut spray = 0;
     for name in 0..40 {
         let outcome = sign_in(&issuer.state, &format!("user{name}"), PASSWORD.to_owned(), address(3), now).await;
-        spray += usize::from(outcome.unwrap_err().code == Code::Unauthorized);
+        spray += usize::from(outcome.unwrap_err().code == Code::Unauthenticated);
     }
     assert_eq!(spray, 30);
     for number in 0..30 {
@@ -330,6 +330,6 @@ async fn a_refused_sign_in_does_not_wait_for_the_log() {
     for name in ["alice", "nobody-here"] {
         let refused = sign_in(&issuer.state, name, "a wrong one".to_owned(), address(7), issuer.clock.now());
         let refused = tokio::time::timeout(std::time::Duration::from_secs(20), refused).await.expect("an answer");
-        assert_eq!(refused.unwrap_err().code, Code::Unauthorized, "{name}");
+        assert_eq!(refused.unwrap_err().code, Code::Unauthenticated, "{name}");
     }
 }

@@ -7,7 +7,7 @@ use super::Fake;
 use super::count;
 use super::issuer;
 use super::seconds;
-use crate::issuer::federation::ask::LIFETIME;
+use crate::issuer::tickets::LIFETIME;
 use crate::store::Family;
 
 // oauth: S1

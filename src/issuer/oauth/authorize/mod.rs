@@ -7,6 +7,7 @@
 pub mod asked;
 pub mod refusal;
 
+mod asking;
 mod checks;
 mod redirect;
 
@@ -34,17 +35,17 @@ use crate::issuer::accounts::trail::Done;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Person;
 use crate::issuer::audit::Deed;
+use crate::issuer::checks::run;
 use crate::issuer::oauth::authorize::checks::Inquired;
 use crate::issuer::oauth::authorize::checks::Inquiry;
 use crate::issuer::oauth::authorize::checks::Prompt;
-use crate::issuer::oauth::authorize::checks::RULES;
-use crate::issuer::oauth::authorize::checks::TRUST;
 use crate::issuer::oauth::authorize::checks::grantable;
 use crate::issuer::oauth::authorize::refusal::ErrorCode;
 use crate::issuer::oauth::authorize::refusal::Refusal;
 use crate::issuer::oauth::consent;
 use crate::issuer::oauth::grants;
 use crate::issuer::oauth::grants::Granted;
+use crate::issuer::oauth::grants::Prepared;
 use crate::issuer::pages;
 use crate::issuer::pages::visit::Visit;
 use crate::issuer::problem::Problem;
@@ -52,12 +53,10 @@ use crate::issuer::sessions;
 use crate::issuer::users;
 use crate::model::caller::Subject;
 use crate::model::client::ClientId;
-use crate::model::client::ClientKind;
 use crate::model::client::ClientRecord;
 use crate::model::client::is_client_id;
-use crate::model::grant::GrantOf;
+use crate::model::grant::GrantRecord;
 use crate::model::issuance::Issuance;
-use crate::model::issuance::Registration;
 use crate::model::key::UserRecord;
 use crate::model::key::UserState;
 use crate::model::scope::ScopeSet;
@@ -65,7 +64,8 @@ use crate::model::time::Timestamp;
 
 pub use crate::issuer::oauth::authorize::asked::AuthorizeParameters;
 
-pub(in crate::issuer::oauth) use crate::issuer::oauth::authorize::checks::within_user;
+pub(in crate::issuer::oauth) use crate::issuer::oauth::authorize::checks::Ceiling;
+pub(in crate::issuer::oauth) use crate::issuer::oauth::authorize::checks::bound;
 pub(in crate::issuer::oauth) use crate::issuer::oauth::authorize::redirect::ReturnAddress;
 pub(in crate::issuer::oauth) use crate::issuer::oauth::authorize::redirect::is_registered;
 
@@ -88,11 +88,15 @@ enum Untrusted {
 
 /// `GET` and `POST /oauth/authorize`.
 pub(super) async fn serve(State(state): State<IssuerState>, request: Request) -> Response {
-    let method = request.method().clone();
     // What gives codes must not run for a HEAD, which axum would take for a GET.
-    if method == Method::HEAD {
+    if *request.method() == Method::HEAD {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
+    authorize(state, request).await
+}
+
+async fn authorize(state: IssuerState, request: Request) -> Response {
+    let method = request.method().clone();
     let (visit, body) = match Visit::begin(&state, request) {
         Ok(begun) => begun,
         Err(problem) => return problem.into_response(),
@@ -146,7 +150,7 @@ pub async fn authorize_as(state: &IssuerState, user: &Subject, asked: AuthorizeP
     };
     let answer = match &trusted.inquired {
         Err(refusal) => Err(*refusal),
-        Ok(_) if trusted.client.owner.as_ref() != Some(&user.subject) => {
+        Ok(_) if run(&asking::implied_checks(), &asking::Implied { client: &trusted.client, user: &user }).is_err() => {
             Err(Refusal::new(ErrorCode::ConsentRequired, "the user must be asked; send it to this address in a browser"))
         }
         Ok(inquired) => match grantable(inquired, &trusted.client, &user, issuance) {
@@ -189,8 +193,8 @@ async fn trust(state: &IssuerState, issuance: &Issuance, asked: &AuthorizeParame
     let id = asked.value("client_id").unwrap_or_default();
     let client = find_client(state, &id).await.map_err(Untrusted::Failed)?;
     let inquiry = Inquiry { asked, client: client.as_ref(), issuance };
-    checks::run(TRUST, &inquiry).map_err(Untrusted::Refused)?;
-    let inquired = checks::run(RULES, &inquiry).map(|()| checks::read(&inquiry));
+    run(&checks::trust(), &inquiry).map_err(Untrusted::Refused)?;
+    let inquired = run(&checks::rules(), &inquiry).map(|()| checks::read(&inquiry));
     let back = checks::return_address(&inquiry);
     match (client, back) {
         (Some(client), Some(back)) => Ok(Trusted { client, back, inquired, prompt: Prompt::of(asked) }),
@@ -200,24 +204,18 @@ async fn trust(state: &IssuerState, issuance: &Issuance, asked: &AuthorizeParame
 
 /// Nobody is signed in: the person signs in first, whatever is wrong with the request.
 fn for_nobody(visit: &Visit, asked: AuthorizeParameters, trusted: &Trusted) -> Response {
-    if !trusted.prompt.is_silent {
-        return to_sign_in(visit, asked);
-    }
-    if !may_be_told_silently(&trusted.client, &visit.issuance) {
-        return pages::error::refused(visit, "You are not signed in, and the application that sent you here wants no sign-in page shown.");
+    let stranger = asking::Stranger { prompt: trusted.prompt, client: &trusted.client, issuance: &visit.issuance };
+    match run(&asking::stranger_checks(), &stranger) {
+        Ok(()) => {}
+        Err(asking::Instead::SignIn) => return to_sign_in(visit, asked),
+        Err(asking::Instead::Page) => {
+            let text = "You are not signed in, and the application that sent you here wants no sign-in page shown.";
+            return pages::error::refused(visit, text);
+        }
     }
     let refusal = trusted.inquired.as_ref().err().copied();
     let refusal = refusal.unwrap_or(Refusal::new(ErrorCode::LoginRequired, "nobody is signed in"));
     pages::go_to(&trusted.back.with_error(&visit.issuance.url, refusal))
-}
-
-/// Whether an operator vouches for where this client's redirects lead.
-fn may_be_told_silently(client: &ClientRecord, issuance: &Issuance) -> bool {
-    let by_operator = match issuance.registration {
-        Registration::Off | Registration::WithToken(_) => true,
-        Registration::Open => false,
-    };
-    client.owner.is_none() && by_operator
 }
 
 fn to_sign_in(visit: &Visit, asked: AuthorizeParameters) -> Response {
@@ -266,8 +264,7 @@ async fn for_person(state: &IssuerState, visit: &Visit, asked: &AuthorizeParamet
     })
 }
 
-/// Public clients always ask: nobody can say that it is the same program that was allowed before (RFC 8252 section 8.6). A confidential
-/// one does not where a standing grant allows as much already. One's own asks too: whoever found a key of the user's may have made it.
+/// Whether the person is asked before a code is given.
 async fn needs_asking(
     state: &IssuerState,
     trusted: &Trusted,
@@ -277,18 +274,14 @@ async fn needs_asking(
     now: Timestamp,
 ) -> Result<bool, Problem> {
     let client = &trusted.client;
-    match client.kind {
-        ClientKind::Public | ClientKind::Native => return Ok(true),
-        ClientKind::Confidential if trusted.prompt.wants_consent => return Ok(true),
-        ClientKind::Confidential => {}
+    if run(&asking::unasked_checks(), &asking::Unasked { client, prompt: trusted.prompt }).is_err() {
+        return Ok(true);
     }
     let given = grants::live_of(state, &user.subject, now).await?;
-    let allows_as_much = |of: &GrantOf, granted: &ScopeSet, resources: &[Arc<str>]| {
-        matches!(of, GrantOf::Consent { client: granted_to, .. } if *granted_to == client.id)
-            && scopes.iter().all(|scope| granted.covers(scope.as_str()))
-            && inquired.resources.iter().all(|resource| resources.contains(resource))
+    let allows = |grant: &GrantRecord| {
+        run(&asking::allowed_checks(), &asking::Allowed { grant, client, scopes, resources: &inquired.resources }).is_ok()
     };
-    Ok(!given.iter().any(|grant| allows_as_much(&grant.of, &grant.scopes, &grant.resources)))
+    Ok(!given.iter().any(allows))
 }
 
 /// What is given without a question.
@@ -316,11 +309,9 @@ async fn give_code(state: &IssuerState, issuance: &Issuance, giving: Giving<'_>,
         scopes: Arc::new(scopes),
         resources: inquired.resources.clone(),
     };
-    let id = grants::new_grant_id(&user.subject).map_err(|_error| unavailable)?;
-    let (record, write) = grants::pending(state, issuance, granted, id, now);
-    let code = grants::code_of(state, &record).map_err(|_error| unavailable)?;
-    let Ok(Some((_user, standing))) = users::standing(state, &user.subject).await else { return Err(unavailable) };
-    match state.records.commit(vec![shelf::absent(&record), standing], vec![write], now).await {
+    let Ok(Some(prepared)) = grants::prepare(state, issuance, granted, now).await else { return Err(unavailable) };
+    let Prepared { record, code, preconditions, writes } = prepared;
+    match state.records.commit(preconditions, writes, now).await {
         Ok(committed) if committed.is_done() => {}
         Ok(_) => return Err(unavailable),
         Err(error) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
@@ -25,7 +26,10 @@ use crate::model::client::ClientKind;
 use crate::model::client::ClientRecord;
 use crate::model::client::ClientState;
 use crate::model::client::GrantType;
+use crate::model::grant::GrantId;
+use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
+use crate::model::grant::GrantState;
 use crate::model::handle::HandleKind;
 use crate::model::handle::read_handle;
 use crate::model::key::Rights;
@@ -70,6 +74,41 @@ pub(in crate::issuer) fn client(seed: &str) -> ClientRecord {
         disabled_by: None,
         created: START,
         website: None,
+    }
+}
+
+/// A local user with these rights.
+pub(in crate::issuer::oauth) fn user(name: &str, rights: &str) -> UserRecord {
+    UserRecord {
+        source: "local".into(),
+        subject: Subject::parse(name).unwrap(),
+        organization: Some("org_a".into()),
+        tier: None,
+        rights: Rights::Only(scopes(rights)),
+        state: UserState::Active,
+        valid_from: None,
+        created: START,
+    }
+}
+
+/// What alice allowed this client: to read orders.
+pub(in crate::issuer::oauth) fn grant_to(client: &ClientRecord) -> GrantRecord {
+    GrantRecord {
+        id: GrantId::new("g"),
+        of: GrantOf::Consent { client: client.id.clone(), user: Subject::parse("alice").unwrap() },
+        organization: None,
+        environment: Environment::Live,
+        scopes: scopes("orders:read"),
+        resources: vec!["https://api.example.com".into()],
+        state: GrantState::Live,
+        generation: 1,
+        advanced: START,
+        pepper: "p1".into(),
+        created: START,
+        idle_until: START.plus(Duration::from_secs(600)),
+        ends: START.plus(Duration::from_secs(600)),
+        session: None,
+        access: Vec::new(),
     }
 }
 
@@ -145,9 +184,8 @@ impl Browser {
     }
 
     pub(in crate::issuer) async fn send(&mut self, issuer: &Issuer, mut request: Request<Body>) -> Seen {
-        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        if !cookies.is_empty() {
-            request.headers_mut().insert("cookie", cookies.join("; ").parse().unwrap());
+        if !self.cookies.is_empty() {
+            request.headers_mut().insert("cookie", self.cookie().parse().unwrap());
         }
         let (parts, body) = issuer.public.clone().oneshot(request).await.unwrap().into_parts();
         for cookie in parts.headers.get_all("set-cookie") {
@@ -155,6 +193,12 @@ impl Browser {
         }
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         Seen { parts, text: String::from_utf8(bytes.to_vec()).unwrap() }
+    }
+
+    /// The header of that name.
+    pub(in crate::issuer) fn cookie(&self) -> String {
+        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        cookies.join("; ")
     }
 
     fn keep(&mut self, cookie: &str) {
@@ -174,16 +218,7 @@ impl Issuer {
 
     /// A user with these rights, and an account for it.
     pub(in crate::issuer) async fn put_user(&self, name: &str, rights: &str) -> UserRecord {
-        let user = UserRecord {
-            source: "local".into(),
-            subject: Subject::parse(name).unwrap(),
-            organization: Some("org_a".into()),
-            tier: None,
-            rights: Rights::Only(scopes(rights)),
-            state: UserState::Active,
-            valid_from: None,
-            created: START,
-        };
+        let user = user(name, rights);
         self.put(Write::Put { key: RecordKey::user("local", name), bytes: encode_user(&user), expires: None }).await;
         let account: AccountRecord =
             serde_json::from_value(serde_json::json!({"user": name, "role": Role::Member, "created": START})).unwrap();

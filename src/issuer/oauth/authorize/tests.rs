@@ -16,10 +16,12 @@ use crate::issuer::oauth::authorize::testing::path;
 use crate::issuer::oauth::authorize::testing::query;
 use crate::issuer::oauth::authorize::testing::scopes;
 use crate::issuer::tests::Issuer;
+use crate::model::client::ClientKind;
 use crate::model::client::ClientState;
 use crate::model::client::GrantType;
-use crate::model::grant::GrantRecord;
+use crate::model::grant::GrantOf;
 use crate::model::grant::GrantState;
+use crate::model::issuance::Registration;
 use crate::store::RecordKey;
 use crate::store::Write;
 use crate::store::codec::Shelved;
@@ -373,6 +375,23 @@ async fn no_other_method_and_no_other_origin_is_served() {
     let request = Request::builder().uri(path(&client, &[])).header("origin", "https://evil.example").body(Body::empty()).unwrap();
     let seen = browser.send(&issuer, request).await;
     assert!(seen.status() == 200 && !seen.parts.headers.keys().any(|name| name.as_str().starts_with("access-control-")));
+}
+
+// oauth: A1
+#[tokio::test]
+async fn a_head_would_give_a_code() {
+    let client = client("a");
+    let (issuer, mut browser) = with(&client).await;
+    let id = grants::new_grant_id(&Subject::parse("alice").unwrap()).unwrap();
+    issuer.put(shelf::put(&GrantRecord { id, ..testing::grant_to(&client) }, None)).await;
+    let head = |browser: &Browser| {
+        let request = Request::builder().method("HEAD").uri(path(&client, &[])).header("cookie", browser.cookie());
+        request.body(Body::empty()).unwrap()
+    };
+    assert_eq!(browser.send(&issuer, head(&browser)).await.status(), 405);
+    assert_eq!(issuer.grants().await.len(), 1);
+    let (parts, _) = authorize(issuer.state.clone(), head(&browser)).await.into_parts();
+    assert!(!Seen { parts, text: String::new() }.told_text("code").is_empty(), "without the check a HEAD is a GET");
 }
 
 // oauth: A1 A6

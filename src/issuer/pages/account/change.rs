@@ -117,7 +117,7 @@ async fn set(state: &IssuerState, visit: &Visit, person: Person, mut form: Form)
     if let Err(problem) = change_own_password(state, &actor, current, new, visit.address, visit.now).await {
         // The API calls the new one `password`.
         let field = match (problem.code, problem.details.as_ref().map(|details| details.field.as_str())) {
-            (Code::Unauthorized, _) | (_, Some("current_password")) => "current_password",
+            (Code::Unauthenticated, _) | (_, Some("current_password")) => "current_password",
             (_, Some("password")) => "new_password",
             (_, _) => return Err(problem),
         };

@@ -12,6 +12,7 @@ mod trust;
 
 use std::sync::Arc;
 
+use crate::issuer::checks::Check;
 use crate::issuer::oauth::authorize::asked::AuthorizeParameters;
 use crate::issuer::oauth::authorize::redirect::ReturnAddress;
 use crate::issuer::oauth::authorize::refusal::Refusal;
@@ -20,8 +21,9 @@ use crate::model::issuance::Issuance;
 use crate::model::scope::ScopeSet;
 
 pub(super) use crate::issuer::oauth::authorize::checks::prompt::Prompt;
+pub(in crate::issuer::oauth) use crate::issuer::oauth::authorize::checks::scope::Ceiling;
+pub(in crate::issuer::oauth) use crate::issuer::oauth::authorize::checks::scope::bound;
 pub(super) use crate::issuer::oauth::authorize::checks::scope::grantable;
-pub(in crate::issuer::oauth) use crate::issuer::oauth::authorize::checks::scope::within_user;
 
 /// Everything that a check may look at.
 #[derive(Clone, Copy, Debug)]
@@ -32,31 +34,27 @@ pub(super) struct Inquiry<'a> {
     pub issuance: &'a Issuance,
 }
 
-/// One check.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Check {
-    pub name: &'static str,
-    pub run: fn(&Inquiry<'_>) -> Result<(), Refusal>,
+/// Who asks, and where an answer may go.
+pub(super) fn trust<'a>() -> [Check<Inquiry<'a>, Refusal>; 2] {
+    [Check { name: "client", run: trust::client }, Check { name: "redirect_uri", run: trust::redirect_uri }]
 }
 
-/// Who asks, and where an answer may go.
-pub(super) const TRUST: &[Check] =
-    &[Check { name: "client", run: trust::client }, Check { name: "redirect_uri", run: trust::redirect_uri }];
-
 /// What is asked.
-pub(super) const RULES: &[Check] = &[
-    Check { name: "repeats", run: shape::repeats },
-    Check { name: "response_type", run: shape::response_type },
-    Check { name: "response_mode", run: shape::response_mode },
-    Check { name: "grant_type", run: shape::grant_type },
-    Check { name: "challenge_present", run: pkce::present },
-    Check { name: "challenge_method", run: pkce::method },
-    Check { name: "challenge_form", run: pkce::form },
-    Check { name: "scope", run: scope::known },
-    Check { name: "resource_form", run: resource::form },
-    Check { name: "resource_known", run: resource::known },
-    Check { name: "prompt", run: prompt::consistent },
-];
+pub(super) fn rules<'a>() -> [Check<Inquiry<'a>, Refusal>; 11] {
+    [
+        Check { name: "repeats", run: shape::repeats },
+        Check { name: "response_type", run: shape::response_type },
+        Check { name: "response_mode", run: shape::response_mode },
+        Check { name: "grant_type", run: shape::grant_type },
+        Check { name: "challenge_present", run: pkce::present },
+        Check { name: "challenge_method", run: pkce::method },
+        Check { name: "challenge_form", run: pkce::form },
+        Check { name: "scope", run: scope::known },
+        Check { name: "resource_form", run: resource::form },
+        Check { name: "resource_known", run: resource::known },
+        Check { name: "prompt", run: prompt::consistent },
+    ]
+}
 
 /// An authorization request that passed.
 #[derive(Clone, Debug)]
@@ -65,17 +63,6 @@ pub(super) struct Inquired {
     /// None: whatever the client may have.
     pub scopes: Option<ScopeSet>,
     pub resources: Vec<Arc<str>>,
-}
-
-/// Runs the checks in their order; the first that refuses ends it.
-pub(super) fn run(checks: &[Check], inquiry: &Inquiry<'_>) -> Result<(), Refusal> {
-    for check in checks {
-        if let Err(refusal) = (check.run)(inquiry) {
-            tracing::debug!(check = check.name, error = refusal.error.as_str(), "an authorization request is refused");
-            return Err(refusal);
-        }
-    }
-    Ok(())
 }
 
 /// Where an answer goes, once the request's client and redirect URI are trusted; none where the request leaves it open.

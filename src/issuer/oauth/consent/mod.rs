@@ -1,7 +1,6 @@
 //! Asking the person: what it is asked is kept as a ticket of its session, and its answer uses the ticket up.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use askama::Template;
 use axum::extract::Request;
@@ -19,23 +18,30 @@ use crate::issuer::accounts::trail::Done;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Person;
 use crate::issuer::audit::Deed;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::Unmet;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::keys::ATTEMPTS;
+use crate::issuer::oauth::authorize::Ceiling;
 use crate::issuer::oauth::authorize::ReturnAddress;
 use crate::issuer::oauth::authorize::asked::encode;
+use crate::issuer::oauth::authorize::bound;
 use crate::issuer::oauth::authorize::find_client;
 use crate::issuer::oauth::authorize::is_registered;
 use crate::issuer::oauth::authorize::refusal::ErrorCode;
 use crate::issuer::oauth::authorize::refusal::Refusal;
-use crate::issuer::oauth::authorize::within_user;
 use crate::issuer::oauth::grants;
 use crate::issuer::oauth::grants::Granted;
+use crate::issuer::oauth::grants::Prepared;
 use crate::issuer::oauth::sha256_hex;
 use crate::issuer::pages;
 use crate::issuer::pages::form::Form;
 use crate::issuer::pages::visit::Visit;
 use crate::issuer::problem::Problem;
 use crate::issuer::sessions;
-use crate::issuer::users;
+use crate::issuer::tickets;
+use crate::issuer::tickets::Brought;
 use crate::model::account::TicketRecord;
 use crate::model::caller::Subject;
 use crate::model::client::ClientId;
@@ -45,15 +51,11 @@ use crate::model::client::ClientState;
 use crate::model::grant::GrantId;
 use crate::model::grant::GrantRecord;
 use crate::model::grant::GrantState;
-use crate::model::handle::HandleKind;
-use crate::model::handle::read_handle;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
-use crate::secrets::random_id;
+use crate::store::Precondition;
 use crate::store::Write;
 
-/// How long a question waits for its answer.
-const ASKED_FOR: Duration = Duration::from_secs(600);
 const PURPOSE: &str = "consent";
 
 /// What a person is asked: everything of the request that the grant needs.
@@ -120,7 +122,7 @@ pub(in crate::issuer::oauth) async fn ask(
     question: Question,
     here: &str,
 ) -> Response {
-    match keep(state, visit, person, &question).await {
+    match tickets::write(state, PURPOSE, &bound_to(person), &question, visit.now).await {
         Ok((ticket, handle)) => show(state, visit, client, &question, &ticket, &handle, here),
         Err(problem) => pages::error::problem(visit, &problem),
     }
@@ -136,24 +138,6 @@ pub(in crate::issuer::oauth) async fn answer(State(state): State<IssuerState>, r
         Ok(form) => judge(&state, &visit, form).await.unwrap_or_else(|problem| pages::error::problem(&visit, &problem)),
         Err(problem) => pages::error::problem(&visit, &problem),
     }
-}
-
-async fn keep(state: &IssuerState, visit: &Visit, person: &Person, question: &Question) -> Result<(TicketRecord, String), Problem> {
-    let ticket = TicketRecord {
-        id: Arc::from(random_id()?),
-        purpose: Arc::from(PURPOSE),
-        browser: bound_to(person),
-        data: write(question),
-        created: visit.now,
-        expires: visit.now.plus(ASKED_FOR),
-    };
-    let put = shelf::put(&ticket, Some(ticket.expires));
-    if !state.records.commit(vec![shelf::absent(&ticket)], vec![put], visit.now).await?.is_done() {
-        return Err(Problem::changed_meanwhile());
-    }
-    let rules = state.rules.load();
-    let handle = state.peppers.handle(&rules.key_brand, HandleKind::Ticket, &ticket.id, 0, state.peppers.current_id())?;
-    Ok((ticket, handle.to_string()))
 }
 
 fn show(
@@ -189,65 +173,88 @@ async fn judge(state: &IssuerState, visit: &Visit, mut form: Form) -> Result<Res
     let used_up =
         || pages::error::refused(visit, "This question was answered already, or has waited too long. Start again in the application.");
     let handle = form.take("ticket").unwrap_or_default();
-    let rules = state.rules.load_full();
-    let ticket = read_handle(&rules.key_brand, &handle).filter(|handle| handle.kind == HandleKind::Ticket);
-    let Some(ticket) = ticket.filter(|handle| state.peppers.prove_handle(handle).is_some()) else {
-        return Ok(used_up());
-    };
+    let Some(id) = tickets::id_of(state, &handle) else { return Ok(used_up()) };
     // The token is bound to this very question: a form of one cannot answer another.
-    sessions::check_form(state, &visit.headers, &form_purpose(ticket.id), form.take("form_token").as_deref())?;
+    sessions::check_form(state, &visit.headers, &form_purpose(id), form.take("form_token").as_deref())?;
     let Some(person) = sessions::current(state, &visit.headers, visit.now).await? else {
         return Ok(pages::error::refused(visit, "You are not signed in any more. Start again in the application."));
     };
     let allows = form.take("answer").as_deref() == Some("allow");
     for _attempt in 0..ATTEMPTS {
-        let Some((record, version)) = shelf::find::<TicketRecord>(state, ticket.id).await? else { return Ok(used_up()) };
-        let Some(question) = open(&record, &person, visit.now) else { return Ok(used_up()) };
-        if let Some(answer) = &question.answer {
-            return Ok(repeat(state, visit, &question, answer, allows).await?.unwrap_or_else(used_up));
+        let Some((ticket, version)) = shelf::find::<TicketRecord>(state, id).await? else { return Ok(used_up()) };
+        let Some(question) = open(&ticket, &person, visit.now) else { return Ok(used_up()) };
+        match run(&reply_checks(), &Reply { question: &question, person: &person }) {
+            Ok(()) => {}
+            Err(Closed::NotTheirs) => return Ok(used_up()),
+            Err(Closed::Answered(answer)) => {
+                return Ok(repeat(state, visit, &question, &answer, allows).await?.unwrap_or_else(used_up));
+            }
         }
-        let (mut preconditions, mut writes) = (Vec::new(), Vec::new());
-        let mut given = None;
-        if allows {
-            let Some(grant) = grant(state, visit, &person, &question).await? else {
-                return Ok(pages::error::refused(visit, "The application is not known any more, or you may not use it."));
-            };
-            let (grant, write) = grant;
-            let Some((_user, standing)) = users::standing(state, &person.user.subject).await? else { return Ok(used_up()) };
-            preconditions.push(standing);
-            writes.push(write);
-            given = Some(grant);
-        }
-        let answer = given.as_ref().map_or(Answer::Denied, |grant| Answer::Given(grant.id.clone()));
-        // For as long as the code lives, a second click finds where the first one went.
-        let expires = visit.now.plus(visit.issuance.lifetimes.code);
-        let answered = TicketRecord { data: write(&Question { answer: Some(answer), ..question.clone() }), expires, ..record };
-        writes.push(shelf::put(&answered, Some(expires)));
-        let code = given.as_ref().map(|grant| grants::code_of(state, grant)).transpose()?;
-        preconditions.push(shelf::at(&answered, version));
-        if !state.records.commit(preconditions, writes, visit.now).await?.is_done() {
+        let Some(settled) = settle(state, visit, &person, &question, (ticket, version), allows).await? else {
+            return Ok(pages::error::refused(visit, "The application is not known any more, or you may not use it."));
+        };
+        if !state.records.commit(settled.preconditions, settled.writes, visit.now).await?.is_done() {
             continue;
         }
-        let location = match (given, code) {
-            (Some(grant), Some(code)) => {
-                let actor = Actor::Person(Arc::new(person));
-                let (subject, organization) = (grant.id.as_str(), grant.organization.as_deref());
-                let done = Done { deed: Deed::ConsentGiven, subject, organization, address: visit.address };
-                trail::note(state, &actor, done, visit.now).await;
-                question.back.with_code(&visit.issuance.url, &code)
-            }
-            (Some(_) | None, _) => denied(visit, &question),
-        };
-        return Ok(pages::go_to(&location));
+        if let Some(grant) = settled.given {
+            let actor = Actor::Person(Arc::new(person));
+            let (subject, organization) = (grant.id.as_str(), grant.organization.as_deref());
+            let done = Done { deed: Deed::ConsentGiven, subject, organization, address: visit.address };
+            trail::note(state, &actor, done, visit.now).await;
+        }
+        return Ok(pages::go_to(&settled.location));
     }
     Err(Problem::changed_meanwhile())
 }
 
-/// The question, if it was put to this very person and still waits.
-fn open(record: &TicketRecord, person: &Person, now: Timestamp) -> Option<Question> {
-    let is_ours = *record.purpose == *PURPOSE && record.browser == bound_to(person) && now < record.expires;
-    let question = serde_json::from_value::<Question>(record.data.clone()).ok()?;
-    (is_ours && question.user == person.user.subject).then_some(question)
+/// The question of a ticket, if it was put in this session and still waits.
+fn open(ticket: &TicketRecord, person: &Person, now: Timestamp) -> Option<Question> {
+    let session = bound_to(person);
+    tickets::judge(&Brought { ticket, purpose: PURPOSE, browser: Some(&session), now }).ok()?;
+    serde_json::from_value(ticket.data.clone()).ok()
+}
+
+/// A question, and who answers it.
+struct Reply<'a> {
+    question: &'a Question,
+    person: &'a Person,
+}
+
+/// Why it takes no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Closed {
+    NotTheirs,
+    Answered(Answer),
+}
+
+fn reply_checks<'a>() -> [Check<Reply<'a>, Closed>; 2] {
+    [Check { name: "it was put to this user", run: put_to_this_user }, Check { name: "it is unanswered", run: unanswered }]
+}
+
+fn put_to_this_user(reply: &Reply<'_>) -> Result<(), Closed> {
+    if reply.question.user == reply.person.user.subject { Ok(()) } else { Err(Closed::NotTheirs) }
+}
+
+fn unanswered(reply: &Reply<'_>) -> Result<(), Closed> {
+    reply.question.answer.clone().map_or(Ok(()), |answer| Err(Closed::Answered(answer)))
+}
+
+/// A second answer to the same question.
+struct Again<'a> {
+    first: &'a Answer,
+    allows: bool,
+    /// What the first one gave.
+    grant: Option<&'a GrantRecord>,
+}
+
+fn again_checks<'a>() -> [Check<Again<'a>>; 2] {
+    [
+        Check { name: "it says what the first one said", run: |again| hold(matches!(again.first, Answer::Given(_)) == again.allows) },
+        Check {
+            name: "nobody has redeemed the code",
+            run: |again| hold(again.grant.is_none_or(|grant| matches!(grant.state, GrantState::Pending(_)))),
+        },
+    ]
 }
 
 /// What the same answer leads to once more: the same code, as long as nobody has redeemed it.
@@ -255,25 +262,83 @@ async fn repeat(
     state: &IssuerState,
     visit: &Visit,
     question: &Question,
-    answer: &Answer,
+    first: &Answer,
     allows: bool,
 ) -> Result<Option<Response>, Problem> {
-    match (answer, allows) {
-        (Answer::Denied, false) => Ok(Some(pages::go_to(&denied(visit, question)))),
-        (Answer::Given(id), true) => {
-            let grant = grants::find(state, id.as_str()).await?;
-            let Some((grant, _)) = grant.filter(|(grant, _)| matches!(grant.state, GrantState::Pending(_))) else { return Ok(None) };
-            let code = grants::code_of(state, &grant)?;
-            Ok(Some(pages::go_to(&question.back.with_code(&visit.issuance.url, &code))))
-        }
-        (Answer::Denied, true) | (Answer::Given(_), false) => Ok(None),
+    let grant = match first {
+        Answer::Denied => None,
+        Answer::Given(id) => match grants::find(state, id.as_str()).await? {
+            Some((grant, _version)) => Some(grant),
+            None => return Ok(None),
+        },
+    };
+    if run(&again_checks(), &Again { first, allows, grant: grant.as_ref() }).is_err() {
+        return Ok(None);
     }
+    Ok(Some(pages::go_to(&match grant {
+        Some(grant) => question.back.with_code(&visit.issuance.url, &grants::code_of(state, &grant)?),
+        None => denied(visit, question),
+    })))
+}
+
+/// An answer that is ready to be kept.
+struct Settled {
+    given: Option<GrantRecord>,
+    location: String,
+    /// What must not have changed when it is: else it is read and judged again.
+    preconditions: Vec<Precondition>,
+    writes: Vec<Write>,
+}
+
+/// Uses the ticket up; none where what was asked for can be given no more.
+async fn settle(
+    state: &IssuerState,
+    visit: &Visit,
+    person: &Person,
+    question: &Question,
+    (ticket, version): (TicketRecord, u64),
+    allows: bool,
+) -> Result<Option<Settled>, Problem> {
+    let (mut settled, answer) = if allows {
+        let Some(Prepared { record, code, preconditions, writes }) = prepare(state, visit, person, question).await? else {
+            return Ok(None);
+        };
+        let (answer, location) = (Answer::Given(record.id.clone()), question.back.with_code(&visit.issuance.url, &code));
+        (Settled { given: Some(record), location, preconditions, writes }, answer)
+    } else {
+        let location = denied(visit, question);
+        (Settled { given: None, location, preconditions: Vec::new(), writes: Vec::new() }, Answer::Denied)
+    };
+    // For as long as the code lives, a second click finds where the first one went.
+    let expires = visit.now.plus(visit.issuance.lifetimes.code);
+    let question = Question { answer: Some(answer), ..question.clone() };
+    // Texts and lists: nothing in it can fail to be written.
+    let answered = TicketRecord { data: serde_json::to_value(&question).unwrap_or_default(), expires, ..ticket };
+    settled.preconditions.push(shelf::at(&answered, version));
+    settled.writes.push(shelf::put(&answered, Some(expires)));
+    Ok(Some(settled))
+}
+
+/// Client and address of a question, as they are when it is answered.
+struct Still<'a> {
+    client: &'a ClientRecord,
+    uri: &'a str,
+}
+
+fn still_checks<'a>() -> [Check<Still<'a>>; 2] {
+    [
+        Check { name: "the application is in use", run: |still| hold(still.client.state == ClientState::Active) },
+        Check { name: "the address is its own", run: |still| hold(is_registered(still.client, still.uri)) },
+    ]
 }
 
 /// The grant, within what client and user are now: both may have changed while the page was shown.
-async fn grant(state: &IssuerState, visit: &Visit, person: &Person, question: &Question) -> Result<Option<(GrantRecord, Write)>, Problem> {
-    let client = find_client(state, question.client.as_str()).await?.filter(|client| client.state == ClientState::Active);
-    let Some(client) = client.filter(|client| is_registered(client, &question.back.uri)) else { return Ok(None) };
+async fn prepare(state: &IssuerState, visit: &Visit, person: &Person, question: &Question) -> Result<Option<Prepared>, Problem> {
+    let Some(client) = find_client(state, question.client.as_str()).await? else { return Ok(None) };
+    if let Err(Unmet) = run(&still_checks(), &Still { client: &client, uri: &question.back.uri }) {
+        return Ok(None);
+    }
+    let ceiling = Ceiling { client: &client, user: &person.user, resources: &question.resources, issuance: &visit.issuance };
     let granted = Granted {
         client: &client,
         user: &person.user,
@@ -281,11 +346,10 @@ async fn grant(state: &IssuerState, visit: &Visit, person: &Person, question: &Q
         redirect_uri: Arc::clone(&question.back.uri),
         redirect_uri_named: question.back.named,
         challenge: Arc::clone(&question.challenge),
-        scopes: Arc::new(within_user(&question.scopes.intersect(&client.scopes), &person.user).without_reserved()),
+        scopes: Arc::new(bound(&question.scopes, ceiling)),
         resources: question.resources.clone(),
     };
-    let id = grants::new_grant_id(&person.user.subject)?;
-    Ok(Some(grants::pending(state, &visit.issuance, granted, id, visit.now)))
+    grants::prepare(state, &visit.issuance, granted, visit.now).await
 }
 
 fn denied(visit: &Visit, question: &Question) -> String {
@@ -301,7 +365,5 @@ fn form_purpose(ticket: &str) -> String {
     format!("consent {ticket}")
 }
 
-fn write(question: &Question) -> serde_json::Value {
-    // Texts and lists: nothing in it can fail to be written.
-    serde_json::to_value(question).unwrap_or_default()
-}
+#[cfg(test)]
+mod tests;
