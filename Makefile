@@ -100,11 +100,19 @@ prove-access-log: setup ## ANSWERS admitted requests (100000) through Envoy: sta
 	TOLLGATE_TEST_REQUESTS=$(ANSWERS) cargo test --locked --test it -- --nocapture envoy_access_log
 
 .PHONY: prove-envoys
-prove-envoys: setup ## The acceptance tests on the oldest and the newest Envoy that we name.
+prove-envoys: setup prove-bootstraps ## Every bootstrap on every Envoy line that we name; the acceptance tests on the oldest and the newest.
 	for version in $$(tests/tools/envoy.sh --lines | sed -n '1p;$$p'); do \
 	    echo "== Envoy $$version"; \
 	    tests/tools/envoy.sh $$version >/dev/null; \
-	    TOLLGATE_TEST_ENVOY=$$version cargo test --locked --test it -- envoy_; \
+	    TOLLGATE_TEST_ENVOY=$$version cargo test --locked --test it -- envoy_ k8s::the_sidecar_form; \
+	done
+
+.PHONY: prove-bootstraps
+prove-bootstraps: compiler manifests
+	for version in $$(tests/tools/envoy.sh --lines); do \
+	    echo "== Envoy $$version"; \
+	    tests/tools/envoy.sh $$version >/dev/null; \
+	    TOLLGATE_TEST_ENVOY=$$version cargo test --locked --test it -- --nocapture envoy_configs k8s::pods_are_careful; \
 	done
 
 .PHONY: prove-chaos

@@ -35,7 +35,8 @@
 //!
 //! `model` <- (`store` contract, `config`, `jose`) <- `check` <- doors (`grpc`, `issuer`, `ops`) <- `app`.
 //! Rooms use `model`, the previous room's output and `decide` (`prove` also `jose`). The corridor alone awaits: `check/mod.rs`, its
-//! look-ups in `find_facts`, and its short form for our own doors in `identify_caller`. Wire crates stay in the doors, and the doors never meet. Concrete stores are named in `app` alone.
+//! look-ups in `find_facts`, and its short form for our own doors in `identify_caller`. Wire crates stay in the doors (and
+//! `telemetry::traces` has one to reach its collector), and the doors never meet. Concrete stores are named in `app` alone.
 //! `tests/it/tidy.rs` enforces these arrows by reading the sources, so imports name one module per `use`.
 //!
 //! Rooms that the first plan did not have, and why:

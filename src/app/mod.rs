@@ -5,7 +5,7 @@
 //! 1. Health says NOT_SERVING and `/readyz` 503, while everything is still judged, for `drain_delay`: whoever balances looks away.
 //! 2. No connection is accepted any more; those that there are get a GOAWAY and finish what is under way, for at most `grace`.
 //! 3. The background tasks end; what waits of Envoy's access log is counted; usage is flushed a last time, and told to a shared store; the sockets' files are removed; the stores
-//!    are closed.
+//!    are closed; the last lines are written and the last spans are sent.
 //!
 //! What is cut short in step 2 was never answered, so nobody was let through uncounted.
 
@@ -111,6 +111,11 @@ use crate::telemetry::decisions::DecisionLog;
 use crate::telemetry::decisions::QUEUE_LENGTH;
 use crate::telemetry::decisions::Writer;
 use crate::telemetry::metrics::MetricsError;
+use crate::telemetry::traces;
+use crate::telemetry::traces::Collector;
+use crate::telemetry::traces::Sampling;
+use crate::telemetry::traces::Traces;
+use crate::telemetry::traces::TracesError;
 use crate::usage::Usage;
 
 /// Checks in flight beyond this are shed: at the usual few microseconds each, a queue of this length is already late.
@@ -125,6 +130,8 @@ const ISSUER_CONNECTIONS_MAX: usize = 4_096;
 const TLS_POLL: Duration = Duration::from_secs(10);
 /// How long the operator's listener may finish its pages at the end.
 const OPS_GRACE: Duration = Duration::from_secs(1);
+/// How long the last spans may take.
+const TRACES_GRACE: Duration = Duration::from_secs(2);
 
 /// What a start needs.
 pub struct Start {
@@ -171,6 +178,8 @@ pub enum AppError {
     AccessLog(std::io::Error),
     #[error("no thread for the decision log: {0}")]
     DecisionLog(std::io::Error),
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     #[error("{} cannot be recorded to: {source}; name another `record.file`, or leave `record` out", file.display())]
     Recording { file: PathBuf, source: std::io::Error },
 }
@@ -202,6 +211,8 @@ pub struct Running {
     access_log: Option<Counter>,
     /// None: nothing is recorded.
     recording: Option<recorder::Writer>,
+    /// None: nothing is traced.
+    tracing: Option<traces::Sender>,
     tasks: TaskTracker,
     /// Ends the background tasks.
     end: CancellationToken,
@@ -247,6 +258,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let signer = Arc::new(signer_for(&loaded.rules, &*records, &peppers, clock.now()).await?);
     let (decisions, writer) = DecisionLog::start(decisions, QUEUE_LENGTH, &metrics).map_err(AppError::DecisionLog)?;
     let (recorder, recording) = record(&boot, &peppers, &metrics)?.unzip();
+    let (traces, tracing) = trace(&boot, &metrics)?.unzip();
 
     let revision = Arc::clone(&loaded.rules.revision);
     let reload_status = Arc::new(ReloadStatus::new(revision, clock.now()));
@@ -278,6 +290,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         decisions,
         stats: shown.clone(),
         recorder,
+        traces,
         in_flight_max: IN_FLIGHT_MAX,
         in_flight: AtomicUsize::new(0),
     });
@@ -394,6 +407,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         writer,
         access_log: access_log_counter,
         recording,
+        tracing,
         tasks,
         end,
         flush_end,
@@ -411,6 +425,14 @@ fn record(boot: &Boot, peppers: &Peppers, metrics: &Metrics) -> Result<Option<(A
     let options = recorder::Options { file: asked.file.clone(), share: asked.share, bytes_max: asked.bytes_max };
     let started = Recorder::start(options, peppers.disguise(), metrics);
     started.map(Some).map_err(|source| AppError::Recording { file: asked.file.clone(), source })
+}
+
+/// Starts tracing where the config asks for it.
+fn trace(boot: &Boot, metrics: &Metrics) -> Result<Option<(Arc<Traces>, traces::Sender)>, TracesError> {
+    let Some(asked) = &boot.traces else { return Ok(None) };
+    let sampling = Sampling { share: asked.share, follows_parents: asked.follows_parents, per_second_max: asked.per_second_max };
+    let collector = Collector { endpoint: asked.endpoint.clone(), authorities: asked.authorities.clone() };
+    Traces::start(sampling, &collector, metrics).map(Some)
 }
 
 /// A store of our own that cannot be read is no store. Redis may be away for a while: until it is back, what has to be signed is a fault.
@@ -458,7 +480,8 @@ fn after_reload(looked: &Looked, rules: &Rules, metrics: &Metrics) {
 }
 
 fn tell_rules(rules: &Rules, metrics: &Metrics) {
-    metrics.rules_changed(&rules.revision, rules.routes.iter().map(|route| &route.name), rules.usage_series_limit);
+    let routes = rules.routes.iter().map(|route| &route.name);
+    metrics.rules_changed(&rules.revision, routes, rules.tiers.keys(), rules.usage_series_limit);
     let issuers: Vec<_> = fetched_issuers(rules).map(|(name, _)| name).collect();
     metrics.issuers_changed(issuers.iter());
 }
@@ -503,6 +526,7 @@ impl Running {
             writer,
             access_log,
             recording,
+            tracing,
             tasks,
             end,
             flush_end,
@@ -548,7 +572,9 @@ impl Running {
             }
             writer.finish();
         });
-        let _ = tokio::time::timeout(OPS_GRACE, last_lines).await;
+        // A collector may be slow, or away.
+        let last_spans = tokio::task::spawn_blocking(|| tracing.map(traces::Sender::finish));
+        let _ = tokio::join!(tokio::time::timeout(OPS_GRACE, last_lines), tokio::time::timeout(TRACES_GRACE, last_spans));
         match (flushed, published, drained) {
             (Ok(Err(_)) | Err(_), _, Drained::Cleanly | Drained::Cut) => Ended::Unflushed,
             (Ok(Ok(())), false, Drained::Cleanly | Drained::Cut) => Ended::Unpublished,

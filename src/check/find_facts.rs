@@ -8,6 +8,7 @@ use futures_util::future::Either;
 use futures_util::future::select;
 use tokio::time::Sleep;
 
+use crate::check::Cached;
 use crate::check::Gate;
 use crate::check::prove::Proof;
 use crate::check::remembered::Remembered;
@@ -52,23 +53,25 @@ struct Asking<'a> {
     facts: &'a dyn Facts,
     /// Begins with the first question that is not answered at once.
     patience: Option<Pin<Box<Sleep>>>,
+    cached: Option<Cached>,
 }
 
 impl<'a> Asking<'a> {
     fn of(facts: &'a dyn Facts) -> Self {
-        Self { facts, patience: None }
+        Self { facts, patience: None, cached: None }
     }
 
     /// Asks for whatever the proof needs and is not answered yet.
     async fn complete(&mut self, proof: &Proof<'_>, found: FoundFacts, gate: &Gate, rules: &Rules) -> FoundFacts {
-        let FoundFacts { grant, client, acting, key, user, maker, lapsed_for } = found;
+        let FoundFacts { grant, client, acting, key, user, maker, lapsed_for, cached } = found;
+        self.cached = cached;
         let grant = if grant.is_answered() { grant } else { self.find_grant(proof).await };
         let key = if key.is_answered() { key } else { self.find_key(proof, &grant, gate, rules).await };
         let client = if client.is_answered() { client } else { self.find_client(&grant).await };
         let acting = if acting.is_answered() { acting } else { self.find_acting(proof, &grant).await };
         let user = if user.is_answered() { user } else { self.find_user(proof, (&grant, &client), &key, rules).await };
         let maker = if maker.is_answered() { maker } else { self.find_maker(&key, rules).await };
-        FoundFacts { grant, client, acting, key, user, maker, lapsed_for }
+        FoundFacts { grant, client, acting, key, user, maker, lapsed_for, cached: self.cached }
     }
 
     /// The grant that a token of our own names.
@@ -184,8 +187,10 @@ impl<'a> Asking<'a> {
     async fn answer<T: Unpin>(&mut self, answer: Answer<'_, Result<T, StoreError>>) -> Result<T, StoreError> {
         // Nearly always it is there, and then nothing else is asked.
         if matches!(answer, Answer::Ready(_)) {
+            self.cached.get_or_insert(Cached::Hit);
             return answer.await;
         }
+        self.cached = Some(Cached::Miss);
         let Some(patience) = self.facts.patience() else { return answer.await };
         let left = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         match select(answer, left.as_mut()).await {

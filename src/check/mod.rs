@@ -64,9 +64,12 @@ use futures_util::future::Either;
 use futures_util::future::select;
 use tokio::time::Sleep;
 
+pub use crate::check::seen::Cached;
+pub use crate::check::seen::Leg;
 pub use crate::check::seen::Room;
 pub use crate::check::seen::Seen;
 pub use crate::check::seen::Step;
+pub use crate::check::seen::Witness;
 
 use crate::check::authorise::authorise;
 use crate::check::decide::Exit;
@@ -198,6 +201,7 @@ async fn identify<'r>(
 ) -> Result<Option<Arc<Caller>>, Exit> {
     let proof = seen.pass(Room::Prove, prove(shown, rules, &gate.tokens, &gate.peppers, now), tell::proof)?;
     let facts = find_facts(&proof, gate, rules).await;
+    seen.witnessed(Leg::FindFacts(facts.cached));
     let resolved = resolve(&proof, shown.paired_key, &facts, address, rules, &gate.peppers, now);
     let caller = seen.pass(Room::Resolve, resolved, |caller| tell::caller(caller, facts.lapsed_for))?;
     seen.lapsed_for = facts.lapsed_for;
@@ -235,13 +239,20 @@ async fn take_limits(
 ) -> Result<Admission, Exit> {
     // Both questions together wait no longer than one may.
     let mut patience = pin!(gate.limits.patience().map(tokio::time::sleep));
-    let answer = ask(&questions.shared(), gate, rules, now, patience.as_mut()).await;
+    let answer = ask(&questions.shared(), gate, rules, seen, now, patience.as_mut()).await;
     let entered = seen.pass(Room::Throttle, enter(questions, answer, rules), tell::entered)?;
-    let answer = ask(&questions.own(), gate, rules, now, patience.as_mut()).await;
+    let answer = ask(&questions.own(), gate, rules, seen, now, patience.as_mut()).await;
     seen.pass(Room::Throttle, throttle(questions, entered, answer, rules), tell::admission)
 }
 
-async fn ask(takes: &[Take<'_>], gate: &Gate, rules: &Rules, now: Timestamp, patience: Pin<&mut Option<Sleep>>) -> Answered {
+async fn ask(
+    takes: &[Take<'_>],
+    gate: &Gate,
+    rules: &Rules,
+    seen: &Seen<'_>,
+    now: Timestamp,
+    patience: Pin<&mut Option<Sleep>>,
+) -> Answered {
     if takes.is_empty() {
         return Answered::NotAsked;
     }
@@ -252,10 +263,12 @@ async fn ask(takes: &[Take<'_>], gate: &Gate, rules: &Rules, now: Timestamp, pat
             Either::Right(((), _)) => Err(StoreError::Unavailable("the limits did not answer in time".to_owned())),
         },
     };
-    match (answer, &gate.local_share) {
+    let answered = match (answer, &gate.local_share) {
         (Err(failure), Some(share)) if is_stood_in_for(rules) => Answered::StoodIn { failure, share: share.take(takes, now).await },
         (answer, _) => Answered::Asked(answer),
-    }
+    };
+    seen.witnessed(Leg::TakeLimits);
+    answered
 }
 
 impl From<Unproven> for Exit {

@@ -1,6 +1,8 @@
 //! The one registry of outcomes. Metric label, log field, public code and text, HTTP and gRPC status stand side by side here and
 //! nowhere else; the reference in the README's tables is generated from it.
 
+use crate::model::usage::Outcome;
+
 /// Which kind of outcome a reason belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -125,6 +127,21 @@ registry! {
     Deadline => Fault, "deadline", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
     Overloaded => Fault, "overloaded", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
     NotReady => Fault, "not_ready", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
+}
+
+impl Reason {
+    /// As what a known caller's request counts that ended so; none: as nothing.
+    pub fn outcome(self) -> Option<Outcome> {
+        let row = self.row();
+        if row.kind == Kind::Allow {
+            (self != Self::Preflight).then_some(Outcome::Allowed)
+        } else if self == Self::RateLimited {
+            Some(Outcome::Limited)
+        } else {
+            // What is ours to mend is nobody's refusal.
+            (row.http < 500).then_some(Outcome::Refused)
+        }
+    }
 }
 
 /// The registry as a table in Markdown, for the reference.

@@ -19,6 +19,47 @@ pub struct Seen<'r> {
     pub lapsed_for: Option<Duration>,
     /// None: nobody asked for an explanation, and none is written.
     pub steps: Option<Vec<Step>>,
+    /// None: the check is not traced.
+    pub witness: Option<&'r (dyn Witness + 'static)>,
+}
+
+/// Who is told of each leg of the way when it is over. It has a clock; the rooms have none.
+pub trait Witness: Sync + std::fmt::Debug {
+    fn passed(&self, leg: Leg);
+}
+
+/// A stretch of a check's way: a room, what is waited for between two rooms, and the door's own work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leg {
+    Decode,
+    Room(Room),
+    /// What the caches said; none: nothing was looked up.
+    FindFacts(Option<Cached>),
+    TakeLimits,
+    Encode,
+    /// What was under way when the deadline passed, or panicked.
+    CutOff,
+}
+
+impl Leg {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Decode => "decode",
+            Self::Room(room) => room.as_str(),
+            Self::FindFacts(_) => "find_facts",
+            Self::TakeLimits => "take_limits",
+            Self::Encode => "encode",
+            Self::CutOff => "cut_off",
+        }
+    }
+}
+
+/// Whether a look-up was answered from memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cached {
+    Hit,
+    /// At least one question went to the store.
+    Miss,
 }
 
 /// One room of the way, for `explain`.
@@ -78,7 +119,15 @@ impl Seen<'_> {
         if let Some(steps) = &mut self.steps {
             steps.push(Step { room, outcome: result.as_ref().map(tell).map_err(why) });
         }
+        self.witnessed(Leg::Room(room));
         result
+    }
+
+    /// A leg of the way is over.
+    pub(in crate::check) fn witnessed(&self, leg: Leg) {
+        if let Some(witness) = self.witness {
+            witness.passed(leg);
+        }
     }
 }
 

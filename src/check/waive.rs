@@ -62,3 +62,84 @@ pub fn waive<'r>(caller: Option<&Caller>, headers: Option<&Headers<'_>>, rules: 
     }
     Some(Waiver { set: edits.set, remove: edits.remove })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::check::doubles::caller;
+    use crate::check::samples;
+    use crate::model::request::Method;
+    use crate::model::rules::Assertion;
+    use crate::model::rules::IdentityHeader;
+    use crate::model::rules::IdentityPart;
+    use crate::model::rules::IdentityValue;
+    use crate::model::rules::look_alike;
+
+    fn trial(assertion: &str) -> Rules {
+        let header = |name: &str, value| IdentityHeader::new(name.into(), vec![IdentityPart::Of(value)]);
+        Rules {
+            dry_run: DryRun::On,
+            identity_headers: vec![
+                header("user", IdentityValue::User),
+                header("x-org-id", IdentityValue::Organization),
+                header("x-client", IdentityValue::Client),
+            ],
+            assertion: Some(Assertion {
+                header: assertion.into(),
+                look_alike: look_alike(assertion),
+                prefix: "".into(),
+                issuer: "gate".into(),
+                audience: Vec::new(),
+                lifetime: Duration::from_secs(60),
+            }),
+            ..samples::rules(Vec::new())
+        }
+    }
+
+    fn told(waiver: &Waiver<'_>) -> (Vec<String>, BTreeSet<String>) {
+        let set = waiver.set().iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        (set, waiver.remove().iter().map(|name| name.to_string()).collect())
+    }
+
+    fn names(list: &[&str]) -> BTreeSet<String> {
+        list.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn verdicts_in_force_are_waived_for_nobody() {
+        let rules = Rules { dry_run: DryRun::Off, ..trial("x-proof") };
+        assert!(waive(None, None, &rules).is_none() && waive(Some(&caller()), None, &rules).is_none());
+    }
+
+    #[test]
+    fn who_was_proven_is_told_and_nobody_else() {
+        let rules = trial("x-proof");
+        let request = samples::request(Method::Get, "/a", &[("X_Org-Id", "evil"), ("x-user", "kept"), ("x_client", "evil")]);
+        let others = names(&["x-proof", "x_proof", "x_org_id", "x_client"]);
+        let with = |more: &[&str]| others.union(&names(more)).cloned().collect::<BTreeSet<_>>();
+        let known = caller();
+        let cases = [
+            // A fault before anything was read, and one after the caller was known.
+            (None, None, vec![], with(&["user", "x-org-id", "x-client"])),
+            (Some(&known), None, vec!["user: alice", "x-org-id: acme"], with(&["x-client"])),
+            (None, Some(&request.headers), vec![], with(&["user", "x-org-id", "x-client", "x_org-id"])),
+            (Some(&known), Some(&request.headers), vec!["user: alice", "x-org-id: acme"], with(&["x-client", "x_org-id"])),
+        ];
+        for (caller, headers, set, remove) in cases {
+            let (was_set, was_removed) = told(&waive(caller, headers, &rules).unwrap());
+            assert_eq!(
+                (was_set, was_removed.iter().map(|name| name.to_lowercase()).collect()),
+                (set.into_iter().map(str::to_owned).collect(), remove)
+            );
+        }
+    }
+
+    #[test]
+    fn a_credential_stays_where_it_is_and_nothing_is_signed() {
+        let (set, removed) = told(&waive(Some(&caller()), None, &trial("authorization")).unwrap());
+        assert!(!removed.contains("authorization") && set.iter().all(|line| !line.starts_with("authorization")), "{set:?} {removed:?}");
+    }
+}

@@ -35,6 +35,8 @@ pub struct Boot {
     pub log: Log,
     /// None: nothing is recorded.
     pub record: Option<Record>,
+    /// None: nothing is traced.
+    pub traces: Option<Traces>,
 }
 
 /// Whether Envoy's access log is taken on the check listener.
@@ -56,6 +58,24 @@ pub struct Record {
 
 // A share is read from a file, and compiling refuses what is no number.
 impl Eq for Record {}
+
+/// Where spans go, and of which checks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traces {
+    /// `http://host:port` or `https://host:port`.
+    pub endpoint: String,
+    /// PEM; none: the system's.
+    pub authorities: Option<Vec<u8>>,
+    /// 0.0 to 1.0.
+    pub share: f64,
+    /// A parent's sampled flag decides for its checks.
+    pub follows_parents: bool,
+    /// At least 1.
+    pub per_second_max: u32,
+}
+
+// As for records.
+impl Eq for Traces {}
 
 /// Where a door stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -271,6 +291,7 @@ impl Boot {
             ("logging.level", self.log.level != other.log.level),
             ("logging.format", self.log.format != other.log.format),
             ("record", self.record != other.record),
+            ("traces", self.traces != other.traces),
         ];
         let names = pairs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name);
         match (&self.redis, &other.redis) {

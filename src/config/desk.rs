@@ -208,6 +208,12 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// A variable's text; an empty one is none, as OpenTelemetry has it.
+    pub(in crate::config) fn variable(&self, name: &str) -> Option<String> {
+        let value = self.outside.variable(name)?;
+        Some(String::from_utf8_lossy(&value).trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
     fn checked(&mut self, spot: &Spot, bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let secret = without_line_end(bytes);
         if secret.trim_ascii().is_empty() {

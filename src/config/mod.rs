@@ -23,6 +23,7 @@ mod desk;
 pub mod file;
 pub mod outside;
 mod read;
+pub mod reference;
 pub mod schema;
 pub mod watch;
 mod yaml;

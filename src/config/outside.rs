@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::config::compile::traces;
 use crate::config::file::ConfigFile;
 use crate::config::file::scalars::SecretPlace;
 use crate::config::yaml::LARGEST_FILE_BYTES;
@@ -111,6 +112,7 @@ impl fmt::Debug for Contents {
 fn named_files(file: &ConfigFile) -> Vec<&Path> {
     let mut paths: Vec<&Path> = Vec::new();
     paths.extend(file.keys_file.as_deref());
+    paths.extend(file.traces.as_ref().and_then(|traces| traces.ca.as_deref()));
     for issuer in &file.issuers {
         paths.extend(issuer.keys.jwks_file.as_deref());
         paths.extend(issuer.keys.pem_file.as_deref());
@@ -129,7 +131,9 @@ fn named_files(file: &ConfigFile) -> Vec<&Path> {
 }
 
 fn named_variables(file: &ConfigFile) -> Vec<&str> {
-    secret_places(file).into_iter().filter_map(|place| place.env.as_deref()).collect()
+    let secrets = secret_places(file).into_iter().filter_map(|place| place.env.as_deref());
+    let traces = file.traces.iter().flat_map(|_| traces::VARIABLES);
+    secrets.chain(traces).collect()
 }
 
 fn secret_places(file: &ConfigFile) -> Vec<&SecretPlace> {
@@ -202,7 +206,7 @@ fn refuse_unless_regular(metadata: &std::fs::Metadata) -> Result<(), Trouble> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "secrets may come from the environment, and this is where they do")]
+#[expect(clippy::disallowed_methods, reason = "what may come from the environment does so here")]
 fn read_variable(name: &str) -> Option<Arc<Zeroizing<Vec<u8>>>> {
     use std::os::unix::ffi::OsStringExt as _;
     if name.is_empty() || name.contains(['=', '\0']) {

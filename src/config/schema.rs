@@ -1,18 +1,31 @@
 //! The JSON Schema of the config file, draft 7, which editors read.
 
+use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use crate::config::file::ConfigFile;
+use crate::config::file::identity::KeyFile;
 
 /// The schema as pretty JSON with a line end.
 pub fn config_schema() -> String {
-    let generator = SchemaSettings::draft07().into_generator();
-    let mut schema = generator.into_root_schema_for::<ConfigFile>().to_value();
-    without_nulls(&mut schema);
+    let schema = schema_by(SchemaSettings::draft07().into_generator());
     let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// The same, with the entries of `keys_file` among the definitions.
+pub(super) fn schema_with_keys() -> Value {
+    let mut generator = SchemaSettings::draft07().into_generator();
+    generator.subschema_for::<KeyFile>();
+    schema_by(generator)
+}
+
+fn schema_by(generator: SchemaGenerator) -> Value {
+    let mut schema = generator.into_root_schema_for::<ConfigFile>().to_value();
+    without_nulls(&mut schema);
+    schema
 }
 
 /// A key without a value is refused, so the schema must not offer `null` for what may be absent.

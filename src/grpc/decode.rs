@@ -75,6 +75,11 @@ impl Message {
         self.lines().any(|(name, value)| name == b"content-type" && is_grpc_type(value))
     }
 
+    /// The values of every line of this name, asked also of messages that never become a request.
+    pub fn values_of<'a>(&'a self, wanted: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.lines().filter(move |(name, _)| *name == wanted).map(|(_, value)| value)
+    }
+
     /// Either form; which of them is filled was checked by nobody yet.
     fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let joined = self.http.headers.iter().map(|entry| (&*entry.key, &*entry.value));

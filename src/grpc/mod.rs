@@ -32,7 +32,9 @@ use futures_util::FutureExt as _;
 use tonic::Status;
 
 use crate::check::Gate;
+use crate::check::Leg;
 use crate::check::Seen;
+use crate::check::Witness as _;
 use crate::check::check;
 use crate::check::decide::Denial;
 use crate::check::decide::Exit;
@@ -66,6 +68,10 @@ use crate::telemetry::decisions::DecisionLog;
 use crate::telemetry::decisions::clipped;
 use crate::telemetry::decisions::rfc3339;
 use crate::telemetry::metrics::decision_label;
+use crate::telemetry::traces::Parent;
+use crate::telemetry::traces::Traced;
+use crate::telemetry::traces::Traces;
+use crate::telemetry::traces::Trail;
 
 /// No check takes longer, whatever the client's deadline says.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(10);
@@ -83,17 +89,19 @@ pub struct Door {
     pub stats: Arc<dyn StatsSource>,
     /// None: nothing is recorded.
     pub recorder: Option<Arc<Recorder>>,
+    /// None: nothing is traced.
+    pub traces: Option<Arc<Traces>>,
     /// Checks beyond this many at once are shed.
     pub in_flight_max: usize,
     pub in_flight: AtomicUsize,
 }
 
 impl Door {
-    /// Judges one message. `time_left` is what the client's deadline leaves.
+    /// Judges one message. `time_left` is what the client's deadline leaves, `parent` the span that asks, where the RPC names it.
     ///
     /// # Errors
     /// The RPC status of a fault, where faults are told so.
-    pub async fn check(&self, message: Bytes, time_left: Option<Duration>) -> Result<Bytes, Status> {
+    pub async fn check(&self, message: Bytes, time_left: Option<Duration>, parent: Option<Parent>) -> Result<Bytes, Status> {
         let started = self.clock.now();
         let rules = self.rules.load_full();
         let outside = |verdict| self.conclude(verdict, &rules, &Circumstances::unknown(started));
@@ -104,16 +112,19 @@ impl Door {
         if time_left.is_zero() {
             return outside(Verdict::Failed(Fault::new(Reason::Deadline, "the deadline had passed on arrival")));
         }
-        // Nothing of a panicked check is looked at again.
-        let judged = AssertUnwindSafe(self.judge(message, &rules, started)).catch_unwind();
-        match tokio::time::timeout(time_left, judged).await {
-            Ok(Ok(answer)) => answer,
+        let mut trail = None;
+        // Nothing of a panicked check is looked at again, but when its legs were over.
+        let judged = AssertUnwindSafe(self.judge(message, &rules, started, parent, &mut trail)).catch_unwind();
+        let verdict = match tokio::time::timeout(time_left, judged).await {
+            Ok(Ok(answer)) => return answer,
             Ok(Err(_payload)) => {
                 self.metrics.panics.inc();
-                outside(Verdict::Denied(Denial::new(Reason::Internal).because("panic")))
+                Verdict::Denied(Denial::new(Reason::Internal).because("panic"))
             }
-            Err(_elapsed) => outside(Verdict::Failed(Fault::new(Reason::Deadline, "the deadline passed"))),
-        }
+            Err(_elapsed) => Verdict::Failed(Fault::new(Reason::Deadline, "the deadline passed")),
+        };
+        witnessed(trail.as_ref(), Leg::CutOff);
+        self.conclude(verdict, &rules, &Circumstances { trail: trail.as_ref(), ..Circumstances::unknown(started) })
     }
 
     /// Denies what is too long to be read.
@@ -126,20 +137,36 @@ impl Door {
         self.conclude(Verdict::Denied(denial), &self.rules.load(), &Circumstances::unknown(self.clock.now()))
     }
 
-    async fn judge(&self, message: Bytes, rules: &Rules, started: Timestamp) -> Result<Bytes, Status> {
-        let message = match Message::read(message) {
+    async fn judge(
+        &self,
+        message: Bytes,
+        rules: &Rules,
+        started: Timestamp,
+        parent: Option<Parent>,
+        trail: &mut Option<Arc<Trail>>,
+    ) -> Result<Bytes, Status> {
+        let message = Message::read(message);
+        *trail = self.traces.as_ref().and_then(|traces| traces.begin(parent_of(&message, parent), &self.clock, started));
+        let trail = trail.as_ref();
+        let message = match message {
             Ok(message) => message,
-            Err(denial) => return self.conclude(Verdict::Denied(denial), rules, &Circumstances::unknown(started)),
-        };
-        let client = if message.is_grpc() { Client::Grpc } else { Client::Http };
-        let request = match message.request() {
-            Ok(request) => request,
             Err(denial) => {
-                let circumstances = Circumstances { client, ..Circumstances::unknown(started) };
+                witnessed(trail, Leg::Decode);
+                let circumstances = Circumstances { trail, ..Circumstances::unknown(started) };
                 return self.conclude(Verdict::Denied(denial), rules, &circumstances);
             }
         };
-        let mut seen = Seen::default();
+        let client = if message.is_grpc() { Client::Grpc } else { Client::Http };
+        let request = message.request();
+        witnessed(trail, Leg::Decode);
+        let request = match request {
+            Ok(request) => request,
+            Err(denial) => {
+                let circumstances = Circumstances { client, trail, ..Circumstances::unknown(started) };
+                return self.conclude(Verdict::Denied(denial), rules, &circumstances);
+            }
+        };
+        let mut seen = Seen { witness: trail.map(|trail| &**trail as _), ..Seen::default() };
         let verdict = match check(&request, &self.gate, rules, &mut seen, started).await {
             Ok(grant) if grant.prepared().route().answer == Answerer::Stats => self.answer_stats(grant).await,
             Ok(grant) => Verdict::Granted(grant),
@@ -159,6 +186,7 @@ impl Door {
             lapsed_for: seen.lapsed_for,
             client,
             started,
+            trail,
         };
         self.conclude(verdict, rules, &circumstances)
     }
@@ -216,10 +244,25 @@ impl Door {
         if let (Some(_), Some(shared)) = (circumstances.lapsed_for, &self.metrics.shared) {
             shared.grace_decisions.with_label_values(&[decision_label(reason.row().kind)]).inc();
         }
-        let duration = self.clock.now().since(circumstances.started);
-        self.metrics.check(reason, circumstances.route.map(|route| &*route.name), duration);
+        witnessed(circumstances.trail, Leg::Encode);
+        let ended = self.clock.now();
+        let duration = ended.since(circumstances.started);
+        let tier = circumstances.caller.and_then(|caller| caller.tier.as_deref());
+        self.metrics.check(reason, circumstances.route.map(|route| &*route.name), tier, duration);
         if verdict.is_refusal() || self.decisions.allow_is_due(rules.log_allows) {
             self.decisions.offer(describe(reason, detail, duration, envoy_id, rules, circumstances, &about));
+        }
+        if let (Some(traces), Some(trail)) = (&self.traces, circumstances.trail) {
+            traces.offer(Traced {
+                trail: Arc::clone(trail),
+                ended,
+                reason,
+                status: encode::status_of(reason),
+                route: circumstances.route.map(|route| Arc::clone(&route.name)),
+                request_id: about.request_id.map(clipped),
+                revision: Arc::clone(&rules.revision),
+                dry_run: about.dry_run,
+            });
         }
         answer
     }
@@ -262,11 +305,13 @@ struct Circumstances<'a> {
     lapsed_for: Option<Duration>,
     client: Client,
     started: Timestamp,
+    /// None: the check is not traced.
+    trail: Option<&'a Arc<Trail>>,
 }
 
 impl Circumstances<'_> {
     fn unknown(started: Timestamp) -> Self {
-        Self { request: None, route: None, caller: None, lapsed_for: None, client: Client::Http, started }
+        Self { request: None, route: None, caller: None, lapsed_for: None, client: Client::Http, started, trail: None }
     }
 }
 
@@ -286,6 +331,17 @@ impl Drop for Flight<'_> {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.0.metrics.checks_in_flight.dec();
+    }
+}
+
+/// Whose trace the check belongs to: the RPC's, which knows Envoy's own span, before the client's, which Envoy hands on.
+fn parent_of(message: &Result<Message, Denial>, rpc: Option<Parent>) -> Option<Parent> {
+    rpc.or_else(|| message.as_ref().ok().and_then(|message| Parent::of_lines(message.values_of(b"traceparent"))))
+}
+
+fn witnessed(trail: Option<&Arc<Trail>>, leg: Leg) {
+    if let Some(trail) = trail {
+        trail.passed(leg);
     }
 }
 
@@ -335,6 +391,7 @@ fn describe(
         path: request.map(|request| clipped(request.path.as_str())),
         client_address: request.and_then(|request| request.client_address(rules.trusted_hops)),
         request_id: about.request_id.map(clipped),
+        trace_id: circumstances.trail.map(|trail| trail.trace_id()),
         x_request_id: envoy_id.filter(|id| Some(*id) != about.request_id).map(clipped),
         duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
         config_revision: rules.revision.to_string(),

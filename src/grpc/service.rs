@@ -11,6 +11,7 @@ use bytes::Buf as _;
 use bytes::BufMut as _;
 use bytes::Bytes;
 use http::HeaderMap;
+use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use http_body_util::Full;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,7 @@ use crate::grpc::Door;
 use crate::grpc::access_log;
 use crate::grpc::access_log::AccessLog;
 use crate::grpc::access_log::stream::Taking;
+use crate::telemetry::traces::Parent;
 
 /// The service that Envoy asks for.
 pub const SERVICE: &str = "envoy.service.auth.v3.Authorization";
@@ -109,7 +111,9 @@ impl Services {
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<tonic::codegen::StdError> + Send,
     {
-        let call = Call { door: Arc::clone(&self.door), time_left: time_left(request.headers()) };
+        let headers = request.headers();
+        let parent = self.door.traces.as_ref().and_then(|_| parent(headers));
+        let call = Call { door: Arc::clone(&self.door), time_left: time_left(headers), parent };
         let mut grpc = Grpc::new(RawCodec).max_decoding_message_size(MESSAGE_MAX);
         match tokio::time::timeout(MESSAGE_TIME_MAX, grpc.unary(call, request)).await {
             // Whoever sends a long body can make the message too long, so that is no fault.
@@ -139,6 +143,7 @@ impl UnaryService<Bytes> for Refuse {
 struct Call {
     door: Arc<Door>,
     time_left: Option<Duration>,
+    parent: Option<Parent>,
 }
 
 impl UnaryService<Bytes> for Call {
@@ -146,8 +151,8 @@ impl UnaryService<Bytes> for Call {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Bytes>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        let (door, time_left) = (Arc::clone(&self.door), self.time_left);
-        Box::pin(async move { door.check(request.into_inner(), time_left).await.map(Response::new) })
+        let (door, time_left, parent) = (Arc::clone(&self.door), self.time_left, self.parent);
+        Box::pin(async move { door.check(request.into_inner(), time_left, parent).await.map(Response::new) })
     }
 }
 
@@ -193,6 +198,11 @@ impl Decoder for RawCodec {
     }
 }
 
+/// The span of Envoy's that asks.
+fn parent(headers: &HeaderMap) -> Option<Parent> {
+    Parent::of_lines(headers.get_all("traceparent").iter().map(HeaderValue::as_bytes))
+}
+
 /// `grpc-timeout`: at most eight digits and a unit. What cannot be read sets no deadline: our own bound holds then.
 fn time_left(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
@@ -214,8 +224,6 @@ fn time_left(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]

@@ -293,6 +293,7 @@ pub(crate) fn door(fault_answer: FaultAnswer, in_flight_max: usize) -> Arc<Door>
         decisions,
         stats: Arc::new(NoStats),
         recorder: None,
+        traces: None,
         in_flight_max,
         in_flight: AtomicUsize::new(0),
     })

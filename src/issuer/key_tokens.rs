@@ -23,6 +23,9 @@ use crate::issuer::actor::Actor;
 use crate::issuer::audit::Deed;
 use crate::issuer::callers::Asker;
 use crate::issuer::callers::address_of;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::input::Fields;
 use crate::issuer::names;
 use crate::issuer::openapi::answers::Conflicting;
@@ -133,10 +136,12 @@ pub async fn token_for_key(state: &IssuerState, key_text: &str, address: Option<
             None => (Precondition::Absent(place), fresh(&id, &key, &caller, &issuance, state, None, now), true),
             Some((old, version)) => {
                 let precondition = Precondition::AtVersion(place, version);
-                match again(&old, &caller, &issuance, valid_from, now).filter(|_| state.peppers.ids().any(|id| *id == *old.pepper)) {
-                    Some(slid) if is_as_good(&old, &slid) => return token_of(state, &old, &rules.key_brand),
+                let is_ours = state.peppers.ids().any(|id| *id == *old.pepper);
+                let known = Known { old, caller: Arc::clone(&caller), valid_from, is_ours, now };
+                match again(&known, &issuance) {
+                    Some(slid) if is_as_good(&known.old, &slid) => return token_of(state, &known.old, &rules.key_brand),
                     Some(slid) => (precondition, slid, false),
-                    None => (precondition, fresh(&id, &key, &caller, &issuance, state, Some(&old), now), true),
+                    None => (precondition, fresh(&id, &key, &caller, &issuance, state, Some(&known.old), now), true),
                 }
             }
         };
@@ -156,6 +161,18 @@ pub async fn token_for_key(state: &IssuerState, key_text: &str, address: Option<
     Err(Problem::changed_meanwhile())
 }
 
+/// A key whose text was judged a moment ago, as it is now.
+struct Stand {
+    is_active: bool,
+    /// Whether the text is a living secret's of it.
+    is_shown: bool,
+}
+
+const STANDING: [Check<Stand>; 2] = [
+    Check { name: "the key is active", run: |stand| hold(stand.is_active) },
+    Check { name: "the text is a living secret's", run: |stand| hold(stand.is_shown) },
+];
+
 /// The key must still be as it was when its text was judged: a rotation or a revocation at the same moment is not outrun.
 async fn standing(state: &IssuerState, rules: &Rules, key: &KeyId, text: &str, now: Timestamp) -> Result<Vec<Precondition>, Problem> {
     if rules.file_keys.contains_key(key.as_str()) {
@@ -166,9 +183,8 @@ async fn standing(state: &IssuerState, rules: &Rules, key: &KeyId, text: &str, n
     let stored = state.records.get(&place).await?.ok_or_else(gone)?;
     let record = decode_key(key.as_str(), &stored.bytes)?;
     let mut living = record.secrets.iter().filter(|secret| secret.retires.is_none_or(|retires| now < retires));
-    if record.state != KeyState::Active || !living.any(|secret| state.peppers.matches(text.as_bytes(), &secret.hash)) {
-        return Err(gone());
-    }
+    let is_shown = living.any(|secret| state.peppers.matches(text.as_bytes(), &secret.hash));
+    run(&STANDING, &Stand { is_active: record.state == KeyState::Active, is_shown }).map_err(|_unmet| gone())?;
     Ok(vec![Precondition::AtVersion(place, stored.version)])
 }
 
@@ -198,13 +214,30 @@ pub(in crate::issuer) async fn until_rotated(
     Ok(Some((Precondition::AtVersion(place, stored.version), write)))
 }
 
+/// The token that a key has, and who asks for it again.
+struct Known {
+    old: GrantRecord,
+    caller: Arc<Caller>,
+    /// From when on tokens of its user are good.
+    valid_from: Option<Timestamp>,
+    /// Whether we still have the pepper that it was made under.
+    is_ours: bool,
+    now: Timestamp,
+}
+
+const SAME: [Check<Known>; 5] = [
+    Check { name: "the token lives", run: |known| hold(known.old.is_live(known.now)) },
+    Check { name: "the token is this user's", run: |known| hold(known.old.user() == Some(&known.caller.subject)) },
+    Check { name: "the token is of this organisation", run: |known| hold(known.old.organization == known.caller.organization) },
+    Check { name: "its user's tokens of then are good", run: |known| hold(known.valid_from.is_none_or(|from| known.old.advanced >= from)) },
+    Check { name: "its pepper is still there", run: |known| hold(known.is_ours) },
+];
+
 /// The record of the same token with its life reset; none: that token is over.
-fn again(old: &GrantRecord, caller: &Caller, issuance: &Issuance, valid_from: Option<Timestamp>, now: Timestamp) -> Option<GrantRecord> {
-    let is_same = old.is_live(now)
-        && old.user() == Some(&caller.subject)
-        && old.organization == caller.organization
-        && valid_from.is_none_or(|earliest| old.advanced >= earliest);
-    is_same.then(|| GrantRecord {
+fn again(known: &Known, issuance: &Issuance) -> Option<GrantRecord> {
+    let Known { old, caller, now, .. } = known;
+    run(&SAME, known).ok()?;
+    Some(GrantRecord {
         scopes: Arc::new(caller.scopes.without_reserved()),
         resources: resources(issuance),
         idle_until: now.plus(issuance.lifetimes.key_token).min(old.ends),
@@ -263,4 +296,50 @@ async fn valid_from(state: &IssuerState, caller: &Caller) -> Result<Option<Times
 fn token_of(state: &IssuerState, record: &GrantRecord, brand: &str) -> Result<KeyToken, Problem> {
     let text = state.peppers.handle(brand, HandleKind::Access, record.id.as_str(), record.generation, &record.pepper)?;
     Ok(KeyToken { text, expires: record.idle_until, ends: record.ends })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock as _;
+    use crate::issuer::checks::assert_each_is_needed;
+    use crate::issuer::tests::Issuer;
+    use crate::model::caller::Subject;
+
+    // oauth: T10
+    #[tokio::test]
+    async fn every_check_of_a_keys_token_holds_something_up() {
+        let stand = |is_active, is_shown| Stand { is_active, is_shown };
+        let rows = [("the key is active", stand(false, true)), ("the text is a living secret's", stand(true, false))];
+        run(&STANDING, &stand(true, true)).unwrap();
+        assert_each_is_needed(|| STANDING, &rows);
+        let issuer = Issuer::issuing(|_| {});
+        let (id, key) = issuer.key_of("abe", "acme", &["orders:read"]).await;
+        let (caller, now) = (issuer.judge(&key).await.unwrap(), issuer.clock.now());
+        token_for_key(&issuer.state, &key, None, now).await.unwrap();
+        let grant = GrantId::of_key(&KeyId::new(&id));
+        let stored = issuer.records.get(&GrantRecord::place(grant.as_str())).await.unwrap().unwrap();
+        let old = GrantRecord::decode(grant.as_str(), &stored.bytes).unwrap();
+        let known = |change: fn(&mut Known)| {
+            let mut known = Known { old: old.clone(), caller: Arc::clone(&caller), valid_from: Some(now), is_ours: true, now };
+            change(&mut known);
+            known
+        };
+        let someone = |change: fn(&mut Caller)| {
+            let mut known = known(|_| {});
+            change(Arc::make_mut(&mut known.caller));
+            known
+        };
+        let rows = [
+            ("the token lives", known(|known| known.now = known.old.idle_until)),
+            ("the token lives", known(|known| known.old.ends = known.now)),
+            ("the token lives", known(|known| known.old.state = GrantState::Ended { at: known.now, why: GrantEnd::Revoked })),
+            ("the token is this user's", someone(|caller| caller.subject = Subject::parse("bea").unwrap())),
+            ("the token is of this organisation", someone(|caller| caller.organization = None)),
+            ("its user's tokens of then are good", known(|known| known.valid_from = Some(known.now.plus(SLACK)))),
+            ("its pepper is still there", known(|known| known.is_ours = false)),
+        ];
+        run(&SAME, &known(|_| {})).unwrap();
+        assert_each_is_needed(|| SAME, &rows);
+    }
 }

@@ -150,3 +150,48 @@ fn unsigned(error: SignError) -> Problem {
     tracing::error!(%error, "an access token could not be signed");
     Problem::new(Code::Unavailable, "the token cannot be signed now; try again")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock as _;
+    use crate::issuer::accounts::shelf;
+    use crate::issuer::accounts::tests::founder;
+    use crate::issuer::tests::Issuer;
+    use crate::model::key::UserState;
+    use crate::store::RecordKey;
+    use crate::store::codec::encode_user;
+
+    /// The step behind both would sign whatever it is given.
+    #[tokio::test]
+    async fn a_disabled_user_gets_no_token_and_nobody_one_that_administers() {
+        let issuer = Issuer::issuing(|_| {});
+        let (state, user, now) = (&issuer.state, founder(&issuer, "alice").await.user, issuer.clock.now());
+        let (mut alice, _version) = users::find(state, users::LOCAL, "alice").await.unwrap().unwrap();
+        let Rights::Only(held) = alice.rights.clone() else { panic!("an admin holds what the config says") };
+        let reserved = async || {
+            let grants = shelf::all::<GrantRecord>(state, "", |_| true).await.unwrap();
+            grants.iter().filter(|(grant, _version)| grant.scopes.to_string().contains("tollgate:")).count()
+        };
+        token_for_sign_in(state, &user, None, now).await.unwrap();
+        assert_eq!(reserved().await, 0);
+        alice.state = UserState::Disabled;
+        let place = RecordKey::user(users::LOCAL, "alice");
+        issuer.put(Write::Put { key: place.clone(), bytes: encode_user(&alice), expires: None }).await;
+        assert_eq!(token_for_sign_in(state, &user, None, now).await.unwrap_err().code, Code::Unauthenticated);
+        let (_alice, version) = users::find(state, users::LOCAL, "alice").await.unwrap().unwrap();
+        let own = OwnToken {
+            id: GrantId::new("grant"),
+            of: GrantOf::SignIn { user: user.clone() },
+            organization: None,
+            environment: Environment::Live,
+            scopes: ScopeSet::clone(&held),
+            subject: &user,
+            jti: "jti",
+            ends: now.plus(Duration::from_secs(60)),
+            stands_on: Precondition::AtVersion(place, version),
+        };
+        sign_own(state, &issuance(state).unwrap(), own, now).await.unwrap();
+        assert_eq!(reserved().await, 1, "nothing falls without the two");
+    }
+}

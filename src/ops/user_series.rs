@@ -11,8 +11,8 @@ use std::sync::PoisonError;
 use crate::model::usage::Outcome;
 use crate::stats::UserTotal;
 use crate::telemetry::Metrics;
+use crate::telemetry::reference::user_requests;
 
-const HEAD: &str = "# HELP tollgate_user_requests_total Requests by user and outcome.\n# TYPE tollgate_user_requests_total counter\n";
 /// No user id renders so.
 const OTHER: &str = "__other__";
 
@@ -35,7 +35,7 @@ impl UserSeries {
         let mut places = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         let mut named = places.values().filter(|place| **place == Place::Named).count();
         let mut others: BTreeMap<Outcome, u64> = BTreeMap::new();
-        let mut text = String::from(HEAD);
+        let mut text = head();
         for total in totals {
             let place = match places.get(&total.user) {
                 Some(place) => *place,
@@ -88,12 +88,17 @@ impl Shard {
 
 /// The lines for `/metrics/usage`.
 pub fn write_all_users(totals: &[UserTotal], shard: Shard) -> String {
-    let mut text = String::with_capacity(HEAD.len() + totals.len() * 80);
-    text.push_str(HEAD);
+    let mut text = head();
+    text.reserve(totals.len() * 80);
     for total in totals.iter().filter(|total| shard.holds(&total.user)) {
         write_line(&mut text, &total.user, total.outcome, total.count);
     }
     text
+}
+
+fn head() -> String {
+    let family = user_requests();
+    format!("# HELP {0} {1}\n# TYPE {0} {2}\n", family.name, family.help, family.kind.as_str())
 }
 
 fn write_line(text: &mut String, user: &str, outcome: Outcome, count: u64) {

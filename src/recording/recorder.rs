@@ -7,8 +7,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::SyncSender;
 use std::sync::mpsc::TryRecvError;
@@ -30,6 +28,7 @@ use crate::recording::disguise::disguised;
 use crate::secrets::Disguise;
 use crate::telemetry::Metrics;
 use crate::telemetry::decisions::rfc3339;
+use crate::telemetry::share::Due;
 
 /// Records that wait for the disk at the most.
 const QUEUE_LENGTH: usize = 4_096;
@@ -51,8 +50,7 @@ pub struct Recorder {
     dropped: IntCounter,
     disguise: Disguise,
     share: f64,
-    /// Fixed point, 32 bits of fraction: a request is due whenever the sum passes a whole.
-    sampled: AtomicU64,
+    sampled: Due,
 }
 
 /// The writer's thread, to be waited for at the end.
@@ -79,19 +77,12 @@ impl Recorder {
         let lost = dropped.clone();
         let (queue, waiting) = sync_channel(QUEUE_LENGTH);
         let thread = std::thread::Builder::new().name(String::from("recorder")).spawn(move || write_all(tape, &waiting, &lost))?;
-        Ok((Arc::new(Self { queue, dropped, disguise, share, sampled: AtomicU64::new(0) }), Writer(thread)))
+        Ok((Arc::new(Self { queue, dropped, disguise, share, sampled: Due::default() }), Writer(thread)))
     }
 
-    /// Whether this request is to be recorded. Exact over time, not random.
+    /// Whether this request is to be recorded.
     pub fn is_due(&self) -> bool {
-        const WHOLE: u64 = 1 << 32;
-        if self.share >= 1.0 {
-            return true;
-        }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "0 <= share < 1")]
-        let step = (self.share * WHOLE as f64) as u64;
-        let before = self.sampled.fetch_add(step, Ordering::Relaxed);
-        (before % WHOLE) + step >= WHOLE
+        self.sampled.is_next(self.share)
     }
 
     /// Writes down how a request ended. Never waits.

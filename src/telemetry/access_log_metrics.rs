@@ -9,6 +9,9 @@ use prometheus::IntGauge;
 
 use crate::model::usage::Outcome;
 use crate::telemetry::Metrics;
+use crate::telemetry::families::Family;
+use crate::telemetry::families::one_of;
+use crate::telemetry::families::some;
 use crate::telemetry::metrics::MetricsError;
 
 /// From 1 ms to a minute: these are upstreams' answers, bodies included.
@@ -29,7 +32,14 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    const ALL: [Self; 6] = [Self::Counted, Self::Refused, Self::Preflight, Self::Unjudged, Self::Unfinished, Self::Tcp];
+    const LABELS: [&'static str; 6] = [
+        Self::Counted.label(),
+        Self::Refused.label(),
+        Self::Preflight.label(),
+        Self::Unjudged.label(),
+        Self::Unfinished.label(),
+        Self::Tcp.label(),
+    ];
 
     const fn label(self) -> &'static str {
         match self {
@@ -58,7 +68,14 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    const ALL: [Self; 6] = [Self::QueueFull, Self::Ledger, Self::TooMany, Self::Malformed, Self::TooLong, Self::TooManyStreams];
+    const LABELS: [&'static str; 6] = [
+        Self::QueueFull.label(),
+        Self::Ledger.label(),
+        Self::TooMany.label(),
+        Self::Malformed.label(),
+        Self::TooLong.label(),
+        Self::TooManyStreams.label(),
+    ];
 
     const fn label(self) -> &'static str {
         match self {
@@ -82,7 +99,7 @@ pub enum Unknown {
 }
 
 impl Unknown {
-    const ALL: [Self; 2] = [Self::User, Self::Route];
+    const LABELS: [&'static str; 2] = [Self::User.label(), Self::Route.label()];
 
     const fn label(self) -> &'static str {
         match self {
@@ -95,6 +112,7 @@ impl Unknown {
 /// All of them.
 #[derive(Debug)]
 pub struct AccessLogMetrics {
+    families: Vec<Family>,
     entries: IntCounterVec,
     dropped: IntCounterVec,
     unknown: IntCounterVec,
@@ -112,36 +130,43 @@ impl AccessLogMetrics {
     /// [`MetricsError`] when they are there already: a mistake of ours.
     pub fn register(metrics: &Metrics) -> Result<Self, MetricsError> {
         let maker = metrics.maker();
-        let by_route = ["route", "status"];
-        let this = Self {
-            entries: maker.counters("access_log_entries_total", "Entries of Envoy's access log, by what they were.", &["kind"])?,
-            dropped: maker.counters(
+        let by_route =
+            [some("route", "names of `routes` in the config, or `other`"), one_of("status", &["1xx", "2xx", "3xx", "4xx", "5xx", "none"])];
+        let mut this = Self {
+            families: Vec::new(),
+            entries: maker.counters_at_zero(
+                "access_log_entries_total",
+                "Entries of Envoy's access log, by what they were.",
+                [one_of("kind", &EntryKind::LABELS)],
+            )?,
+            dropped: maker.counters_at_zero(
                 "access_log_dropped_total",
                 "Entries of Envoy's access log that were not counted; where the reason is malformed, too_long or too_many_streams: messages \
                  and streams.",
-                &["reason"],
+                [one_of("reason", &DropReason::LABELS)],
             )?,
-            unknown: maker.counters(
+            unknown: maker.counters_at_zero(
                 "access_log_unknown_total",
                 "Answers that were counted as `anonymous` or `other`, because their user or route is not known here.",
-                &["name"],
+                [one_of("name", &Unknown::LABELS)],
             )?,
             streams: maker.gauge("access_log_streams", "Streams of Envoy's access log that are open.")?,
-            durations: maker.histograms_by(
+            durations: maker.histograms(
                 "answer_duration_seconds",
                 "Time of admitted requests, from the first byte to the last of the answer, as Envoy logs it.",
-                &by_route,
+                by_route,
                 &ANSWER_BUCKETS,
             )?,
-            request_bytes: maker.counters("answer_request_bytes_total", "Bytes of admitted requests, headers included.", &by_route)?,
-            response_bytes: maker.counters("answer_response_bytes_total", "Bytes of their answers, headers included.", &by_route)?,
+            request_bytes: maker.counters("answer_request_bytes_total", "Bytes of admitted requests, headers included.", by_route)?,
+            response_bytes: maker.counters("answer_response_bytes_total", "Bytes of their answers, headers included.", by_route)?,
         };
-        EntryKind::ALL.iter().for_each(|kind| this.entries(*kind, 0));
-        DropReason::ALL.iter().for_each(|reason| this.dropped(*reason, 0));
-        for unknown in Unknown::ALL {
-            this.unknown.with_label_values(&[unknown.label()]);
-        }
+        this.families = maker.finish();
         Ok(this)
+    }
+
+    /// As [`Metrics::families`], of these.
+    pub fn families(&self) -> &[Family] {
+        &self.families
     }
 
     pub fn entries(&self, kind: EntryKind, count: usize) {

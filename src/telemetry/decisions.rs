@@ -4,8 +4,6 @@
 use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::SyncSender;
 use std::sync::mpsc::TryRecvError;
@@ -17,6 +15,7 @@ use serde::Serialize;
 
 use crate::model::time::Timestamp;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::share::Due;
 
 /// Lines that wait for the writer at the most.
 pub const QUEUE_LENGTH: usize = 8192;
@@ -65,6 +64,9 @@ pub struct Decision {
     /// Envoy's `x-request-id` where the client was told another id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub x_request_id: Option<String>,
+    /// The trace that shows this check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     pub duration_us: u64,
     pub config_revision: String,
     /// What the client was not told.
@@ -77,8 +79,7 @@ pub struct Decision {
 pub struct DecisionLog {
     queue: SyncSender<Decision>,
     dropped: IntCounter,
-    /// Fixed point, 32 bits of fraction: a line is due whenever the sum passes a whole.
-    sampled: AtomicU64,
+    sampled: Due,
 }
 
 /// The writer's thread, to be waited for at the end.
@@ -103,22 +104,12 @@ impl DecisionLog {
         let dropped = metrics.log_events_dropped.with_label_values(&["decisions"]);
         let lost = dropped.clone();
         let thread = std::thread::Builder::new().name(String::from("decision-log")).spawn(move || write_all(out, &waiting, &lost))?;
-        Ok((Arc::new(Self { queue, dropped, sampled: AtomicU64::new(0) }), Writer(thread)))
+        Ok((Arc::new(Self { queue, dropped, sampled: Due::default() }), Writer(thread)))
     }
 
-    /// Whether an allow is due under this share (0.0 to 1.0). Exact over time, not random.
+    /// Whether an allow is due under this share (0.0 to 1.0).
     pub fn allow_is_due(&self, share: f64) -> bool {
-        if share <= 0.0 {
-            return false;
-        }
-        if share >= 1.0 {
-            return true;
-        }
-        const WHOLE: u64 = 1 << 32;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "0 < share < 1")]
-        let step = (share * WHOLE as f64) as u64;
-        let before = self.sampled.fetch_add(step, Ordering::Relaxed);
-        (before % WHOLE) + step >= WHOLE
+        self.sampled.is_next(share)
     }
 
     /// Never waits.
@@ -230,16 +221,6 @@ mod tests {
         drop(log);
         drop(release);
         writer.finish();
-    }
-
-    #[test]
-    fn sampling_is_exact() {
-        let metrics = Metrics::new().unwrap();
-        for (share, expected) in [(0.0, 0), (0.25, 250), (0.1, 100), (1.0, 1000)] {
-            let (log, _) = DecisionLog::start(std::io::sink(), 1, &metrics).unwrap();
-            let due = (0..1000).filter(|_| log.allow_is_due(share)).count();
-            assert!(due.abs_diff(expected) <= 1, "{share}: {due}");
-        }
     }
 
     #[test]

@@ -7,7 +7,6 @@
 //! There is no revision and no timestamp of a snapshot of the keys: the embedded engine shows a commit in memory before it is
 //! acknowledged, so what checks see is never older than what was stored.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,19 +18,24 @@ use arc_swap::ArcSwap;
 use prometheus::Gauge;
 use prometheus::GaugeVec;
 use prometheus::Histogram;
-use prometheus::HistogramOpts;
 use prometheus::HistogramVec;
 use prometheus::IntCounter;
 use prometheus::IntCounterVec;
 use prometheus::IntGauge;
 use prometheus::IntGaugeVec;
-use prometheus::Opts;
 use prometheus::Registry;
-use prometheus::core::Collector;
 
 use crate::check::reasons::Kind;
 use crate::check::reasons::Reason;
+use crate::model::key::KEY_STATES;
+use crate::model::usage::Outcome;
+use crate::telemetry::families::Family;
+use crate::telemetry::families::Label;
+use crate::telemetry::families::Maker;
+use crate::telemetry::families::one_of;
+use crate::telemetry::families::some;
 use crate::telemetry::shared_metrics::SharedMetrics;
+use crate::telemetry::traces::RESULTS;
 
 /// From 10 µs to 500 ms: the floor is a cached check, the ceiling is above every sensible ext_authz timeout.
 const CHECK_BUCKETS: [f64; 15] =
@@ -41,11 +45,26 @@ const STORE_BUCKETS: [f64; 10] = [0.000_01, 0.000_1, 0.000_5, 0.001, 0.005, 0.01
 
 /// How a fetch of a key set can end, as the metric calls it.
 const FETCH_OUTCOMES: [&str; 3] = ["changed", "unchanged", "failed"];
+pub(super) const DECISION: Label = one_of("decision", &["allow", "deny", "fault"]);
+/// What either went well or did not.
+pub(super) const RESULT: Label = one_of("result", &["success", "failure"]);
+const LISTENER: Label = one_of("listener", &["check", "issuer", "ops"]);
+const OPERATION: Label = one_of("operation", &["get", "range", "commit"]);
+const ISSUER: Label = some("issuer", "names of `issuers` in the config");
 
 /// A metric could not be made; only a mistake in this file can cause it.
 #[derive(Debug, thiserror::Error)]
 #[error("a metric cannot be registered: {0}")]
 pub struct MetricsError(#[from] prometheus::Error);
+
+/// Counters by names of the config, found before there is a check.
+#[derive(Debug, Default)]
+struct Named {
+    /// Allows, denials, faults.
+    routes: HashMap<Arc<str>, [IntCounter; 3]>,
+    /// In the order of [`Outcome::DECIDED`].
+    tiers: HashMap<Arc<str>, [IntCounter; 3]>,
+}
 
 /// Whose metrics there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,61 +77,45 @@ enum Engine {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// The names of all that is registered, seen or not.
-    families: Vec<String>,
+    families: Vec<Family>,
     checks: Vec<IntCounter>,
     durations: [Histogram; 3],
     pub checks_in_flight: IntGauge,
     route_checks: IntCounterVec,
-    routes: ArcSwap<HashMap<Arc<str>, [IntCounter; 3]>>,
+    tier_checks: IntCounterVec,
+    named: ArcSwap<Named>,
     /// Panics that became denials.
     pub panics: IntCounter,
-    /// `stream`: decisions, records.
     pub log_events_dropped: IntCounterVec,
-    /// `listener`: check, ops.
+    pub traces: IntCounterVec,
     pub connections: IntGaugeVec,
     pub connections_total: IntCounterVec,
     pub connections_refused: IntCounterVec,
     pub accept_errors: IntCounterVec,
-    /// `result`: success, failure.
     pub config_reloads: IntCounterVec,
     pub config_last_reload_successful: IntGauge,
     pub config_last_reload_success_timestamp: Gauge,
     pub config_restart_needed: IntGauge,
     /// 1: nobody is refused.
     pub dry_run: IntGauge,
-    /// `would`: allow, deny, fault.
     pub dry_run_checks: IntCounterVec,
     config_info: IntGaugeVec,
-    /// `result`: success, failure.
     pub tls_reloads: IntCounterVec,
-    /// `listener`.
     pub tls_certificate_expiry_timestamp: GaugeVec,
     /// None: the store is embedded, and what it has no notion of is not shown.
     pub shared: Option<SharedMetrics>,
-    /// `cache`: tokens, assertions; `result`: hit, miss. What is refused is remembered nowhere, so there is no negative hit.
     pub cache_requests: IntCounterVec,
-    /// `operation`: get, range, commit; `result`: success, refused, failure. Checks read memory and are no operations.
     pub store_operations: IntCounterVec,
-    /// `operation`.
     pub store_operation_duration: HistogramVec,
-    /// `kind`: key, user, corrupt.
     pub store_records: IntGaugeVec,
-    /// `state`: active, disabled, revoked, expired, scheduled.
     pub keys: IntGaugeVec,
-    /// `event` and `result` as the resource API calls them. Keys expire by themselves, which is no event: see `keys`.
     pub key_events: IntCounterVec,
-    /// `result`: success, failure.
     pub audit_entries: IntCounterVec,
-    /// `issuer`: its name in the config; `outcome`: changed, unchanged, failed.
     key_set_fetches: IntCounterVec,
-    /// `issuer`; zero: never.
     key_set_last_success_timestamp: GaugeVec,
     /// The issuers that have a timestamp.
     key_set_issuers: Mutex<BTreeSet<Arc<str>>>,
-    /// `ring`: assertion, issuer; `outcome`: rotated, adopted, failed.
     pub signing_key_rotations: IntCounterVec,
-    /// `result`: success, failure.
     pub usage_flushes: IntCounterVec,
     pub usage_unflushed_seconds: Gauge,
     pub ledger_slots: IntGauge,
@@ -150,20 +153,28 @@ impl Metrics {
 
     fn of(engine: Engine) -> Result<Self, MetricsError> {
         let registry = Registry::new();
-        let maker = Maker { registry: &registry, families: RefCell::default() };
+        let maker = Maker::new(&registry);
 
-        let checks = maker.counters("checks_total", "Checks by decision and reason.", &["decision", "reason"])?;
+        let checks = maker.counters(
+            "checks_total",
+            "Checks by decision and reason.",
+            [DECISION, some("reason", "those of [reasons.md](reasons.md)")],
+        )?;
         let checks = Reason::ALL
             .iter()
             .map(|reason| checks.get_metric_with_label_values(&[decision_label(reason.row().kind), reason.row().label]))
             .collect::<Result<Vec<_>, _>>()?;
-        let durations = maker.histograms("check_duration_seconds", "Time from the message to the answer.", "decision", &CHECK_BUCKETS)?;
+        let durations = maker.histograms("check_duration_seconds", "Time from the message to the answer.", [DECISION], &CHECK_BUCKETS)?;
         let durations = [
             durations.get_metric_with_label_values(&[decision_label(Kind::Allow)])?,
             durations.get_metric_with_label_values(&[decision_label(Kind::Denial)])?,
             durations.get_metric_with_label_values(&[decision_label(Kind::Fault)])?,
         ];
-        let build_info = maker.gauges("build_info", "The program's version, and the revision of its sources.", &["version", "revision"])?;
+        let build_info = maker.gauges(
+            "build_info",
+            "The program's version, and the revision of its sources.",
+            [some("version", "such as `1.2.3`"), some("revision", "of the sources, or `unknown`")],
+        )?;
         let revision = option_env!("TOLLGATE_REVISION").unwrap_or("unknown");
         build_info.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION"), revision])?.set(1);
         #[cfg(target_os = "linux")]
@@ -173,29 +184,37 @@ impl Metrics {
             checks,
             durations,
             checks_in_flight: maker.gauge("checks_in_flight", "Checks being judged now.")?,
-            route_checks: maker.counters("route_checks_total", "Checks by configured route and decision.", &["route", "decision"])?,
-            routes: ArcSwap::from_pointee(HashMap::new()),
+            route_checks: maker.counters(
+                "route_checks_total",
+                "Checks by configured route and decision.",
+                [some("route", "names of `routes` in the config"), DECISION],
+            )?,
+            tier_checks: maker.counters(
+                "tier_checks_total",
+                "Checks of callers with a tier by what became of them; what was ours to mend is not among it.",
+                [some("tier", "names of `tiers` in the config"), one_of("outcome", &["allowed", "limited", "refused"])],
+            )?,
+            named: ArcSwap::default(),
             panics: maker.counter("panics_total", "Panics in a handler; each became a denial.")?,
             log_events_dropped: maker.counters_at_zero(
                 "log_events_dropped_total",
                 "Log lines lost: the reader of the log was slow, or the line could not be written.",
-                &["stream"],
-                &[&["decisions"], &["records"]],
+                [one_of("stream", &["decisions", "records"])],
             )?,
-            connections: maker.gauges("connections", "Open connections.", &["listener"])?,
-            connections_total: maker.counters("connections_total", "Connections accepted.", &["listener"])?,
+            traces: maker.counters_at_zero(
+                "traces_total",
+                "Checks that were to be traced: sent, over the bound in a second, without a place in the queue, refused by the collector.",
+                [one_of("result", &RESULTS)],
+            )?,
+            connections: maker.gauges("connections", "Open connections.", [LISTENER])?,
+            connections_total: maker.counters("connections_total", "Connections accepted.", [LISTENER])?,
             connections_refused: maker.counters(
                 "connections_refused_total",
                 "Connections closed at once: the cap was reached.",
-                &["listener"],
+                [LISTENER],
             )?,
-            accept_errors: maker.counters("accept_errors_total", "Failures to accept a connection.", &["listener"])?,
-            config_reloads: maker.counters_at_zero(
-                "config_reloads_total",
-                "Attempts to read the config again.",
-                &["result"],
-                &[&["success"], &["failure"]],
-            )?,
+            accept_errors: maker.counters("accept_errors_total", "Failures to accept a connection.", [LISTENER])?,
+            config_reloads: maker.counters_at_zero("config_reloads_total", "Attempts to read the config again.", [RESULT])?,
             config_last_reload_successful: maker
                 .gauge("config_last_reload_successful", "1 when the newest config file is the one in force.")?,
             config_last_reload_success_timestamp: maker
@@ -206,71 +225,74 @@ impl Metrics {
             dry_run_checks: maker.counters_at_zero(
                 "dry_run_checks_total",
                 "Checks of a trial by what the verdict would have been; the reasons stand in checks_total.",
-                &["would"],
-                &[&["allow"], &["deny"], &["fault"]],
+                [one_of("would", &["allow", "deny", "fault"])],
             )?,
-            config_info: maker.gauges("config_info", "The revision of the config in force.", &["revision"])?,
-            tls_reloads: maker.counters_at_zero(
-                "tls_reloads_total",
-                "Changed certificate files that were read again.",
-                &["result"],
-                &[&["success"], &["failure"]],
+            config_info: maker.gauges(
+                "config_info",
+                "The revision of the config in force.",
+                [some("revision", "12 hexadecimal digits")],
             )?,
+            tls_reloads: maker.counters_at_zero("tls_reloads_total", "Changed certificate files that were read again.", [RESULT])?,
             tls_certificate_expiry_timestamp: maker.timestamps(
                 "tls_certificate_expiry_timestamp_seconds",
                 "When the certificate in force ends.",
-                &["listener"],
+                [LISTENER],
             )?,
             shared: match engine {
                 Engine::Embedded => None,
                 Engine::Shared => Some(SharedMetrics::new(&maker)?),
             },
-            cache_requests: maker.counters("cache_requests_total", "Cache look-ups.", &["cache", "result"])?,
-            store_operations: maker.counters("store_operations_total", "Store operations.", &["operation", "result"])?,
+            cache_requests: maker.counters(
+                "cache_requests_total",
+                "Cache look-ups. What is refused is remembered nowhere, so there is no negative hit.",
+                [one_of("cache", &["tokens", "assertions"]), one_of("result", &["hit", "miss"])],
+            )?,
+            store_operations: maker.counters(
+                "store_operations_total",
+                "Store operations. Checks read memory and are none.",
+                [OPERATION, one_of("result", &["success", "refused", "unconfirmed", "failure"])],
+            )?,
             store_operation_duration: maker.histograms(
                 "store_operation_duration_seconds",
                 "Time of store operations, waiting included.",
-                "operation",
+                [OPERATION],
                 &STORE_BUCKETS,
             )?,
-            store_records: maker.gauges("store_records", "Records on the shelf; corrupt ones cannot be read.", &["kind"])?,
-            keys: maker.gauges("keys", "API keys of the store and of the keys file.", &["state"])?,
-            key_events: maker.counters("key_events_total", "Requests to change API keys.", &["event", "result"])?,
-            audit_entries: maker.counters_at_zero(
-                "audit_entries_total",
-                "Entries of the audit log: written, or lost.",
-                &["result"],
-                &[&["success"], &["failure"]],
+            store_records: maker.gauges(
+                "store_records",
+                "Records on the shelf; corrupt ones cannot be read.",
+                [one_of("kind", &["key", "user", "corrupt"])],
             )?,
-            key_set_fetches: maker.counters("key_set_fetches_total", "Fetches of issuers' key sets.", &["issuer", "outcome"])?,
+            keys: maker.gauges("keys", "API keys of the store and of the keys file.", [one_of("state", &KEY_STATES)])?,
+            key_events: maker.counters(
+                "key_events_total",
+                "Requests to change API keys. That keys expire by themselves is none: see tollgate_keys.",
+                [
+                    one_of("event", &["created", "imported", "changed", "enabled", "disabled", "rotated", "revoked"]),
+                    one_of("result", &["success", "refused", "failure"]),
+                ],
+            )?,
+            audit_entries: maker.counters_at_zero("audit_entries_total", "Entries of the audit log: written, or lost.", [RESULT])?,
+            key_set_fetches: maker.counters(
+                "key_set_fetches_total",
+                "Fetches of issuers' key sets.",
+                [ISSUER, one_of("outcome", &FETCH_OUTCOMES)],
+            )?,
             key_set_last_success_timestamp: maker.timestamps(
                 "key_set_last_success_timestamp_seconds",
                 "When an issuer's key set was last fetched; 0 before the first time.",
-                &["issuer"],
+                [ISSUER],
             )?,
             key_set_issuers: Mutex::default(),
             signing_key_rotations: maker.counters_at_zero(
                 "signing_key_rotations_total",
                 "Looks at our signing keys that changed them or failed.",
-                &["ring", "outcome"],
-                &[
-                    &["assertion", "rotated"],
-                    &["assertion", "adopted"],
-                    &["assertion", "failed"],
-                    &["issuer", "rotated"],
-                    &["issuer", "adopted"],
-                    &["issuer", "failed"],
-                ],
+                [one_of("ring", &["assertion", "issuer"]), one_of("outcome", &["rotated", "adopted", "failed"])],
             )?,
-            usage_flushes: maker.counters_at_zero(
-                "usage_flushes_total",
-                "Flushes of the ledger into the history.",
-                &["result"],
-                &[&["success"], &["failure"]],
-            )?,
+            usage_flushes: maker.counters_at_zero("usage_flushes_total", "Flushes of the ledger into the history.", [RESULT])?,
             usage_unflushed_seconds: maker.seconds("usage_unflushed_seconds", "Age of the oldest count that the history may lack.")?,
             ledger_slots: maker.gauge("ledger_slots", "Slots of the ledger's file.")?,
-            ledger_slots_used: maker.gauge("ledger_slots_used", "Slots in use.")?,
+            ledger_slots_used: maker.gauge("ledger_slots_used", "Slots of the ledger's file that are in use.")?,
             ledger_lines: maker.gauge("ledger_lines", "Lines being counted now.")?,
             ledger_buckets: maker.gauge("ledger_buckets", "Token buckets being kept.")?,
             ledger_quarantined: maker.gauge("ledger_quarantined", "Slots set aside as damaged.")?,
@@ -287,30 +309,34 @@ impl Metrics {
             families: Vec::new(),
             registry: registry.clone(),
         };
-        metrics.families = maker.families.into_inner();
+        metrics.families = maker.finish();
         Ok(metrics)
     }
 
-    /// The names of all metrics of our own that the registry renders, whether they have a series yet or not.
-    pub fn families(&self) -> &[String] {
+    /// All metrics of our own that the registry renders, whether they have a series yet or not.
+    pub fn families(&self) -> &[Family] {
         &self.families
     }
 
     /// One judged check.
-    pub fn check(&self, reason: Reason, route: Option<&str>, duration: Duration) {
+    pub fn check(&self, reason: Reason, route: Option<&str>, tier: Option<&str>, duration: Duration) {
         if let Some(counter) = self.checks.get(reason as usize) {
             counter.inc();
         }
         let kind = reason.row().kind;
         self.duration_of(kind).observe(duration.as_secs_f64());
-        if let Some(route) = route
-            && let Some([allows, denials, faults]) = self.routes.load().get(route)
-        {
+        let named = self.named.load();
+        if let Some([allows, denials, faults]) = route.and_then(|route| named.routes.get(route)) {
             match kind {
                 Kind::Allow => allows.inc(),
                 Kind::Denial => denials.inc(),
                 Kind::Fault => faults.inc(),
             }
+        }
+        if let Some(counters) = tier.and_then(|tier| named.tiers.get(tier))
+            && let Some((_, counter)) = Outcome::DECIDED.iter().zip(counters).find(|(outcome, _)| reason.outcome() == Some(**outcome))
+        {
+            counter.inc();
         }
     }
 
@@ -319,18 +345,22 @@ impl Metrics {
         self.checks.get(reason as usize).map_or(0, IntCounter::get)
     }
 
-    /// The rules in force: their revision, and the only names that may become a `route` label. Counts of names that stay are kept, and
-    /// so are those of names that went: a counter never shrinks.
-    pub fn rules_changed<'a>(&self, revision: &str, routes: impl Iterator<Item = &'a Arc<str>>, usage_series_limit: usize) {
+    /// The rules in force: their revision, and the only names that may become a `route` or `tier` label. Counts of names that stay are
+    /// kept, and so are those of names that went: a counter never shrinks.
+    pub fn rules_changed<'a>(
+        &self,
+        revision: &str,
+        routes: impl Iterator<Item = &'a Arc<str>>,
+        tiers: impl Iterator<Item = &'a Arc<str>>,
+        usage_series_limit: usize,
+    ) {
         self.usage_series_limit.set(i64::try_from(usage_series_limit).unwrap_or(i64::MAX));
-        let mut handles = HashMap::new();
-        for route in routes {
-            let of = |kind| self.route_checks.get_metric_with_label_values(&[&**route, decision_label(kind)]);
-            if let (Ok(allows), Ok(denials), Ok(faults)) = (of(Kind::Allow), of(Kind::Denial), of(Kind::Fault)) {
-                handles.insert(Arc::clone(route), [allows, denials, faults]);
-            }
-        }
-        self.routes.store(Arc::new(handles));
+        let decisions = [Kind::Allow, Kind::Denial, Kind::Fault].map(decision_label);
+        let outcomes = Outcome::DECIDED.map(Outcome::as_str);
+        self.named.store(Arc::new(Named {
+            routes: handles(&self.route_checks, routes, decisions),
+            tiers: handles(&self.tier_checks, tiers, outcomes),
+        }));
         self.config_info.reset();
         if let Ok(info) = self.config_info.get_metric_with_label_values(&[revision]) {
             info.set(1);
@@ -371,7 +401,7 @@ impl Metrics {
 
     /// For metrics that are not always there; they are none of [`Self::families`].
     pub(super) fn maker(&self) -> Maker<'_> {
-        Maker { registry: &self.registry, families: RefCell::default() }
+        Maker::new(&self.registry)
     }
 
     fn duration_of(&self, kind: Kind) -> &Histogram {
@@ -384,6 +414,14 @@ impl Metrics {
     }
 }
 
+fn handles<'a>(
+    counters: &IntCounterVec,
+    names: impl Iterator<Item = &'a Arc<str>>,
+    values: [&str; 3],
+) -> HashMap<Arc<str>, [IntCounter; 3]> {
+    names.map(|name| (Arc::clone(name), values.map(|value| counters.with_label_values(&[name, value])))).collect()
+}
+
 /// How a kind is called in labels, in the log and in dynamic metadata.
 pub const fn decision_label(kind: Kind) -> &'static str {
     match kind {
@@ -391,75 +429,6 @@ pub const fn decision_label(kind: Kind) -> &'static str {
         Kind::Denial => "deny",
         Kind::Fault => "fault",
     }
-}
-
-pub(super) struct Maker<'r> {
-    registry: &'r Registry,
-    families: RefCell<Vec<String>>,
-}
-
-impl Maker<'_> {
-    fn register<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C, prometheus::Error> {
-        self.registry.register(Box::new(collector.clone()))?;
-        self.families.borrow_mut().extend(collector.desc().iter().map(|desc| desc.fq_name.clone()));
-        Ok(collector)
-    }
-
-    pub(super) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        self.register(IntCounter::with_opts(options(name, help))?)
-    }
-
-    pub(super) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        self.register(IntCounterVec::new(options(name, help), labels)?)
-    }
-
-    pub(super) fn counters_at_zero(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        known: &[&[&str]],
-    ) -> Result<IntCounterVec, prometheus::Error> {
-        let counters = self.counters(name, help, labels)?;
-        for values in known {
-            counters.get_metric_with_label_values(values)?;
-        }
-        Ok(counters)
-    }
-
-    pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        self.register(IntGauge::with_opts(options(name, help))?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
-        self.register(IntGaugeVec::new(options(name, help), labels)?)
-    }
-
-    pub(super) fn seconds(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
-        self.register(Gauge::with_opts(options(name, help))?)
-    }
-
-    fn histograms(&self, name: &str, help: &str, label: &str, buckets: &[f64]) -> Result<HistogramVec, prometheus::Error> {
-        self.histograms_by(name, help, &[label], buckets)
-    }
-
-    pub(super) fn histograms_by(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: &[f64],
-    ) -> Result<HistogramVec, prometheus::Error> {
-        self.register(HistogramVec::new(HistogramOpts::from(options(name, help)).buckets(buckets.to_vec()), labels)?)
-    }
-
-    fn timestamps(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
-        self.register(GaugeVec::new(options(name, help), labels)?)
-    }
-}
-
-fn options(name: &str, help: &str) -> Opts {
-    Opts::new(format!("tollgate_{name}"), help)
 }
 
 #[cfg(test)]
@@ -483,26 +452,29 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         for (position, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, position);
-            metrics.check(*reason, None, Duration::from_micros(20));
+            metrics.check(*reason, None, None, Duration::from_micros(20));
         }
         assert!(Reason::ALL.iter().all(|reason| metrics.checks_of(*reason) == 1));
     }
 
     #[test]
-    fn reloading_keeps_the_counts_of_routes() {
+    fn reloading_keeps_the_counts_of_routes_and_tiers() {
         let metrics = Metrics::new().unwrap();
         let (kept, gone): (Arc<str>, Arc<str>) = ("kept".into(), "gone".into());
-        metrics.rules_changed("one", [&kept, &gone].into_iter(), 10);
-        metrics.check(Reason::Ok, Some("kept"), Duration::ZERO);
-        metrics.check(Reason::RateLimited, Some("gone"), Duration::ZERO);
-        metrics.rules_changed("two", [&kept].into_iter(), 10);
-        metrics.check(Reason::Ok, Some("kept"), Duration::ZERO);
-        metrics.check(Reason::Ok, Some("gone"), Duration::ZERO);
-        metrics.check(Reason::Ok, Some("/never/configured"), Duration::ZERO);
+        metrics.rules_changed("one", [&kept, &gone].into_iter(), [&kept, &gone].into_iter(), 10);
+        metrics.check(Reason::Ok, Some("kept"), Some("kept"), Duration::ZERO);
+        metrics.check(Reason::RateLimited, Some("gone"), Some("gone"), Duration::ZERO);
+        metrics.rules_changed("two", [&kept].into_iter(), [&kept].into_iter(), 10);
+        metrics.check(Reason::Ok, Some("kept"), Some("kept"), Duration::ZERO);
+        metrics.check(Reason::Ok, Some("gone"), Some("gone"), Duration::ZERO);
+        metrics.check(Reason::Ok, Some("/never/configured"), Some("/never/configured"), Duration::ZERO);
         let text = metrics.render();
         assert!(text.contains("tollgate_route_checks_total{decision=\"allow\",route=\"kept\"} 2"));
         assert!(text.contains("tollgate_route_checks_total{decision=\"deny\",route=\"gone\"} 1"));
         assert!(text.contains("tollgate_route_checks_total{decision=\"allow\",route=\"gone\"} 0"));
+        assert!(text.contains("tollgate_tier_checks_total{outcome=\"allowed\",tier=\"kept\"} 2"));
+        assert!(text.contains("tollgate_tier_checks_total{outcome=\"limited\",tier=\"gone\"} 1"));
+        assert!(text.contains("tollgate_tier_checks_total{outcome=\"allowed\",tier=\"gone\"} 0"));
         assert!(!text.contains("never"));
         assert!(text.contains("tollgate_config_info{revision=\"two\"} 1") && !text.contains("revision=\"one\""));
     }

@@ -5,8 +5,11 @@ use prometheus::IntCounter;
 use prometheus::IntCounterVec;
 use prometheus::IntGauge;
 
-use crate::telemetry::metrics::Maker;
+use crate::telemetry::families::Maker;
+use crate::telemetry::families::one_of;
+use crate::telemetry::metrics::DECISION;
 use crate::telemetry::metrics::MetricsError;
+use crate::telemetry::metrics::RESULT;
 
 /// Who waits for a call: a check, the following of changes, or nobody in particular.
 pub const LANES: [&str; 3] = ["checks", "changes", "bulk"];
@@ -45,16 +48,13 @@ pub struct SharedMetrics {
     /// Servers that the start-up checks refuse, and what they warn of.
     pub redis_refused: IntGauge,
     pub redis_warnings: IntGauge,
-    /// `lane`: checks, changes, bulk; `result`: see [`CALL_RESULTS`].
     pub redis_calls: IntCounterVec,
-    /// `code`: see [`ERROR_CODES`].
     pub redis_errors: IntCounterVec,
     pub redis_reconnects: IntCounter,
     pub sidecars: IntGauge,
     /// 1: what checks are answered from memory is confirmed.
     pub changes_lease_held: IntGauge,
     pub changes_lease_age_seconds: Gauge,
-    /// `result`: success, failure.
     pub changes_polls: IntCounterVec,
     pub changes_lag: IntGauge,
     /// `cause`: loss (the server was emptied or restored), failover, gap (more changes were missed than the log holds).
@@ -62,16 +62,13 @@ pub struct SharedMetrics {
     pub changes_reapplied: IntCounter,
     /// Own changes that a rollback would still be healed from.
     pub outbox_entries: IntGauge,
-    /// `decision`: allow, deny, fault.
     pub grace_decisions: IntCounterVec,
-    /// `kind`: exact, lease.
     pub limit_calls: IntCounterVec,
     pub limit_failures: IntCounter,
     /// Requests paid for in advance, and those of them that nobody made in time.
     pub limit_leased: IntCounter,
     pub limit_leased_unspent: IntCounter,
     pub limit_remembered_refusals: IntCounter,
-    /// `result`: admitted, refused, failure.
     pub limit_local_share: IntCounterVec,
     pub usage_published_rows: IntCounter,
     /// Rounds that did not come through.
@@ -87,30 +84,25 @@ pub struct SharedMetrics {
 
 impl SharedMetrics {
     pub(super) fn new(maker: &Maker<'_>) -> Result<Self, MetricsError> {
-        let results: &[&[&str]] = &[&["success"], &["failure"]];
-        let calls: Vec<[&str; 2]> = LANES.iter().flat_map(|lane| CALL_RESULTS.map(|result| [*lane, result])).collect();
-        let calls: Vec<&[&str]> = calls.iter().map(<[&str; 2]>::as_slice).collect();
-        let codes = ERROR_CODES.map(|code| [code]);
-        let codes: Vec<&[&str]> = codes.iter().map(<[&str; 1]>::as_slice).collect();
         Ok(Self {
             redis_connected: maker.gauge("redis_connected", "1 while every primary of Redis can be asked.")?,
             redis_breaker_open: maker.gauge("redis_breaker_open", "1 while checks do not even ask Redis, because it kept failing.")?,
             redis_refused: maker.gauge("redis_refused", "1 while the server is not used, because its settings would break a promise.")?,
             redis_warnings: maker.gauge("redis_warnings", "Settings of the server that weaken a promise.")?,
-            redis_calls: maker.counters_at_zero("redis_calls_total", "Calls to Redis.", &["lane", "result"], &calls)?,
-            redis_errors: maker.counters_at_zero("redis_errors_total", "Refusals of Redis by their code.", &["code"], &codes)?,
+            redis_calls: maker.counters_at_zero("redis_calls_total", "Calls to Redis by who waits for them and how they ended.", [one_of("lane", &LANES), one_of("result", &CALL_RESULTS)])?,
+            redis_errors: maker.counters_at_zero("redis_errors_total", "Refusals of Redis by their code.", [one_of("code", &ERROR_CODES)])?,
             redis_reconnects: maker.counter("redis_reconnects_total", "Connections to Redis that were made in place of earlier ones.")?,
             sidecars: maker.gauge("sidecars", "Sidecars that share the store now.")?,
             changes_lease_held: maker.gauge("changes_lease_held", "1 while what is known of keys and users is confirmed.")?,
             changes_lease_age_seconds: maker
                 .seconds("changes_lease_age_seconds", "Time since what is known of keys and users was last confirmed.")?,
-            changes_polls: maker.counters_at_zero("changes_polls_total", "Questions for changes.", &["result"], results)?,
+            changes_polls: maker.counters_at_zero("changes_polls_total", "Questions for changes.", [RESULT])?,
             changes_lag: maker.gauge("changes_lag", "Changes that are known to be there and not taken over yet.")?,
             changes_cache_resets: maker.counters_at_zero(
                 "changes_cache_resets_total",
-                "Times that all that was known was dropped.",
-                &["cause"],
-                &[&["loss"], &["failover"], &["gap"]],
+                "Times that all that was known was dropped: Redis was emptied or restored (loss), it failed over, or more changes were missed than \
+                 its log holds (gap).",
+                [one_of("cause", &["loss", "failover", "gap"])],
             )?,
             changes_reapplied: maker
                 .counter("changes_reapplied_total", "Own changes that the server had lost and that were made again.")?,
@@ -118,14 +110,12 @@ impl SharedMetrics {
             grace_decisions: maker.counters_at_zero(
                 "grace_decisions_total",
                 "Checks judged by what was known before the shared store fell silent.",
-                &["decision"],
-                &[&["allow"], &["deny"], &["fault"]],
+                [DECISION],
             )?,
             limit_calls: maker.counters_at_zero(
                 "limit_calls_total",
                 "Calls to the shared limiter: for one request, or for some in advance.",
-                &["kind"],
-                &[&["exact"], &["lease"]],
+                [one_of("kind", &["exact", "lease"])],
             )?,
             limit_failures: maker.counter("limit_failures_total", "Questions that the shared limiter did not answer.")?,
             limit_leased: maker.counter("limit_leased_total", "Requests that were paid for in advance.")?,
@@ -138,8 +128,7 @@ impl SharedMetrics {
             limit_local_share: maker.counters_at_zero(
                 "limit_local_share_total",
                 "Questions answered by this sidecar's share of the limit, because the shared limiter was silent.",
-                &["result"],
-                &[&["admitted"], &["refused"], &["failure"]],
+                [one_of("result", &["admitted", "refused", "failure"])],
             )?,
             usage_published_rows: maker.counter("usage_published_rows_total", "Totals that were told to Redis.")?,
             usage_publish_failures: maker.counter("usage_publish_failures_total", "Rounds of telling totals that did not come through.")?,

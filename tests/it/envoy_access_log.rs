@@ -8,6 +8,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::Mutex;
 
+use ::tollgate::telemetry::reference::Part;
+use ::tollgate::telemetry::reference::parts;
 use serde_json::Value;
 
 use crate::support::http1::Connection;
@@ -150,6 +152,16 @@ fn statuses_by_user_are_what_the_upstream_counted_itself() {
     let timed = scenario.tollgate.metric("tollgate_answer_duration_seconds_count", &of_route) as u64;
     assert_eq!(timed, expected.iter().filter(|((_, class), _)| class == "answered_5xx").map(|(_, count)| count).sum::<u64>());
     assert!(scenario.tollgate.metric("tollgate_answer_response_bytes_total", &of_route) as u64 > timed * 2);
+
+    // Each of its metrics has a series by now, and the reference knows all that is shown.
+    let page = scenario.tollgate.ops("/metrics").text();
+    let shown: BTreeSet<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let told = parts().expect("metrics");
+    let named = |part: &Part| -> BTreeSet<String> { part.families.iter().map(|family| family.name.clone()).collect() };
+    let all: BTreeSet<String> = told.iter().flat_map(named).collect();
+    assert!(shown.iter().all(|name| all.contains(*name)), "{shown:?}");
+    let own = told.iter().find(|part| part.when.contains("access_log")).expect("a part about it");
+    assert!(named(own).iter().all(|name| shown.contains(name.as_str())), "{shown:?}");
 
     scenario.tollgate.process.kill();
     scenario.tollgate.restart();

@@ -1,4 +1,4 @@
-//! Every bootstrap in `envoy/` is complete and good for real releases.
+//! Every bootstrap is complete and good for real releases.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -8,8 +8,35 @@ use crate::support::envoy;
 use crate::support::folder::Folder;
 use crate::support::tollgate;
 
-/// How many release lines a bootstrap must pass on; the newest that `tests/tools/envoy.sh` knows.
+/// How many release lines a bootstrap must pass on: the newest that `tests/tools/envoy.sh` knows, if no other is asked for.
 const LINES: usize = 3;
+
+/// Every bootstrap of the repository, wherever it lies.
+fn bootstraps() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR"))];
+    while let Some(folder) = open.pop() {
+        for path in std::fs::read_dir(&folder).expect("a readable folder").map(|entry| entry.expect("an entry").path()) {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.is_dir() && !path.is_symlink() && !name.starts_with('.') && !["target", "node_modules"].contains(&name) {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "yaml")
+                && std::fs::read_to_string(&path).expect("readable").lines().any(|line| line == "static_resources:")
+            {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The first release that a bootstrap is for, as its head says.
+fn needs(file: &Path) -> String {
+    let text = std::fs::read_to_string(file).expect("readable");
+    let said = text.lines().find_map(|line| line.strip_prefix("# Needs Envoy ")?.split(' ').next());
+    said.unwrap_or("1.36").to_owned()
+}
 
 fn scenarios() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("envoy")).expect("the folder of scenarios");
@@ -18,17 +45,51 @@ fn scenarios() -> Vec<PathBuf> {
     folders
 }
 
+/// And none passes on a release for which it is not: what a head says is neither too much nor too little.
 #[test]
 fn every_bootstrap_passes_validation_on_three_lines() {
-    let folders = scenarios();
-    assert!(folders.len() >= 3, "{folders:?}");
-    for version in envoy::lines().iter().take(LINES) {
-        for folder in &folders {
-            let file = folder.join("envoy.yaml");
-            let output = envoy::validate(version, &file);
-            assert!(output.status.success(), "{} on {version}: {}", file.display(), String::from_utf8_lossy(&output.stderr));
+    let files = bootstraps();
+    assert!(files.len() > scenarios().len(), "{files:?}");
+    let versions = envoy::asked().map_or_else(|| envoy::lines().into_iter().take(LINES).collect(), |version| vec![version]);
+    for file in &files {
+        let release = needs(file);
+        assert!(envoy::since(&release).len() >= LINES, "{}: too few lines have what it needs", file.display());
+        for version in &versions {
+            let output = envoy::validate(version, file);
+            let is_good = output.status.success();
+            assert_eq!(
+                is_good,
+                envoy::is_since(version, &release),
+                "{} on {version}: {}",
+                file.display(),
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
     }
+    eprintln!("{} bootstraps on {versions:?}", files.len());
+}
+
+/// Through an Envoy, by the tests that `make prove-envoys` runs on the oldest and on the newest line.
+#[test]
+fn every_bootstrap_is_driven() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let read = |name: &str| std::fs::read_to_string(tests.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let names =
+        std::fs::read_dir(&tests).expect("the tests").map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
+    let driving: String = names
+        .filter(|name| name.starts_with("envoy_") && name.ends_with(".rs") && name != "envoy_configs.rs")
+        .map(|name| read(&name))
+        .collect();
+    for folder in scenarios() {
+        let name = folder.file_name().and_then(|name| name.to_str()).expect("a name");
+        assert!(driving.contains(&format!("\"{name}\"")), "no test drives envoy/{name}");
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let beside = bootstraps().into_iter().filter(|file| !file.starts_with(root.join("envoy")));
+    let beside: Vec<String> = beside.map(|file| file.strip_prefix(root).expect("inside").display().to_string()).collect();
+    // The second is the quickstart's text.
+    assert_eq!(beside, ["k8s/overlays/sidecar/envoy.yaml", "src/config/bootstrap/template.yaml"]);
+    assert!(read("k8s.rs").contains("file(\"overlays/sidecar/envoy.yaml\")"));
 }
 
 /// `check-config` knows an Envoy bootstrap too, and finds nothing to say about ours.

@@ -42,7 +42,7 @@ fn check(what: &str) {
     let mut command = Command::new("python3");
     command.arg(root().join("tests/tools/k8s/check.py")).arg(what);
     command.arg("--tools").arg(tool("k8s.sh")).arg("--kubectl").arg(tool("kubectl.sh")).arg("--node").arg(tool("node.sh").join("node"));
-    command.arg("--tollgate").arg(env!("CARGO_BIN_EXE_tollgate")).arg("--envoy").arg(envoy::binary(None));
+    command.arg("--tollgate").arg(env!("CARGO_BIN_EXE_tollgate")).arg("--envoy").arg(envoy::binary(envoy::asked().as_deref()));
     command.arg("--scratch").arg(scratch.path());
     if let Some(crds) = crds() {
         command.arg("--crds").arg(crds);

@@ -19,6 +19,7 @@
 //! | `envoy_reload` | a hundred reloads under load |
 //! | `envoy_restart` | rolling restart of two instances; SIGTERM under load |
 //! | `envoy_access_log` | answers by user and class of status are what the upstream counted |
+//! | `envoy_traces` | what an OpenTelemetry collector is told of checks, and that nothing waits for it |
 //! | `envoy_kill` | `kill -9` under load, and the counts afterwards |
 //! | `envoy_metrics` | Envoy's metrics that rules and dashboards name |
 //! | `issuer_clients` | OAuth clients that nobody here wrote, and a certified server as their control |
@@ -88,6 +89,7 @@ mod envoy_reva_oauth;
 mod envoy_sources;
 mod envoy_spoofing;
 mod envoy_tinyoauth;
+mod envoy_traces;
 mod envoy_vanishing;
 mod issuer_clients;
 mod issuer_concurrency;

@@ -91,7 +91,9 @@ fn no_credential_is_told_whatever_becomes_of_the_check() {
         .collect();
     assert_eq!(kinds, ["allow", "deny", "fault"].map(str::to_owned).into());
     assert!(service.contains("\"level\":\"DEBUG\""), "the service log is not at debug");
-    told.extend([("the decision log".to_owned(), decisions), ("the service log".to_owned(), service)]);
+    let spans = String::from_utf8_lossy(&node.collector.bytes("tollgate")).into_owned();
+    assert!(spans.contains("bad_signature"), "no check was traced");
+    told.extend([("the decision log".to_owned(), decisions), ("the service log".to_owned(), service), ("a span".to_owned(), spans)]);
     for credential in good.into_iter().chain(bad).chain([&away]) {
         for part in secret_parts(credential).into_iter().chain([basic(credential)]) {
             for (place, text) in &told {

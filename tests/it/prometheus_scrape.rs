@@ -92,6 +92,10 @@ fn prometheus_knows_every_user_to_the_request() {
         wait_until("and Envoy's count too", || (prometheus.value("sum(envoy_http_ext_authz_ok)") - through_envoy).abs() < 0.5);
         assert!(counts.keys().any(|(_, outcome)| outcome == "limited"), "round {round}");
     }
+    // Everybody here has a tier.
+    let by_tier = |tier: &str| prometheus.value(&format!("sum(tollgate_tier_checks_total{{tier=~\"{tier}\"}})"));
+    let of_greedy: u64 = counts.iter().filter(|((user, _), _)| user == "demo:greedy").map(|(_, count)| count).sum();
+    assert!((by_tier(".+") - sum(&counts)).abs() < 0.5 && (by_tier("free") - of_greedy as f64).abs() < 0.5, "{}", by_tier(".+"));
     let seen: BTreeMap<(String, String), u64> = prometheus
         .ask("tollgate_user_requests_total")
         .into_iter()

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::check::Cached;
 use crate::model::client::ClientRecord;
 use crate::model::grant::GrantRecord;
 use crate::model::key::KeyRecord;
@@ -49,6 +50,8 @@ pub struct FoundFacts {
     pub maker: UserFact,
     /// Set: some of it is from memory, and so long ago the memory's confirmation lost its force.
     pub lapsed_for: Option<Duration>,
+    /// None: nothing was looked up.
+    pub cached: Option<Cached>,
 }
 
 impl FoundFacts {
@@ -60,6 +63,7 @@ impl FoundFacts {
         user: Fact::NotAsked,
         maker: Fact::NotAsked,
         lapsed_for: None,
+        cached: None,
     };
 
     /// Whether the shelf was asked for something and was silent.

@@ -211,6 +211,7 @@ impl Case {
             key: if self.kind == Kind::Key { KeyFact::FromStore(Ok(Some(Arc::new(self.key.clone())))) } else { KeyFact::NotAsked },
             user: if self.kind.has_user() { found(&self.user) } else { Fact::NotAsked },
             lapsed_for: None,
+            cached: None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 
+use crate::config::boot::AccessLog;
 use crate::config::boot::Boot;
 use crate::config::boot::Listen;
 use crate::config::boot::Tls;
@@ -27,6 +28,10 @@ const REGEX: &str =
     "user|x[-_]user[-_]id|x[-_]org[-_]id|x[-_]key[-_]id|x[-_]scopes|x[-_]tier|api-version|authorization|x-api-key|x-authorization";
 const HOPS: &str = "                use_remote_address: true\n";
 const RAW: &str = "                      encode_raw_headers: true\n";
+const SWITCH: &str = "                  # For answers by user and class of status beside the admitted requests (`tollgate usage --outcome answered`): take `#> `
+                  # away here, and set `access_log: accepted` in tollgate.yaml. Tollgate does not wait for it, nor does any request.
+";
+const SWITCHED_OFF: &str = "#> ";
 const ROUTES: &str = "                        # Everything else, known or not";
 const CHECK: &str = "              - endpoint: { address: { pipe: { path: run/check.sock } } }\n";
 const BREAKERS: &str = "      # At Envoy's default of 1024 a burst";
@@ -98,6 +103,13 @@ pub fn write(config: &str, boot: &Boot, rules: &Rules, upstream: &Upstream) -> S
         socket(&upstream.host, upstream.port)
     );
     let issuer = boot.issuer.as_ref().map(|listen| (issuer_routes(rules), issuer_cluster(listen))).unwrap_or_default();
+    let body = match boot.access_log {
+        AccessLog::Refused => body.to_owned(),
+        AccessLog::Accepted => {
+            let switched_on = format!("                  # Answers, for `access_log: accepted` in {config}. Nobody waits for them.\n");
+            body.replacen(SWITCH, &switched_on, 1).replace(SWITCHED_OFF, "")
+        }
+    };
     let body = body
         .replacen(REMOVALS, &removals, 1)
         .replacen(REGEX, &expression, 1)
@@ -293,6 +305,7 @@ mod tests {
             "listen: { check: 'unix:./run/check.sock' }\nidentity_headers: { who: '{user}', x_odd-one: '{org}' }\nroutes: [{ path: /a }]"
                 .to_owned(),
             "listen: { check: 127.0.0.1:9999 }\ntrusted_hops: 2\nroutes: [{ path: /a }]".to_owned(),
+            "access_log: accepted\nroutes: [{ path: /a }]".to_owned(),
             format!("listen: {{ issuer: 127.0.0.1:8080 }}\n{ISSUING}\nroutes: [{{ path: /a }}]"),
             format!("listen: {{ issuer: 127.0.0.1:8080 }}\n{ISSUING}\nroutes: [{{ path: /v1/a }}]"),
         ];
@@ -303,6 +316,8 @@ mod tests {
                 let found = judge_text(&Arc::from("envoy.yaml"), &text, &boot, &rules);
                 assert!(found.errors.is_empty() && found.warnings.is_empty(), "{config}: {found:?}\n{text}");
                 assert!(text.contains("cluster: issuer") == boot.issuer.is_some());
+                let is_taken = boot.access_log == AccessLog::Accepted;
+                assert!(text.contains(" - name: envoy.access_loggers.http_grpc") && text.contains(SWITCHED_OFF) != is_taken, "{text}");
                 assert!(!text.contains("run/upstream.sock"), "every part of the template was found");
             }
         }

@@ -170,6 +170,25 @@ fn shadow_mode_is_allowed_and_not_forgotten() {
 }
 
 #[test]
+fn an_access_log_goes_where_it_is_taken() {
+    let sending = BOOTSTRAP.replace("#> ", "");
+    let taking = format!("{RULES}access_log: accepted\n");
+    plant(&sending, &taking, &[]);
+    let (errors, warnings) = found(&sending, RULES);
+    assert!(errors.len() == 1 && errors[0].contains("which does not take it") && warnings.is_empty(), "{errors:?} {warnings:?}");
+    let elsewhere = sending.replace("log_name: tollgate", "log_name: other").replace(
+        "grpc_service: { envoy_grpc: { cluster_name: tollgate } }\n\n",
+        "grpc_service: { envoy_grpc: { cluster_name: upstream } }\n\n",
+    );
+    assert_ne!(elsewhere, sending.replace("log_name: tollgate", "log_name: other"));
+    plant(&elsewhere, RULES, &[]);
+    for file in [&elsewhere, BOOTSTRAP] {
+        let (errors, warnings) = found(file, &taking);
+        assert!(warnings.len() == 1 && warnings[0].contains("sends it none") && errors.is_empty(), "{errors:?} {warnings:?}");
+    }
+}
+
+#[test]
 fn a_way_over_tcp_fits_the_listener() {
     let rules = RULES.replace("'unix:./run/check.sock'", "127.0.0.1:9191, issuer: 127.0.0.1:8080");
     let rules = rules.as_str();

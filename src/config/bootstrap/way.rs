@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Component;
 use std::path::Path;
 
+use crate::config::boot::AccessLog;
 use crate::config::boot::Listen;
 use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::tree::all;
@@ -119,6 +120,25 @@ impl Judge<'_> {
         self.health(cluster);
         self.address(cluster, name);
         self.transport(cluster, name);
+    }
+
+    /// Envoy's access log: sent here, taken here, or neither.
+    pub(super) fn access_log(&mut self, root: &Node) {
+        let logs = all_of_type(root, "GrpcAccessLogConfig");
+        let sent = logs.into_iter().find(|log| {
+            let name = at(log, &["common_config", "grpc_service", "envoy_grpc", "cluster_name"]).and_then(text);
+            let cluster = clusters(root).iter().find(|cluster| name.is_some() && at(cluster, &["name"]).and_then(text) == name);
+            cluster.is_some_and(|cluster| endpoints(cluster).iter().any(|endpoint| endpoint.meets(&self.boot.check)))
+        });
+        match (self.boot.access_log, sent) {
+            (AccessLog::Refused, Some(log)) => self
+                .say(log, "common_config", "this access log goes to Tollgate, which does not take it")
+                .hint("`access_log: accepted` in tollgate.yaml"),
+            (AccessLog::Accepted, None) => self
+                .warn(root, "", "Tollgate takes access logs, and this Envoy sends it none, so what became of requests is not counted")
+                .hint("an envoy.access_loggers.http_grpc, as `tollgate envoy init` prints it"),
+            (AccessLog::Refused, None) | (AccessLog::Accepted, Some(_)) => {}
+        }
     }
 
     fn capacity(&mut self, cluster: &Node) {

@@ -26,6 +26,7 @@ use crate::config::boot::Secret;
 use crate::config::boot::Tls;
 use crate::config::compile::names;
 use crate::config::compile::redis;
+use crate::config::compile::traces;
 use crate::config::desk::Desk;
 use crate::config::desk::Spot;
 use crate::config::file::ConfigFile;
@@ -77,8 +78,10 @@ pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Optio
         desk.error_expecting(&life.key("workers"), "this many threads make no sense", "1 to 256");
     }
     let record = file.record.as_ref().map(|written| record(desk, &root.key("record"), written));
+    let traces = file.traces.as_ref().and_then(|written| traces::traces(desk, &root.key("traces"), written));
     Some(Boot {
         record,
+        traces,
         check: check?,
         control: Some(control?),
         issuer,

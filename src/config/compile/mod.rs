@@ -11,6 +11,7 @@ mod names;
 mod redis;
 mod routes;
 mod scopes;
+pub(in crate::config) mod traces;
 
 use std::num::NonZeroU32;
 use std::path::Path;

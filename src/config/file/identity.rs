@@ -29,7 +29,7 @@ pub struct IssuerFile {
     pub issuer: String,
     /// One of them must stand in the token's `aud`.
     pub audience: Several,
-    /// Default: `HS256` for a secret; `RS256`, `ES256` and `EdDSA` for public keys.
+    /// With which its tokens may be signed. Default: `HS256` for a secret; `RS256`, `ES256` and `EdDSA` for public keys.
     #[serde(default)]
     pub algorithms: Vec<AlgorithmFile>,
     /// The keys that verify its tokens.
@@ -41,9 +41,9 @@ pub struct IssuerFile {
     pub token_type: Option<String>,
     /// Whether the subject must have a user record here. Default: `false`.
     pub managed: Option<bool>,
-    /// Tokens that live longer are refused. Default: no bound.
+    /// Tokens that live longer are refused; at least `1s`. Default: no bound.
     pub max_lifetime: Option<Period>,
-    /// The tier of callers whose token names none.
+    /// The tier of callers whose token names none. Default: `default_tier`.
     pub tier: Option<String>,
     /// The environment of callers whose token names none. Default: `live`.
     pub environment: Option<EnvironmentFile>,
@@ -55,15 +55,15 @@ pub struct IssuerFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerKeysFile {
-    /// A JWK set at an https URL (http on loopback only).
+    /// A JWK set at an https URL (http on loopback only), such as `https://id.example.com/jwks.json`. Default: none.
     pub jwks_url: Option<String>,
     /// How often the URL is asked again, `10s` to `1d`. Default: `5m`.
     pub refresh: Option<Period>,
-    /// A JWK set in a file; read again when it changes.
+    /// A JWK set in a file; read again when it changes. Default: none.
     pub jwks_file: Option<PathBuf>,
-    /// One public key as PEM in a file; read again when it changes.
+    /// One public key as PEM in a file; read again when it changes. Default: none.
     pub pem_file: Option<PathBuf>,
-    /// A shared secret of at least 32 bytes; read again when its file changes.
+    /// A shared secret of at least 32 bytes; read again when its file changes. Default: none.
     pub hmac_secret: Option<SecretPlace>,
 }
 
@@ -102,7 +102,7 @@ pub struct ClaimsFile {
     pub scopes: Option<Several>,
     /// The organisation. Default: none.
     pub org: Option<String>,
-    /// The tier. Default: none.
+    /// The caller's tier. Default: none.
     pub tier: Option<String>,
     /// The environment, `live` or `test`. Default: none.
     pub environment: Option<String>,
@@ -122,6 +122,7 @@ pub enum EnvironmentFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenIdFile {
+    /// It is an id like any other.
     Ignored,
     /// `jti` is the id of a key record, so that rotation, revocation and last use work.
     NamesKey,
@@ -131,7 +132,7 @@ pub enum TokenIdFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MeshFile {
-    /// The source's name in user ids. Default: `mesh`.
+    /// The source's name in user ids: 1 to 32 of `a-z 0-9 -`. Default: `mesh`.
     pub name: Option<String>,
     /// The trust domain, without `spiffe://`.
     pub trust_domain: String,
@@ -146,7 +147,7 @@ pub struct PrincipalFile {
     /// Its scopes. Default: none.
     #[serde(default)]
     pub scopes: Vec<String>,
-    /// Its tier. Default: `default_tier`.
+    /// The tier that its requests count in. Default: `default_tier`.
     pub tier: Option<String>,
     /// Its organisation. Default: none.
     pub organization: Option<String>,
@@ -166,7 +167,7 @@ pub enum ExemptionFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlaceFile {
-    /// The request header.
+    /// The request header, without regard to case.
     pub header: String,
     /// `Bearer`, `Agent`: the word before the credential. Default: the bare value.
     pub scheme: Option<String>,
@@ -185,8 +186,10 @@ pub enum ImportedKeysFile {
 #[serde(deny_unknown_fields)]
 pub struct TierFile {
     /// Refill of the bucket of the organisation (of the user where there is none). Default: no such limit.
+    #[schemars(range(min = 1, max = 60_000_000))]
     pub requests_per_minute: Option<u32>,
     /// Depth of that bucket: how many requests pass at once. Default: one minute's allowance.
+    #[schemars(range(min = 1, max = 60_000_000))]
     pub burst: Option<u32>,
     /// Further limits; all of them must admit.
     #[serde(default)]
@@ -202,13 +205,15 @@ pub struct TierFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LimitFile {
-    /// Unique within its list; renaming a limit empties nothing and starts new buckets.
+    /// Unique within its list: 1 to 64 of `a-z A-Z 0-9 _ -`. Renaming a limit starts new buckets.
     pub name: String,
     /// Whose bucket it is. Default: `owner`.
     pub per: Option<PerFile>,
-    /// Refill, at least 1.
+    /// Refill of the bucket.
+    #[schemars(range(min = 1, max = 60_000_000))]
     pub requests_per_minute: u32,
-    /// Depth, at least 1. Default: one minute's allowance.
+    /// Depth: how many requests pass at once. Default: one minute's allowance.
+    #[schemars(range(min = 1, max = 60_000_000))]
     pub burst: Option<u32>,
 }
 
@@ -218,8 +223,11 @@ pub struct LimitFile {
 pub enum PerFile {
     /// The organisation's; the user's where there is none.
     Owner,
+    /// One bucket for each user.
     User,
+    /// One bucket for each organisation.
     Organization,
+    /// One bucket for each key.
     Key,
     /// One bucket for the whole route.
     Route,
@@ -235,11 +243,11 @@ pub struct AssertionFile {
     pub header: Option<String>,
     /// Whether `Bearer ` stands before the token. Default: `none`.
     pub prefix: Option<AssertionPrefix>,
-    /// Its `iss`.
+    /// Its `iss`: who said so.
     pub issuer: String,
-    /// Its `aud`.
+    /// Its `aud`: who may believe it.
     pub audience: Several,
-    /// `10s` to `1h`. Default: `5m`.
+    /// How long it is good, `10s` to `1h`. Default: `5m`.
     pub lifetime: Option<Period>,
 }
 
@@ -257,28 +265,29 @@ pub enum AssertionPrefix {
 pub struct KeyFile {
     /// The public id inside the key's text; unique.
     pub id: String,
-    /// For people.
+    /// For people. Default: none.
     pub name: Option<String>,
     /// The local user that the key acts for.
     pub user: String,
-    /// The organisation.
+    /// The user's organisation. Default: none.
     pub org: Option<String>,
-    /// The tier. Default: `default_tier`.
+    /// The tier of its requests. Default: `default_tier`.
     pub tier: Option<String>,
     /// What it may do. Default: nothing that wants a scope.
     #[serde(default)]
     pub scopes: Vec<String>,
-    /// Default: `live`.
+    /// Which routes it may come to. Default: `live`.
     pub environment: Option<EnvironmentFile>,
-    /// One more bucket, requests per minute.
+    /// One more bucket, of the key alone: requests per minute. Default: none.
+    #[schemars(range(min = 1, max = 60_000_000))]
     pub rate_limit: Option<u32>,
-    /// From then on it opens nothing.
+    /// From then on it opens nothing. Default: never.
     pub expires: Option<Instant>,
-    /// Before then it opens nothing.
+    /// Before then it opens nothing. Default: it is good at once.
     pub not_before: Option<Instant>,
-    /// Default: `false`.
+    /// Whether it opens nothing for now. Default: `false`.
     pub disabled: Option<bool>,
-    /// The API version that it is pinned to.
+    /// The API version that it is pinned to. Default: none.
     pub version: Option<String>,
     /// `hmac-sha256:<pepper id>:<64 hexadecimal digits>` of the key's whole text.
     pub hash: String,

@@ -53,7 +53,7 @@ pub struct IssuanceFile {
     /// Sign-in elsewhere: OpenID Connect.
     #[serde(default)]
     pub providers: Vec<ProviderFile>,
-    /// Who may register a client by RFC 7591. Default: `off`.
+    /// Who may register a client by RFC 7591. Default: nobody.
     pub registration: Option<RegistrationFile>,
     /// Routes in other systems' spelling. Default: none.
     #[serde(default)]
@@ -150,9 +150,9 @@ pub enum SignOutFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FirstKeyFile {
-    /// For people. Default: `first`.
+    /// Its name, for people: 1 to 255 characters. Default: `first`.
     pub name: Option<String>,
-    /// Default: `live`.
+    /// Which routes it may come to. Default: `live`.
     pub environment: Option<EnvironmentFile>,
     /// What it may do, within the user's rights. Default: all that the user may, but for `tollgate:` scopes.
     pub scopes: Option<Vec<String>>,
@@ -162,17 +162,23 @@ pub struct FirstKeyFile {
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PasswordsFile {
-    /// Memory of one hash in KiB, 8192 to 1048576. Default: 19456.
+    /// Memory of one hash in KiB. Default: 19456.
+    #[schemars(range(min = 8_192, max = 1_048_576))]
     pub memory_kib: Option<u32>,
-    /// Passes over it, 1 to 16. Default: 2.
+    /// Passes over that memory. Default: 2.
+    #[schemars(range(min = 1, max = 16))]
     pub iterations: Option<u32>,
-    /// Hashes at a time, 1 to 64. Default: 1.
+    /// Hashes at a time. Default: 1.
+    #[schemars(range(min = 1, max = 64))]
     pub workers: Option<u16>,
-    /// Sign-ins that may wait for one, 1 to 1024; more are refused. Default: 8.
+    /// Sign-ins that may wait for one; more are refused. Default: 8.
+    #[schemars(range(min = 1, max = 1_024))]
     pub waiting: Option<u16>,
-    /// Failed sign-ins per minute and address, 1 to 1000000. Default: 30.
+    /// Failed sign-ins per minute and address. Default: 30.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub per_address: Option<u32>,
-    /// Failed sign-ins per minute, account and address, 1 to 1000000. Default: 5.
+    /// Failed sign-ins per minute, account and address. Default: 5.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub per_account_and_address: Option<u32>,
 }
 
@@ -194,9 +200,9 @@ pub struct CapsFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderFile {
-    /// In URLs: 1 to 32 of `a-z 0-9 -`.
+    /// Its name in URLs: 1 to 32 of `a-z 0-9 -`.
     pub name: String,
-    /// On the button. Default: the name.
+    /// What stands on its button. Default: the name.
     pub label: Option<String>,
     /// Its exact issuer; for Microsoft with `{tenantid}` in the place of the tenant.
     pub issuer: String,
@@ -217,9 +223,9 @@ pub struct ProviderFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegistrationFile {
-    /// `true`: everybody, within a limit.
+    /// `true`: everybody, within a limit. Default: `false`.
     pub open: Option<bool>,
-    /// Whoever shows this token (RFC 7591 section 3), at least 16 characters.
+    /// Whoever shows this token (RFC 7591 section 3), at least 16 characters. Default: none.
     pub initial_access_token: Option<SecretPlace>,
 }
 

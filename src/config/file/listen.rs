@@ -42,13 +42,13 @@ pub struct DoorFile(pub DoorParts);
 pub struct DoorParts {
     /// `127.0.0.1:9191`, `[::1]:9191` or `unix:/run/tollgate/check.sock`.
     pub address: String,
-    /// Certificates, for TCP.
+    /// Certificates, for TCP. Default: none, and no TLS.
     pub tls: Option<TlsFile>,
     /// Permissions of a unix socket, octal in quotes. Default: `"0660"` for `check`, `"0600"` for `control`.
     pub mode: Option<String>,
     /// Group that owns a unix socket, by name or number. Default: the process's own.
     pub group: Option<String>,
-    /// Only `ops`: who sends it as `Authorization: Bearer` may read the protected pages.
+    /// Only `ops`: who sends it as `Authorization: Bearer` may read the protected pages. Default: none.
     pub token: Option<SecretPlace>,
 }
 
@@ -113,7 +113,7 @@ pub struct StoreFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmbeddedFile {
-    /// Its folder. Default: `./data`.
+    /// Its folder; without a `store` at all it is `./data`.
     pub path: PathBuf,
 }
 
@@ -123,7 +123,8 @@ pub struct EmbeddedFile {
 pub struct LedgerFile {
     /// A folder on a disk, never tmpfs or a network file system. Default: `ledger` in the store's folder.
     pub path: Option<PathBuf>,
-    /// How often counts go from the ledger into the history, and with `store.redis` on to Redis. Default: `10s`, with `store.redis` `1s`.
+    /// How often counts go from the ledger into the history, and with `store.redis` on to Redis, `1s` to `10m`. Default: `10s`, with
+    /// `store.redis` `1s`.
     pub flush_interval: Option<Period>,
 }
 
@@ -149,13 +150,14 @@ pub struct PepperFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LifecycleFile {
-    /// After SIGTERM: how long checks are still answered while health says NOT_SERVING. Default: `5s`.
+    /// After SIGTERM: how long checks are still answered while health says NOT_SERVING, `0s` to `10m`. Default: `5s`.
     pub drain_delay: Option<Period>,
-    /// After that: how long checks in flight may take before the process ends. Default: `20s`.
+    /// After that: how long checks in flight may take before the process ends, `1s` to `10m`. Default: `20s`.
     pub grace: Option<Period>,
-    /// How long Envoy's connection may live before it is asked to reconnect. Default: `30m`.
+    /// How long Envoy's connection may live before it is asked to reconnect, `10s` to `1d`. Default: `30m`.
     pub max_connection_age: Option<Period>,
     /// Threads that judge. Default: as many as there are processors.
+    #[schemars(range(min = 1, max = 256))]
     pub workers: Option<u16>,
 }
 
@@ -166,10 +168,41 @@ pub struct LifecycleFile {
 pub struct RecordFile {
     /// Where the records go, one JSON line each.
     pub file: PathBuf,
-    /// Share of the requests that is recorded, 0 to 1. Limits can be replayed only where all are. Default: 1.
+    /// Share of the requests that is recorded. Limits can be replayed only where all are. Default: 1.
+    #[schemars(range(min = 0, max = 1))]
     pub sample: Option<f64>,
     /// A file that has grown to this is put aside as `<file>.1`, in place of the one before. Default: 100000000.
+    #[schemars(range(min = 65_536))]
     pub max_bytes: Option<u64>,
+}
+
+/// Spans of checks, sent over OTLP (gRPC) to an OpenTelemetry collector.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TracesFile {
+    /// The collector: `http://host:port`, or `https://host:port` for TLS. Default: what `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` says, or `http://localhost:4317`.
+    pub endpoint: Option<String>,
+    /// Authorities of its certificate, PEM. Default: the system's.
+    pub ca: Option<PathBuf>,
+    /// Share of the checks that is traced where no parent decides. Default: as `OTEL_TRACES_SAMPLER` says, or 0.01.
+    #[schemars(range(min = 0, max = 1))]
+    pub sample: Option<f64>,
+    /// Whether a `traceparent` decides for its check. Default: as `OTEL_TRACES_SAMPLER` says, or `follow`.
+    pub parent: Option<ParentFile>,
+    /// How many traces begin in a second at the most, whoever asks for them: clients may too. Default: 100.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_per_second: Option<u32>,
+}
+
+/// What a `traceparent` decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ParentFile {
+    /// A check is traced where its parent is sampled, and not where it is not.
+    Follow,
+    /// To which trace a check belongs, and nothing else.
+    Ignore,
 }
 
 /// What the process says.
@@ -178,9 +211,10 @@ pub struct RecordFile {
 pub struct LoggingFile {
     /// The least level that is written. Default: `info`. Needs a restart.
     pub level: Option<LogLevel>,
-    /// Default: `json`. Needs a restart.
+    /// How a log line looks. Default: `json`. Needs a restart.
     pub format: Option<LogFormat>,
-    /// Share of allowed requests that the decision log shows, 0 to 1; denials and faults are always shown. Default: 1.
+    /// Share of allowed requests that the decision log shows; denials and faults are always shown. Default: 1.
+    #[schemars(range(min = 0, max = 1))]
     pub allows: Option<f64>,
 }
 
@@ -209,6 +243,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MetricsFile {
-    /// How many users have a usage series of their own; the rest share one. Default: 1000, at most 100000.
+    /// How many users have a usage series of their own; the rest share one. Default: 1000.
+    #[schemars(range(max = 100_000))]
     pub usage_series: Option<u32>,
 }

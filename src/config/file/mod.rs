@@ -33,6 +33,7 @@ use crate::config::file::listen::MetricsFile;
 use crate::config::file::listen::PepperFile;
 use crate::config::file::listen::RecordFile;
 use crate::config::file::listen::StoreFile;
+use crate::config::file::listen::TracesFile;
 use crate::config::file::route::ApiVersionsFile;
 use crate::config::file::route::ErrorsFile;
 use crate::config::file::route::FailureFile;
@@ -54,7 +55,7 @@ pub struct ConfigFile {
     /// Where usage is counted. Needs a restart.
     #[serde(default)]
     pub ledger: LedgerFile,
-    /// A YAML list of hashed keys as code, read-only; read again when it changes.
+    /// A YAML list of hashed keys as code, read-only; read again when it changes. Default: none.
     pub keys_file: Option<PathBuf>,
     /// What API keys of this installation start with: 1 to 16 of `a-z 0-9`. Default: `tollgate`.
     pub key_brand: Option<String>,
@@ -70,7 +71,7 @@ pub struct ConfigFile {
     /// Whose JWTs are trusted.
     #[serde(default)]
     pub issuers: Vec<IssuerFile>,
-    /// mTLS callers.
+    /// Callers that Envoy knows by their mTLS certificates.
     pub mesh: Option<MeshFile>,
     /// How user ids are shown.
     #[serde(default)]
@@ -108,6 +109,8 @@ pub struct ConfigFile {
     pub logging: LoggingFile,
     /// Requests and their verdicts, written down for replay. Default: nothing is recorded. Needs a restart.
     pub record: Option<RecordFile>,
+    /// Spans of checks, for an OpenTelemetry collector. Default: nothing is traced, whatever the environment says. Needs a restart.
+    pub traces: Option<TracesFile>,
     /// What `/metrics` shows.
     #[serde(default)]
     pub metrics: MetricsFile,

@@ -12,21 +12,22 @@ use crate::config::file::scalars::SecretPlace;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RedisFile {
-    /// `redis://host:port`, `rediss://host:port` (TLS) or `unix:/path`; `/2` behind it is a database. No password: see `password`.
+    /// `redis://host:port`, `rediss://host:port` (TLS) or `unix:/path`; `/2` behind it is a database. No password: see
+    /// `password`. Default: none, `urls` are given.
     pub url: Option<String>,
-    /// Several instead of one: Sentinels, or first nodes of a cluster.
+    /// Several instead of one: Sentinels, or first nodes of a cluster. Default: none, `url` is given.
     pub urls: Option<Vec<String>>,
     /// How the servers are arranged. Default: `standalone`.
     pub mode: Option<RedisModeFile>,
-    /// What the Sentinels call the primary.
+    /// What the Sentinels call the primary, such as `mymaster`. Default: none; `sentinel` needs it.
     pub master_name: Option<String>,
     /// An ACL user. Default: Redis's `default` user.
     pub username: Option<String>,
-    /// Read again at each connection where it is a file.
+    /// Where the password is; a file is read again at each connection. Default: none is sent.
     pub password: Option<SecretPlace>,
-    /// An ACL user of the Sentinels themselves.
+    /// An ACL user of the Sentinels themselves. Default: none.
     pub sentinel_username: Option<String>,
-    /// The password of the Sentinels themselves.
+    /// The password of the Sentinels themselves. Default: none.
     pub sentinel_password: Option<SecretPlace>,
     /// Certificates, for `rediss://`. Default: the system's authorities, and none of our own.
     pub tls: Option<RedisTlsFile>,
@@ -37,7 +38,8 @@ pub struct RedisFile {
     /// How long Redis may take.
     #[serde(default)]
     pub timeouts: RedisTimeoutsFile,
-    /// How many replicas must confirm a change before it is acknowledged without reserve, 0 to 5. Default: 1; 0 for `standalone`.
+    /// How many replicas must confirm a change before it is acknowledged without reserve. Default: 1; 0 for `standalone`.
+    #[schemars(range(max = 5))]
     pub replicas: Option<u8>,
 }
 
@@ -59,9 +61,9 @@ pub enum RedisModeFile {
 pub struct RedisTlsFile {
     /// Authorities of the server's certificate. Default: the system's.
     pub ca: Option<PathBuf>,
-    /// Our own certificate chain.
+    /// Our own certificate chain, for servers that ask for one. Default: none.
     pub cert: Option<PathBuf>,
-    /// Its private key.
+    /// The private key of `cert`. Default: none.
     pub key: Option<PathBuf>,
 }
 

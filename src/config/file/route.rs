@@ -11,29 +11,30 @@ use crate::config::file::scalars::Instant;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteFile {
-    /// `/profiles/{profile_id}`; a trailing `/**` matches the path itself and everything below it.
+    /// Whole segments, with variables: `/profiles/{profile_id}`; a trailing `/**` matches the path itself and everything below it.
     pub path: String,
     /// Metric label, name in logs and counts: 1 to 64 of `a-z A-Z 0-9 . _ -`. Default: methods, host and path.
     pub name: Option<String>,
     /// A host name, perhaps with a port. Default: every host.
     pub host: Option<String>,
-    /// Default: every method but CONNECT. HEAD is judged as GET.
+    /// The methods that it is for; HEAD is judged as GET. Default: every method but CONNECT.
     pub methods: Option<Vec<MethodFile>>,
-    /// Default: `required`.
+    /// Whether a credential is needed. Default: `required`.
     pub auth: Option<AuthFile>,
     /// What the caller must hold.
     pub scopes: Option<ScopesFile>,
-    /// A path variable that must equal the caller's organisation, else 404.
+    /// A path variable that must equal the caller's organisation, else 404. Default: none.
     pub tenant: Option<String>,
     /// Which credentials may come. Default: all.
     #[serde(default)]
     pub environments: Vec<EnvironmentFile>,
     /// What one request takes from every bucket and adds to its counter. Default: 1.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub cost: Option<u32>,
     /// Limits of this route's own, beside the tier's.
     #[serde(default)]
     pub limits: Vec<LimitFile>,
-    /// What is counted instead of the route's name, with path variables: `{service}/{endpoint}`.
+    /// What is counted instead of the route's name, with path variables: `{service}/{endpoint}`. Default: the name.
     pub count_as: Option<String>,
     /// In which shape its refusals are written. Default: the file's `errors`.
     pub errors: Option<ErrorsFile>,
@@ -53,7 +54,7 @@ pub struct RouteFile {
     pub api_version: Option<bool>,
     /// `stats`: Tollgate answers itself, with the counts of the caller's organisation. Default: `upstream`.
     pub answer: Option<AnswerFile>,
-    /// Says that a route which lets everybody reach every path is meant so.
+    /// Says that a route which lets everybody reach every path is meant so. Default: `false`.
     pub acknowledge_open: Option<bool>,
 }
 
@@ -75,6 +76,7 @@ pub enum MethodFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthFile {
+    /// Who shows none is refused.
     Required,
     /// None is anonymous; a bad one is refused.
     Optional,
@@ -86,10 +88,10 @@ pub enum AuthFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScopesFile {
-    /// Each of them.
+    /// It must hold each of them.
     #[serde(default)]
     pub all_of: Vec<String>,
-    /// At least one of them.
+    /// It must hold at least one of them.
     #[serde(default)]
     pub any_of: Vec<String>,
 }
@@ -128,6 +130,7 @@ pub enum UpgradesFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MatrixFile {
+    /// The request is refused: 400.
     Refused,
     /// Cut from every segment before matching.
     Stripped,
@@ -159,15 +162,15 @@ pub struct ApiVersionsFile {
 pub struct ApiVersionFile {
     /// Its name in the header, for example `2024-01-01`.
     pub name: String,
-    /// The path prefix that means this version, whole segments, for example `/api/v1`.
+    /// The path prefix that means this version, whole segments, for example `/api/v1`. Default: none.
     pub path_prefix: Option<String>,
     /// Since when it is deprecated, and when it ends.
     pub deprecated: Option<DeprecatedFile>,
-    /// Answered with 410. Default: `false`.
+    /// Whether it is answered with 410. Default: `false`.
     pub retired: Option<bool>,
-    /// Where it is documented.
+    /// Where it is documented: a URL, told to whoever uses a deprecated or retired version. Default: nowhere.
     pub documentation: Option<String>,
-    /// The name of the version that follows it.
+    /// The name of the version that follows it. Default: none.
     pub successor: Option<String>,
 }
 
@@ -175,9 +178,9 @@ pub struct ApiVersionFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeprecatedFile {
-    /// Goes into `Deprecation`.
+    /// Since when it is deprecated; goes into `Deprecation`.
     pub since: Instant,
-    /// Goes into `Sunset`.
+    /// When it ends; goes into `Sunset`. Default: not said.
     pub sunset: Option<Instant>,
 }
 
@@ -193,11 +196,11 @@ pub struct FailureFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitsFailureFile {
-    /// This process's share of the limit.
+    /// This process's share of the limit holds.
     LocalShare,
-    /// 503.
+    /// Nobody passes: 503.
     Deny,
-    /// Without limits.
+    /// Everybody passes, without limits.
     Pass,
 }
 
@@ -217,9 +220,9 @@ pub enum FaultsFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GuardFile {
-    /// Per client address. Default: 60 a minute, 30 at once.
+    /// Failures by client address. Default: 60 a minute, 30 at once.
     pub per_address: Option<GuardLimitFile>,
-    /// Per key prefix. Default: 30 a minute, 15 at once.
+    /// Failures by the public part of a key. Default: 30 a minute, 15 at once.
     pub per_key_prefix: Option<GuardLimitFile>,
 }
 
@@ -227,8 +230,10 @@ pub struct GuardFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GuardLimitFile {
-    /// Refill, at least 1.
+    /// Refill of the bucket.
+    #[schemars(range(min = 1, max = 60_000_000))]
     pub failures_per_minute: u32,
-    /// Depth, at least 1. Default: one minute's allowance.
+    /// Depth: how many failures pass at once. Default: one minute's allowance.
+    #[schemars(range(min = 1, max = 60_000_000))]
     pub burst: Option<u32>,
 }

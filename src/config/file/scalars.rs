@@ -135,7 +135,7 @@ impl<'de> Visitor<'de> for SeveralVisitor {
 
 impl JsonSchema for Several {
     fn schema_name() -> Cow<'static, str> {
-        "Several".into()
+        "OneOrSeveral".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
@@ -150,9 +150,9 @@ impl JsonSchema for Several {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretPlace {
-    /// A file whose content (without one line end at its end) is the secret.
+    /// A file whose content (without one line end at its end) is the secret. Default: none.
     pub file: Option<PathBuf>,
-    /// An environment variable that holds the secret.
+    /// An environment variable that holds the secret. Default: none.
     pub env: Option<String>,
 }
 

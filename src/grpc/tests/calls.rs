@@ -20,6 +20,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::check::Gate;
 use crate::check::reasons::Reason;
 use crate::grpc::Door;
 use crate::grpc::server::CheckServer;
@@ -28,15 +29,23 @@ use crate::grpc::service::MESSAGE_MAX;
 use crate::grpc::service::SERVICE;
 use crate::grpc::testing::SHORT;
 use crate::grpc::testing::door;
+use crate::grpc::testing::gate;
 use crate::grpc::testing::message;
 use crate::grpc::testing::raw_message;
+use crate::grpc::testing::rules;
 use crate::listen::Drained;
 use crate::listen::address::Address;
 use crate::listen::address::Endpoint;
 use crate::listen::address::Listener;
+use crate::model::rules::DryRun;
 use crate::model::rules::FaultAnswer;
+use crate::model::rules::Rules;
+use crate::model::usage::Line;
+use crate::model::usage::NotCounted;
+use crate::model::usage::Tally;
 
 const MANY: usize = 1000;
+const CHECK_TIME: Duration = Duration::from_secs(5);
 
 async fn serve(door: &Arc<Door>, options: ServerOptions) -> (CheckServer, Channel) {
     let endpoint = Endpoint::Tcp("127.0.0.1:0".parse().unwrap());
@@ -167,18 +176,57 @@ async fn a_fault_leaves_in_the_form_that_the_config_chose() {
     }
 }
 
+/// A ledger that is full: the last room fails, when the caller is known.
+#[derive(Debug)]
+struct Full;
+
+impl Tally for Full {
+    fn add(&self, _line: &Line<'_>, _cost: u32) -> Result<(), NotCounted> {
+        Err(NotCounted(String::from("no space left on device")))
+    }
+}
+
+#[tokio::test]
+async fn in_a_trial_a_fault_lets_the_request_through_and_is_counted() {
+    for fault_answer in [FaultAnswer::RpcError, FaultAnswer::ErrorResponse, FaultAnswer::Deny] {
+        let mut door = Arc::into_inner(door(fault_answer, MANY)).unwrap();
+        door.rules.store(Arc::new(Rules { dry_run: DryRun::On, ..rules(fault_answer) }));
+        door.gate = Arc::new(Gate { ledger: Arc::new(Full), ..gate() });
+        let table = [
+            (key("down"), CHECK_TIME, Reason::StoreUnavailable, None),
+            (key("hang"), SHORT, Reason::Deadline, None),
+            (key("good"), Duration::ZERO, Reason::Deadline, None),
+            (key("good"), CHECK_TIME, Reason::LedgerUnavailable, Some("alice")),
+        ];
+        let faults = table.len() as u64;
+        for (message, time_left, reason, user) in table {
+            let before = door.metrics.checks_of(reason);
+            let answer = door.check(message.encode_to_vec().into(), Some(time_left), None).await.unwrap();
+            let response = CheckResponse::decode(answer).unwrap();
+            assert_eq!((status_of(&response), door.metrics.checks_of(reason)), (0, before + 1), "{reason:?} {fault_answer:?}");
+            let Some(HttpResponse::OkResponse(ok)) = response.http_response else { panic!("{reason:?}") };
+            let set: Vec<_> = ok.headers.iter().filter_map(|header| header.header.as_ref()).collect();
+            let shown = set.iter().find(|header| header.key == "x-user-id").map(|header| header.value.as_str());
+            assert_eq!((shown, ok.headers_to_remove.contains(&"x-user-id".to_owned())), (user, user.is_none()), "{reason:?}");
+            let told = &response.dynamic_metadata.unwrap().fields;
+            assert!(told.contains_key("dry_run") && told.contains_key("reason"), "{told:?}");
+        }
+        assert_eq!(door.metrics.dry_run_checks.with_label_values(&["fault"]).get(), faults);
+    }
+}
+
 // battery: G11
 #[tokio::test]
 async fn a_deadline_that_passed_is_refused_without_a_look_up_and_a_passing_one_ends_the_check() {
     let door = door(FaultAnswer::RpcError, MANY);
-    let answer = door.check(key("panic").encode_to_vec().into(), Some(Duration::ZERO)).await;
+    let answer = door.check(key("panic").encode_to_vec().into(), Some(Duration::ZERO), None).await;
     assert_eq!(answer.unwrap_err().code(), Code::Unavailable);
     assert_eq!(door.metrics.panics.get(), 0, "the check was judged");
-    let answer = door.check(key("hang").encode_to_vec().into(), Some(SHORT)).await;
+    let answer = door.check(key("hang").encode_to_vec().into(), Some(SHORT), None).await;
     assert_eq!(answer.unwrap_err().code(), Code::Unavailable);
     assert_eq!(door.metrics.checks_of(Reason::Deadline), 2);
     // An absurd one is only a large number.
-    let answer = door.check(key("good").encode_to_vec().into(), Some(Duration::MAX)).await;
+    let answer = door.check(key("good").encode_to_vec().into(), Some(Duration::MAX), None).await;
     assert_eq!(status_of(&CheckResponse::decode(answer.unwrap()).unwrap()), 0);
 
     let (_server, channel) = serve(&door, ServerOptions::default()).await;
@@ -325,7 +373,7 @@ async fn undecodable_messages_are_denials_and_the_connection_stays() {
     let wrong_type = vec![0x08, 0x01];
     let long_varint = vec![0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
     for bytes in [cut, wrong_type, long_varint, vec![0xff; 64]] {
-        let answer = door.check(Bytes::from(bytes), None).await.expect("a caller brought about a fault");
+        let answer = door.check(Bytes::from(bytes), None, None).await.expect("a caller brought about a fault");
         assert_eq!(status_of(&CheckResponse::decode(answer).unwrap()), 400);
     }
     assert_eq!(door.metrics.checks_of(Reason::MalformedMessage), 4);

@@ -113,7 +113,7 @@ async fn a_check_waits_for_its_limits_once_and_tells_what_stood_in_for_them() {
             ..Arc::into_inner(door(FaultAnswer::RpcError, 10)).unwrap()
         };
         let began = monotonic();
-        let answer = door.check(Bytes::from(message("/open", &[]).encode_to_vec()), None).await.unwrap();
+        let answer = door.check(Bytes::from(message("/open", &[]).encode_to_vec()), None, None).await.unwrap();
         assert_eq!(monotonic().duration_since(began), PATIENCE, "{failure:?} {share:?}: both questions together");
         let admitted = CheckResponse::decode(answer).unwrap().status.unwrap().code == 0;
         assert_eq!((admitted, door.metrics.checks_of(reason)), (reason == Reason::Public, 1), "{failure:?} {share:?}");
@@ -135,7 +135,7 @@ async fn limits_that_answer_leave_nothing_to_tell() {
         decisions,
         ..Arc::into_inner(door(FaultAnswer::RpcError, 10)).unwrap()
     };
-    door.check(Bytes::from(message("/open", &[]).encode_to_vec()), None).await.unwrap();
+    door.check(Bytes::from(message("/open", &[]).encode_to_vec()), None, None).await.unwrap();
     drop(door);
     writer.finish();
     let line = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();

@@ -4,3 +4,4 @@ mod answers;
 mod calls;
 mod limits;
 mod messages;
+mod traces;

@@ -20,9 +20,12 @@ use utoipa::ToSchema;
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::address::ClientAddress;
 use crate::issuer::accounts::shelf;
+use crate::issuer::actor::ADMIN;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::USERS;
 use crate::issuer::callers::FORM_PURPOSE;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::names;
 use crate::issuer::parameters::Parameters;
 use crate::issuer::problem::Code;
@@ -128,8 +131,10 @@ pub(super) async fn end_one(
         // As long as for somebody else's.
         let _as_long = std::hint::black_box(SessionRecord::decode(&id, &SAMPLE));
     }
-    let (session, _version) = found.filter(|(session, _version)| session.user == user).ok_or_else(no_such_session)?;
-    sessions::end(&state, &session, address, state.clock.now()).await?;
+    let (session, _version) = found.ok_or_else(no_such_session)?;
+    let ending = Ending { session, user };
+    run(&ENDING, &ending)?;
+    sessions::end(&state, &ending.session, address, state.clock.now()).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -163,23 +168,94 @@ static SAMPLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     record.map(|record| record.encode()).unwrap_or_default()
 });
 
+/// Somebody who asks for sessions.
+struct Asking {
+    actor: Actor,
+    /// Whose; none: its own.
+    named: Option<Subject>,
+}
+
+const ASKING: [Check<Asking, Problem>; 2] = [
+    Check { name: "an application has no part in sessions", run: is_no_application },
+    Check { name: "nobody but an administrator names another", run: may_name },
+];
+
+fn is_no_application(asking: &Asking) -> Result<(), Problem> {
+    if asking.actor.is_application() { Err(Problem::lacks_scope(USERS)) } else { Ok(()) }
+}
+
+fn may_name(asking: &Asking) -> Result<(), Problem> {
+    let is_own = asking.named.as_ref().is_none_or(|named| asking.actor.user() == Some(named));
+    if is_own || matches!(asking.actor, Actor::Operator) || asking.actor.holds(ADMIN) { Ok(()) } else { Err(no_such_session()) }
+}
+
+/// A session that is to end, and whose sessions were asked for.
+struct Ending {
+    session: SessionRecord,
+    user: Subject,
+}
+
+const ENDING: [Check<Ending, Problem>; 1] = [Check { name: "the session is the user's", run: is_users }];
+
+fn is_users(ending: &Ending) -> Result<(), Problem> {
+    if ending.session.user == ending.user { Ok(()) } else { Err(no_such_session()) }
+}
+
 /// The actor itself; whoever reaches everything names somebody.
 fn whose(actor: &Actor, query: Option<&str>) -> Result<Subject, Problem> {
     let mut parameters = Parameters::read(query)?;
     let named = parameters.parsed("user", |text| Subject::parse(text).ok(), names::SUBJECT)?;
     parameters.finish("user")?;
-    if actor.is_application() {
-        return Err(Problem::lacks_scope(USERS));
-    }
-    match (named, actor.user()) {
-        (None, Some(own)) => Ok(own.clone()),
-        (Some(named), Some(own)) if named == *own => Ok(named),
-        (Some(named), _) if matches!(actor, Actor::Operator) || actor.holds(crate::issuer::actor::ADMIN) => Ok(named),
-        (Some(_), _) => Err(no_such_session()),
-        (None, None) => Err(Problem::field("user", "is required of whoever is no user")),
-    }
+    let asking = Asking { actor: actor.clone(), named };
+    run(&ASKING, &asking)?;
+    let user = asking.named.or_else(|| actor.user().cloned());
+    user.ok_or_else(|| Problem::field("user", "is required of whoever is no user"))
 }
 
 fn no_such_session() -> Problem {
     Problem::new(Code::NotFound, "there is no such session")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock as _;
+    use crate::issuer::accounts::tests::Browser;
+    use crate::issuer::accounts::tests::founder;
+    use crate::issuer::checks::assert_each_is_needed;
+    use crate::issuer::tests::Issuer;
+    use crate::model::caller::Caller;
+
+    // oauth: U5
+    #[tokio::test]
+    async fn every_check_of_a_sessions_owner_holds_something_up() {
+        let issuer = Issuer::issuing(|_| {});
+        founder(&issuer, "alice").await;
+        let zed = founder(&issuer, "zed").await.user;
+        let (alice, zeds) = (Browser::of(&issuer, "alice").await, Browser::of(&issuer, "zed").await.actor().await);
+        let (_id, key) = issuer.key_of("bob", "acme", &["orders:read"]).await;
+        let of_bob = issuer.judge(&key).await.unwrap();
+        let by_application = Actor::Caller(Arc::new(Caller { client: Some("app_1".into()), ..Caller::clone(&of_bob) }));
+        let own = |actor: Actor| Asking { named: actor.user().cloned(), actor };
+        let alices = alice.actor().await;
+        let rows = [
+            ("an application has no part in sessions", own(by_application)),
+            ("nobody but an administrator names another", Asking { actor: alices.clone(), named: Some(zed.clone()) }),
+            ("nobody but an administrator names another", Asking { actor: Actor::Caller(of_bob), named: Some(zed.clone()) }),
+        ];
+        run(&ASKING, &own(alices.clone())).unwrap();
+        assert_each_is_needed(|| ASKING, &rows);
+        run(&ASKING, &Asking { actor: Actor::Operator, named: Some(zed.clone()) }).unwrap();
+        let session = |actor: &Actor| match actor {
+            Actor::Person(person) => person.session.clone(),
+            Actor::Operator | Actor::Caller(_) => panic!("no session"),
+        };
+        let ending = |actor: &Actor| Ending { session: session(actor), user: zed.clone() };
+        run(&ENDING, &ending(&zeds)).unwrap();
+        assert_each_is_needed(|| ENDING, &[("the session is the user's", ending(&alices))]);
+        // The list is picked from all that there are.
+        let all = shelf::all::<SessionRecord>(&issuer.state, "", |session| session.is_live(issuer.clock.now())).await.unwrap();
+        let listed = alice.ok("GET", "/v1/sessions", serde_json::Value::Null).await;
+        assert_eq!((all.len(), listed["data"].as_array().unwrap().len()), (2, 1));
+    }
 }

@@ -13,6 +13,9 @@ use crate::issuer::accounts::trail;
 use crate::issuer::accounts::trail::Done;
 use crate::issuer::audit;
 use crate::issuer::audit::Deed;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::Unmet;
+use crate::issuer::checks::run;
 use crate::issuer::keys::ATTEMPTS;
 use crate::issuer::names;
 use crate::issuer::passwords;
@@ -20,10 +23,10 @@ use crate::issuer::passwords::Compared;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::users;
+use crate::issuer::users::STANDING;
 use crate::model::account::AccountRecord;
 use crate::model::caller::Subject;
 use crate::model::key::UserRecord;
-use crate::model::key::UserState;
 use crate::model::time::Timestamp;
 
 /// How often the account's operation time is written at the most.
@@ -111,6 +114,16 @@ struct Judged {
     is_known: bool,
 }
 
+/// What must hold of a password that was compared.
+const PROOF: [Check<Compared>; 1] = [Check { name: "the password is the account's", run: is_right }];
+
+pub(super) fn is_right(compared: &Compared) -> Result<(), Unmet> {
+    match compared {
+        Compared::Right | Compared::RightAndOutdated(_) => Ok(()),
+        Compared::Wrong => Err(Unmet),
+    }
+}
+
 async fn judge(state: &IssuerState, subject: Option<&Subject>, password: &Zeroizing<String>, now: Timestamp) -> Result<Judged, Problem> {
     let settings = issuance(state)?.passwords;
     for _attempt in 0..ATTEMPTS {
@@ -119,17 +132,17 @@ async fn judge(state: &IssuerState, subject: Option<&Subject>, password: &Zeroiz
             None => None,
         };
         let stored = account.as_ref().and_then(|(account, _version)| account.password.clone());
-        let upgraded = match state.passwords.compare(settings, password.to_string(), stored).await? {
-            Compared::Wrong => return Ok(Judged { user: None, is_known: account.is_some() }),
-            Compared::Right => None,
+        let compared = state.passwords.compare(settings, password.to_string(), stored).await?;
+        if run(&PROOF, &compared).is_err() {
+            return Ok(Judged { user: None, is_known: account.is_some() });
+        }
+        let upgraded = match compared {
             Compared::RightAndOutdated(stronger) => Some(stronger),
+            Compared::Right | Compared::Wrong => None,
         };
         let Some((mut account, version)) = account else { return Ok(Judged { user: None, is_known: false }) };
         let user = users::find(state, users::LOCAL, account.user.as_str()).await?.map(|(user, _version)| user);
-        let user = user.filter(|user| match user.state {
-            UserState::Active => true,
-            UserState::Disabled => false,
-        });
+        let user = user.filter(|user| run(&STANDING, user).is_ok());
         let precondition = shelf::at(&account, version);
         let is_news = marked(&mut account, now) || upgraded.is_some();
         if user.is_none() || !is_news {
@@ -152,4 +165,66 @@ fn marked(account: &mut AccountRecord, now: Timestamp) -> bool {
     account.online = true;
     account.last_operation = Some(now);
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock as _;
+    use crate::issuer::accounts::tests::PASSWORD;
+    use crate::issuer::accounts::tests::founder;
+    use crate::issuer::checks;
+    use crate::issuer::checks::left_out::leave_out;
+    use crate::issuer::tests::Issuer;
+    use crate::model::key::UserState;
+    use crate::store::RecordKey;
+    use crate::store::Write;
+    use crate::store::codec::encode_user;
+
+    /// What the step behind the length and the limit of guesses says of alice's password.
+    async fn is_judged_right(issuer: &Issuer, password: &str) -> bool {
+        let (alice, password) = (names::account_name("alice").unwrap(), Zeroizing::new(password.to_owned()));
+        judge(&issuer.state, Some(&alice), &password, issuer.clock.now()).await.unwrap().user.is_some()
+    }
+
+    // oauth: R7 R8 R12
+    #[tokio::test]
+    async fn every_guard_of_a_sign_in_holds_something_up() {
+        let refused = async |issuer: &Issuer, password: &str| {
+            sign_in(&issuer.state, "alice", password.to_owned(), None, issuer.clock.now()).await.unwrap_err()
+        };
+        for check in [checks::names(&PROOF), checks::names(&STANDING)].concat() {
+            let issuer = Issuer::issuing(|_| {});
+            founder(&issuer, "alice").await;
+            let password = match check {
+                "the password is the account's" => "wrong horse",
+                "the user is active" => {
+                    let (mut user, _version) = users::find(&issuer.state, users::LOCAL, "alice").await.unwrap().unwrap();
+                    user.state = UserState::Disabled;
+                    let place = RecordKey::user(users::LOCAL, "alice");
+                    issuer.put(Write::Put { key: place, bytes: encode_user(&user), expires: None }).await;
+                    PASSWORD
+                }
+                _ => panic!("no assertion is known of the check {check:?}"),
+            };
+            assert_eq!(refused(&issuer, password).await, wrong(), "{check}");
+            let _without = leave_out(check);
+            let signed_in = sign_in(&issuer.state, "alice", password.to_owned(), None, issuer.clock.now()).await;
+            assert!(signed_in.is_ok(), "nothing falls without the check: {check}");
+        }
+        // Those that come before: the step behind them would take what they refuse.
+        let issuer = Issuer::issuing(|_| {});
+        founder(&issuer, "alice").await;
+        for _guess in 0..5 {
+            assert_eq!(refused(&issuer, "wrong horse").await, wrong());
+        }
+        assert_eq!(refused(&issuer, PASSWORD).await.code, Code::TooManyRequests);
+        assert!(is_judged_right(&issuer, PASSWORD).await, "nothing falls without the limit of guesses");
+        let long = "x".repeat(passwords::PASSWORD_BYTES_MAX + 1);
+        let (mut account, _version) = shelf::find::<AccountRecord>(&issuer.state, "alice").await.unwrap().unwrap();
+        account.password = Some(issuer.state.passwords.hash(issuance(&issuer.state).unwrap().passwords, long.clone()).await.unwrap());
+        issuer.put(shelf::put(&account, None)).await;
+        assert_eq!(refused(&issuer, &long).await.details.unwrap().field, "password");
+        assert!(is_judged_right(&issuer, &long).await, "nothing falls without the longest password");
+    }
 }

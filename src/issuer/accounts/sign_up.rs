@@ -16,6 +16,8 @@ use crate::issuer::accounts::shelf;
 use crate::issuer::accounts::trail;
 use crate::issuer::accounts::trail::Done;
 use crate::issuer::audit::Deed;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::events::KeyEvent;
 use crate::issuer::events::KeyEventResult;
 use crate::issuer::keys::ATTEMPTS;
@@ -185,16 +187,45 @@ struct Draft {
     phone: Option<Arc<str>>,
 }
 
+/// Somebody who wants an account, and under which rules.
+struct Applicant {
+    sign_up: SignUp,
+    phone_rule: PhoneRule,
+    is_invited: bool,
+    has_phone: bool,
+}
+
+const ADMISSION: [Check<Applicant, Problem>; 3] = [
+    Check { name: "sign-up is not closed", run: is_open },
+    Check { name: "an invitation where one is needed", run: has_invitation },
+    Check { name: "a founder's phone where it is required", run: has_phone },
+];
+
+fn is_open(applicant: &Applicant) -> Result<(), Problem> {
+    match applicant.sign_up {
+        SignUp::Open | SignUp::Invited => Ok(()),
+        SignUp::Closed => Err(Problem::new(Code::Forbidden, "nobody can sign up here")),
+    }
+}
+
+fn has_invitation(applicant: &Applicant) -> Result<(), Problem> {
+    match applicant.sign_up {
+        SignUp::Invited if !applicant.is_invited => Err(Problem::new(Code::Forbidden, "signing up needs an invitation here")),
+        SignUp::Open | SignUp::Invited | SignUp::Closed => Ok(()),
+    }
+}
+
+fn has_phone(applicant: &Applicant) -> Result<(), Problem> {
+    if applicant.is_invited || applicant.has_phone || applicant.phone_rule != PhoneRule::Required {
+        return Ok(());
+    }
+    Err(Problem::field("phone", format!("is required of an organisation's first user and {}", names::PHONE)))
+}
+
 impl Draft {
-    fn admit(&self, issuance: &Issuance, rule: PhoneRule) -> Result<(), Problem> {
-        match (issuance.sign_up, &self.invitation) {
-            (SignUp::Closed, _) => Err(Problem::new(Code::Forbidden, "nobody can sign up here")),
-            (SignUp::Invited, None) => Err(Problem::new(Code::Forbidden, "signing up needs an invitation here")),
-            (SignUp::Open, None) if rule == PhoneRule::Required && self.phone.is_none() => {
-                Err(Problem::field("phone", format!("is required of an organisation's first user and {}", names::PHONE)))
-            }
-            (SignUp::Open | SignUp::Invited, _) => Ok(()),
-        }
+    fn admit(&self, issuance: &Issuance, phone_rule: PhoneRule) -> Result<(), Problem> {
+        let (is_invited, has_phone) = (self.invitation.is_some(), self.phone.is_some());
+        run(&ADMISSION, &Applicant { sign_up: issuance.sign_up, phone_rule, is_invited, has_phone })
     }
 }
 
@@ -408,4 +439,45 @@ pub(in crate::issuer) fn organization_id() -> Result<Arc<str>, Problem> {
 fn made_up_name() -> Result<Subject, Problem> {
     let digits: String = random_bytes::<10>()?.iter().map(|byte| char::from(b'a' + byte % 26)).collect();
     Subject::parse(&format!("user-{digits}")).map_err(|_error| Problem::field("name", names::ACCOUNT_NAME))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock as _;
+    use crate::issuer::checks::assert_each_is_needed;
+    use crate::issuer::tests::Issuer;
+
+    #[test]
+    fn every_check_of_a_sign_up_holds_something_up() {
+        let open = Applicant { sign_up: SignUp::Open, phone_rule: PhoneRule::Optional, is_invited: false, has_phone: false };
+        let rows = [
+            ("sign-up is not closed", Applicant { sign_up: SignUp::Closed, ..open }),
+            ("sign-up is not closed", Applicant { sign_up: SignUp::Closed, is_invited: true, ..open }),
+            ("an invitation where one is needed", Applicant { sign_up: SignUp::Invited, ..open }),
+            ("a founder's phone where it is required", Applicant { phone_rule: PhoneRule::Required, ..open }),
+        ];
+        run(&ADMISSION, &open).unwrap();
+        assert_each_is_needed(|| ADMISSION, &rows);
+    }
+
+    #[tokio::test]
+    async fn the_step_behind_the_limit_of_sign_ups_knows_no_limit() {
+        let issuer = Issuer::issuing(|issuance| issuance.passwords.per_address = 1);
+        let (state, address, now) = (&issuer.state, Some(IpAddr::from([192, 0, 2, 1])), issuer.clock.now());
+        let new = |name: &str| NewAccount { name: name.to_owned(), ..NewAccount::default() };
+        sign_up(state, new("alice"), address, now).await.unwrap();
+        assert_eq!(sign_up(state, new("bob"), address, now).await.unwrap_err().code, Code::TooManyRequests);
+        let draft = Draft {
+            user: names::account_name("bob").unwrap(),
+            password: None,
+            identity: None,
+            invitation: None,
+            display_name: None,
+            email: None,
+            email_verified: false,
+            phone: None,
+        };
+        assert!(commit(state, &issuance(state).unwrap(), &draft, address, now).await.is_ok(), "nothing falls without the limit");
+    }
 }

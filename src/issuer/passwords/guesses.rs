@@ -55,8 +55,11 @@ struct Entry {
 #[derive(Debug)]
 pub(in crate::issuer) struct Guess<'g> {
     guesses: &'g Guesses,
-    places: [(u64, Limit); 2],
+    places: Vec<Place>,
 }
+
+/// Where failures are counted, and how many may.
+type Place = (u64, Limit);
 
 enum Asked {
     Begun,
@@ -77,12 +80,20 @@ impl Guesses {
         account: &str,
         now: Timestamp,
     ) -> Result<Guess<'_>, Problem> {
+        self.begin_at(self.places(settings, address, account).to_vec(), settings, now).await
+    }
+
+    /// The address, and the account at that address.
+    fn places(&self, settings: issuance::Passwords, address: Option<IpAddr>, account: &str) -> [Place; 2] {
         let network = address.map(network);
         let limit = |per_minute: u32| Limit::new(per_minute, None);
-        let places = [
+        [
             (self.hasher.hash_one(("address", network)), limit(settings.per_address)),
             (self.hasher.hash_one(("account", network, account)), limit(settings.per_account_and_address)),
-        ];
+        ]
+    }
+
+    async fn begin_at(&self, places: Vec<Place>, settings: issuance::Passwords, now: Timestamp) -> Result<Guess<'_>, Problem> {
         let mut waiting = None;
         loop {
             let mut changed = pin!(self.changed.notified());
@@ -124,7 +135,7 @@ impl Guess<'_> {
     /// The guess was wrong: its places are taken until they heal.
     pub(in crate::issuer) fn failed(self, now: Timestamp) {
         let mut table = self.guesses.lock();
-        for (place, limit) in self.places {
+        for &(place, limit) in &self.places {
             table.fail(place, limit, now);
         }
     }
@@ -133,8 +144,8 @@ impl Guess<'_> {
 impl Drop for Guess<'_> {
     fn drop(&mut self) {
         let mut table = self.guesses.lock();
-        for (place, _limit) in self.places {
-            if let Some(entry) = table.entries.get_mut(&place) {
+        for (place, _limit) in &self.places {
+            if let Some(entry) = table.entries.get_mut(place) {
                 entry.under_way = entry.under_way.saturating_sub(1);
             }
         }
@@ -144,7 +155,7 @@ impl Drop for Guess<'_> {
 }
 
 impl Table {
-    fn ask(&mut self, places: &[(u64, Limit); 2], now: Timestamp) -> Asked {
+    fn ask(&mut self, places: &[Place], now: Timestamp) -> Asked {
         self.sweep(now);
         let mut wait = false;
         let mut refused = None;
@@ -279,6 +290,21 @@ mod tests {
         assert!(futures_util::poll!(&mut last).is_pending(), "four failed, one is under way");
         next.failed(NOW);
         assert_eq!(last.await.unwrap_err().code, Code::TooManyRequests);
+    }
+
+    // oauth: R8 R9
+    #[tokio::test]
+    async fn each_place_of_a_guess_holds_something_up() {
+        for (at, per_address, per_account_and_address) in [(0, 5, 30), (1, 30, 5)] {
+            let (guesses, settings) = (Guesses::default(), issuance::Passwords { per_address, per_account_and_address, ..settings(1) });
+            for _wrong in 0..5 {
+                guesses.begin(settings, address(1), "alice", NOW).await.unwrap().failed(NOW);
+            }
+            assert_eq!(guesses.begin(settings, address(1), "alice", NOW).await.unwrap_err().code, Code::TooManyRequests);
+            let [of_address, of_account] = guesses.places(settings, address(1), "alice");
+            let other = if at == 0 { of_account } else { of_address };
+            assert!(guesses.begin_at(vec![other], settings, NOW).await.is_ok(), "nothing falls without place {at}");
+        }
     }
 
     #[tokio::test]

@@ -15,6 +15,8 @@ use std::thread;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::model::issuance;
@@ -102,16 +104,31 @@ impl Passwords {
     }
 }
 
+/// A password that is to be set.
+struct New<'p>(&'p str);
+
+impl New<'_> {
+    const CHECKS: [Check<Self, String>; 2] = [
+        Check { name: "a longest password", run: |new| is_short_enough(new.0) },
+        Check { name: "a shortest password", run: |new| is_long_enough(new.0) },
+    ];
+}
+
+fn is_short_enough(password: &str) -> Result<(), String> {
+    if password.len() <= PASSWORD_BYTES_MAX { Ok(()) } else { Err(format!("must have at most {PASSWORD_BYTES_MAX} bytes")) }
+}
+
+fn is_long_enough(password: &str) -> Result<(), String> {
+    let is_enough = password.chars().count() >= PASSWORD_CHARACTERS_MIN;
+    if is_enough { Ok(()) } else { Err(format!("must have at least {PASSWORD_CHARACTERS_MIN} characters")) }
+}
+
 /// Refuses a password that may not be set; the texts never repeat it.
 ///
 /// # Errors
 /// 400 naming the field.
 pub(in crate::issuer) fn check_new(field: &str, password: &str) -> Result<(), Problem> {
-    check_length(field, password)?;
-    if password.chars().count() < PASSWORD_CHARACTERS_MIN {
-        return Err(Problem::field(field.to_owned(), format!("must have at least {PASSWORD_CHARACTERS_MIN} characters")));
-    }
-    Ok(())
+    run(&New::CHECKS, &New(password)).map_err(|issue| Problem::field(field, issue))
 }
 
 /// Refuses a password that is too long to be looked at.
@@ -119,10 +136,7 @@ pub(in crate::issuer) fn check_new(field: &str, password: &str) -> Result<(), Pr
 /// # Errors
 /// 400 naming the field.
 pub(in crate::issuer) fn check_length(field: &str, password: &str) -> Result<(), Problem> {
-    if password.len() > PASSWORD_BYTES_MAX {
-        return Err(Problem::field(field.to_owned(), format!("must have at most {PASSWORD_BYTES_MAX} bytes")));
-    }
-    Ok(())
+    is_short_enough(password).map_err(|issue| Problem::field(field, issue))
 }
 
 fn overloaded() -> Problem {

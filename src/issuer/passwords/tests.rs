@@ -1,6 +1,7 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::issuer::checks::assert_each_is_needed;
 
 const SETTINGS: issuance::Passwords =
     issuance::Passwords { memory_kib: 8, iterations: 1, workers: 1, waiting: 2, per_address: 30, per_account_and_address: 5 };
@@ -28,8 +29,10 @@ async fn a_password_is_compared_byte_for_byte_and_its_hash_follows_the_config() 
     }
     assert_eq!(passwords.compare(SETTINGS, "x".to_owned(), None).await.unwrap(), Compared::Wrong);
     assert_eq!(passwords.compare(SETTINGS, "x".to_owned(), Some("$argon2id$nonsense".into())).await.unwrap(), Compared::Wrong);
-    assert!(check_new("password", "short77").is_err());
-    assert!(check_new("password", &"x".repeat(1025)).is_err());
+    let long = "x".repeat(1025);
+    let rows = [("a shortest password", New("short77")), ("a longest password", New(&long))];
+    assert_each_is_needed(|| New::CHECKS, &rows);
+    assert!(rows.iter().all(|(_check, new)| check_new("password", new.0).is_err()));
     assert!(check_length("password", &"x".repeat(1024)).is_ok());
 }
 
@@ -46,11 +49,15 @@ async fn an_overfull_pool_refuses_and_whoever_hung_up_waits_for_nothing() {
     }
     let refused = passwords.hash(SETTINGS, "correct horse".to_owned()).await.unwrap_err();
     assert_eq!(refused.code, Code::Unavailable);
+    // The step behind that refusal would take it.
+    let (answer, surplus) = oneshot::channel();
+    lock(&passwords.pool).waiting.push_back(Box::new(Posted { work: || (), answer }));
     drop(waiting.pop());
-    let mut late = Box::pin(passwords.hash(SETTINGS, "correct horse".to_owned()));
+    let mut late = Box::pin(passwords.hash(issuance::Passwords { waiting: 3, ..SETTINGS }, "correct horse".to_owned()));
     assert!(futures_util::poll!(&mut late).is_pending());
     go.send(()).unwrap();
     assert!(blocked.await.unwrap());
+    assert!(surplus.await.is_ok(), "nothing falls without the bound of those that wait");
     assert!(late.await.is_ok());
     for future in waiting {
         assert!(future.await.is_ok());

@@ -6,6 +6,9 @@ use axum::http::HeaderMap;
 use axum::http::header;
 
 use crate::issuer::IssuerState;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::problem::Problem;
 use crate::model::handle::HandleKind;
 use crate::model::handle::read_handle;
@@ -36,15 +39,35 @@ impl Kind {
     }
 }
 
-/// The id in this browser's cookie, where we made it. A cookie that comes twice is nobody's: one of the two was planted.
+/// What a browser showed.
+pub(super) struct Shown {
+    wanted: HandleKind,
+    kind: HandleKind,
+    generation: u32,
+    /// Whether no other cookie of the same name came with it.
+    is_alone: bool,
+    /// Whether its digest is one of ours.
+    is_proven: bool,
+}
+
+pub(super) const CHECKS: [Check<Shown>; 4] = [
+    // One of two was planted.
+    Check { name: "one cookie of its name", run: |shown| hold(shown.is_alone) },
+    Check { name: "a handle of this cookie's kind", run: |shown| hold(shown.kind == shown.wanted) },
+    Check { name: "a handle of the only generation", run: |shown| hold(shown.generation == 0) },
+    Check { name: "a cookie of our own making", run: |shown| hold(shown.is_proven) },
+];
+
+/// The id in this browser's cookie, where we made it. A cookie that comes twice is nobody's.
 pub(super) fn id(state: &IssuerState, issuance: &Issuance, headers: &HeaderMap, kind: Kind) -> Option<String> {
     let name = name(issuance, kind);
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
     let mut found = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('=')).filter(|(key, _)| *key == name);
-    let (value, None) = (found.next()?.1, found.next()) else { return None };
-    let brand = &state.rules.load().key_brand;
-    let handle = read_handle(brand, value).filter(|handle| handle.kind == kind.handle() && handle.generation == 0)?;
-    state.peppers.prove_handle(&handle)?;
+    let (value, is_alone) = (found.next()?.1, found.next().is_none());
+    let handle = read_handle(&state.rules.load().key_brand, value)?;
+    let is_proven = state.peppers.prove_handle(&handle).is_some();
+    let shown = Shown { wanted: kind.handle(), kind: handle.kind, generation: handle.generation, is_alone, is_proven };
+    run(&CHECKS, &shown).ok()?;
     Some(handle.id.to_owned())
 }
 

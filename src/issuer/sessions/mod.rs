@@ -21,6 +21,10 @@ use crate::issuer::accounts::trail::Done;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Person;
 use crate::issuer::audit::Deed;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::Unmet;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::sessions::cookies::Kind;
@@ -31,6 +35,7 @@ use crate::model::grant::GrantEnd;
 use crate::model::grant::GrantRecord;
 use crate::model::issuance::Issuance;
 use crate::model::issuance::SignOut;
+use crate::model::key::UserRecord;
 use crate::model::key::push_base62;
 use crate::model::time::Timestamp;
 use crate::secrets::random_id;
@@ -62,6 +67,26 @@ pub struct Opened {
     pub cookie: String,
 }
 
+/// A session that a browser showed, and whose it is.
+struct Visit {
+    session: SessionRecord,
+    user: Option<UserRecord>,
+    now: Timestamp,
+}
+
+const CHECKS: [Check<Visit>; 4] = [
+    Check { name: "the session was used lately", run: |visit| hold(visit.now < visit.session.idle_until) },
+    Check { name: "the session has not come to its end", run: |visit| hold(visit.now < visit.session.ends) },
+    Check { name: "the session's user is active", run: |visit| visit.user.as_ref().map_or(Err(Unmet), users::stands) },
+    Check { name: "the password is the one of then", run: is_of_this_password },
+];
+
+/// A change of the password ends whatever was opened before it.
+fn is_of_this_password(visit: &Visit) -> Result<(), Unmet> {
+    let valid_from = visit.user.as_ref().and_then(|user| user.valid_from);
+    hold(valid_from.is_none_or(|valid_from| visit.session.created >= valid_from))
+}
+
 /// Who is signed in in this browser. Slides the session.
 ///
 /// # Errors
@@ -70,15 +95,13 @@ pub async fn current(state: &IssuerState, headers: &HeaderMap, now: Timestamp) -
     let issuance = issuance(state)?;
     let Some(id) = cookies::id(state, &issuance, headers, Kind::Session) else { return Ok(None) };
     let Some((session, version)) = shelf::find::<SessionRecord>(state, &id).await? else { return Ok(None) };
-    if !session.is_live(now) {
+    let user = users::find(state, users::LOCAL, session.user.as_str()).await?.map(|(user, _version)| user);
+    let visit = Visit { session, user, now };
+    if run(&CHECKS, &visit).is_err() {
         return Ok(None);
     }
-    let Some((user, _standing)) = users::standing(state, &session.user).await? else { return Ok(None) };
-    // A change of the password ends whatever was opened before it.
-    if user.valid_from.is_some_and(|valid_from| session.created < valid_from) {
-        return Ok(None);
-    }
-    let session = touch(state, &issuance, session, version, now).await?;
+    let Some(user) = visit.user else { return Ok(None) };
+    let session = touch(state, &issuance, visit.session, version, now).await?;
     Ok(Some(Person { session, user: Arc::new(user) }))
 }
 

@@ -6,6 +6,8 @@ use super::*;
 use crate::clock::Clock as _;
 use crate::issuer::accounts::sign_up::NewAccount;
 use crate::issuer::accounts::sign_up::sign_up;
+use crate::issuer::checks::left_out::leave_out;
+use crate::issuer::checks::names;
 use crate::issuer::tests::Issuer;
 use crate::model::account::AccountRecord;
 use crate::model::caller::Environment;
@@ -13,7 +15,11 @@ use crate::model::client::ClientId;
 use crate::model::grant::GrantId;
 use crate::model::grant::GrantOf;
 use crate::model::grant::GrantState;
+use crate::model::handle::HandleKind;
 use crate::model::key::KeyId;
+use crate::model::key::UserState;
+use crate::store::RecordKey;
+use crate::store::codec::encode_user;
 
 async fn alice(issuer: &Issuer) -> Subject {
     let new = NewAccount { name: "alice".into(), password: Some("correct horse".into()), ..NewAccount::default() };
@@ -218,5 +224,76 @@ async fn the_log_says_from_where_somebody_signed_in_and_out() {
     for deed in ["session.opened", "session.closed"] {
         let noted = issuer.ok("GET", &format!("/v1/audit?deed={deed}"), serde_json::Value::Null).await;
         assert_eq!(noted["data"][0]["address"], "192.0.2.7", "{noted}");
+    }
+}
+
+/// Whether what this check stands against opens nothing.
+async fn holds(check: &str) -> bool {
+    let issuer = Issuer::issuing(|_| {});
+    let (user, now) = (alice(&issuer).await, issuer.clock.now());
+    let opened = open(&issuer.state, &HeaderMap::new(), &user, BY_PASSWORD, None, now).await.unwrap();
+    let session = opened.person.session;
+    let handle = |kind: HandleKind, generation: u32| {
+        let handle = issuer.state.peppers.handle("reva", kind, &session.id, generation, "p1").unwrap();
+        browser_with(&[&format!("__Host-tollgate_session={}", *handle)])
+    };
+    // Behind everybody's back: whatever the product does of this kind ends the session as well.
+    let session_with = async |change: fn(&mut SessionRecord)| {
+        let mut session = session.clone();
+        change(&mut session);
+        issuer.put(shelf::put(&session, None)).await;
+    };
+    let user_with = async |change: fn(&mut UserRecord)| {
+        let (mut user, _version) = users::find(&issuer.state, users::LOCAL, "alice").await.unwrap().unwrap();
+        change(&mut user);
+        issuer.put(Write::Put { key: RecordKey::user(users::LOCAL, "alice"), bytes: encode_user(&user), expires: None }).await;
+    };
+    let mut browser = browser_with(&[&opened.cookie]);
+    match check {
+        "one cookie of its name" => browser = browser_with(&[&opened.cookie, "__Host-tollgate_session=planted"]),
+        "a handle of this cookie's kind" => browser = handle(HandleKind::Browser, 0),
+        "a handle of the only generation" => browser = handle(HandleKind::Session, 1),
+        "a cookie of our own making" => {
+            let forged = format!("__Host-tollgate_session=reva_se_{}.0.{}", session.id, "A".repeat(43));
+            browser = browser_with(&[&forged]);
+        }
+        "the session was used lately" => session_with(|session| session.idle_until = session.created).await,
+        "the session has not come to its end" => session_with(|session| session.ends = session.created).await,
+        "the session's user is active" => user_with(|user| user.state = UserState::Disabled).await,
+        "the password is the one of then" => {
+            user_with(|user| user.valid_from = Some(user.created.plus(Duration::from_secs(1)))).await;
+        }
+        _ => panic!("no assertion is known of the check {check:?}"),
+    }
+    who(&issuer, &browser).await.is_none()
+}
+
+// oauth: R2
+#[tokio::test]
+async fn every_check_of_a_session_holds_something_up() {
+    for check in [names(&cookies::CHECKS), names(&CHECKS)].concat() {
+        assert!(holds(check).await, "{check}");
+        let _without = leave_out(check);
+        assert!(!holds(check).await, "nothing falls without the check: {check}");
+    }
+}
+
+/// Nothing but the removal of its record ends a session before its time: with the record back, its cookie opens it again.
+// oauth: R1 R13
+#[tokio::test]
+async fn what_ends_a_session_is_that_its_record_goes() {
+    for way in ["another sign-in", "signing out", "whatever ends all of a user's"] {
+        let issuer = Issuer::issuing(|_| {});
+        let (state, user, now) = (&issuer.state, alice(&issuer).await, issuer.clock.now());
+        let opened = open(state, &HeaderMap::new(), &user, BY_PASSWORD, None, now).await.unwrap();
+        let browser = browser_with(&[&opened.cookie]);
+        match way {
+            "another sign-in" => drop(open(state, &browser, &user, BY_PASSWORD, None, now).await.unwrap()),
+            "signing out" => drop(close(state, &browser, None, now).await.unwrap()),
+            _ => drop(end_all_of(state, &user, now).await.unwrap()),
+        }
+        assert_eq!(who(&issuer, &browser).await, None, "{way}");
+        issuer.put(shelf::put(&opened.person.session, None)).await;
+        assert!(who(&issuer, &browser).await.is_some(), "{way}");
     }
 }

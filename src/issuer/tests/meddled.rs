@@ -28,12 +28,22 @@ pub(in crate::issuer) struct Meddled {
     pub(in crate::issuer) permits: Semaphore,
     /// Whether a commit was begun.
     pub(in crate::issuer) is_begun: AtomicBool,
+    /// Whether commits rest on nothing: then what happened in between is overwritten.
+    pub(in crate::issuer) is_careless: AtomicBool,
+    /// A family of which nothing is written.
+    pub(in crate::issuer) neglected: Mutex<Option<Family>>,
 }
 
 impl Meddled {
     pub(in crate::issuer) fn over(records: &Arc<dyn Records>, permits: usize) -> Arc<Self> {
-        let (first, is_begun) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Self { records: Arc::clone(records), first, permits: Semaphore::new(permits), is_begun })
+        Arc::new(Self {
+            records: Arc::clone(records),
+            first: Mutex::default(),
+            permits: Semaphore::new(permits),
+            is_begun: AtomicBool::new(false),
+            is_careless: AtomicBool::new(false),
+            neglected: Mutex::default(),
+        })
     }
 }
 
@@ -54,7 +64,12 @@ impl Records for Meddled {
             if !first.is_empty() {
                 assert!(self.records.commit(Vec::new(), first, now).await?.is_done());
             }
-            self.records.commit(preconditions, writes, now).await
+            let preconditions = if self.is_careless.load(Ordering::SeqCst) { Vec::new() } else { preconditions };
+            let neglected = *self.neglected.lock().unwrap();
+            let is_done = |write: &Write| match write {
+                Write::Put { key, .. } | Write::Remove(key) => Some(key.family) != neglected,
+            };
+            self.records.commit(preconditions, writes.into_iter().filter(is_done).collect(), now).await
         }))
     }
 }

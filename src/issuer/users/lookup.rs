@@ -1,6 +1,9 @@
 //! Finding users and what is theirs.
 
 use crate::issuer::IssuerState;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::Unmet;
+use crate::issuer::checks::run;
 use crate::issuer::problem::Problem;
 use crate::issuer::users::LOCAL;
 use crate::model::caller::Subject;
@@ -42,11 +45,21 @@ pub(in crate::issuer) async fn find(state: &IssuerState, source: &str, subject: 
     }
 }
 
+/// What must hold of a user in whose name something is done.
+pub(in crate::issuer) const STANDING: [Check<UserRecord>; 1] = [Check { name: "the user is active", run: stands }];
+
+pub(in crate::issuer) fn stands(user: &UserRecord) -> Result<(), Unmet> {
+    match user.state {
+        UserState::Active => Ok(()),
+        UserState::Disabled => Err(Unmet),
+    }
+}
+
 /// A local user who may do anything at all, and what a commit in its name rests on: should it be disabled or erased meanwhile, nothing of
 /// its own may be left for the next one of its name.
 pub(in crate::issuer) async fn standing(state: &IssuerState, user: &Subject) -> Result<Option<(UserRecord, Precondition)>, Problem> {
     let found = find(state, LOCAL, user.as_str()).await?;
-    Ok(found.filter(|(user, _version)| user.state == UserState::Active).map(|(user, version)| {
+    Ok(found.filter(|(user, _version)| run(&STANDING, user).is_ok()).map(|(user, version)| {
         let precondition = Precondition::AtVersion(RecordKey::user(LOCAL, user.subject.as_str()), version);
         (user, precondition)
     }))
@@ -86,4 +99,30 @@ pub(in crate::issuer) fn removal(key: &KeyRecord) -> Vec<Write> {
     let mut writes: Vec<Write> = imported.map(|secret| Write::Remove(RecordKey::digest(&secret.hash.digest))).collect();
     writes.push(Write::Remove(RecordKey::key(key.id.as_str())));
     writes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::issuer::checks::assert_each_is_needed;
+    use crate::model::key::Rights;
+    use crate::model::time::Timestamp;
+
+    #[test]
+    fn nothing_is_done_in_the_name_of_a_disabled_user() {
+        let user = |state| UserRecord {
+            source: Arc::from(LOCAL),
+            subject: Subject::parse("ann").unwrap(),
+            organization: None,
+            tier: None,
+            rights: Rights::Unlimited,
+            state,
+            valid_from: None,
+            created: Timestamp::from_unix_seconds(0),
+        };
+        run(&STANDING, &user(UserState::Active)).unwrap();
+        assert_each_is_needed(|| STANDING, &[("the user is active", user(UserState::Disabled))]);
+    }
 }

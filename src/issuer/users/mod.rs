@@ -70,11 +70,13 @@ use crate::store::codec::decode_user;
 use crate::store::codec::encode_user;
 
 pub(in crate::issuer) use crate::issuer::users::change::change;
+pub(in crate::issuer) use crate::issuer::users::lookup::STANDING;
 pub(in crate::issuer) use crate::issuer::users::lookup::find;
 pub(in crate::issuer) use crate::issuer::users::lookup::keys_of;
 pub(in crate::issuer) use crate::issuer::users::lookup::of_organization;
 pub(in crate::issuer) use crate::issuer::users::lookup::removal;
 pub(in crate::issuer) use crate::issuer::users::lookup::standing;
+pub(in crate::issuer) use crate::issuer::users::lookup::stands;
 
 /// The source of the users that keys act for.
 pub(in crate::issuer) const LOCAL: &str = "local";

@@ -24,6 +24,26 @@ pub fn lines() -> Vec<String> {
     String::from_utf8(output.stdout).expect("versions").lines().map(str::to_owned).collect()
 }
 
+/// The version that `TOLLGATE_TEST_ENVOY` names; none: the tests' usual one.
+pub fn asked() -> Option<String> {
+    std::env::var("TOLLGATE_TEST_ENVOY").ok()
+}
+
+/// The same for what needs a release such as `1.38`: the oldest line that has it, where an older one is asked for.
+pub fn asked_since(release: &str) -> Option<String> {
+    asked().map(|asked| if is_since(&asked, release) { asked } else { since(release).pop().expect("a line that has it") })
+}
+
+/// The lines that a release is part of, newest first.
+pub fn since(release: &str) -> Vec<String> {
+    lines().into_iter().filter(|version| is_since(version, release)).collect()
+}
+
+pub fn is_since(version: &str, release: &str) -> bool {
+    let minor = |text: &str| -> Vec<u32> { text.split('.').take(2).map(|part| part.parse().expect("a number")).collect() };
+    minor(version) >= minor(release)
+}
+
 /// `envoy --mode validate` on a file.
 pub fn validate(version: &str, file: &Path) -> Output {
     Command::new(binary(Some(version)))
@@ -45,8 +65,7 @@ pub struct Envoy {
 impl Envoy {
     /// Starts an Envoy on a file whose listener and admin ports are these. `TOLLGATE_TEST_ENVOY` names another version than the newest.
     pub fn start(folder: &Path, file: &str, port: u16, admin_port: u16) -> Self {
-        let version = std::env::var("TOLLGATE_TEST_ENVOY").ok();
-        Self::start_version(version.as_deref(), folder, file, port, admin_port)
+        Self::start_version(asked().as_deref(), folder, file, port, admin_port)
     }
 
     /// The same with one version; none: the newest.

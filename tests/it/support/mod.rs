@@ -4,6 +4,7 @@ pub mod browser;
 pub mod certificates;
 pub mod chance;
 pub mod check_load;
+pub mod collector;
 pub mod envoy;
 pub mod fleet;
 pub mod folder;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use serde_json::json;
 use tonic::Status;
 
+use crate::support::collector::Collector;
 use crate::support::folder::Folder;
 use crate::support::grpc::Checker;
 use crate::support::grpc::check_request;
@@ -51,6 +52,7 @@ issuers:
     issuer: https://provider.example
     audience: https://api.example.com
     algorithms: [ES256]
+    tier: paying
     keys: { jwks_url: "http://127.0.0.1:JWKS/private-path/keys" }
     claims: { user: sub, scopes: scope }
   - name: away
@@ -59,6 +61,8 @@ issuers:
     algorithms: [ES256]
     keys: { jwks_url: "http://127.0.0.1:1/keys" }
     claims: { user: sub, scopes: scope }
+tiers: { paying: {} }
+traces: { endpoint: "http://127.0.0.1:COLLECTOR", sample: 1.0, max_per_second: 10000 }
 upstream_assertion: { header: x-caller, issuer: https://gate.example, audience: [upstream] }
 routes:
   - { name: open, path: /open, auth: public }
@@ -73,25 +77,26 @@ pub struct Node {
     pub tollgate: Tollgate,
     pub folder: Folder,
     pub provider: Es256,
+    pub collector: Collector,
     checker: Checker,
 }
 
 impl Node {
     pub fn start() -> Self {
         let folder = Folder::new();
-        let provider = Es256::new("k1");
+        let (provider, collector) = (Es256::new("k1"), Collector::start());
         let (check_port, ops_port, key_port) = (free_port(), free_port(), serve_keys(provider.jwks()));
         let certificate = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
         folder.write("tls.crt", &certificate.cert.pem());
         folder.write_secret("tls.key", &certificate.signing_key.serialize_pem());
         folder.write_secret("jwt-secret", JWT_SECRET);
-        let ports = [("CHECK", check_port), ("OPS", ops_port), ("JWKS", key_port)];
+        let ports = [("CHECK", check_port), ("OPS", ops_port), ("JWKS", key_port), ("COLLECTOR", collector.port)];
         let rules = ports.into_iter().fold(RULES.to_owned(), |text, (name, port)| text.replace(name, &port.to_string()));
         folder.write("tollgate.yaml", &rules);
         let address = (Ipv4Addr::LOCALHOST, check_port).into();
         let tollgate = Tollgate::start(folder.path(), "tollgate.yaml", CheckAt::Tcp(address), ops_port);
         let checker = Checker::connect_tls(address, &certificate.cert.pem());
-        let node = Self { tollgate, folder, provider, checker };
+        let node = Self { tollgate, folder, provider, collector, checker };
         let fetched = || node.tollgate.metric("tollgate_key_set_fetches_total", &["issuer=\"provider\"", "outcome=\"changed\""]) > 0.0;
         wait_until("the provider's keys are there", fetched);
         node

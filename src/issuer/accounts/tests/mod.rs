@@ -1,6 +1,7 @@
 //! Accounts over the embedded store, and what they mean at the gate.
 
 mod erasure;
+mod meanwhile;
 mod people;
 mod signing;
 

@@ -269,22 +269,27 @@ async fn a_wrong_name_takes_as_long_as_a_wrong_password() {
     });
     let now = issuer.clock.now();
     sign_up(&issuer.state, new("alice"), None, now).await.unwrap();
-    let mut taken = [Vec::new(), Vec::new()];
+    let mut taken = [Vec::new(), Vec::new(), Vec::new()];
     for _sample in 0..100 {
         for (name, taken) in ["alice", "nobody-here"].into_iter().zip(&mut taken) {
             let begun = crate::clock::monotonic();
             assert!(sign_in(&issuer.state, name, "wrong horse".to_owned(), address(1), now).await.is_err());
             taken.push(begun.elapsed().as_secs_f64());
         }
+        // What a wrong name would take if nothing were hashed for it.
+        let begun = crate::clock::monotonic();
+        assert!(shelf::find::<AccountRecord>(&issuer.state, "nobody-here").await.unwrap().is_none());
+        taken[2].push(begun.elapsed().as_secs_f64());
     }
     // The middle halves alone: this machine does other things too.
-    let [known, unknown] = taken.map(|mut taken| {
+    let [known, unknown, unhashed] = taken.map(|mut taken| {
         taken.sort_by(f64::total_cmp);
         let middle = &taken[25..75];
         middle.iter().sum::<f64>() / 50.0
     });
     let ratio = known / unknown;
     assert!((0.8..1.25).contains(&ratio), "a known name takes {known} s, an unknown one {unknown} s");
+    assert!(known / unhashed > 1.25, "nothing falls without the hash for nobody: {known} s, {unhashed} s");
 }
 
 // oauth: R8 R9
