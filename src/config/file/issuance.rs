@@ -182,17 +182,21 @@ pub struct PasswordsFile {
     pub per_account_and_address: Option<u32>,
 }
 
-/// How much one user may have at a time, 1 to 100000 of each.
+/// How much one user may have at a time.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CapsFile {
     /// Keys that are neither revoked nor expired. Default: 100.
+    #[schemars(range(min = 1, max = 100_000))]
     pub keys: Option<u32>,
     /// Applications. Default: 20.
+    #[schemars(range(min = 1, max = 100_000))]
     pub clients: Option<u32>,
     /// Sessions; with one more the oldest ends. Default: 50.
+    #[schemars(range(min = 1, max = 100_000))]
     pub sessions: Option<u32>,
     /// Invitations that are out. Default: 100.
+    #[schemars(range(min = 1, max = 100_000))]
     pub invitations: Option<u32>,
 }
 
