@@ -6,22 +6,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use envoy_types::pb::envoy::config::core::v3::HeaderValue;
-use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
-use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
-use envoy_types::pb::envoy::service::auth::v3::CheckResponse;
-use envoy_types::pb::envoy::service::auth::v3::DeniedHttpResponse;
-use envoy_types::pb::envoy::service::auth::v3::OkHttpResponse;
-use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
-use envoy_types::pb::envoy::r#type::v3::HttpStatus;
-use envoy_types::pb::google::protobuf::BoolValue;
-use envoy_types::pb::google::protobuf::Struct;
-use envoy_types::pb::google::protobuf::Value;
-use envoy_types::pb::google::protobuf::value::Kind as ValueKind;
-use envoy_types::pb::google::rpc::Status;
-use prost::Message as _;
-
 use crate::check::decide::Denial;
 use crate::check::decide::Fault;
 use crate::check::decide::Grant;
@@ -34,17 +18,23 @@ use crate::check::waive::Waiver;
 use crate::grpc::bodies::Body;
 use crate::grpc::bodies::Refusal;
 use crate::grpc::bodies::write_body;
+use crate::grpc::fields::Fields;
 use crate::grpc::rate_headers::rate_headers;
 use crate::grpc::rate_headers::whole_seconds;
+use crate::grpc::wire::field;
 use crate::model::caller::Caller;
 use crate::model::request::Method;
 use crate::model::route::ErrorFormat;
 use crate::model::route::Route;
 use crate::model::time::Timestamp;
 use crate::telemetry::metrics::decision_label;
+use bytes::Bytes;
 
 /// The code of an answer that Tollgate gives itself: to Envoy it is a refusal to forward, like any other that is not zero.
 const ANSWERED_HERE: i32 = 7;
+
+/// `OVERWRITE_IF_EXISTS_OR_ADD`
+const OVERWRITE: i32 = 2;
 
 /// What every answer says beyond its verdict.
 #[derive(Clone, Copy, Debug)]
@@ -74,10 +64,8 @@ pub enum Client {
 /// The one way to an OK.
 pub fn allow(grant: &Grant<'_>, about: &About<'_>) -> Bytes {
     let prepared = grant.prepared();
-    let headers = prepared.set().iter().map(|(name, value)| overwrite(name, value.as_ref())).collect();
     // Removals run after additions and ignore case, so a name in both lists would lose the value just set.
     let is_set = |name: &str| prepared.set().iter().any(|(set, _)| set.eq_ignore_ascii_case(name));
-    let headers_to_remove = prepared.remove().iter().filter(|name| !is_set(name)).map(ToString::to_string).collect();
     let mut response_headers = rate_headers(grant.admission(), about.now);
     for (name, value) in prepared.response() {
         // `Link` may come twice; a second overwrite would lose the first.
@@ -89,24 +77,32 @@ pub fn allow(grant: &Grant<'_>, about: &About<'_>) -> Bytes {
             None => response_headers.push((name, value.clone())),
         }
     }
-    let ok = OkHttpResponse {
-        headers,
-        headers_to_remove,
-        response_headers_to_add: response_headers.iter().map(|(name, value)| overwrite(name, value)).collect(),
-        query_parameters_to_remove: prepared.remove_query().map(str::to_owned).into_iter().collect(),
-        ..OkHttpResponse::default()
-    };
-    message(0, grant.reason(), HttpResponse::OkResponse(ok), about)
+    message(0, grant.reason(), field::OK_RESPONSE, about, |ok| {
+        for (name, value) in prepared.set() {
+            overwrite(ok, field::ok::HEADERS, name, value.as_ref());
+        }
+        for name in prepared.remove().iter().filter(|name| !is_set(name)) {
+            ok.text(field::ok::HEADERS_TO_REMOVE, name);
+        }
+        for (name, value) in &response_headers {
+            overwrite(ok, field::ok::RESPONSE_HEADERS_TO_ADD, name, value);
+        }
+        if let Some(name) = prepared.remove_query() {
+            ok.text(field::ok::QUERY_PARAMETERS_TO_REMOVE, name);
+        }
+    })
 }
 
 /// A refusal that is none, because the config is a trial's. The metadata say what would have been.
 pub fn waive(waiver: &Waiver<'_>, reason: Reason, about: &About<'_>) -> Bytes {
-    let ok = OkHttpResponse {
-        headers: waiver.set().iter().map(|(name, value)| overwrite(name, value.as_ref())).collect(),
-        headers_to_remove: waiver.remove().iter().map(ToString::to_string).collect(),
-        ..OkHttpResponse::default()
-    };
-    message(0, reason, HttpResponse::OkResponse(ok), about)
+    message(0, reason, field::OK_RESPONSE, about, |ok| {
+        for (name, value) in waiver.set() {
+            overwrite(ok, field::ok::HEADERS, name, value.as_ref());
+        }
+        for name in waiver.remove() {
+            ok.text(field::ok::HEADERS_TO_REMOVE, name);
+        }
+    })
 }
 
 /// An allow whose answer is known here (`GET /stats`): Envoy forwards nothing and hands `body` to the client with 200.
@@ -114,29 +110,29 @@ pub fn answer(grant: &Grant<'_>, body: String, about: &About<'_>) -> Bytes {
     let mut headers = rate_headers(grant.admission(), about.now);
     headers.push(("content-type", String::from("application/json")));
     headers.push(("cache-control", String::from("no-store")));
-    let answered = denied(200, &headers, body);
-    message(ANSWERED_HERE, grant.reason(), HttpResponse::DeniedResponse(answered), about)
+    let answered = Told { status: 200, headers, body };
+    message(ANSWERED_HERE, grant.reason(), field::DENIED_RESPONSE, about, |denied| answered.write(denied))
 }
 
 /// A denial; Envoy's failure mode never applies to it.
 pub fn deny(denial: &Denial, about: &About<'_>) -> Bytes {
     let reason = refusing(denial.reason, Kind::Denial);
     let refused = refuse(reason, &denial.particulars, about);
-    message(i32::from(reason.row().grpc), reason, HttpResponse::DeniedResponse(refused), about)
+    message(i32::from(reason.row().grpc), reason, field::DENIED_RESPONSE, about, |denied| refused.write(denied))
 }
 
 /// A fault told as a denial, for configs that want Envoy's failure mode never to apply.
 pub fn deny_fault(fault: &Fault, about: &About<'_>) -> Bytes {
     let reason = refusing(fault.reason, Kind::Fault);
     let refused = refuse(reason, &Particulars::None, about);
-    message(i32::from(reason.row().grpc), reason, HttpResponse::DeniedResponse(refused), about)
+    message(i32::from(reason.row().grpc), reason, field::DENIED_RESPONSE, about, |denied| refused.write(denied))
 }
 
 /// A fault told as `error_response`: Envoy 1.37 and newer applies its failure mode, older ones deny.
 pub fn error_response(fault: &Fault, about: &About<'_>) -> Bytes {
     let reason = refusing(fault.reason, Kind::Fault);
     let refused = refuse(reason, &Particulars::None, about);
-    message(i32::from(reason.row().grpc), reason, HttpResponse::ErrorResponse(refused), about)
+    message(i32::from(reason.row().grpc), reason, field::ERROR_RESPONSE, about, |denied| refused.write(denied))
 }
 
 /// The HTTP status that a refusal of this reason shows.
@@ -150,7 +146,7 @@ fn refusing(reason: Reason, kind: Kind) -> Reason {
     if row.kind == kind && row.grpc != 0 && row.http >= 400 { reason } else { Reason::Internal }
 }
 
-fn refuse(reason: Reason, particulars: &Particulars, about: &About<'_>) -> DeniedHttpResponse {
+fn refuse(reason: Reason, particulars: &Particulars, about: &About<'_>) -> Told {
     let row = reason.row();
     let request_id = about.request_id.unwrap_or_default();
     let mut headers = Vec::with_capacity(8);
@@ -166,12 +162,12 @@ fn refuse(reason: Reason, particulars: &Particulars, about: &About<'_>) -> Denie
         Client::Grpc => {
             headers.push(("grpc-status", row.grpc.to_string()));
             headers.push(("grpc-message", header_text(row.text)));
-            denied(row.http, &headers, row.text.to_owned())
+            Told { status: row.http, headers, body: row.text.to_owned() }
         }
         Client::Http => {
             let Body { content_type, text } = write_body(about.route.map_or(about.errors, |route| route.errors), &refusal);
             headers.push(("content-type", content_type.to_owned()));
-            denied(row.http, &headers, text)
+            Told { status: row.http, headers, body: text }
         }
     }
 }
@@ -214,27 +210,38 @@ fn particular_headers(row: Row, particulars: &Particulars, now: Timestamp) -> Ve
     }
 }
 
-fn denied(status: u16, headers: &[(&'static str, String)], body: String) -> DeniedHttpResponse {
-    DeniedHttpResponse {
-        status: Some(HttpStatus { code: i32::from(status) }),
-        headers: headers.iter().map(|(name, value)| overwrite(name, value)).collect(),
-        body,
+/// What the client is told instead of what it asked for.
+struct Told {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+}
+
+impl Told {
+    fn write(&self, denied: &mut Fields) {
+        denied.message(field::denied::STATUS, |status| status.number(field::denied::STATUS_CODE, i32::from(self.status)));
+        for (name, value) in &self.headers {
+            overwrite(denied, field::denied::HEADERS, name, value);
+        }
+        denied.text(field::denied::BODY, &self.body);
     }
 }
 
-/// The only place that builds a `CheckResponse`.
-fn message(code: i32, reason: Reason, response: HttpResponse, about: &About<'_>) -> Bytes {
+/// The only place that builds a `CheckResponse`: `write` fills the response that `tag` names.
+fn message(code: i32, reason: Reason, tag: u32, about: &About<'_>, write: impl FnOnce(&mut Fields)) -> Bytes {
     let row = reason.row();
-    let message = CheckResponse {
-        status: Some(Status { code, message: row.label.to_owned(), details: Vec::new() }),
-        dynamic_metadata: Some(metadata(row, about)),
-        http_response: Some(response),
-    };
-    message.encode_to_vec().into()
+    let mut answer = Fields::new();
+    answer.message(field::STATUS, |status| {
+        status.number(field::status::CODE, code);
+        status.text(field::status::MESSAGE, row.label);
+    });
+    answer.message(tag, write);
+    answer.message(field::DYNAMIC_METADATA, |metadata| write_metadata(metadata, row, about));
+    answer.into_bytes().into()
 }
 
 /// For the access log. `ext_authz_duration` is Envoy's own name and stays unused.
-fn metadata(row: Row, about: &About<'_>) -> Struct {
+fn write_metadata(metadata: &mut Fields, row: Row, about: &About<'_>) {
     let caller = about.caller;
     let known = [
         ("decision", Some(decision_label(row.kind))),
@@ -249,20 +256,26 @@ fn metadata(row: Row, about: &About<'_>) -> Struct {
         ("dry_run", about.dry_run.then_some("true")),
         ("grace", about.lapsed_for.map(|_| "true")),
     ];
-    let text = |value: &str| Value { kind: Some(ValueKind::StringValue(value.to_owned())) };
-    Struct { fields: known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), text(value?)))).collect() }
+    for (name, value) in known {
+        let Some(value) = value else { continue };
+        metadata.message(field::ENTRIES, |entry| {
+            entry.text(field::KEY, name);
+            entry.message(field::VALUE, |text| text.text(field::STRING_VALUE, value));
+        });
+    }
 }
 
 /// Released Envoys read either `append` or `append_action`, whose zero values mean opposite things: both are always set. Only `value`
 /// is read; `raw_value` would inject an empty header.
-#[expect(deprecated, reason = "most Envoys in use read nothing but `append`")]
-fn overwrite(name: &str, value: &str) -> HeaderValueOption {
-    HeaderValueOption {
-        header: Some(HeaderValue { key: name.to_owned(), value: value.to_owned(), raw_value: Vec::new() }),
-        append: Some(BoolValue { value: false }),
-        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd as i32,
-        keep_empty_value: false,
-    }
+fn overwrite(response: &mut Fields, tag: u32, name: &str, value: &str) {
+    response.message(tag, |option| {
+        option.message(field::option::HEADER, |header| {
+            header.text(field::KEY, name);
+            header.text(field::VALUE, value);
+        });
+        option.message(field::option::APPEND, |_false| {});
+        option.number(field::option::APPEND_ACTION, OVERWRITE);
+    });
 }
 
 /// Visible ASCII and spaces; whatever else becomes a question mark.

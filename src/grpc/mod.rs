@@ -8,6 +8,7 @@ pub mod access_log;
 pub mod bodies;
 pub mod decode;
 pub mod encode;
+pub mod fields;
 pub mod rate_headers;
 pub mod server;
 pub mod service;
@@ -21,6 +22,7 @@ mod tests;
 
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -66,7 +68,6 @@ use crate::telemetry::Metrics;
 use crate::telemetry::decisions::Decision;
 use crate::telemetry::decisions::DecisionLog;
 use crate::telemetry::decisions::clipped;
-use crate::telemetry::decisions::rfc3339;
 use crate::telemetry::metrics::decision_label;
 use crate::telemetry::traces::Parent;
 use crate::telemetry::traces::Traced;
@@ -113,9 +114,12 @@ impl Door {
             return outside(Verdict::Failed(Fault::new(Reason::Deadline, "the deadline had passed on arrival")));
         }
         let mut trail = None;
-        // Nothing of a panicked check is looked at again, but when its legs were over.
-        let judged = AssertUnwindSafe(self.judge(message, &rules, started, parent, &mut trail)).catch_unwind();
-        let verdict = match tokio::time::timeout(time_left, judged).await {
+        let ended = {
+            // Pinned, it is not moved into each of its wrappers. Nothing of a panicked check is looked at again, but when its legs were over.
+            let judged = pin!(self.judge(message, &rules, started, parent, &mut trail));
+            tokio::time::timeout(time_left, AssertUnwindSafe(judged).catch_unwind()).await
+        };
+        let verdict = match ended {
             Ok(Ok(answer)) => return answer,
             Ok(Err(_payload)) => {
                 self.metrics.panics.inc();
@@ -250,7 +254,7 @@ impl Door {
         let tier = circumstances.caller.and_then(|caller| caller.tier.as_deref());
         self.metrics.check(reason, circumstances.route.map(|route| &*route.name), tier, duration);
         if verdict.is_refusal() || self.decisions.allow_is_due(rules.log_allows) {
-            self.decisions.offer(describe(reason, detail, duration, envoy_id, rules, circumstances, &about));
+            self.decisions.offer(&describe(reason, detail, duration, envoy_id, rules, circumstances, &about));
         }
         if let (Some(traces), Some(trail)) = (&self.traces, circumstances.trail) {
             traces.offer(Traced {
@@ -259,7 +263,7 @@ impl Door {
                 reason,
                 status: encode::status_of(reason),
                 route: circumstances.route.map(|route| Arc::clone(&route.name)),
-                request_id: about.request_id.map(clipped),
+                request_id: about.request_id.map(|id| clipped(id).to_owned()),
                 revision: Arc::clone(&rules.revision),
                 dry_run: about.dry_run,
             });
@@ -361,29 +365,29 @@ fn envoy_request_id<'a>(request: &'a Request<'_>) -> Option<&'a str> {
     }
 }
 
-fn describe(
+fn describe<'a>(
     reason: Reason,
-    detail: Option<&str>,
+    detail: Option<&'a str>,
     duration: Duration,
-    envoy_id: Option<&str>,
-    rules: &Rules,
-    circumstances: &Circumstances<'_>,
-    about: &About<'_>,
-) -> Decision {
+    envoy_id: Option<&'a str>,
+    rules: &'a Rules,
+    circumstances: &Circumstances<'a>,
+    about: &About<'a>,
+) -> Decision<'a> {
     let row = reason.row();
     let caller = circumstances.caller;
     let request = circumstances.request;
     Decision {
-        ts: rfc3339(circumstances.started),
+        ts: circumstances.started,
         event: "check",
         decision: decision_label(row.kind),
         reason: row.label,
         dry_run: about.dry_run.then_some(true),
         status: encode::status_of(reason),
-        route: circumstances.route.map(|route| route.name.to_string()),
-        user: caller.map(|caller| caller.user.to_string()),
+        route: circumstances.route.map(|route| &*route.name),
+        user: caller.map(|caller| caller.user.as_str()),
         org: caller.and_then(|caller| caller.organization.as_deref()).map(clipped),
-        key_id: caller.and_then(|caller| caller.key.as_ref()).map(ToString::to_string),
+        key_id: caller.and_then(|caller| caller.key.as_ref()).map(|key| key.as_str()),
         tier: caller.and_then(|caller| caller.tier.as_deref()).map(clipped),
         grace_ms: circumstances.lapsed_for.map(|lapsed_for| u64::try_from(lapsed_for.as_millis()).unwrap_or(u64::MAX)),
         method: request.map(|request| request.method.as_str()),
@@ -394,7 +398,7 @@ fn describe(
         trace_id: circumstances.trail.map(|trail| trail.trace_id()),
         x_request_id: envoy_id.filter(|id| Some(*id) != about.request_id).map(clipped),
         duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
-        config_revision: rules.revision.to_string(),
+        config_revision: &rules.revision,
         detail: detail.map(clipped),
     }
 }

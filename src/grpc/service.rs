@@ -4,6 +4,7 @@ use std::future::Future;
 use std::future::Ready;
 use std::future::ready;
 use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,7 +116,8 @@ impl Services {
         let parent = self.door.traces.as_ref().and_then(|_| parent(headers));
         let call = Call { door: Arc::clone(&self.door), time_left: time_left(headers), parent };
         let mut grpc = Grpc::new(RawCodec).max_decoding_message_size(MESSAGE_MAX);
-        match tokio::time::timeout(MESSAGE_TIME_MAX, grpc.unary(call, request)).await {
+        let answered = pin!(grpc.unary(call, request));
+        match tokio::time::timeout(MESSAGE_TIME_MAX, answered).await {
             // Whoever sends a long body can make the message too long, so that is no fault.
             Ok(response) if response.headers().get(GRPC_STATUS).is_some_and(|code| *code == TOO_LONG) => {
                 let refuse = Refuse(Arc::clone(&self.door));

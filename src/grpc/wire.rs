@@ -1,5 +1,6 @@
 //! `CheckRequest` as far as the gate reads it. Field numbers are those of `envoy.service.auth.v3`; every text is `bytes`, so that
-//! decoding copies nothing, and what is not named here (bodies, metadata, certificates) is skipped without being parsed.
+//! decoding copies nothing, and what is not named here (bodies, metadata, certificates) is skipped without being parsed. And the
+//! numbers of the fields of `CheckResponse` that the gate writes.
 
 use bytes::Bytes;
 
@@ -94,4 +95,50 @@ pub struct HeaderValue {
     pub value: Bytes,
     #[prost(bytes = "bytes", tag = "3")]
     pub raw_value: Bytes,
+}
+
+/// Field numbers of `envoy.service.auth.v3.CheckResponse` and of what it is made of.
+pub mod field {
+    pub const STATUS: u32 = 1;
+    pub const DENIED_RESPONSE: u32 = 2;
+    pub const OK_RESPONSE: u32 = 3;
+    pub const DYNAMIC_METADATA: u32 = 4;
+    pub const ERROR_RESPONSE: u32 = 5;
+
+    /// `google.rpc.Status`
+    pub mod status {
+        pub const CODE: u32 = 1;
+        pub const MESSAGE: u32 = 2;
+    }
+
+    /// `OkHttpResponse`
+    pub mod ok {
+        pub const HEADERS: u32 = 2;
+        pub const HEADERS_TO_REMOVE: u32 = 5;
+        pub const RESPONSE_HEADERS_TO_ADD: u32 = 6;
+        pub const QUERY_PARAMETERS_TO_REMOVE: u32 = 8;
+    }
+
+    /// `DeniedHttpResponse`; its status is a message with a code.
+    pub mod denied {
+        pub const STATUS: u32 = 1;
+        pub const STATUS_CODE: u32 = 1;
+        pub const HEADERS: u32 = 2;
+        pub const BODY: u32 = 3;
+    }
+
+    /// `HeaderValueOption`
+    pub mod option {
+        pub const HEADER: u32 = 1;
+        pub const APPEND: u32 = 2;
+        pub const APPEND_ACTION: u32 = 3;
+    }
+
+    /// An entry of a map, and `HeaderValue`.
+    pub const KEY: u32 = 1;
+    pub const VALUE: u32 = 2;
+    /// `google.protobuf.Struct`
+    pub const ENTRIES: u32 = 1;
+    /// `google.protobuf.Value`
+    pub const STRING_VALUE: u32 = 3;
 }

@@ -4,6 +4,10 @@ use std::sync::Arc;
 
 pub use crate::model::scope::ADMIN;
 
+use crate::issuer::checks::Check;
+use crate::issuer::checks::Unmet;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::model::account::SessionRecord;
@@ -106,20 +110,7 @@ impl Actor {
 
     /// Whether it may hand on this scope now: nobody gives what they do not hold, and the rights over everything only who has them.
     pub fn may_grant(&self, scope: &str) -> bool {
-        if matches!(self, Self::Operator) || self.holds(ADMIN) {
-            return true;
-        }
-        if scope == ADMIN || scope == UNLIMITED {
-            return false;
-        }
-        match self {
-            Self::Operator => true,
-            Self::Caller(caller) => caller.scopes.covers(scope),
-            Self::Person(person) => match &person.user.rights {
-                Rights::Unlimited => !is_reserved(scope),
-                Rights::Only(scopes) => scopes.covers(scope),
-            },
-        }
+        self.holds(ADMIN) || run(&Gift::CHECKS, &Gift { giver: self, scope }).is_ok()
     }
 
     /// The same of all of them.
@@ -140,28 +131,39 @@ impl Actor {
     /// # Errors
     /// 403 for a caller that is nobody's, and for an application.
     pub fn reach(&self, scope: &'static str) -> Result<Reach, Problem> {
-        if matches!(self, Self::Operator) || self.holds(ADMIN) {
-            return Ok(Reach::Everything);
-        }
-        if self.is_application() {
-            return Err(Problem::lacks_scope(scope));
-        }
-        match (self.holds(scope), self.organization(), self.user()) {
-            (true, Some(organization), _) => Ok(Reach::Organization(Arc::clone(organization))),
-            (_, _, Some(user)) => Ok(Reach::Own(user.clone())),
-            (_, _, None) => Err(Problem::lacks_scope(scope)),
-        }
+        let organization = self.organization().map(|organization| Reach::Organization(Arc::clone(organization)));
+        let farthest_first = [Some(Reach::Everything), organization, self.user().cloned().map(Reach::Own)];
+        let mut claims = farthest_first.into_iter().flatten().map(|reach| Claim { actor: self, scope, reach });
+        claims.find(|claim| run(&Claim::CHECKS, claim).is_ok()).map(|claim| claim.reach).ok_or_else(|| Problem::lacks_scope(scope))
     }
 }
 
 impl Reach {
+    /// Of what an actor may reach at all.
+    pub(in crate::issuer) const MANAGERS: [Check<Self>; 1] = [Check {
+        name: "a user does not say itself what it may be",
+        run: |reach| match reach {
+            Self::Everything | Self::Organization(_) => Ok(()),
+            Self::Own(_) => Err(Unmet),
+        },
+    }];
+
+    pub(in crate::issuer) const OPERATORS: [Check<Self>; 1] =
+        [Check { name: "some things are operators' to see and to say", run: |reach| hold(*reach == Self::Everything) }];
+
     /// Whether something of this user and organisation lies within it.
     pub fn covers(&self, user: Option<&Subject>, organization: Option<&str>) -> bool {
-        match self {
-            Self::Everything => true,
-            Self::Organization(own) => organization == Some(own),
-            Self::Own(own) => user == Some(own),
-        }
+        run(&Found::CHECKS, &Found { reach: self, user, organization }).is_ok()
+    }
+
+    /// Whether it is an operator's: tiers, what moves between organisations, and what cannot be read are theirs alone.
+    pub fn is_operators(&self) -> bool {
+        run(&Self::OPERATORS, self).is_ok()
+    }
+
+    /// Whether it is more than somebody's own.
+    pub fn is_managers(&self) -> bool {
+        run(&Self::MANAGERS, self).is_ok()
     }
 
     /// A look at the shelf, to whoever reaches so far: what cannot be read may be anybody's, so it is there for operators alone.
@@ -170,7 +172,7 @@ impl Reach {
     /// Those of the look.
     pub fn sees<T, E: Into<Problem>>(&self, found: Result<Option<T>, E>) -> Result<Option<T>, Problem> {
         match found.map_err(Into::into) {
-            Err(problem) if problem.code == Code::CorruptRecord && *self != Self::Everything => Ok(None),
+            Err(problem) if problem.code == Code::CorruptRecord && !self.is_operators() => Ok(None),
             found => found,
         }
     }
@@ -198,4 +200,86 @@ impl Reach {
             Self::Own(_) => DisabledBy::Owner,
         }
     }
+}
+
+/// A scope that is to be handed on, by somebody who is no admin.
+pub(in crate::issuer) struct Gift<'a> {
+    giver: &'a Actor,
+    scope: &'a str,
+}
+
+impl Gift<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self>; 3] = [
+        Check { name: "the rights over everything are admins' to give", run: |gift| hold(gift.scope != ADMIN && gift.scope != UNLIMITED) },
+        Check {
+            name: "a session without limits gives no reserved scope",
+            run: |gift| hold(gift.held().is_some() || !is_reserved(gift.scope)),
+        },
+        Check { name: "nobody gives what they do not hold", run: |gift| hold(gift.held().is_none_or(|held| held.covers(gift.scope))) },
+    ];
+
+    /// What limits the giver; none: nothing does.
+    fn held(&self) -> Option<&ScopeSet> {
+        match self.giver {
+            Actor::Operator => None,
+            Actor::Caller(caller) => Some(&caller.scopes),
+            Actor::Person(person) => match &person.user.rights {
+                Rights::Unlimited => None,
+                Rights::Only(scopes) => Some(scopes),
+            },
+        }
+    }
+}
+
+/// That somebody reaches so far among the things that a scope is about.
+pub(in crate::issuer) struct Claim<'a> {
+    actor: &'a Actor,
+    scope: &'static str,
+    reach: Reach,
+}
+
+impl Claim<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self>; 3] = [
+        Check {
+            name: "operators and admins alone reach everything",
+            run: |claim| hold(claim.reach != Reach::Everything || claim.actor.holds(ADMIN)),
+        },
+        Check {
+            name: "an application reaches nothing of its user's",
+            run: |claim| hold(claim.reach == Reach::Everything || !claim.actor.is_application()),
+        },
+        Check {
+            name: "whoever manages an organisation holds the scope for it",
+            run: |claim| match claim.reach {
+                Reach::Organization(_) => hold(claim.actor.holds(claim.scope)),
+                Reach::Everything | Reach::Own(_) => Ok(()),
+            },
+        },
+    ];
+}
+
+/// Something of a user and an organisation, and whose reach it may lie within.
+pub(in crate::issuer) struct Found<'a> {
+    reach: &'a Reach,
+    user: Option<&'a Subject>,
+    organization: Option<&'a str>,
+}
+
+impl Found<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self>; 2] = [
+        Check {
+            name: "who manages an organisation reaches that one alone",
+            run: |found| match found.reach {
+                Reach::Organization(own) => hold(found.organization == Some(own)),
+                Reach::Everything | Reach::Own(_) => Ok(()),
+            },
+        },
+        Check {
+            name: "everybody else reaches its own",
+            run: |found| match found.reach {
+                Reach::Own(own) => hold(found.user == Some(own)),
+                Reach::Everything | Reach::Organization(_) => Ok(()),
+            },
+        },
+    ];
 }

@@ -19,6 +19,8 @@ use crate::issuer::IssuerState;
 use crate::issuer::actor::Actor;
 use crate::issuer::audit;
 use crate::issuer::audit::Deed;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::sessions;
@@ -93,11 +95,28 @@ pub async fn identify(state: &IssuerState, parts: &Parts) -> Result<Option<Actor
         return Ok(Some(Actor::Caller(caller)));
     }
     let Some(person) = sessions::current(state, &parts.headers, now).await? else { return Ok(None) };
-    if !matches!(parts.method, Method::GET | Method::HEAD) {
-        let value = parts.headers.get(FORM_HEADER).and_then(|value| value.to_str().ok());
-        sessions::check_form(state, &parts.headers, FORM_PURPOSE, value).map_err(name_the_header)?;
-    }
+    run(&ByCookie::CHECKS, &ByCookie { state, parts })?;
     Ok(Some(Actor::Person(Arc::new(person))))
+}
+
+/// A request that a browser's cookie proves.
+pub(in crate::issuer) struct ByCookie<'a> {
+    state: &'a IssuerState,
+    parts: &'a Parts,
+}
+
+impl ByCookie<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 1] =
+        [Check { name: "a change by cookie comes from a page of ours", run: comes_from_a_page }];
+}
+
+fn comes_from_a_page(request: &ByCookie<'_>) -> Result<(), Problem> {
+    let ByCookie { state, parts } = request;
+    if matches!(parts.method, Method::GET | Method::HEAD) {
+        return Ok(());
+    }
+    let value = parts.headers.get(FORM_HEADER).and_then(|value| value.to_str().ok());
+    sessions::check_form(state, &parts.headers, FORM_PURPOSE, value).map_err(name_the_header)
 }
 
 /// A refused form, as programs in a page read it.

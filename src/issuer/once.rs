@@ -13,6 +13,8 @@ use serde::Serialize;
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::shelf;
 use crate::issuer::actor::Actor;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::input::Fields;
 use crate::issuer::input::sha256;
 use crate::issuer::problem::Code;
@@ -89,15 +91,7 @@ impl Once {
         let Some((ticket, _version)) = shelf::find::<TicketRecord>(state, id).await? else { return Ok(()) };
         let corrupt = |_error| StoreError::Corrupt { key: format!("ticket/{id}"), why: "it does not say what was done".to_owned() };
         let Done { request: done, made } = serde_json::from_value(ticket.data).map_err(corrupt)?;
-        if !state.peppers.matches(request, &done) {
-            return Err(Problem::field(HEADER, "was sent with another request already; each one has its own"));
-        }
-        if made.is_empty() {
-            return Err(Problem::new(Code::Conflict, "this request was done already, and made what it names"));
-        }
-        let done = "this request was done already: `location` names what it made; a secret stood in the first answer alone, so rotate it";
-        // Relative to the request, whatever path it came by.
-        Err(Problem { hint: Hint::Made(format!("{what}/{made}")), ..Problem::new(Code::Conflict, done) })
+        run(&Repeat::CHECKS, &Repeat { is_same: state.peppers.matches(request, &done), what, made: &made })
     }
 
     /// What the commit that makes `made` asks for and does beside it. Empty: the request itself names what it makes.
@@ -108,6 +102,36 @@ impl Once {
         let data = serde_json::to_value(done).unwrap_or_default();
         let ticket = TicketRecord { id: Arc::clone(id), purpose: Arc::from(PURPOSE), browser: Arc::from(""), data, created: now, expires };
         Some((shelf::absent(&ticket), shelf::put(&ticket, Some(expires))))
+    }
+}
+
+/// A request whose header was there before.
+pub(in crate::issuer) struct Repeat<'a> {
+    is_same: bool,
+    what: &'a str,
+    made: &'a str,
+}
+
+impl Repeat<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 2] = [
+        Check {
+            name: "each request has an idempotency key of its own",
+            run: |repeat| {
+                let issue = "was sent with another request already; each one has its own";
+                if repeat.is_same { Ok(()) } else { Err(Problem::field(HEADER, issue)) }
+            },
+        },
+        Check { name: "what was done is not done again", run: |repeat| Err(repeat.was_done()) },
+    ];
+
+    fn was_done(&self) -> Problem {
+        let Self { what, made, .. } = self;
+        if made.is_empty() {
+            return Problem::new(Code::Conflict, "this request was done already, and made what it names");
+        }
+        let done = "this request was done already: `location` names what it made; a secret stood in the first answer alone, so rotate it";
+        // Relative to the request, whatever path it came by.
+        Problem { hint: Hint::Made(format!("{what}/{made}")), ..Problem::new(Code::Conflict, done) }
     }
 }
 

@@ -14,6 +14,8 @@ use crate::issuer::actor::Actor;
 use crate::issuer::audit;
 use crate::issuer::audit::Deed;
 use crate::issuer::audit::Entry;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::input::Fields;
 use crate::issuer::names;
 use crate::issuer::problem::Code;
@@ -106,13 +108,32 @@ async fn turn(state: &IssuerState, now: Timestamp) -> Result<(), Problem> {
 
 /// Operators and admins, where something is issued at all.
 fn admit(state: &IssuerState, actor: &Actor) -> Result<(), Problem> {
-    if !actor.holds(ADMIN) {
-        return Err(Problem::new(Code::Forbidden, format!("this needs the scope {ADMIN}")));
-    }
-    match state.rules.load().issuance {
-        Some(_) => Ok(()),
-        None => Err(Problem::new(Code::NotFound, "nothing is issued here: the config has no `issuer`")),
-    }
+    run(&Keeper::CHECKS, &Keeper { actor, is_issuing: state.rules.load().issuance.is_some() })
+}
+
+/// Who would look after the ring.
+pub(in crate::issuer) struct Keeper<'a> {
+    actor: &'a Actor,
+    is_issuing: bool,
+}
+
+impl Keeper<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 2] = [
+        Check {
+            name: "the ring is operators' and admins'",
+            run: |keeper| {
+                let missing = || Problem::new(Code::Forbidden, format!("this needs the scope {ADMIN}"));
+                keeper.actor.holds(ADMIN).then_some(()).ok_or_else(missing)
+            },
+        },
+        Check {
+            name: "there is a ring where something is issued",
+            run: |keeper| {
+                let missing = || Problem::new(Code::NotFound, "nothing is issued here: the config has no `issuer`");
+                keeper.is_issuing.then_some(()).ok_or_else(missing)
+            },
+        },
+    ];
 }
 
 fn view(state: &IssuerState, now: Timestamp) -> Result<Json<RingView>, Problem> {

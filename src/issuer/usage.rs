@@ -20,6 +20,9 @@ use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
 use crate::issuer::actor::USAGE;
 use crate::issuer::callers::Asker;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::names::read_instant;
 use crate::issuer::openapi::answers::Judged;
 use crate::issuer::openapi::schemas::FormatName;
@@ -189,33 +192,57 @@ pub(in crate::issuer) async fn within(
     user: Option<&str>,
     organization: Option<&str>,
 ) -> Result<Option<BTreeSet<Arc<str>>>, Problem> {
-    let reached = match reach {
-        Reach::Everything => match organization {
-            Some(organization) => Some(members(state, organization).await?),
-            None => None,
-        },
-        Reach::Organization(own) => match organization {
-            None => Some(members(state, own).await?),
-            Some(asked) if *asked == **own => Some(members(state, own).await?),
-            Some(_) => Some(BTreeSet::new()),
-        },
-        Reach::Own(own) => {
+    if run(&OfOrganization::CHECKS, &OfOrganization { asker, reach, organization }).is_err() {
+        return Ok(Some(BTreeSet::new()));
+    }
+    let reached = match (reach, organization) {
+        (Reach::Everything, None) => None,
+        (Reach::Everything | Reach::Organization(_), Some(organization)) => Some(members(state, organization).await?),
+        (Reach::Organization(own), None) => Some(members(state, own).await?),
+        (Reach::Own(own), _) => {
             let rules = state.rules.load_full();
             let mut names = BTreeSet::from([Arc::from(render(&rules, LOCAL, own).as_str())]);
             if let Actor::Caller(caller) = &asker.actor {
                 names.insert(Arc::from(caller.user.as_str()));
             }
-            if organization.is_some_and(|asked| asker.actor.organization().is_none_or(|own| **own != *asked)) {
-                names.clear();
-            }
             Some(names)
         }
     };
-    Ok(match (user, reached) {
-        (None, reached) => reached,
-        (Some(user), None) => Some(BTreeSet::from([Arc::from(user)])),
-        (Some(user), Some(reached)) => Some(reached.into_iter().filter(|name| **name == *user).collect()),
-    })
+    let Some(user) = user else { return Ok(reached) };
+    let is_reached = run(&OfUser::CHECKS, &OfUser { user, reached: reached.as_ref() }).is_ok();
+    Ok(Some(if is_reached { BTreeSet::from([Arc::from(user)]) } else { BTreeSet::new() }))
+}
+
+/// Counts of an organisation.
+pub(in crate::issuer) struct OfOrganization<'a> {
+    asker: &'a Asker,
+    reach: &'a Reach,
+    organization: Option<&'a str>,
+}
+
+impl OfOrganization<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self>; 1] = [Check {
+        name: "the organisation whose counts somebody asks for is its own",
+        run: |counts| match (counts.organization, counts.reach) {
+            (None, _) | (Some(_), Reach::Everything) => Ok(()),
+            (Some(asked), Reach::Organization(own)) => hold(*asked == **own),
+            (Some(asked), Reach::Own(_)) => hold(counts.asker.actor.organization().is_some_and(|own| **own == *asked)),
+        },
+    }];
+}
+
+/// Counts of a user.
+pub(in crate::issuer) struct OfUser<'a> {
+    user: &'a str,
+    /// None: everybody.
+    reached: Option<&'a BTreeSet<Arc<str>>>,
+}
+
+impl OfUser<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self>; 1] = [Check {
+        name: "the user whose counts somebody asks for lies within reach",
+        run: |counts| hold(counts.reached.is_none_or(|reached| reached.contains(counts.user))),
+    }];
 }
 
 async fn members(state: &IssuerState, organization: &str) -> Result<BTreeSet<Arc<str>>, Problem> {

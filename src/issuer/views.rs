@@ -14,6 +14,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::openapi::schemas::EnvironmentName;
 use crate::issuer::openapi::schemas::KeyStateName;
 use crate::issuer::openapi::schemas::UserStateName;
@@ -250,9 +252,24 @@ pub(in crate::issuer) struct Changed<T> {
 
 /// Whether the caller's `if-match`, where there is one, names this revision.
 pub(in crate::issuer) fn check_revision(headers: &HeaderMap, revision: u64) -> Result<(), Problem> {
-    let Some(wanted) = headers.get(header::IF_MATCH) else { return Ok(()) };
-    if wanted.as_bytes() == b"*" || wanted.as_bytes() == format!("\"{revision}\"").as_bytes() {
-        return Ok(());
-    }
-    Err(Problem::new(Code::PreconditionFailed, "the record has another revision than `if-match` names; read it again"))
+    run(&Revision::CHECKS, &Revision { wanted: headers.get(header::IF_MATCH), found: revision })
+}
+
+/// The revision that a change is meant for, and the one that there is.
+pub(in crate::issuer) struct Revision<'a> {
+    wanted: Option<&'a HeaderValue>,
+    found: u64,
+}
+
+impl Revision<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 1] = [Check {
+        name: "nobody changes another revision than they name",
+        run: |revision| {
+            let is_it = |wanted: &HeaderValue| *wanted == "*" || *wanted == *format!("\"{}\"", revision.found);
+            if revision.wanted.is_none_or(is_it) {
+                return Ok(());
+            }
+            Err(Problem::new(Code::PreconditionFailed, "the record has another revision than `if-match` names; read it again"))
+        },
+    }];
 }

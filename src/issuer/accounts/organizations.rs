@@ -108,7 +108,7 @@ pub(super) async fn change(
 ) -> Result<Response, Problem> {
     let (mut record, revision) = find(&state, &actor, id).await?;
     let reach = actor.reach(USERS)?;
-    if matches!(reach, Reach::Own(_)) {
+    if !reach.is_managers() {
         return Err(Problem::lacks_scope(USERS));
     }
     let mut fields = Fields::read(&headers, body).await?;
@@ -116,10 +116,10 @@ pub(super) async fn change(
     if let Some(name) = fields.optional("name", names::name, names::NAME)? {
         record.name = name;
     }
-    if reach != Reach::Everything {
-        fields.refuse(&["tier"], ADMIN)?;
-    } else {
+    if reach.is_operators() {
         names::tier(&mut fields, &state.rules.load_full())?.apply(&mut record.tier);
+    } else {
+        fields.refuse(&["tier"], ADMIN)?;
     }
     fields.finish()?;
     let now = state.clock.now();
@@ -139,8 +139,12 @@ async fn find(state: &IssuerState, actor: &Actor, id: Result<Path<String>, PathR
     let Path(id) = id.map_err(|_error| none())?;
     // Organisations travel in headers, so they keep to a subject's grammar.
     Subject::parse(&id).map_err(|_error| none())?;
-    let is_reached = actor.reach(USERS)? == Reach::Everything || actor.organization().is_some_and(|own| **own == *id);
-    if !is_reached {
+    // Whoever is in one sees it.
+    let reach = match (actor.reach(USERS)?, actor.organization()) {
+        (Reach::Organization(_) | Reach::Own(_), Some(own)) => Reach::Organization(Arc::clone(own)),
+        (reach, _) => reach,
+    };
+    if !reach.covers(None, Some(&id)) {
         return Err(none());
     }
     shelf::find(state, &id).await?.ok_or_else(none)

@@ -6,6 +6,8 @@ use crate::issuer::IssuerState;
 use crate::issuer::actor::ADMIN;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::users;
@@ -47,11 +49,55 @@ pub(in crate::issuer) fn is_within(rights: &Rights, ceiling: &Ceiling) -> bool {
 /// # Errors
 /// 403.
 pub(in crate::issuer) fn refuse_superior(actor: &Actor, reach: &Reach, target: &UserRecord) -> Result<(), Problem> {
+    run(&Touch::CHECKS, &Touch { actor, reach, target })
+}
+
+/// Something that is to be done to a user.
+pub(in crate::issuer) struct Touch<'a> {
+    actor: &'a Actor,
+    reach: &'a Reach,
+    target: &'a UserRecord,
+}
+
+impl Touch<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 1] =
+        [Check { name: "nobody touches a user who holds more than itself", run: touches_no_superior }];
+}
+
+fn touches_no_superior(touch: &Touch<'_>) -> Result<(), Problem> {
+    let Touch { actor, reach, target } = touch;
     let is_own = &*target.source == users::LOCAL && actor.user() == Some(&target.subject);
-    if *reach == Reach::Everything || is_own || is_within(&target.rights, &ceiling(actor)) {
+    if **reach == Reach::Everything || is_own || is_within(&target.rights, &ceiling(actor)) {
         return Ok(());
     }
     Err(Problem::new(Code::Forbidden, "this user holds more than you do"))
+}
+
+/// What a user is to hold.
+pub(in crate::issuer) struct Grant<'a> {
+    pub(in crate::issuer) rights: &'a Rights,
+    pub(in crate::issuer) giver: &'a Actor,
+    /// Who made the user; none: nobody who bounds it.
+    pub(in crate::issuer) maker: Option<&'a UserRecord>,
+}
+
+impl Grant<'_> {
+    /// What is expected of `rights` where one fails.
+    pub(in crate::issuer) const CHECKS: [Check<Self, &'static str>; 2] = [
+        Check {
+            name: "a user is given no more than its giver holds",
+            run: |grant| is_within(grant.rights, &ceiling(grant.giver)).then_some(()).ok_or("must be within what you hold"),
+        },
+        Check {
+            name: "a user is given no more than its maker holds, by nobody's hand",
+            run: |grant| match grant.maker.map(|maker| &maker.rights) {
+                Some(Rights::Only(held)) if !is_within(grant.rights, &Some((**held).clone())) => {
+                    Err("must be within what the user's maker holds")
+                }
+                Some(Rights::Only(_) | Rights::Unlimited) | None => Ok(()),
+            },
+        },
+    ];
 }
 
 /// The actor's own record: what a change on its behalf stands on, so that it is refused when the actor loses something meanwhile.
@@ -60,15 +106,37 @@ pub(in crate::issuer) fn refuse_superior(actor: &Actor, reach: &Reach, target: &
 /// 403 when the actor's user is gone or disabled.
 pub(in crate::issuer) async fn maker(state: &IssuerState, actor: &Actor) -> Result<Option<(UserRecord, Precondition)>, Problem> {
     let Some(user) = actor.user() else { return Ok(None) };
-    match users::find(state, users::LOCAL, user.as_str()).await? {
-        Some((record, version)) if record.state == UserState::Active => {
-            let place = RecordKey::user(users::LOCAL, user.as_str());
-            Ok(Some((record, Precondition::AtVersion(place, version))))
-        }
-        // A key of the keys file may act for a user without a record.
-        None if ceiling(actor).is_none() => Ok(None),
-        Some(_) | None => Err(Problem::new(Code::Forbidden, "your user is disabled or gone")),
-    }
+    let found = users::find(state, users::LOCAL, user.as_str()).await?;
+    run(&Standing::CHECKS, &Standing { actor, user: found.as_ref().map(|(record, _version)| record) })?;
+    let place = RecordKey::user(users::LOCAL, user.as_str());
+    Ok(found.map(|(record, version)| (record, Precondition::AtVersion(place, version))))
+}
+
+/// Somebody who does something in a user's name, and that user's record now.
+pub(in crate::issuer) struct Standing<'a> {
+    actor: &'a Actor,
+    user: Option<&'a UserRecord>,
+}
+
+impl Standing<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 2] = [
+        Check {
+            name: "whoever changes something is not disabled meanwhile",
+            run: |standing| match standing.user.map(|user| user.state) {
+                Some(UserState::Disabled) => Err(no_longer()),
+                Some(UserState::Active) | None => Ok(()),
+            },
+        },
+        Check {
+            name: "whoever changes something is not gone meanwhile",
+            // A key of the keys file may act for a user without a record.
+            run: |standing| if standing.user.is_some() || ceiling(standing.actor).is_none() { Ok(()) } else { Err(no_longer()) },
+        },
+    ];
+}
+
+fn no_longer() -> Problem {
+    Problem::new(Code::Forbidden, "your user is disabled or gone")
 }
 
 /// The organisation that a new thing belongs to: the actor's own, or for whoever reaches everything the one that was named.
@@ -76,10 +144,37 @@ pub(in crate::issuer) async fn maker(state: &IssuerState, actor: &Actor) -> Resu
 /// # Errors
 /// 400 where another one is named, 403 where the actor manages none.
 pub(in crate::issuer) fn organization(reach: &Reach, named: Option<Arc<str>>, scope: &'static str) -> Result<Option<Arc<str>>, Problem> {
-    match reach {
-        Reach::Everything => Ok(named),
-        Reach::Organization(own) if named.is_none() || named.as_ref() == Some(own) => Ok(Some(Arc::clone(own))),
-        Reach::Organization(_) => Err(Problem::field("organization", "must be your own organisation, or absent")),
-        Reach::Own(_) => Err(Problem::lacks_scope(scope)),
-    }
+    run(&Placing::CHECKS, &Placing { reach, named: named.as_ref(), scope })?;
+    Ok(match reach {
+        Reach::Everything | Reach::Own(_) => named,
+        Reach::Organization(own) => named.or_else(|| Some(Arc::clone(own))),
+    })
+}
+
+/// Something that is to be made in an organisation.
+pub(in crate::issuer) struct Placing<'a> {
+    reach: &'a Reach,
+    named: Option<&'a Arc<str>>,
+    scope: &'static str,
+}
+
+impl Placing<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 2] = [
+        Check {
+            name: "whoever makes users and invitations manages an organisation",
+            run: |placing| match placing.reach {
+                Reach::Everything | Reach::Organization(_) => Ok(()),
+                Reach::Own(_) => Err(Problem::lacks_scope(placing.scope)),
+            },
+        },
+        Check {
+            name: "what somebody makes is of the organisation that they manage",
+            run: |placing| match placing.reach {
+                Reach::Organization(own) if placing.named.is_some_and(|named| named != own) => {
+                    Err(Problem::field("organization", "must be your own organisation, or absent"))
+                }
+                Reach::Everything | Reach::Organization(_) | Reach::Own(_) => Ok(()),
+            },
+        },
+    ];
 }

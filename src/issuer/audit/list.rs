@@ -27,6 +27,9 @@ use crate::issuer::audit::record::Party;
 use crate::issuer::audit::record::entry_id;
 use crate::issuer::audit::record::read_entry_id;
 use crate::issuer::audit::record::unmask_address;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::names::read_instant;
 use crate::issuer::parameters::Parameters;
 use crate::issuer::problem::Problem;
@@ -71,7 +74,7 @@ pub(in crate::issuer) struct EntryView {
 }
 
 /// What is asked for.
-struct Filter {
+pub(in crate::issuer) struct Filter {
     reach: Reach,
     /// The pseudonym of whom `reach` is restricted to.
     own: Option<Arc<str>>,
@@ -121,7 +124,7 @@ pub(super) async fn list(
                 }
                 Ok(record) if filter.admits(&record) => data.push(Row::Record(people.view(&state, record).await?)),
                 Ok(_) => {}
-                Err(_) if filter.reach == Reach::Everything => data.push(Row::unreadable(&place.id)),
+                Err(_) if filter.reach.is_operators() => data.push(Row::unreadable(&place.id)),
                 // Whose it is cannot be read either.
                 Err(_) => {}
             }
@@ -157,19 +160,41 @@ impl Filter {
     }
 
     fn admits(&self, record: &AuditRecord) -> bool {
-        let is_within = match &self.reach {
-            Reach::Everything => true,
-            Reach::Organization(organization) => record.organization.as_ref() == Some(organization),
-            Reach::Own(_) => {
-                self.own.as_ref().is_some_and(|own| [&record.actor, &record.subject].into_iter().any(|party| party.is_person(own)))
-            }
-        };
-        is_within
+        run(&Entry::CHECKS, &Entry { filter: self, record }).is_ok()
             && self.subject.as_ref().is_none_or(|wanted| wanted.is(&record.subject))
             && self.actor.as_ref().is_none_or(|wanted| wanted.is(&record.actor))
             && self.deed.is_none_or(|deed| *record.deed == *deed.as_str())
             && self.organization.as_deref().is_none_or(|organization| record.organization.as_deref() == Some(organization))
             && self.from.is_none_or(|from| record.at >= from)
+    }
+}
+
+/// An entry, and who would read it.
+pub(in crate::issuer) struct Entry<'a> {
+    filter: &'a Filter,
+    record: &'a AuditRecord,
+}
+
+impl Entry<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self>; 2] = [
+        Check {
+            name: "who manages an organisation reads its entries",
+            run: |entry| match &entry.filter.reach {
+                Reach::Organization(own) => hold(entry.record.organization.as_ref() == Some(own)),
+                Reach::Everything | Reach::Own(_) => Ok(()),
+            },
+        },
+        Check {
+            name: "everybody else reads the entries that name them",
+            run: |entry| match &entry.filter.reach {
+                Reach::Own(_) => hold(entry.filter.own.as_ref().is_some_and(|own| entry.names(own))),
+                Reach::Everything | Reach::Organization(_) => Ok(()),
+            },
+        },
+    ];
+
+    fn names(&self, pseudonym: &str) -> bool {
+        [&self.record.actor, &self.record.subject].into_iter().any(|party| party.is_person(pseudonym))
     }
 }
 

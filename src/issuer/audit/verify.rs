@@ -21,6 +21,8 @@ use crate::issuer::audit::record::NOTHING;
 use crate::issuer::audit::record::Proven;
 use crate::issuer::audit::record::entry_id;
 use crate::issuer::audit::record::read_entry_id;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::parameters::Parameters;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -77,14 +79,20 @@ struct Walk {
     findings: Vec<Finding>,
 }
 
+pub(in crate::issuer) const READERS: [Check<Actor, Problem>; 1] = [Check {
+    name: "the chains are operators' and admins' to walk",
+    run: |actor| {
+        let missing = || Problem::new(Code::Forbidden, format!("this needs the scope {ADMIN}: the chains are everybody's"));
+        actor.holds(ADMIN).then_some(()).ok_or_else(missing)
+    },
+}];
+
 pub(super) async fn verify(
     State(state): State<IssuerState>,
     Extension(actor): Extension<Actor>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    if !matches!(actor, Actor::Operator) && !actor.holds(ADMIN) {
-        return Err(Problem::new(Code::Forbidden, format!("this needs the scope {ADMIN}: the chains are everybody's")));
-    }
+    run(&READERS, &actor)?;
     let mut parameters = Parameters::read(query.as_deref())?;
     let is_entry = |text: &str| read_entry_id(text).is_some().then(|| text.to_owned());
     let mut after = parameters.parsed("after", is_entry, "must be the `next` of the answer before")?;

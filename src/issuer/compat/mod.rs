@@ -19,6 +19,9 @@ use axum::routing::get;
 use axum::routing::post;
 
 use crate::issuer::IssuerState;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::model::issuance::Compatibility;
@@ -49,6 +52,20 @@ fn by_name(compatibility: Compatibility, methods: MethodRouter<IssuerState>) -> 
 
 /// What is issued here, if this spelling is served.
 fn serving(state: &IssuerState, compatibility: Compatibility) -> Result<Arc<Issuance>, Problem> {
-    let issuance = state.rules.load().issuance.clone().filter(|issuance| issuance.serves(compatibility));
+    let issuance = state.rules.load().issuance.clone();
+    let issuance = issuance.filter(|issuance| run(&Spelling::CHECKS, &Spelling { issuance, compatibility }).is_ok());
     issuance.ok_or_else(|| Problem::new(Code::NotFound, "there is no such resource"))
+}
+
+/// A seed's spelling, and what is issued here.
+pub(in crate::issuer) struct Spelling<'a> {
+    issuance: &'a Issuance,
+    compatibility: Compatibility,
+}
+
+impl Spelling<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self>; 1] = [Check {
+        name: "a seed's spelling is served where the config names it",
+        run: |spelling| hold(spelling.issuance.serves(spelling.compatibility)),
+    }];
 }

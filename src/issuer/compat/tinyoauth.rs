@@ -27,6 +27,9 @@ use crate::issuer::actor::Actor;
 use crate::issuer::actor::OURSELVES;
 use crate::issuer::callers::client_address;
 use crate::issuer::callers::identify;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::compat::auth_users::Login;
 use crate::issuer::compat::auth_users::in_their_words;
 use crate::issuer::compat::serving;
@@ -215,7 +218,9 @@ pub(super) async fn token(State(state): State<IssuerState>, mut request: Request
 async fn signed_in(state: &IssuerState, parts: &Parts) -> Result<(Actor, Subject), Problem> {
     let issuance = serving(state, Compatibility::Tinyoauth)?;
     let actor = match identify(state, parts).await? {
-        Some(Actor::Caller(caller)) if is_login(&caller, &issuance) => Actor::Caller(caller),
+        Some(Actor::Caller(caller)) if run(&Shown::CHECKS, &Shown { caller: &caller, issuance: &issuance }).is_ok() => {
+            Actor::Caller(caller)
+        }
         Some(Actor::Caller(_) | Actor::Person(_) | Actor::Operator) | None => return Err(Problem::unauthenticated()),
     };
     let user = actor.user().cloned().ok_or_else(Problem::unauthenticated)?;
@@ -223,10 +228,24 @@ async fn signed_in(state: &IssuerState, parts: &Parts) -> Result<(Actor, Subject
     Ok((actor, user))
 }
 
-/// A token of our own that stands for a user alone: no key and no application is behind it.
-fn is_login(caller: &Caller, issuance: &Issuance) -> bool {
-    let is_own = caller.proven_by == ProvenBy::Token && caller.issuer.as_ref() == Some(&issuance.url);
-    is_own && caller.key.is_none() && caller.client.as_deref().is_none_or(|client| client == OURSELVES)
+/// What came in the place of a login's token: one of our own that stands for a user alone.
+struct Shown<'a> {
+    caller: &'a Caller,
+    issuance: &'a Issuance,
+}
+
+impl Shown<'_> {
+    const CHECKS: [Check<Self>; 3] = [
+        Check {
+            name: "a login's token is of our own",
+            run: |Shown { caller, issuance }| hold(caller.proven_by == ProvenBy::Token && caller.issuer.as_ref() == Some(&issuance.url)),
+        },
+        Check { name: "no key is behind a login", run: |shown| hold(shown.caller.key.is_none()) },
+        Check {
+            name: "no application is behind a login",
+            run: |shown| hold(shown.caller.client.as_deref().is_none_or(|client| client == OURSELVES)),
+        },
+    ];
 }
 
 fn succeeded(status: StatusCode, token: Option<&str>) -> Response {
@@ -251,4 +270,38 @@ fn spoken(problem: Problem) -> Response {
     let mut response = problem.into_response();
     response.extensions_mut().insert(ErrorFormat::Result);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::issuer::checks::assert_each_is_needed;
+    use crate::issuer::tests::issuance;
+    use crate::jose::battery::rotation::caller;
+    use crate::model::key::KeyId;
+
+    #[test]
+    fn every_check_of_a_login_is_needed() {
+        let issuance = issuance();
+        let login = Caller {
+            proven_by: ProvenBy::Token,
+            issuer: Some(Arc::clone(&issuance.url)),
+            key: None,
+            client: Some(OURSELVES.into()),
+            ..caller()
+        };
+        let foreign = Caller { issuer: Some("https://other.example.com".into()), ..login.clone() };
+        let key = Caller { key: Some(KeyId::new("JgE32ybtn5w4")), ..login.clone() };
+        let application = Caller { client: Some("app_00000000000000000000".into()), ..login.clone() };
+        let shown = |caller| Shown { caller, issuance: &issuance };
+        assert!(run(&Shown::CHECKS, &shown(&login)).is_ok());
+        let cases = [
+            ("a login's token is of our own", shown(&foreign)),
+            ("no key is behind a login", shown(&key)),
+            ("no application is behind a login", shown(&application)),
+        ];
+        assert_each_is_needed(|| Shown::CHECKS, &cases);
+    }
 }

@@ -13,6 +13,8 @@ use crate::issuer::actor::KEYS;
 use crate::issuer::actor::Reach;
 use crate::issuer::audit::Deed;
 use crate::issuer::callers::Asker;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::events::KeyEvent;
 use crate::issuer::events::tell;
 use crate::issuer::input::Change;
@@ -147,17 +149,40 @@ fn change_state(record: &mut KeyRecord, active: bool, reach: &Reach) -> Result<K
 
 /// Tiers are an operator's to give. Who reaches its own keys alone may tighten a limit that is set, and not loosen it.
 fn change_limits(fields: &mut Fields, rules: &Rules, reach: &Reach, record: &mut KeyRecord) -> Result<(), Problem> {
-    let refused = |field: &'static str, issue: &'static str| Problem { code: Code::Forbidden, ..Problem::field(field, issue) };
     let tier = names::tier(fields, rules)?;
-    if tier != Change::Keep && *reach != Reach::Everything {
-        return Err(refused("tier", "must be absent: tiers are given by operators"));
-    }
-    tier.apply(&mut record.tier);
     let before = record.rate_limit;
     fields.change("rate_limit", names::rate_limit, names::RATE_LIMIT)?.apply(&mut record.rate_limit);
-    let is_looser = before.is_some_and(|before| record.rate_limit.is_none_or(|limit| limit > before));
-    match reach {
-        Reach::Own(_) if is_looser => Err(refused("rate_limit", "must not be more than it is")),
+    run(&Limits::CHECKS, &Limits { reach, is_tier_named: tier != Change::Keep, before, after: record.rate_limit })?;
+    tier.apply(&mut record.tier);
+    Ok(())
+}
+
+/// The limits that a key is to have.
+pub(in crate::issuer) struct Limits<'a> {
+    reach: &'a Reach,
+    is_tier_named: bool,
+    before: Option<u32>,
+    after: Option<u32>,
+}
+
+impl Limits<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 2] = [
+        Check { name: "a key's tier is an operator's to change", run: leaves_the_tier },
+        Check { name: "nobody loosens the limit of its own key", run: is_no_looser },
+    ];
+}
+
+fn leaves_the_tier(limits: &Limits<'_>) -> Result<(), Problem> {
+    if !limits.is_tier_named || *limits.reach == Reach::Everything {
+        return Ok(());
+    }
+    Err(Problem { code: Code::Forbidden, ..Problem::field("tier", "must be absent: tiers are given by operators") })
+}
+
+fn is_no_looser(limits: &Limits<'_>) -> Result<(), Problem> {
+    let is_looser = limits.before.is_some_and(|before| limits.after.is_none_or(|after| after > before));
+    match limits.reach {
+        Reach::Own(_) if is_looser => Err(Problem { code: Code::Forbidden, ..Problem::field("rate_limit", "must not be more than it is") }),
         Reach::Everything | Reach::Organization(_) | Reach::Own(_) => Ok(()),
     }
 }

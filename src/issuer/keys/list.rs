@@ -66,7 +66,7 @@ pub(in crate::issuer) async fn list(
             && wanted_state.is_none_or(|wanted| record.state_at(now) == wanted)
             && tag.as_ref().is_none_or(|tag| record.notes.extras().is_some_and(|extras| extras.tags.contains(tag)))
     };
-    let is_filtered = reach != Reach::Everything || user.is_some() || organization.is_some() || wanted_state.is_some() || tag.is_some();
+    let is_filtered = !reach.is_operators() || user.is_some() || organization.is_some() || wanted_state.is_some() || tag.is_some();
     let mut data = Vec::new();
     let mut scanned = 0;
     while data.len() < limit && scanned < SCANNED_MAX {
@@ -101,14 +101,11 @@ pub(in crate::issuer) async fn list(
 
 /// The scan may have stopped at somebody else's key, whose id is nobody's business: then the cursor is sealed.
 fn write_cursor(state: &IssuerState, reach: &Reach, after: String) -> Result<String, Problem> {
-    match reach {
-        Reach::Everything => Ok(after),
-        Reach::Organization(_) | Reach::Own(_) => Ok(URL_SAFE_NO_PAD.encode(state.peppers.wrap(after.as_bytes(), CURSOR)?)),
-    }
+    if reach.is_operators() { Ok(after) } else { Ok(URL_SAFE_NO_PAD.encode(state.peppers.wrap(after.as_bytes(), CURSOR)?)) }
 }
 
 fn read_cursor(state: &IssuerState, reach: &Reach, text: &str) -> Option<String> {
-    if *reach == Reach::Everything {
+    if reach.is_operators() {
         return is_key_id(text).then(|| text.to_owned());
     }
     let sealed = URL_SAFE_NO_PAD.decode(text.get(..512).unwrap_or(text)).ok()?;

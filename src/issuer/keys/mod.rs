@@ -2,12 +2,12 @@
 
 pub(in crate::issuer) mod revoke;
 
-mod change;
+pub(in crate::issuer) mod change;
 mod draft;
 mod file_entry;
 mod list;
 mod own;
-mod owner;
+pub(in crate::issuer) mod owner;
 
 use std::sync::LazyLock;
 
@@ -28,6 +28,8 @@ use crate::issuer::actor::Actor;
 use crate::issuer::actor::KEYS;
 use crate::issuer::audit::Deed;
 use crate::issuer::callers::Asker;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::events::KeyEvent;
 use crate::issuer::events::told;
 use crate::issuer::import;
@@ -232,8 +234,13 @@ pub(in crate::issuer) async fn revision_of(state: &IssuerState, id: &KeyId) -> u
 }
 
 pub(in crate::issuer) fn refuse_revoked(record: &KeyRecord) -> Result<(), Problem> {
-    match record.state {
+    run(&REVOKED, record)
+}
+
+pub(in crate::issuer) const REVOKED: [Check<KeyRecord, Problem>; 1] = [Check {
+    name: "a revoked key stays so",
+    run: |record| match record.state {
         KeyState::Revoked => Err(Problem::new(Code::Conflict, "the key is revoked, and stays so; create another one")),
         KeyState::Active | KeyState::Disabled => Ok(()),
-    }
-}
+    },
+}];

@@ -8,7 +8,6 @@ use axum::response::Response;
 
 use crate::issuer::IssuerState;
 use crate::issuer::actor::KEYS;
-use crate::issuer::actor::Reach;
 use crate::issuer::audit::Deed;
 use crate::issuer::callers::Asker;
 use crate::issuer::events::KeyEvent;
@@ -60,7 +59,7 @@ async fn revoke_one(
 ) -> Result<Response, Problem> {
     let id = key_id(id)?;
     let now = state.clock.now();
-    let is_operator = asker.actor.reach(KEYS)? == Reach::Everything;
+    let is_operator = asker.actor.reach(KEYS)?.is_operators();
     for _attempt in 0..ATTEMPTS {
         let (mut record, revision) = match load(state, &asker.actor, &id).await {
             Ok(found) => found,

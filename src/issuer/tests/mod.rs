@@ -1,6 +1,7 @@
 //! The resource API over its router, and what its changes mean at the gate.
 
 mod callers;
+mod guards;
 mod hang_up;
 mod key_tokens;
 mod keys;

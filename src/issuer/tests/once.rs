@@ -5,9 +5,9 @@ use axum::http::HeaderMap;
 use super::*;
 use crate::store::Family;
 
-const ONCE: &str = "8e03978e-40d5-43dd-bc93-6894a57f9324";
+pub(super) const ONCE: &str = "8e03978e-40d5-43dd-bc93-6894a57f9324";
 
-async fn post(issuer: &Issuer, key: &str, path: &str, once: &[&str], body: &Value) -> (u16, HeaderMap, Value) {
+pub(super) async fn post(issuer: &Issuer, key: &str, path: &str, once: &[&str], body: &Value) -> (u16, HeaderMap, Value) {
     let request = Request::builder().method("POST").uri(path).header("x-api-key", key).header("content-type", "application/json");
     let request = once.iter().fold(request, |request, once| request.header("idempotency-key", *once));
     let response = issuer.public.clone().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap();

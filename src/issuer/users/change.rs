@@ -28,6 +28,8 @@ use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
 use crate::issuer::actor::USERS;
 use crate::issuer::audit::Deed;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::input::Change;
 use crate::issuer::input::Fields;
 use crate::issuer::input::Value;
@@ -85,10 +87,10 @@ pub(in crate::issuer) async fn change(
     let version = account.as_ref().map(|(_account, version)| *version);
     let mut draft = Draft { before: record.clone(), record, account: account.map(|(account, _version)| account), ends: None };
     let maker = reach::maker(&state, &actor).await?;
-    if reach != Reach::Everything {
+    if !reach.is_operators() {
         fields.refuse(&["organization", "tier"], ADMIN)?;
     }
-    if matches!(reach, Reach::Own(_)) {
+    if !reach.is_managers() {
         fields.refuse(&["role", "rights", "active", "valid_from"], USERS)?;
     }
     draft.take_user(&state, &actor, &reach, &mut fields, now).await?;
@@ -172,21 +174,15 @@ impl Draft {
         now: Timestamp,
     ) -> Result<(), Problem> {
         let rules = state.rules.load_full();
-        match reach {
-            Reach::Everything => {
-                fields.change("organization", names::organization, names::SUBJECT)?.apply(&mut self.record.organization);
-                let is_moved = self.record.organization != self.before.organization;
-                if is_moved && &*self.record.source == LOCAL && has_foreign_keys(state, &self.record).await? {
-                    return Err(fields.complaint(
-                        "organization",
-                        "cannot change while the user has keys of another organisation; revoke or delete them first",
-                    ));
-                }
-                names::tier(fields, &rules)?.apply(&mut self.record.tier);
-            }
-            Reach::Organization(_) => {}
-            // What it may be is not for a user itself to say.
-            Reach::Own(_) => return Ok(()),
+        if !reach.is_managers() {
+            return Ok(());
+        }
+        if reach.is_operators() {
+            fields.change("organization", names::organization, names::SUBJECT)?.apply(&mut self.record.organization);
+            let is_moved = self.record.organization != self.before.organization;
+            let leaves_keys = is_moved && &*self.record.source == LOCAL && has_foreign_keys(state, &self.record).await?;
+            run(&Move::CHECKS, &Move { leaves_keys })?;
+            names::tier(fields, &rules)?.apply(&mut self.record.tier);
         }
         let rights = match fields.change("rights", names::scopes, RIGHTS)? {
             Change::Keep => None,
@@ -194,12 +190,9 @@ impl Draft {
             Change::Set(scopes) => Some(Rights::Only(scopes)),
         };
         if let Some(rights) = rights {
-            if !reach::is_within(&rights, &reach::ceiling(actor)) {
-                return Err(fields.complaint("rights", "must be within what you hold"));
-            }
-            if !is_within_maker(state, self.account.as_ref(), &rights).await? {
-                return Err(fields.complaint("rights", "must be within what the user's maker holds"));
-            }
+            let maker = maker_of(state, self.account.as_ref()).await?;
+            let grant = reach::Grant { rights: &rights, giver: actor, maker: maker.as_ref() };
+            run(&reach::Grant::CHECKS, &grant).map_err(|issue| fields.complaint("rights", issue))?;
             self.record.rights = rights;
         }
         if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
@@ -226,10 +219,7 @@ impl Draft {
         fields: &mut Fields,
         now: Timestamp,
     ) -> Result<Option<Zeroizing<String>>, Problem> {
-        let role = match reach {
-            Reach::Everything | Reach::Organization(_) => fields.optional("role", names::role, names::ROLE)?,
-            Reach::Own(_) => None,
-        };
+        let role = if reach.is_managers() { fields.optional("role", names::role, names::ROLE)? } else { None };
         if let Some(role) = role {
             refuse_role(state, reach, maker, role).await?;
         }
@@ -330,15 +320,25 @@ async fn reduce_made_by(state: &IssuerState, maker: &UserRecord, now: Timestamp)
     Ok(())
 }
 
-/// An account never exceeds its maker, by nobody's hand.
-async fn is_within_maker(state: &IssuerState, account: Option<&AccountRecord>, rights: &Rights) -> Result<bool, Problem> {
-    let Some(maker) = account.and_then(|account| account.made_by.as_ref()) else { return Ok(true) };
-    let Some((maker, _version)) = find(state, LOCAL, maker.as_str()).await? else { return Ok(true) };
-    Ok(match (rights, &maker.rights) {
-        (_, Rights::Unlimited) => true,
-        (Rights::Unlimited, Rights::Only(_)) => false,
-        (Rights::Only(scopes), Rights::Only(held)) => scopes.iter().all(|scope| held.covers(scope.as_str())),
-    })
+/// Whom an account never exceeds.
+async fn maker_of(state: &IssuerState, account: Option<&AccountRecord>) -> Result<Option<UserRecord>, Problem> {
+    let Some(maker) = account.and_then(|account| account.made_by.as_ref()) else { return Ok(None) };
+    Ok(find(state, LOCAL, maker.as_str()).await?.map(|(maker, _version)| maker))
+}
+
+/// A user that is to be of another organisation.
+pub(in crate::issuer) struct Move {
+    leaves_keys: bool,
+}
+
+impl Move {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 1] = [Check {
+        name: "nobody keeps the keys of an organisation that they leave",
+        run: |moved| {
+            let issue = "cannot change while the user has keys of another organisation; revoke or delete them first";
+            if moved.leaves_keys { Err(Problem::field("organization", issue)) } else { Ok(()) }
+        },
+    }];
 }
 
 /// An account of which nothing is known yet.

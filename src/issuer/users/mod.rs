@@ -1,6 +1,6 @@
 //! `/v1/users`: the owners of keys and the ceiling of what their credentials may do; and the people behind them.
 
-mod change;
+pub(in crate::issuer) mod change;
 mod lookup;
 pub(in crate::issuer) mod view;
 
@@ -33,6 +33,8 @@ use crate::issuer::actor::Reach;
 use crate::issuer::actor::USERS;
 use crate::issuer::audit;
 use crate::issuer::audit::Deed;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::input::Change;
 use crate::issuer::input::Fields;
 use crate::issuer::input::Value;
@@ -145,7 +147,7 @@ fn read_user(
     let subject = fields.required("id", names::subject, names::SUBJECT)?;
     let organization = fields.change("organization", names::organization, names::SUBJECT)?.set();
     let organization = reach::organization(reach, organization, USERS)?;
-    let (source, tier) = if *reach == Reach::Everything {
+    let (source, tier) = if reach.is_operators() {
         let source = fields.optional("source", |value| known_source(&rules, names::text(value)?), sources_sentence(&rules))?;
         (source, names::tier(fields, &rules)?.set())
     } else {
@@ -160,9 +162,8 @@ fn read_user(
         (Change::Keep | Change::Clear, _) => Rights::Unlimited,
         (Change::Set(scopes), _) => Rights::Only(scopes),
     };
-    if !reach::is_within(&rights, &ceiling) {
-        return Err(fields.complaint("rights", "must be within what you hold"));
-    }
+    let grant = reach::Grant { rights: &rights, giver: actor, maker: None };
+    run(&reach::Grant::CHECKS, &grant).map_err(|issue| fields.complaint("rights", issue))?;
     Ok(UserRecord {
         source: source.unwrap_or_else(|| Arc::from(LOCAL)),
         subject,
@@ -228,7 +229,7 @@ pub(in crate::issuer) async fn list(
                     }
                     Row::Record(PersonView::find(&state, &record, stored.version).await?)
                 }
-                Err(_) if reach == Reach::Everything && organization.is_none() => Row::unreadable(&place.id),
+                Err(_) if reach.is_operators() && organization.is_none() => Row::unreadable(&place.id),
                 Err(_) => continue,
             };
             if data.len() == limit {
@@ -269,9 +270,7 @@ pub(in crate::issuer) async fn delete(
     let (record, _revision) = find_within(&state, &reach, &source, &subject).await?;
     reach::refuse_superior(&actor, &reach, &record)?;
     let is_own = &*source == LOCAL && actor.user() == Some(&subject);
-    if is_own && reach != Reach::Everything && matches!(actor, Actor::Caller(_)) {
-        return Err(Problem::new(Code::Forbidden, "a user erases itself by signing in, not by a key or a token"));
-    }
+    run(&Erasure::CHECKS, &Erasure { actor: &actor, reach: &reach, is_own })?;
     let now = state.clock.now();
     let pseudonym = if &*source == LOCAL { audit::pseudonym(&state, &subject).await? } else { None };
     let removed = erase::erase(&state, &source, &subject, now).await?.ok_or_else(no_such_user)?;
@@ -287,6 +286,25 @@ pub(in crate::issuer) async fn delete(
         .await;
     }
     Ok(answer_removal(&removed))
+}
+
+/// A user that is to be erased.
+pub(in crate::issuer) struct Erasure<'a> {
+    actor: &'a Actor,
+    reach: &'a Reach,
+    is_own: bool,
+}
+
+impl Erasure<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 1] =
+        [Check { name: "a user erases itself in person", run: erases_itself_in_person }];
+}
+
+fn erases_itself_in_person(erasure: &Erasure<'_>) -> Result<(), Problem> {
+    if erasure.is_own && *erasure.reach != Reach::Everything && matches!(erasure.actor, Actor::Caller(_)) {
+        return Err(Problem::new(Code::Forbidden, "a user erases itself by signing in, not by a key or a token"));
+    }
+    Ok(())
 }
 
 /// The user that the path and `source` name.

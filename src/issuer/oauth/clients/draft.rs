@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use crate::issuer::actor::ADMIN;
 use crate::issuer::actor::Actor;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::input::Fields;
 use crate::issuer::input::Value;
 use crate::issuer::names;
@@ -126,44 +129,118 @@ impl Draft {
 
     /// Whether its parts fit together, and it asks for nothing that its maker does not hold.
     pub(in crate::issuer) fn check(&self, actor: &Actor) -> Result<(), Problem> {
-        self.consistent().map_err(|(field, issue)| Problem::field(field, issue))?;
-        let acts_for_itself = self.grant_types.contains(&GrantType::ClientCredentials);
-        if acts_for_itself && !actor.may_grant_all(&self.scopes) {
-            return Err(Problem::field("scopes", "must be within what you hold, because the client would hold them itself"));
-        }
-        if !actor.may_use(self.environment) {
-            return Err(Problem::field("environment", "must be \"test\": a test key makes nothing live"));
-        }
-        if self.tier.is_some() && !actor.holds(ADMIN) {
-            return Err(Problem::field("tier", "is set by operators alone"));
-        }
-        Ok(())
+        self.consistent()
+            .and_then(|()| run(&Proposal::CHECKS, &Proposal { draft: self, actor }))
+            .map_err(|(field, issue)| Problem::field(field, issue))
     }
 
-    /// The field that does not fit the others, and what is expected of it.
-    pub(in crate::issuer) fn consistent(&self) -> Result<(), (&'static str, &'static str)> {
-        let is_confidential = self.kind == ClientKind::Confidential;
-        let asks = |grant_type| self.grant_types.contains(&grant_type);
-        if is_confidential == (self.auth == ClientAuth::None) {
-            return Err(("token_endpoint_auth_method", AUTH));
-        }
-        if self.grant_types.is_empty() {
-            return Err(("grant_types", GRANT_TYPES));
-        }
-        if !is_confidential && (asks(GrantType::ClientCredentials) || asks(GrantType::TokenExchange)) {
-            return Err(("grant_types", "may name client_credentials and token-exchange for a confidential client alone"));
-        }
-        if asks(GrantType::RefreshToken) && !asks(GrantType::AuthorizationCode) {
-            return Err(("grant_types", "may name refresh_token beside authorization_code alone"));
-        }
-        if asks(GrantType::AuthorizationCode) && self.redirect_uris.is_empty() {
-            return Err(("redirect_uris", "must name at least one URI for authorization_code"));
-        }
-        if !asks(GrantType::AuthorizationCode) && !self.redirect_uris.is_empty() {
-            return Err(("redirect_uris", "must be absent: without authorization_code nobody is sent there"));
-        }
-        Ok(())
+    /// Whether its parts fit together.
+    pub(in crate::issuer) fn consistent(&self) -> Result<(), Misfit> {
+        run(&Self::CHECKS, self)
     }
+
+    fn asks(&self, grant_type: GrantType) -> bool {
+        self.grant_types.contains(&grant_type)
+    }
+
+    pub(in crate::issuer) const CHECKS: [Check<Self, Misfit>; 6] = [
+        Check {
+            name: "a client proves itself as its kind can",
+            run: |draft| {
+                let is_confidential = draft.kind == ClientKind::Confidential;
+                fits(is_confidential == (draft.auth != ClientAuth::None), "token_endpoint_auth_method", AUTH)
+            },
+        },
+        Check {
+            name: "a client is registered for something",
+            run: |draft| fits(!draft.grant_types.is_empty(), "grant_types", GRANT_TYPES),
+        },
+        Check {
+            name: "a client without a secret acts for users alone",
+            run: |draft| {
+                let needs_secret = draft.asks(GrantType::ClientCredentials) || draft.asks(GrantType::TokenExchange);
+                let issue = "may name client_credentials and token-exchange for a confidential client alone";
+                fits(!needs_secret || draft.kind == ClientKind::Confidential, "grant_types", issue)
+            },
+        },
+        Check {
+            name: "refresh tokens come with codes",
+            run: |draft| {
+                let has_codes = draft.asks(GrantType::AuthorizationCode) || !draft.asks(GrantType::RefreshToken);
+                fits(has_codes, "grant_types", "may name refresh_token beside authorization_code alone")
+            },
+        },
+        Check {
+            name: "a code is sent to a registered place",
+            run: |draft| {
+                let has_place = !draft.asks(GrantType::AuthorizationCode) || !draft.redirect_uris.is_empty();
+                fits(has_place, "redirect_uris", "must name at least one URI for authorization_code")
+            },
+        },
+        Check {
+            name: "nobody is sent where no code goes",
+            run: |draft| {
+                let is_used = draft.asks(GrantType::AuthorizationCode) || draft.redirect_uris.is_empty();
+                fits(is_used, "redirect_uris", "must be absent: without authorization_code nobody is sent there")
+            },
+        },
+    ];
+}
+
+/// The field that does not fit, and what is expected of it.
+pub(in crate::issuer) type Misfit = (&'static str, &'static str);
+
+fn fits(holds: bool, field: &'static str, issue: &'static str) -> Result<(), Misfit> {
+    if holds { Ok(()) } else { Err((field, issue)) }
+}
+
+/// A client, and who would have it.
+pub(in crate::issuer) struct Proposal<'a> {
+    draft: &'a Draft,
+    actor: &'a Actor,
+}
+
+impl Proposal<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Misfit>; 3] = [
+        Check {
+            name: "a client that acts for itself holds no more than its maker",
+            run: |Proposal { draft, actor }| {
+                let is_within = !draft.asks(GrantType::ClientCredentials) || actor.may_grant_all(&draft.scopes);
+                fits(is_within, "scopes", "must be within what you hold, because the client would hold them itself")
+            },
+        },
+        Check {
+            name: "what is kept from live routes makes no live client",
+            run: |Proposal { draft, actor }| {
+                fits(actor.may_use(draft.environment), "environment", "must be \"test\": a test key makes nothing live")
+            },
+        },
+        Check {
+            name: "a client's tier is an operator's to give",
+            run: |Proposal { draft, actor }| fits(draft.tier.is_none() || actor.holds(ADMIN), "tier", "is set by operators alone"),
+        },
+    ];
+}
+
+/// What a client names of the issuer's config.
+pub(in crate::issuer) struct Named<'a> {
+    issuance: &'a Issuance,
+    scopes: &'a ScopeSet,
+    resource: Option<&'a str>,
+}
+
+impl Named<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self>; 2] = [
+        Check {
+            // It holds no `tollgate:` scope and no wildcard.
+            name: "a client's scopes stand in the catalogue",
+            run: |named| hold(named.scopes.iter().all(|scope| named.issuance.scopes.contains_key(scope.as_str()))),
+        },
+        Check {
+            name: "a client's resources are the issuer's",
+            run: |named| hold(named.resource.is_none_or(|uri| named.issuance.resource(uri).is_some())),
+        },
+    ];
 }
 
 fn set<T>(place: &mut T, value: Option<T>) {
@@ -193,22 +270,26 @@ pub(in crate::issuer) fn auth(value: &Value) -> Option<ClientAuth> {
 pub(in crate::issuer) fn grant_types(value: &Value) -> Option<Vec<GrantType>> {
     let mut found = distinct(value, GrantType::ALL.len(), |text| GrantType::ALL.into_iter().find(|known| known.as_str() == text))?;
     found.sort_unstable();
-    (!found.is_empty()).then_some(found)
+    Some(found)
 }
 
 pub(in crate::issuer) fn redirect_uris(kind: ClientKind, value: &Value) -> Option<Vec<Arc<str>>> {
     distinct(value, URIS_MAX, |text| may_register(kind, text).then(|| Arc::from(text)))
 }
 
-/// Only what the catalogue has: it holds no `tollgate:` scope and no wildcard.
 fn scopes(issuance: &Issuance, value: &Value) -> Option<Arc<ScopeSet>> {
-    let scopes = names::scopes(value)?;
-    let are_known = scopes.iter().all(|scope| issuance.scopes.contains_key(scope.as_str()));
-    are_known.then_some(scopes)
+    names::scopes(value).filter(|scopes| are_known(issuance, scopes))
+}
+
+/// Whether a client may have them at all.
+pub(in crate::issuer) fn are_known(issuance: &Issuance, scopes: &ScopeSet) -> bool {
+    run(&Named::CHECKS, &Named { issuance, scopes, resource: None }).is_ok()
 }
 
 fn resources(issuance: &Issuance, value: &Value) -> Option<Vec<Arc<str>>> {
-    distinct(value, issuance.resources.len(), |text| issuance.resource(text).map(|resource| Arc::clone(&resource.uri)))
+    let none = ScopeSet::default();
+    let is_known = |uri: &str| run(&Named::CHECKS, &Named { issuance, scopes: &none, resource: Some(uri) }).is_ok();
+    distinct(value, issuance.resources.len(), |text| is_known(text).then(|| Arc::from(text)))
 }
 
 fn token_form(value: &Value) -> Option<AccessTokenForm> {

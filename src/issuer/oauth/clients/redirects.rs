@@ -1,5 +1,8 @@
 //! Which redirect URIs may be registered: RFC 9700 sections 2.1 and 2.6, RFC 8252 sections 7 and 8.4.
 
+use crate::issuer::checks::Check;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::model::client::ClientKind;
 
 const URI_BYTES_MAX: usize = 1024;
@@ -11,37 +14,76 @@ pub(in crate::issuer) const REDIRECTS: &str = "must be a list of up to 16 differ
 
 /// Whether a client of this kind may register the URI.
 pub(in crate::issuer) fn may_register(kind: ClientKind, uri: &str) -> bool {
-    // What browsers and servers read in different ways never becomes a redirect.
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}');
-    if uri.len() > URI_BYTES_MAX || !uri.bytes().all(is_plain) || uri.contains(['#', '*']) || !is_percent_encoded(uri) {
-        return false;
+    run(&Redirect::CHECKS, &Redirect::new(kind, uri)).is_ok()
+}
+
+/// A URI that a client of this kind would register.
+struct Redirect<'a> {
+    kind: ClientKind,
+    uri: &'a str,
+    /// None: it names none, and is relative.
+    scheme: Option<&'a str>,
+    rest: &'a str,
+    /// Host and port as they stand behind `//`, with whatever is written before them.
+    authority: &'a str,
+}
+
+impl<'a> Redirect<'a> {
+    const CHECKS: [Check<Self>; 11] = [
+        Check { name: "a redirect URI is short", run: |redirect| hold(redirect.uri.len() <= URI_BYTES_MAX) },
+        // What browsers and servers read in different ways never becomes a redirect.
+        Check { name: "a redirect URI is read alike by everybody", run: |redirect| hold(redirect.uri.bytes().all(is_plain)) },
+        Check { name: "a redirect URI has no fragment", run: |redirect| hold(!redirect.uri.contains('#')) },
+        Check { name: "a redirect URI has no wildcard", run: |redirect| hold(!redirect.uri.contains('*')) },
+        Check { name: "a redirect URI is percent-encoded", run: |redirect| hold(is_percent_encoded(redirect.uri)) },
+        Check { name: "a redirect URI is absolute", run: |redirect| hold(redirect.scheme.is_some() && !redirect.rest.is_empty()) },
+        Check {
+            name: "a redirect URI's scheme is the web's, or a native application's own",
+            run: |redirect| hold(redirect.is_web() || redirect.scheme.is_none() || redirect.kind == ClientKind::Native),
+        },
+        Check {
+            name: "an application's own scheme is a domain name backwards",
+            run: |redirect| hold(redirect.is_web() || redirect.scheme.is_none_or(is_private_scheme)),
+        },
+        Check {
+            name: "a redirect URI names nobody",
+            run: |redirect| hold(!if redirect.is_web() { redirect.authority } else { redirect.rest }.contains('@')),
+        },
+        // One spelling: browsers lower it before they go there, and compare what they went to.
+        Check { name: "a redirect URI names a host in one spelling", run: |redirect| hold(!redirect.is_web() || redirect.names_a_host()) },
+        Check {
+            name: "without encryption a redirect stays on the machine",
+            run: |redirect| {
+                let (host, _port) = split_port(redirect.host());
+                hold(redirect.scheme != Some("http") || matches!(host, "" | "127.0.0.1" | "[::1]" | "localhost"))
+            },
+        },
+    ];
+
+    fn new(kind: ClientKind, uri: &'a str) -> Self {
+        let (scheme, rest) = uri.split_once(':').map_or((None, uri), |(scheme, rest)| (Some(scheme), rest));
+        let behind = rest.strip_prefix("//").unwrap_or_default();
+        let authority = behind.split(['/', '?']).next().unwrap_or_default();
+        Self { kind, uri, scheme, rest, authority }
     }
-    let Some((scheme, rest)) = uri.split_once(':') else { return false };
-    match scheme {
-        "https" => authority(rest).is_some_and(is_host),
-        "http" => authority(rest).is_some_and(is_loopback),
-        _ => kind == ClientKind::Native && is_private_scheme(scheme) && !rest.is_empty() && !rest.contains('@'),
+
+    fn is_web(&self) -> bool {
+        matches!(self.scheme, Some("https" | "http"))
+    }
+
+    fn host(&self) -> &'a str {
+        self.authority.rsplit('@').next().unwrap_or_default()
+    }
+
+    fn names_a_host(&self) -> bool {
+        let (host, port) = split_port(self.host());
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b':' | b'[' | b']');
+        !host.is_empty() && host.bytes().all(allowed) && !host.contains("..") && port.is_none_or(is_port)
     }
 }
 
-/// Host and port behind `//`.
-fn authority(rest: &str) -> Option<&str> {
-    let rest = rest.strip_prefix("//")?;
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let authority = rest.get(..end)?;
-    (!authority.is_empty() && !authority.contains('@')).then_some(authority)
-}
-
-fn is_host(authority: &str) -> bool {
-    // One spelling: browsers lower it before they go there, and compare what they went to.
-    let (host, port) = split_port(authority);
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b':' | b'[' | b']');
-    !host.is_empty() && host.bytes().all(allowed) && !host.contains("..") && port.is_none_or(is_port)
-}
-
-fn is_loopback(authority: &str) -> bool {
-    let (host, port) = split_port(authority);
-    matches!(host, "127.0.0.1" | "[::1]" | "localhost") && port.is_none_or(is_port)
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
 }
 
 fn split_port(authority: &str) -> (&str, Option<&str>) {
@@ -73,6 +115,7 @@ fn is_percent_encoded(uri: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::issuer::checks::assert_each_is_needed;
 
     // oauth: B3 B4 B5
     #[test]
@@ -139,5 +182,33 @@ mod tests {
         ] {
             assert!(!may_register(ClientKind::Native, uri), "{uri}");
         }
+    }
+
+    // oauth: B3 B4 B5
+    #[test]
+    fn every_check_of_a_redirect_uri_is_needed() {
+        let native = |uri: &'static str| Redirect::new(ClientKind::Native, uri);
+        let long: &'static str = Box::leak(format!("https://app.example.com/{}", "a".repeat(1024)).into_boxed_str());
+        let cases = [
+            ("a redirect URI is short", native(long)),
+            ("a redirect URI is read alike by everybody", native("https://app.example.com/\\@evil.example")),
+            ("a redirect URI has no fragment", native("https://app.example.com/cb#a")),
+            ("a redirect URI has no wildcard", native("https://app.example.com/*")),
+            ("a redirect URI is percent-encoded", native("https://app.example.com/%zz")),
+            ("a redirect URI is absolute", native("/cb")),
+            ("a redirect URI is absolute", native("com.example.app:")),
+            (
+                "a redirect URI's scheme is the web's, or a native application's own",
+                Redirect::new(ClientKind::Public, "com.example.app:/cb"),
+            ),
+            ("an application's own scheme is a domain name backwards", native("javascript:alert(1)")),
+            ("an application's own scheme is a domain name backwards", native("data:text/html,x")),
+            ("a redirect URI names nobody", native("https://app.example.com@evil.example/cb")),
+            ("a redirect URI names a host in one spelling", native("https://APP.example.com/cb")),
+            ("a redirect URI names a host in one spelling", native("https:///cb")),
+            ("without encryption a redirect stays on the machine", native("http://app.example.com/cb")),
+            ("without encryption a redirect stays on the machine", native("http://127.0.0.1.example.com/cb")),
+        ];
+        assert_each_is_needed(|| Redirect::CHECKS, &cases);
     }
 }

@@ -19,6 +19,9 @@ use crate::issuer::IssuerState;
 use crate::issuer::actor::Actor;
 use crate::issuer::audit::Deed;
 use crate::issuer::callers::Asker;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::Unmet;
+use crate::issuer::checks::run;
 use crate::issuer::input::Value;
 use crate::issuer::names;
 use crate::issuer::oauth::answer::Fault;
@@ -79,9 +82,11 @@ struct Registered<'a> {
 
 pub(in crate::issuer) async fn register(State(state): State<IssuerState>, request: Request) -> Response {
     let rules = state.rules.load_full();
-    let Some(issuance) = rules.issuance.clone().filter(|issuance| !matches!(issuance.registration, Registration::Off)) else {
-        return Problem::new(Code::NotFound, "clients do not register themselves here").into_response();
-    };
+    let closed = || Problem::new(Code::NotFound, "clients do not register themselves here").into_response();
+    let Some(issuance) = rules.issuance.clone() else { return closed() };
+    if run(&SWITCH, &issuance.registration).is_err() {
+        return closed();
+    }
     let (asked, body) = Asked::new(request, &rules);
     match register_one(&state, &issuance, &asked, body, rules.guard).await {
         Ok(response) => response,
@@ -100,20 +105,19 @@ async fn register_one(
     if let Registration::WithToken(token) = &issuance.registration {
         let shown = bearer(&asked.headers).unwrap_or_default();
         let attempt = Attempt::new("registration", "", shown);
-        if let Some(seconds) = attempt.wait(state, asked.address, &guard, now) {
-            return Err(Refusal::too_many(seconds));
+        let wait = attempt.wait(state, asked.address, &guard, now);
+        let is_known = constant_time::verify_slices_are_equal(shown.as_bytes(), token).is_ok();
+        let judged = run(&Entrance::CHECKS, &Entrance { wait, is_known });
+        match (wait, is_known) {
+            (Some(_), _) => {}
+            (None, true) => attempt.succeeded(state),
+            (None, false) => attempt.failed(state, asked.address, &guard, now),
         }
-        if constant_time::verify_slices_are_equal(shown.as_bytes(), token).is_err() {
-            attempt.failed(state, asked.address, &guard, now);
-            return Err(Refusal::new(Fault::InvalidToken, "registration needs its initial access token"));
-        }
-        attempt.succeeded(state);
+        judged?;
     }
     let address = asked.address.map_or_else(String::new, |address| address.to_string());
     let attempt = Attempt::new("register", &address, "");
-    if let Some(seconds) = attempt.wait(state, None, &REGISTRATIONS, now) {
-        return Err(Refusal::too_many(seconds));
-    }
+    run(&OFTEN, &attempt.wait(state, None, &REGISTRATIONS, now))?;
     attempt.failed(state, None, &REGISTRATIONS, now);
     let too_large = |_error| Refusal::new(Fault::TooLarge, "the body has more than 64 KiB");
     let bytes = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(too_large)?;
@@ -127,6 +131,44 @@ async fn register_one(
     let asker = Asker { actor: Actor::Operator, address: asked.address, request_id: None };
     note(state, &asker, Deed::ClientCreated, &made.record, now).await;
     Ok(registered(&made))
+}
+
+pub(in crate::issuer) const SWITCH: [Check<Registration>; 1] = [Check {
+    name: "clients register themselves where that is switched on",
+    run: |registration| match registration {
+        Registration::Off => Err(Unmet),
+        Registration::Open | Registration::WithToken(_) => Ok(()),
+    },
+}];
+
+/// Whoever registers with a token.
+pub(in crate::issuer) struct Entrance {
+    wait: Option<u32>,
+    is_known: bool,
+}
+
+impl Entrance {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Refusal>; 2] = [
+        Check { name: "guesses at the initial access token are limited", run: |entrance| may_go_on(&entrance.wait) },
+        Check {
+            name: "registration needs its initial access token",
+            run: |entrance| {
+                let refusal = || Refusal::new(Fault::InvalidToken, "registration needs its initial access token");
+                entrance.is_known.then_some(()).ok_or_else(refusal)
+            },
+        },
+    ];
+}
+
+/// Of the seconds that are to be waited.
+pub(in crate::issuer) const OFTEN: [Check<Option<u32>, Refusal>; 1] =
+    [Check { name: "registrations of one address are limited", run: may_go_on }];
+
+fn may_go_on(wait: &Option<u32>) -> Result<(), Refusal> {
+    match wait {
+        None => Ok(()),
+        Some(seconds) => Err(Refusal::too_many(*seconds)),
+    }
 }
 
 fn registered(made: &Made) -> Response {
@@ -170,12 +212,7 @@ fn read(members: &BTreeMap<String, Value>, issuance: &Issuance) -> Result<Draft,
         None => vec![GrantType::AuthorizationCode],
         Some(value) => draft::grant_types(value).ok_or_else(|| metadata("a grant_type is not supported here"))?,
     };
-    check_types(members, &grant_types)?;
-    // Nobody answers for such a client: it would hold its scopes itself.
-    let acts_for_itself = [GrantType::ClientCredentials, GrantType::TokenExchange].iter().any(|kind| grant_types.contains(kind));
-    if acts_for_itself && matches!(issuance.registration, Registration::Open) {
-        return Err(metadata("a client that registers itself acts for users alone"));
-    }
+    run(&Metadata::CHECKS, &Metadata { members, grant_types: &grant_types, registration: &issuance.registration })?;
     let draft = Draft {
         name: match members.get("client_name") {
             None => Arc::from("unnamed application"),
@@ -202,8 +239,31 @@ fn read(members: &BTreeMap<String, Value>, issuance: &Issuance) -> Result<Draft,
     }
 }
 
-/// RFC 7591 section 2.1: response types and grant types say the same.
-fn check_types(members: &BTreeMap<String, Value>, grant_types: &[GrantType]) -> Result<(), Refusal> {
+/// What a client says of itself.
+pub(in crate::issuer) struct Metadata<'a> {
+    members: &'a BTreeMap<String, Value>,
+    grant_types: &'a [GrantType],
+    registration: &'a Registration,
+}
+
+impl Metadata<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Refusal>; 2] = [
+        // RFC 7591 section 2.1.
+        Check { name: "response types and grant types say the same", run: types_agree },
+        // Nobody answers for such a client: it would hold its scopes itself.
+        Check { name: "a client that nobody lets in acts for users alone", run: acts_for_users },
+    ];
+}
+
+fn acts_for_users(metadata: &Metadata<'_>) -> Result<(), Refusal> {
+    let acts_for_itself = [GrantType::ClientCredentials, GrantType::TokenExchange].iter().any(|kind| metadata.grant_types.contains(kind));
+    if acts_for_itself && matches!(metadata.registration, Registration::Open) {
+        return Err(self::metadata("a client that registers itself acts for users alone"));
+    }
+    Ok(())
+}
+
+fn types_agree(Metadata { members, grant_types, .. }: &Metadata<'_>) -> Result<(), Refusal> {
     let Some(value) = members.get("response_types") else { return Ok(()) };
     let types = texts(Some(value)).ok_or_else(|| metadata("the response_types must be a list of texts"))?;
     let wants_code = grant_types.contains(&GrantType::AuthorizationCode);
@@ -217,8 +277,7 @@ fn scopes(members: &BTreeMap<String, Value>, issuance: &Issuance) -> Result<Arc<
         None => Ok(Arc::new(ScopeSet::new(issuance.scopes.keys().filter_map(|scope| Scope::parse(scope).ok())))),
         Some(value) => {
             let scopes = read_scopes(names::text(value)).ok().flatten().ok_or_else(unknown)?;
-            let all_known = scopes.iter().all(|scope| issuance.scopes.contains_key(scope.as_str()));
-            if all_known { Ok(Arc::new(scopes)) } else { Err(unknown()) }
+            if draft::are_known(issuance, &scopes) { Ok(Arc::new(scopes)) } else { Err(unknown()) }
         }
     }
 }

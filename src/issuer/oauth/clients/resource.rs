@@ -24,6 +24,9 @@ use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
 use crate::issuer::audit::Deed;
 use crate::issuer::callers::Asker;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::input::Fields;
 use crate::issuer::names;
 use crate::issuer::oauth::clients;
@@ -196,14 +199,12 @@ pub(in crate::issuer) async fn create(
     let rules = state.rules.load_full();
     let issuance = issuance_of(&rules)?;
     let draft = Draft::read(&mut fields, &rules, &issuance)?;
-    let (owner, organization) = match asker.actor.user() {
-        Some(user) => (Some(user.clone()), asker.actor.organization().cloned()),
-        None if matches!(asker.actor, Actor::Operator) => {
-            let owner = fields.change("owner", names::subject, names::SUBJECT)?.set();
-            (owner, fields.change("organization", names::organization, names::SUBJECT)?.set())
-        }
-        // A client does not make clients.
-        None => return Err(Problem::new(Code::Forbidden, "clients are registered by users")),
+    run(&MAKERS, &asker.actor)?;
+    let (owner, organization) = if run(&OWNERS, &asker.actor).is_ok() {
+        let owner = fields.change("owner", names::subject, names::SUBJECT)?.set();
+        (owner, fields.change("organization", names::organization, names::SUBJECT)?.set())
+    } else {
+        (asker.actor.user().cloned(), asker.actor.organization().cloned())
     };
     fields.finish()?;
     draft.check(&asker.actor)?;
@@ -222,6 +223,18 @@ pub(in crate::issuer) async fn create(
     let view = ClientView::new(&made.record, revision, now);
     Ok(answer(StatusCode::CREATED, revision, Issued { client_secret: made.secret.as_ref().map(|secret| secret.as_str()), view }))
 }
+
+pub(in crate::issuer) const MAKERS: [Check<Actor, Problem>; 1] = [Check {
+    name: "a client makes no clients",
+    run: |actor| match actor {
+        Actor::Operator => Ok(()),
+        Actor::Caller(_) | Actor::Person(_) if actor.user().is_some() => Ok(()),
+        Actor::Caller(_) | Actor::Person(_) => Err(Problem::new(Code::Forbidden, "clients are registered by users")),
+    },
+}];
+
+pub(in crate::issuer) const OWNERS: [Check<Actor>; 1] =
+    [Check { name: "whose a client is an operator says, and nobody else", run: |actor| hold(matches!(actor, Actor::Operator)) }];
 
 pub(in crate::issuer) async fn list(
     State(state): State<IssuerState>,
@@ -246,7 +259,7 @@ pub(in crate::issuer) async fn list(
             match ClientRecord::decode(&place.id, &stored.bytes) {
                 Ok(record) if covers(&reach, &record) => data.push(Row::Record(ClientView::new(&record, stored.version, now))),
                 Ok(_) => {}
-                Err(_) if reach == Reach::Everything => data.push(Row::unreadable(&place.id)),
+                Err(_) if reach.is_operators() => data.push(Row::unreadable(&place.id)),
                 Err(_) => {}
             }
             if data.len() >= limit {
@@ -338,10 +351,30 @@ pub(in crate::issuer) async fn delete(
 /// 403.
 pub(in crate::issuer) fn check_may_change(actor: &Actor, record: &ClientRecord) -> Result<(), Problem> {
     let is_its_owner = actor.is_in_person() && actor.user().is_some() && actor.user() == record.owner.as_ref();
-    if is_its_owner || (actor.may_grant_all(&record.scopes) && actor.may_use(record.environment)) {
-        return Ok(());
-    }
-    Err(Problem::new(Code::Forbidden, "the client holds more than you hold yourself now; deleting it is all that you may do"))
+    if is_its_owner { Ok(()) } else { run(&Touch::CHECKS, &Touch { actor, record }) }
+}
+
+/// A client that somebody would change who is not its owner in person.
+pub(in crate::issuer) struct Touch<'a> {
+    actor: &'a Actor,
+    record: &'a ClientRecord,
+}
+
+impl Touch<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 2] = [
+        Check {
+            name: "whoever changes a client holds what it holds",
+            run: |touch| if touch.actor.may_grant_all(&touch.record.scopes) { Ok(()) } else { Err(more_than_you()) },
+        },
+        Check {
+            name: "what is kept from live routes changes no live client",
+            run: |touch| if touch.actor.may_use(touch.record.environment) { Ok(()) } else { Err(more_than_you()) },
+        },
+    ];
+}
+
+fn more_than_you() -> Problem {
+    Problem::new(Code::Forbidden, "the client holds more than you hold yourself now; deleting it is all that you may do")
 }
 
 /// The client that the path names, where it lies within the actor's reach.

@@ -10,6 +10,8 @@ use axum::response::Response;
 use crate::issuer::IssuerState;
 use crate::issuer::audit::Deed;
 use crate::issuer::callers::Asker;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::run;
 use crate::issuer::input::Fields;
 use crate::issuer::names;
 use crate::issuer::oauth::client_auth::SECRETS_MAX;
@@ -27,6 +29,7 @@ use crate::issuer::problem::Problem;
 use crate::issuer::views::answer_change;
 use crate::issuer::views::check_revision;
 use crate::model::client::ClientAuth;
+use crate::model::client::ClientRecord;
 
 /// The longest grace.
 const GRACE_DAYS_MAX: u64 = 30;
@@ -47,9 +50,7 @@ pub(in crate::issuer) async fn rotate(
     let (mut record, revision) = within_reach(&state, &asker.actor, id).await?;
     check_revision(&headers, revision)?;
     check_may_change(&asker.actor, &record)?;
-    if record.auth == ClientAuth::None {
-        return Err(Problem::new(Code::Conflict, "a public client has no secret"));
-    }
+    run(&ROTATES, &record)?;
     let (text, secret) = clients::new_secret(&state, now)?;
     // One old secret at a time: what was already on its way out ends with this rotation.
     record.secrets.truncate(if grace.is_zero() { 0 } else { SECRETS_MAX - 1 });
@@ -65,6 +66,22 @@ pub(in crate::issuer) async fn rotate(
     Ok(answer_change(&outcome, revision, Issued { client_secret: Some(&text), view }))
 }
 
+pub(in crate::issuer) const ROTATES: [Check<ClientRecord, Problem>; 1] = [Check {
+    name: "a public client gets no secret",
+    run: |record| match record.auth {
+        ClientAuth::None => Err(Problem::new(Code::Conflict, "a public client has no secret")),
+        ClientAuth::Basic | ClientAuth::Body => Ok(()),
+    },
+}];
+
+pub(in crate::issuer) const KEEPS_ONE: [Check<ClientRecord, Problem>; 1] = [Check {
+    name: "a client's last secret stays",
+    run: |record| {
+        let issue = "the client has one secret; rotate it, or disable or delete the client";
+        if record.secrets.len() < 2 { Err(Problem::new(Code::Conflict, issue)) } else { Ok(()) }
+    },
+}];
+
 /// Ends one of two secrets, `current` or `old`, before its time. The last one cannot be: then delete or disable the client.
 pub(in crate::issuer) async fn remove(
     State(state): State<IssuerState>,
@@ -78,9 +95,7 @@ pub(in crate::issuer) async fn remove(
     let (mut record, revision) = within_reach_of(&state, &asker.actor, &id).await?;
     check_revision(&headers, revision)?;
     record.secrets.retain(|secret| secret.retires.is_none_or(|retires| now < retires));
-    if record.secrets.len() < 2 {
-        return Err(Problem::new(Code::Conflict, "the client has one secret; rotate it, or disable or delete the client"));
-    }
+    run(&KEEPS_ONE, &record)?;
     match which.as_str() {
         "current" => {
             record.secrets.remove(0);
