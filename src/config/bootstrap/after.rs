@@ -69,6 +69,21 @@ impl Judge<'_> {
         self.header_lists(manager);
     }
 
+    /// What routes of Kubernetes do to headers: lists of names, of names with values, or mappings.
+    pub(super) fn headers_of_routes(&mut self, document: &Node) {
+        let plain = all(document, &|node| at(node, &["headers", "request"]).is_some());
+        let plain = plain.into_iter().filter_map(|node| at(node, &["headers", "request"]));
+        for change in plain.chain(members_named(document, "requestHeaderModifier")) {
+            for list in ["set", "add", "remove"].into_iter().filter_map(|field| member(change, field)) {
+                let listed = items(list).iter().filter_map(|item| text(item).or_else(|| member(item, "name").and_then(text)));
+                let mapped = entries(list).iter().map(|entry| &*entry.key);
+                for name in listed.chain(mapped).filter(|name| self.is_identity(name)).collect::<Vec<_>>() {
+                    self.say(list, "", format!("this route changes `{name}`, which is Tollgate's to set")).hint("take it out of the list");
+                }
+            }
+        }
+    }
+
     pub(super) fn header_lists(&mut self, root: &Node) {
         for list in members_named(root, "request_headers_to_remove") {
             for name in items(list).iter().filter_map(text).filter(|name| self.is_identity(name)).collect::<Vec<_>>() {

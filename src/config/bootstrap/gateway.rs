@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::manifests::Manifests;
+use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::at;
+use crate::config::bootstrap::tree::entries;
 use crate::config::bootstrap::tree::is_true;
 use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
@@ -20,6 +22,17 @@ impl Judge<'_> {
         let asking: Vec<&Node> = manifests.of("SecurityPolicy").filter(|policy| at(policy, &["spec", "extAuth"]).is_some()).collect();
         for policy in &asking {
             self.security(policy, manifests);
+        }
+        for patch in manifests.of("EnvoyPatchPolicy") {
+            let touches = |word: &str| ["ext_authz", "http_filters", "typed_per_filter_config"].iter().any(|part| word.contains(part));
+            if !all(patch, &|node| text(node).is_some_and(touches) || entries(node).iter().any(|entry| touches(&entry.key))).is_empty() {
+                self.say(patch, "spec", "this patch reaches into the filters that ask Tollgate, and what becomes of them cannot be told")
+                    .hint("say it in a SecurityPolicy or a ClientTrafficPolicy");
+            }
+        }
+        if !asking.is_empty() || ["SecurityPolicy", "ClientTrafficPolicy", "Backend"].iter().any(|kind| manifests.of(kind).next().is_some())
+        {
+            self.targets(&asking, manifests);
         }
         if asking.is_empty() {
             return;
@@ -41,6 +54,50 @@ impl Judge<'_> {
         }
         for policy in traffic {
             self.traffic(policy);
+        }
+    }
+
+    /// Each Gateway and each route must be the target of somebody that asks.
+    fn targets(&mut self, asking: &[&Node], manifests: &Manifests<'_>) {
+        let covers = |kind: &str, name: &str, section: Option<&str>| {
+            asking.iter().filter_map(|policy| member(policy, "spec")).any(|spec| {
+                let selected = member(spec, "targetSelectors").map(items).unwrap_or_default();
+                let named = member(spec, "targetRefs").map(items).unwrap_or_default().iter().chain(member(spec, "targetRef"));
+                // What a selector chooses is for the labels to say.
+                selected.iter().any(|target| member(target, "kind").and_then(text) == Some(kind))
+                    || named.into_iter().any(|target| {
+                        let is = |field: &str, wanted: &str| member(target, field).and_then(text) == Some(wanted);
+                        let part = member(target, "sectionName").and_then(text);
+                        is("kind", kind) && is("name", name) && (part.is_none() || part == section)
+                    })
+            })
+        };
+        let name_of = |document: &'_ Node| at(document, &["metadata", "name"]).and_then(text).unwrap_or_default().to_owned();
+        let routes: Vec<(&str, &Node)> =
+            ["HTTPRoute", "GRPCRoute"].into_iter().flat_map(|kind| manifests.of(kind).map(move |route| (kind, route))).collect();
+        let parents = |route: &'_ Node| -> Vec<(String, Option<String>)> {
+            let of = |parent: &Node, field: &str| member(parent, field).and_then(text).map(str::to_owned);
+            let all = at(route, &["spec", "parentRefs"]).map(items).unwrap_or_default();
+            all.iter().map(|parent| (of(parent, "name").unwrap_or_default(), of(parent, "sectionName"))).collect()
+        };
+        for (kind, route) in &routes {
+            let is_asked = |(parent, section): &(String, Option<String>)| covers("Gateway", parent, section.as_deref());
+            if !covers(kind, &name_of(route), None) && !parents(route).iter().all(is_asked) {
+                self.say(
+                    route,
+                    "spec",
+                    format!("no SecurityPolicy with extAuth has this {kind} or its Gateway as target: nobody is asked there"),
+                )
+                .hint("targetRefs with the Gateway; judge the files of one Gateway together");
+            }
+        }
+        for gateway in manifests.of("Gateway").filter(|gateway| at(gateway, &["spec", "gatewayClassName"]).is_some()) {
+            let name = name_of(gateway);
+            let has_route = routes.iter().any(|(_, route)| parents(route).iter().any(|(parent, _)| *parent == name));
+            if !has_route && !covers("Gateway", &name, None) {
+                self.say(gateway, "spec", "no SecurityPolicy with extAuth has this Gateway as target: nobody is asked there")
+                    .hint("targetRefs with the Gateway; judge the files of one Gateway together");
+            }
         }
     }
 

@@ -1,7 +1,11 @@
 //! Istio: the provider in the mesh's settings, who is sent to it, and what only an EnvoyFilter can say.
 
+use std::collections::BTreeSet;
+
 use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::manifests::Manifests;
+use crate::config::bootstrap::passage::gates_of;
+use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::is_true;
@@ -13,6 +17,10 @@ use crate::config::bootstrap::way::Endpoint;
 use crate::config::bootstrap::way::show;
 use crate::config::bootstrap::way::too_few;
 use crate::config::yaml::Node;
+
+/// What Istio calls the filter that asks.
+const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
+const ROUTER: &str = "envoy.filters.http.router";
 
 impl Judge<'_> {
     pub(super) fn istio(&mut self, manifests: &Manifests<'_>) {
@@ -26,9 +34,21 @@ impl Judge<'_> {
             for config in all_of_type(filter, ".ext_authz.v3.ExtAuthz") {
                 self.filter(filter, config);
             }
+            self.patches(filter);
+        }
+        for document in manifests.of("VirtualService").chain(manifests.of("HTTPRoute")).chain(manifests.of("GRPCRoute")) {
+            self.headers_of_routes(document);
         }
         let custom = |policy: &&Node| at(policy, &["spec", "action"]).and_then(text) == Some("CUSTOM");
-        for policy in manifests.of("AuthorizationPolicy").filter(custom) {
+        let policies: Vec<&Node> = manifests.of("AuthorizationPolicy").filter(custom).collect();
+        let asks = |provider: &&&Node| member(provider, "envoyExtAuthzGrpc").is_some();
+        if policies.is_empty()
+            && let Some(provider) = manifests.providers.iter().find(asks)
+        {
+            self.say(provider, "name", "no AuthorizationPolicy in this file has the action CUSTOM, so nobody is sent to this provider")
+                .hint("action: CUSTOM, and provider.name; judge the files of one workload together");
+        }
+        for policy in policies {
             self.policy(policy, manifests);
         }
         let hosts: Vec<&str> = manifests
@@ -43,6 +63,35 @@ impl Judge<'_> {
         for rule in manifests.of("DestinationRule") {
             if at(rule, &["spec", "host"]).and_then(text).is_some_and(|host| hosts.contains(&host)) {
                 self.destination(rule);
+            }
+        }
+    }
+
+    /// What an EnvoyFilter brings to the filters and routes that Istio writes.
+    fn patches(&mut self, filter: &Node) {
+        for patch in at(filter, &["spec", "configPatches"]).map(items).unwrap_or_default() {
+            let operation = at(patch, &["patch", "operation"]).and_then(text).unwrap_or_default();
+            let neighbour =
+                at(patch, &["match", "listener", "filterChain", "filter", "subFilter", "name"]).and_then(text).unwrap_or_default();
+            if operation == "REMOVE" && neighbour == EXT_AUTHZ {
+                self.say(patch, "patch", "the ext_authz filter is removed, so nobody is asked").hint("leave it out");
+            }
+            let Some(value) = at(patch, &["patch", "value"]) else { continue };
+            if let Some(gate) = gates_of(std::slice::from_ref(value)).first() {
+                self.order(std::slice::from_ref(value), *gate);
+            } else if operation != "INSERT_FIRST"
+                && (operation != "INSERT_BEFORE" || neighbour == ROUTER)
+                && let Some(config) = member(value, "typed_config")
+            {
+                let name = member(value, "name").and_then(text).unwrap_or("a filter");
+                self.afterwards(value, name, config);
+            }
+            self.routes_afterwards(value, &[]);
+            for route in all(value, &|node| member(node, "typed_per_filter_config").is_some()) {
+                self.exemption(filter, route, &BTreeSet::from([EXT_AUTHZ]));
+            }
+            for manager in all_of_type(value, ".HttpConnectionManager") {
+                self.upgrades(manager);
             }
         }
     }
@@ -91,6 +140,9 @@ impl Judge<'_> {
         if !manifests.providers.is_empty() && !manifests.providers.iter().any(|provider| knows(&provider)) {
             self.say(policy, "spec", format!("no extension provider is called `{name}`, so Istio denies everything here"))
                 .hint("provider.name is a name among extensionProviders");
+        }
+        if is_true(policy, &["metadata", "annotations", "istio.io/dry-run"]) {
+            self.say(policy, "metadata", "the policy is a dry run: nobody is refused").hint("take istio.io/dry-run away");
         }
         let rules = at(policy, &["spec", "rules"]).map(items).unwrap_or_default();
         if rules.is_empty() {

@@ -22,7 +22,7 @@ impl<'n> Manifests<'n> {
             let version = member(document, "apiVersion").and_then(text);
             if let (Some(version), Some(kind)) = (version, member(document, "kind").and_then(text)) {
                 let group = version.split_once('/').map_or("", |(group, _)| group);
-                let is_ours = group.ends_with(".istio.io") || group == "gateway.envoyproxy.io";
+                let is_ours = group.ends_with(".istio.io") || matches!(group, "gateway.envoyproxy.io" | "gateway.networking.k8s.io");
                 manifests.kinds.push((if is_ours { kind } else { "" }, document));
             }
             let lists = all(document, &|node| member(node, "extensionProviders").is_some());

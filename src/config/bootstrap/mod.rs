@@ -27,6 +27,7 @@ use crate::config::bootstrap::passage::gates_of;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
+use crate::config::bootstrap::tree::entries;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::text;
 use crate::config::complaint::Complaint;
@@ -67,6 +68,11 @@ pub fn judge_text(name: &Arc<str>, text: &str, boot: &Boot, rules: &Rules) -> Fi
     for document in split(text) {
         documents.extend(yaml::parse(name, &document, &mut errors));
     }
+    let inner: Vec<(String, u32)> = documents.iter().flat_map(texts_within).collect();
+    for (document, line) in inner {
+        let lines_before = usize::try_from(line).unwrap_or_default();
+        documents.extend(yaml::parse(name, &format!("{}{document}", "\n".repeat(lines_before)), &mut errors));
+    }
     if !errors.is_empty() {
         return Findings { errors, warnings: Vec::new() };
     }
@@ -97,6 +103,18 @@ fn split(text: &str) -> Vec<String> {
         kept.push(String::new());
     }
     kept
+}
+
+/// Settings of a mesh that stand as a text in a ConfigMap, and the line where the text is.
+fn texts_within(document: &Node) -> Vec<(String, u32)> {
+    if member(document, "kind").and_then(text) != Some("ConfigMap") {
+        return Vec::new();
+    }
+    let texts = member(document, "data").map(entries).unwrap_or_default().iter();
+    texts
+        .filter_map(|entry| Some((text(&entry.node)?.to_owned(), entry.node.place.line)))
+        .filter(|(text, _)| text.contains("extensionProviders"))
+        .collect()
 }
 
 struct Judge<'a> {

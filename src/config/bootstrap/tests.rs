@@ -420,6 +420,17 @@ spec:
 
 #[test]
 fn istio_is_read_as_one() {
+    let patch = |place: &str, operation: &str, value: &str| {
+        format!("  configPatches:\n    - {{ applyTo: {place}, patch: {{ operation: {operation}, value: {value} }} }}\n")
+    };
+    let exempt = "{ typed_per_filter_config: { envoy.filters.http.ext_authz: { '@type': type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute, disabled: true } } }";
+    let mutation = "{ name: late, typed_config: { '@type': type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation, mutations: { request_mutations: [{ append: { header: { key: X-User-Id, value: a } } }] } } }";
+    let removal = "  configPatches:\n    - { applyTo: HTTP_FILTER, match: { listener: { filterChain: { filter: { subFilter: { name: envoy.filters.http.ext_authz } } } } }, patch: { operation: REMOVE } }\n";
+    let virtual_service = |change: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nspec: {{ http: [{{ headers: {{ request: {{ {change} }} }} }}] }}\n---\nmeshConfig"
+        )
+    };
     plant(
         ISTIO,
         &RULES.replace("unix:./run", "unix:/srv/run"),
@@ -439,8 +450,29 @@ fn istio_is_read_as_one() {
             ("kind: EnvoyFilter", "kind: Other", "no EnvoyFilter in this file"),
             ("{ remove: user }, ", "", "a client's own `user` is not removed"),
             ("encode_raw_headers: true", "failure_mode_allow: true", "failure_mode_allow is true"),
+            ("failOpen: false", "failOpen: yes", "failOpen is true"),
+            ("statusOnError: '503'", "statusOnError: '200'", "statusOnError is 200"),
+            ("action: CUSTOM", "action: DENY", "no AuthorizationPolicy in this file has the action CUSTOM"),
+            ("metadata: { name: shop }", "metadata: { name: shop, annotations: { istio.io/dry-run: 'true' } }", "the policy is a dry run"),
+            ("  configPatches:\n", &patch("HTTP_ROUTE", "MERGE", exempt), "ext_authz is disabled on a route"),
+            ("  configPatches:\n", &patch("HTTP_FILTER", "INSERT_AFTER", mutation), "late writes X-User-Id"),
+            ("  configPatches:\n", &patch("HTTP_ROUTE", "MERGE", "{ request_headers_to_remove: [x-tier] }"), "takes away `x-tier`"),
+            ("  configPatches:\n", removal, "the ext_authz filter is removed"),
+            ("---\nmeshConfig", &virtual_service("set: { X-User-Id: a }"), "this route changes `X-User-Id`"),
+            ("---\nmeshConfig", &virtual_service("remove: [x-tier]"), "this route changes `x-tier`"),
         ],
     );
+}
+
+/// The settings of a mesh as they stand in a cluster.
+#[test]
+fn a_mesh_in_a_config_map_is_read_too() {
+    let mesh = "---\nmeshConfig:\n  extensionProviders:\n    - name: tollgate\n      envoyExtAuthzGrpc:";
+    let kept =
+        "---\napiVersion: v1\nkind: ConfigMap\ndata:\n  mesh: |\n    extensionProviders:\n    - name: tollgate\n      envoyExtAuthzGrpc:";
+    assert!(ISTIO.contains(mesh));
+    let rules = RULES.replace("unix:./run", "unix:/srv/run");
+    plant(&ISTIO.replace(mesh, kept), &rules, &[("failOpen: false", "failOpen: true", "failOpen is true")]);
 }
 
 const GATEWAY: &str = "
@@ -472,10 +504,24 @@ spec:
     earlyRequestHeaders: { remove: [user, x-user-id, x-org-id, x-key-id, x-scopes, x-tier] }
 ";
 
+const PUBLIC: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: public }
+spec: { gatewayClassName: tollgate }
+---
+";
+
 #[test]
 fn envoy_gateway_is_read_as_one() {
+    let route = |gateway: &str, change: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{ name: shop }}\nspec: {{ parentRefs: [{{ name: {gateway} }}], rules: [{{ filters: [{{ requestHeaderModifier: {change} }}] }}] }}\n---\n"
+        )
+    };
+    let patch = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyPatchPolicy\nspec: { jsonPatches: [{ operation: { op: remove, path: /default_filter_chain/filters/0/typed_config/http_filters/0 } }] }\n---\n";
     plant(
-        GATEWAY,
+        &format!("{PUBLIC}{}{GATEWAY}", route("public", "{ set: [{ name: x-color, value: red }] }")),
         &RULES.replace("unix:./run", "unix:/srv/run"),
         &[
             ("failOpen: false", "failOpen: true", "failOpen is true"),
@@ -496,6 +542,15 @@ fn envoy_gateway_is_read_as_one() {
             ("RejectRequest }", "RejectRequest, disableMergeSlashes: true }", "disableMergeSlashes is true"),
             ("withUnderscoresAction: RejectRequest", "withUnderscoresAction: Allow", "withUnderscoresAction is Allow"),
             ("x-key-id, ", "", "a client's own `x-key-id` is not removed"),
+            ("statusOnError: 503", "statusOnError: 200", "statusOnError is 200"),
+            (PUBLIC, &format!("{PUBLIC}{}", route("other", "")), "no SecurityPolicy with extAuth has this HTTPRoute"),
+            (
+                PUBLIC,
+                &PUBLIC.replace("metadata: { name: public }", "metadata: { name: private }"),
+                "no SecurityPolicy with extAuth has this Gateway",
+            ),
+            (PUBLIC, &format!("{PUBLIC}{}", route("public", "{ set: [{ name: X-User-Id, value: a }] }")), "this route changes `X-User-Id`"),
+            (PUBLIC, &format!("{PUBLIC}{patch}"), "this patch reaches into the filters"),
             ("kind: ClientTrafficPolicy", "kind: Other", "no ClientTrafficPolicy in this file"),
         ],
     );
