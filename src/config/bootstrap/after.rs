@@ -51,7 +51,7 @@ impl Judge<'_> {
         let codes: Vec<&str> = all(config, &|node| text(node).is_some()).into_iter().filter_map(text).collect();
         let writes = |code: &&&str| [":replace", ":add", ":remove", ":set"].iter().any(|call| code.contains(call));
         let quoted = |code: &&str| code.split(['"', '\'', '[', ']', '\\']).any(|word| self.is_identity(word));
-        if codes.iter().filter(writes).any(|code| quoted(code)) {
+        if codes.iter().filter(writes).any(quoted) {
             self.say(place, "name", format!("the code of {name} stands after ext_authz and changes headers that are Tollgate's to set"))
                 .hint("put it before ext_authz, or use another header");
         }
