@@ -60,10 +60,12 @@ impl Peppers {
     /// [`PepperFileError`] says which file and what to do.
     pub fn load_or_create(folder: &Path) -> Result<Self, PepperFileError> {
         let path = Self::file_in(folder);
+        // Asked first: another process may be making both right now, the store last.
+        let has_store = folder.join(crate::store::EMBEDDED_FILE_NAME).exists();
         match fs::File::open(&path) {
             Ok(file) => load(&path, file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if folder.join(crate::store::EMBEDDED_FILE_NAME).exists() {
+                if has_store {
                     return Err(PepperFileError::Missing { folder: folder.to_owned() });
                 }
                 create(folder, &path)
@@ -163,6 +165,23 @@ mod tests {
         let second = Peppers::load_or_create(&folder).unwrap();
         assert!(second.matches(b"text", &hash));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn processes_that_begin_together_agree_on_the_pepper() {
+        for _ in 0..100 {
+            let folder = tempfile::tempdir().unwrap();
+            let begin = || {
+                let peppers = Peppers::load_or_create(folder.path()).unwrap();
+                fs::write(folder.path().join(crate::store::EMBEDDED_FILE_NAME), b"x").unwrap();
+                peppers.hash(b"text")
+            };
+            let (first, second) = std::thread::scope(|scope| {
+                let other = scope.spawn(begin);
+                (begin(), other.join().unwrap())
+            });
+            assert_eq!(first, second);
+        }
     }
 
     #[test]
