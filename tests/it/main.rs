@@ -65,6 +65,7 @@ mod support;
 
 mod bad_config;
 mod cli_http;
+mod cli_start;
 mod deploy_image;
 mod direct_abuse;
 mod direct_checks;
