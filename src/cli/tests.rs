@@ -219,7 +219,9 @@ async fn a_new_key_goes_to_standard_output_alone() {
 #[tokio::test]
 async fn a_key_lives_and_ends_by_commands() {
     let alone = Alone::new();
-    let id = id_of(&alone.good(&["keys", "create", "--user", "alice"]).await.out);
+    let made = alone.good(&["keys", "create", "--user", "alice"]).await;
+    let id = id_of(&made.out);
+    assert_eq!(made.complaints, format!("key {id} for alice. Store it now: it is not shown again.\n"));
     assert!(alone.good(&["keys", "disable", &id]).await.out.starts_with(&format!("{id} disabled")));
     assert!(alone.good(&["keys", "enable", &id]).await.out.contains("it is active"));
     let changed =
@@ -353,6 +355,8 @@ fn the_command_line_is_sound() {
         let words = ["tollgate", "explain"].into_iter().chain(line.split(' '));
         assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
     }
+    let bare = Arguments::try_parse_from(["tollgate", "explain"]).unwrap_err().to_string();
+    assert!(bare.contains("explain [OPTIONS] --curl") && bare.contains("explain [OPTIONS] --recorded"), "{bare}");
 }
 
 #[tokio::test]
