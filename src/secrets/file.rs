@@ -168,23 +168,6 @@ mod tests {
     }
 
     #[test]
-    fn processes_that_begin_together_agree_on_the_pepper() {
-        for _ in 0..100 {
-            let folder = tempfile::tempdir().unwrap();
-            let begin = || {
-                let peppers = Peppers::load_or_create(folder.path()).unwrap();
-                fs::write(folder.path().join(crate::store::EMBEDDED_FILE_NAME), b"x").unwrap();
-                peppers.hash(b"text")
-            };
-            let (first, second) = std::thread::scope(|scope| {
-                let other = scope.spawn(begin);
-                (begin(), other.join().unwrap())
-            });
-            assert_eq!(first, second);
-        }
-    }
-
-    #[test]
     fn a_new_line_on_top_takes_over() {
         let folder = tempfile::tempdir().unwrap();
         let hash = Peppers::load_or_create(folder.path()).unwrap().hash(b"text");
