@@ -215,7 +215,6 @@ impl AppError {
             | Self::Bind(_)
             | Self::Control(_)
             | Self::Tls(_)
-            | Self::Fetcher(_)
             | Self::AccessLog(_)
             | Self::DecisionLog(_)
             | Self::Traces(_)
