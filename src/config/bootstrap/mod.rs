@@ -7,6 +7,7 @@
 mod filter;
 mod gateway;
 pub mod init;
+mod issued;
 mod istio;
 mod lists;
 mod manifests;

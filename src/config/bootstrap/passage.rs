@@ -230,7 +230,9 @@ impl Judge<'_> {
         if !routed {
             let wrong = format!("listen.issuer is {}, and no route leads there: nobody can sign in or get a token", show(listen));
             self.say(root, "static_resources", wrong).hint("`tollgate envoy init` prints the routes");
+            return;
         }
+        self.issuer_paths(root);
     }
 
     pub(super) fn admin(&mut self, root: &Node) {
@@ -243,7 +245,7 @@ impl Judge<'_> {
         }
     }
 
-    fn is_issuer(&self, root: &Node, name: &str) -> bool {
+    pub(super) fn is_issuer(&self, root: &Node, name: &str) -> bool {
         let Some(listen) = &self.boot.issuer else { return false };
         let named = clusters(root).iter().filter(|cluster| member(cluster, "name").and_then(text) == Some(name));
         named.flat_map(endpoints).any(|endpoint| endpoint.meets(listen))
@@ -261,11 +263,16 @@ fn removed_early(manager: &Node) -> BTreeSet<&str> {
 }
 
 /// `{ prefix: / }` and nothing that narrows it.
-fn takes_everything(matcher: &Node) -> bool {
-    let narrows = ["headers", "query_parameters", "grpc", "runtime_fraction", "dynamic_metadata", "tls_context", "filter_state", "cookies"];
+pub(super) fn takes_everything(matcher: &Node) -> bool {
     let all_paths = member(matcher, "prefix").and_then(text) == Some("/")
         || at(matcher, &["safe_regex", "regex"]).and_then(text).is_some_and(|pattern| matches!(pattern, ".*" | "/.*"));
-    all_paths && narrows.iter().all(|field| member(matcher, field).is_none())
+    all_paths && !narrows(matcher)
+}
+
+/// Whether something beside the path decides.
+pub(super) fn narrows(matcher: &Node) -> bool {
+    let fields = ["headers", "query_parameters", "grpc", "runtime_fraction", "dynamic_metadata", "tls_context", "filter_state", "cookies"];
+    fields.iter().any(|field| member(matcher, field).is_some())
 }
 
 /// Whether a filter can make Envoy choose the route anew, as far as its config tells.

@@ -218,6 +218,54 @@ fn a_way_over_tcp_fits_the_listener() {
     assert!(away.len() == 1 && away[0].contains("credentials travel in plain text"), "{away:?}");
 }
 
+const ISSUING: &str = "
+listen: { check: 127.0.0.1:9191, issuer: 127.0.0.1:8080 }
+issuer: { url: http://127.0.0.1:10000, resources: [{ uri: https://api.example }] }
+routes:
+  - { path: /a }
+  - { path: /oauth/**, auth: public }
+  - { path: /.well-known/**, auth: public }
+  - { path: /v1/**, auth: public }
+  - { path: /openapi.json, auth: public }
+";
+
+#[test]
+fn what_is_left_to_the_issuer_is_led_to_it() {
+    let (boot, rules, _) = compile_text(ISSUING, &Outside::default()).unwrap();
+    let good = init::write("tollgate.yaml", &boot, &rules, &"127.0.0.1:80".parse().unwrap());
+    let route = |prefix: &str| {
+        format!(
+            "                        - match: {{ path_separated_prefix: \"{prefix}\" }}\n                          route: {{ cluster: issuer, timeout: 15s }}\n"
+        )
+    };
+    let hosts = "domains: [\"*\"]";
+    let own_host = "domains: [\"127.0.0.1:10000\"]
+                      routes: [{ match: { prefix: / }, route: { cluster: issuer } }]
+                    - name: others
+                      domains: [\"*\"]";
+    plant(
+        &good,
+        ISSUING,
+        &[
+            (&route("/v1"), "", "`/v1` is the issuer's, and Envoy leads it to `upstream`"),
+            (&route("/oauth"), &route("/oauth").replace("issuer", "upstream"), "`/oauth` is the issuer's, and Envoy leads it to"),
+            (&route("/.well-known/oauth-authorization-server"), "", "`/.well-known/oauth-authorization-server` is the issuer's"),
+        ],
+    );
+    let (errors, warnings) = found(&good.replace(&route("/openapi.json"), ""), ISSUING);
+    assert!(errors.is_empty() && warnings.len() == 1 && warnings[0].contains("`/openapi.json` is the issuer's"), "{errors:?} {warnings:?}");
+    // A regular expression may lead there, a host of its own does, and what the config does not leave to it is no concern.
+    let regex = route("/v1").replace("path_separated_prefix: \"/v1\"", "safe_regex: { regex: \"/v[0-9]/.*\" }");
+    for fine in [
+        good.replace(&route("/v1"), &regex),
+        good.replace(&route("/v1"), "").replace(hosts, own_host),
+        good.replace(&route("/sign-in"), ""),
+    ] {
+        assert_ne!(fine, good);
+        assert_eq!(found(&fine, ISSUING), (Vec::new(), Vec::new()), "{fine}");
+    }
+}
+
 const ISTIO: &str = "
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
