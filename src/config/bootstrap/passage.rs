@@ -186,6 +186,16 @@ impl Judge<'_> {
         }
     }
 
+    /// What is misspelt would stand there as a chain that does nothing.
+    pub(super) fn chains(&mut self, root: &Node) {
+        for chain in members_named(root, "filter_chains").into_iter().flat_map(items).chain(members_named(root, "default_filter_chain")) {
+            if member(chain, "filters").map(items).unwrap_or_default().is_empty() {
+                self.say(chain, "filters", "no filters can be read in this filter chain, so nothing is known of what comes in there")
+                    .hint("`filters:`, spelt so, with an HTTP connection manager that asks Tollgate");
+            }
+        }
+    }
+
     /// A listener that never asks, beside one that does.
     pub(super) fn unguarded(&mut self, root: &Node, manager: &Node) {
         for target in all(manager, &|node| at(node, &["route", "cluster"]).is_some()) {

@@ -86,6 +86,7 @@ fn each_planted_mistake_is_found_and_nothing_else_with_it() {
             ("{ cluster: upstream, timeout: 15s }", exempt_by_wrapper, "ext_authz is disabled on a route"),
             ("match: { prefix: / }", "match: { prefix: /api }", "no route takes what is left over"),
             ("match: { prefix: / }", "match: { prefix: /, headers: [{ name: a }] }", "no route takes what is left over"),
+            ("        - filters:\n", "        - filterz:\n", "no filters can be read in this filter chain"),
             ("domains: [\"*\"]", "domains: [api.example.com]", "no virtual host has the domain `*`"),
             (GATE, &format!("{GATE}                    disabled: true\n"), "the ext_authz filter is disabled"),
             ("  clusters:\n", second, "this listener leads to `upstream`"),
