@@ -387,8 +387,8 @@ mod tests {
   check: { address: 127.0.0.1:9191, tls: { cert: /nowhere/a.crt, key: /nowhere/a.key, client_ca: /nowhere/ca.crt } }
 peppers: [{ id: p1, secret: { file: /nowhere/p1 } }, { id: p2, secret: { env: TOLLGATE_NO_SUCH_VARIABLE } }]
 issuers:
-  - { name: a, issuer: 'https://a', audiences: [b], keys: { jwks_file: /nowhere/jwks }, algorithms: [ES256] }
-  - { name: c, issuer: 'https://c', audiences: [b], keys: { hmac_secret: { file: /nowhere/hmac } }, algorithms: [HS256] }
+  - { name: a, issuer: 'https://a', audience: b, keys: { jwks_file: /nowhere/jwks }, algorithms: [ES256] }
+  - { name: c, issuer: 'https://c', audience: b, keys: { hmac_secret: { file: /nowhere/hmac } }, algorithms: [HS256] }
 keys_file: /nowhere/keys.yaml
 routes: [{ path: /a }]
 ";
