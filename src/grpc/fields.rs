@@ -15,7 +15,7 @@ const USUAL: usize = 1024;
 pub struct Fields(Vec<u8>);
 
 impl Fields {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Vec::with_capacity(USUAL))
     }
 
