@@ -13,7 +13,7 @@ use crate::app::wording::DoorsWording;
 use crate::check::Gate;
 use crate::check::guard::Guard;
 use crate::clock::Clock;
-use crate::config::Loaded;
+use crate::config::Boot;
 use crate::issuer;
 use crate::issuer::IssuerState;
 use crate::issuer::events::KeyObserver;
@@ -32,12 +32,12 @@ use crate::store::Records;
 ///
 /// # Errors
 /// [`AppError`], with what to do about it.
-pub async fn host(loaded: Loaded, clock: Arc<dyn Clock>) -> Result<Router, AppError> {
-    let Opened { peppers, engine, usage } = open(&loaded.boot, &clock)?;
+pub async fn host(boot: &Boot, rules: Arc<Rules>, clock: Arc<dyn Clock>) -> Result<Router, AppError> {
+    let Opened { peppers, engine, usage } = open(boot, &clock)?;
     let records = engine.records();
     let assertions = Arc::new(Assertions::load_or_pretend(&*records, &peppers, clock.now()).await?);
     let signer = Arc::new(Signer::load(&*records, &peppers, clock.now()).await?);
-    let rules = Arc::new(ArcSwap::from_pointee(loaded.rules));
+    let rules = Arc::new(ArcSwap::new(rules));
     let tokens = Arc::new(Tokens::new(1));
     signer.tell(&tokens);
     let gate = Arc::new(Gate {

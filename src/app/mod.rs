@@ -25,6 +25,7 @@ mod wording;
 mod tests;
 
 use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -42,7 +43,7 @@ use crate::app::hosted::issuer_state;
 use crate::app::measured::Measured;
 use crate::app::open::Opened;
 use crate::app::open::door_of;
-use crate::app::open::open;
+use crate::app::open::open_in_turn;
 use crate::app::shared::Publishing;
 use crate::app::watchers::Counting;
 use crate::app::watchers::KeyRings;
@@ -92,6 +93,8 @@ use crate::recording::recorder::Recorder;
 use crate::secrets::Peppers;
 use crate::secrets::random_bytes;
 use crate::store::Records;
+use crate::store::embedded::OpenError;
+use crate::store::shared::outbox::OutboxError;
 use crate::tasks::flush_usage::FlushError;
 use crate::tasks::flush_usage::FlushUsage;
 use crate::tasks::refresh_jwks;
@@ -116,7 +119,10 @@ use crate::telemetry::traces::Collector;
 use crate::telemetry::traces::Sampling;
 use crate::telemetry::traces::Traces;
 use crate::telemetry::traces::TracesError;
+use crate::usage::HistoryError;
+use crate::usage::LedgerError;
 use crate::usage::Usage;
+use crate::usage::UsageError;
 
 /// Checks in flight beyond this are shed: at the usual few microseconds each, a queue of this length is already late.
 const IN_FLIGHT_MAX: usize = 10_000;
@@ -132,6 +138,11 @@ const TLS_POLL: Duration = Duration::from_secs(10);
 const OPS_GRACE: Duration = Duration::from_secs(1);
 /// How long the last spans may take.
 const TRACES_GRACE: Duration = Duration::from_secs(2);
+
+/// How long a folder that another process has is waited for. Commands have it for far less; a process that serves keeps it.
+pub(crate) const HELD_TIME_MAX: Duration = Duration::from_secs(5);
+/// How soon it is tried again.
+pub(crate) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// What a start needs.
 pub struct Start {
@@ -161,13 +172,13 @@ pub enum AppError {
     #[error("the folder {} cannot be made: {source}", path.display())]
     Folder { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
-    Store(#[from] crate::store::embedded::OpenError),
+    Store(#[from] OpenError),
     #[error(transparent)]
-    Outbox(#[from] crate::store::shared::outbox::OutboxError),
+    Outbox(#[from] OutboxError),
     #[error("the signing keys cannot be had: {0}")]
     Ring(#[from] RingError),
     #[error("usage cannot be counted: {0}")]
-    Usage(#[from] crate::usage::UsageError),
+    Usage(#[from] UsageError),
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error(transparent)]
@@ -182,6 +193,34 @@ pub enum AppError {
     Traces(#[from] TracesError),
     #[error("{} cannot be recorded to: {source}; name another `record.file`, or leave `record` out", file.display())]
     Recording { file: PathBuf, source: std::io::Error },
+}
+
+impl AppError {
+    /// Who has a folder that was to be opened, and which; it may be free again soon.
+    pub fn holder(&self) -> Option<(&str, &Path)> {
+        match self {
+            Self::Store(OpenError::InUse { folder, owner }) => Some((owner, folder)),
+            Self::Outbox(OutboxError::InUse { path })
+            | Self::Usage(UsageError::Ledger(LedgerError::Locked { path }) | UsageError::History(HistoryError::Locked { path })) => {
+                Some(("another process", path))
+            }
+            Self::Metrics(_)
+            | Self::Peppers(_)
+            | Self::NoPeppers
+            | Self::Folder { .. }
+            | Self::Store(_)
+            | Self::Outbox(_)
+            | Self::Ring(_)
+            | Self::Usage(_)
+            | Self::Bind(_)
+            | Self::Control(_)
+            | Self::Tls(_)
+            | Self::AccessLog(_)
+            | Self::DecisionLog(_)
+            | Self::Traces(_)
+            | Self::Recording { .. } => None,
+        }
+    }
 }
 
 /// How a run ended.
@@ -234,7 +273,7 @@ pub struct Running {
 pub async fn start(start: Start) -> Result<Running, AppError> {
     let Start { loaded, watch, clock, decisions } = start;
     let boot = loaded.boot.clone();
-    let Opened { peppers, engine, usage } = open(&boot, &clock)?;
+    let Opened { peppers, engine, usage } = open_in_turn(&boot, &clock).await?;
     let metrics = Arc::new(engine.metrics()?);
     let records: Arc<dyn Records> = Arc::new(Measured::new(engine.records(), Arc::clone(&metrics), Arc::clone(&clock)));
     let assertions = Arc::new(signing_keys(&engine, &*records, &peppers, clock.now()).await?);

@@ -4,9 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::app::AppError;
+use crate::app::HELD_TIME_MAX;
+use crate::app::LOOK_AGAIN_AFTER;
 use crate::app::engine::Engine;
 use crate::app::shared::Shared;
 use crate::clock::Clock;
+use crate::clock::monotonic;
 use crate::config::Boot;
 use crate::config::boot;
 use crate::config::boot::Listen;
@@ -49,6 +52,29 @@ pub(super) fn open(boot: &Boot, clock: &Arc<dyn Clock>) -> Result<Opened, AppErr
         Err(redis) => Engine::Shared(Shared::open(redis, &boot.store_path, &peppers, &usage, clock)?),
     };
     Ok(Opened { peppers, engine, usage })
+}
+
+/// The same, after whoever has the folders for a moment: a command that found no running process and opened them itself, or a
+/// process that is about to end.
+pub(super) async fn open_in_turn(boot: &Boot, clock: &Arc<dyn Clock>) -> Result<Opened, AppError> {
+    let deadline = monotonic() + HELD_TIME_MAX;
+    let mut is_told = false;
+    loop {
+        let error = match open(boot, clock) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
+        match error.holder() {
+            Some((owner, folder)) if monotonic() < deadline => {
+                if !is_told {
+                    tracing::info!("waiting for {owner}, which has {}", folder.display());
+                    is_told = true;
+                }
+            }
+            Some(_) | None => return Err(error),
+        }
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+    }
 }
 
 /// The peppers that the config gives, or those of the store's folder.

@@ -78,6 +78,9 @@ fn missed(
     match (method, found) {
         (true, Some(found)) => format!("fits, but `{}` names the method", found.name),
         (true, None) => "fits, and refuses what was asked of it".to_owned(),
+        (false, _) if request.method == Method::Other => {
+            format!("takes {}, and what was asked is none that is known: methods are written in capitals", methods(matcher))
+        }
         (false, _) => format!("takes {}, not {}", methods(matcher), request.method.as_str()),
     }
 }
@@ -143,6 +146,8 @@ mod tests {
         assert_eq!(why(&rows, "me"), "false another path");
         assert_eq!(why(&rows, "change"), "false takes PUT, not GET");
         assert!(why(&rows, "one").starts_with("true"));
+        let rows = told(Method::Other, "/things/7");
+        assert_eq!(why(&rows, "change"), "false takes PUT, and what was asked is none that is known: methods are written in capitals");
         let rows = told(Method::Delete, "/things/7");
         assert!(rows.iter().all(|(_, hit, _)| !hit));
         assert_eq!(why(&rows, "all"), "false `one` is more specific (path), and nothing falls through to a broader route");

@@ -15,6 +15,7 @@ use crate::config::boot::Listen;
 use crate::config::boot::Peppers;
 use crate::config::boot::RedisBoot;
 use crate::config::boot::RedisMode;
+use crate::config::bootstrap::Findings;
 use crate::model::issuance::Issuance;
 use crate::model::issuance::Registration;
 use crate::model::issuance::SignUp;
@@ -37,6 +38,9 @@ pub struct CheckConfig {
     /// identity is a mistake too.
     #[arg(long, value_name = "FILE")]
     pub envoy: Option<PathBuf>,
+    /// Secrets and certificates are elsewhere: pass over the files and variables that are not here, and judge everything else.
+    #[arg(long)]
+    pub without_files: bool,
     /// For machines: one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -46,7 +50,8 @@ const EXAMPLES: &str = "\
 Examples:
   tollgate check-config                          ./tollgate.yaml
   tollgate check-config /etc/tollgate.yaml
-  tollgate check-config --envoy envoy.yaml       both, and whether they fit each other";
+  tollgate check-config --envoy envoy.yaml       both, and whether they fit each other
+  tollgate check-config --without-files          away from the machine that has the secrets";
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -91,42 +96,51 @@ impl CheckConfig {
     /// When `out` cannot be written to.
     pub fn run(&self, out: &mut dyn Write) -> std::io::Result<Exit> {
         let path = self.file.as_deref().unwrap_or(&self.config);
-        // Where the mistakes are; the bootstrap is judged once the config is good.
-        let mut judged = path;
-        let loaded = match (config::load(path), &self.envoy) {
-            (Ok(loaded), Some(envoy)) => {
-                judged = envoy;
-                let found = config::bootstrap::judge(envoy, &loaded.boot, &loaded.rules);
-                if found.errors.is_empty() {
-                    let warnings = loaded.warnings.into_iter().chain(found.warnings).collect();
-                    Ok(Loaded { warnings, ..loaded })
-                } else {
-                    Err(found.errors)
-                }
+        let loaded = if self.without_files { config::load_without_files(path) } else { config::load(path) };
+        let found = self.envoy.as_ref().map(|envoy| beside(path, &loaded, envoy)).unwrap_or_default();
+        let (loaded, own_mistakes) = match loaded {
+            Ok(loaded) if found.errors.is_empty() => {
+                let warnings = loaded.warnings.into_iter().chain(found.warnings).collect();
+                (Ok(Loaded { warnings, ..loaded }), 0)
             }
-            (loaded, _) => loaded,
+            Ok(_) => (Err(found.errors), 0),
+            Err(mistakes) => {
+                let own = mistakes.len();
+                (Err(mistakes.into_iter().chain(found.errors).collect()), own)
+            }
         };
         match (&loaded, self.json) {
-            (_, true) => write_json(&loaded, out)?,
+            (_, true) => write_json(&loaded, self.without_files, out)?,
             (Ok(loaded), false) => {
-                write_good(path, loaded, out)?;
+                write_good(path, loaded, self.without_files, out)?;
                 if let Some(envoy) = &self.envoy {
                     writeln!(out, "{}: good, and fits these rules", envoy.display())?;
                 }
             }
-            (Err(complaints), false) => write_bad(judged, complaints, out)?,
+            (Err(complaints), false) => {
+                let (own, others) = complaints.split_at_checked(own_mistakes).unwrap_or_default();
+                write_bad(path, own, out)?;
+                write_bad(self.envoy.as_deref().unwrap_or(path), others, out)?;
+            }
         }
         Ok(if loaded.is_ok() { Exit::Good } else { Exit::Failed })
     }
 }
 
-fn write_json(loaded: &Result<Loaded, Vec<Complaint>>, out: &mut dyn Write) -> std::io::Result<()> {
+/// What stands in front is judged too where nothing but files is missing.
+fn beside(path: &Path, loaded: &Result<Loaded, Vec<Complaint>>, envoy: &Path) -> Findings {
+    let spare = if loaded.is_err() { config::load_without_files(path).ok() } else { None };
+    let readable = loaded.as_ref().ok().or(spare.as_ref());
+    readable.map(|loaded| config::bootstrap::judge(envoy, &loaded.boot, &loaded.rules)).unwrap_or_default()
+}
+
+fn write_json(loaded: &Result<Loaded, Vec<Complaint>>, without_files: bool, out: &mut dyn Write) -> std::io::Result<()> {
     let report = match loaded {
         Ok(loaded) => Report {
             good: true,
             errors: &[],
             warnings: &loaded.warnings,
-            config_revision: Some(&loaded.rules.revision),
+            config_revision: (!without_files).then_some(&*loaded.rules.revision),
             issuer: loaded.rules.issuance.as_ref().map(|issuance| issuer_report(&loaded.boot, issuance)),
             routes: loaded.rules.routes.iter().map(|route| route_report(route)).collect(),
         },
@@ -139,6 +153,9 @@ fn write_json(loaded: &Result<Loaded, Vec<Complaint>>, out: &mut dyn Write) -> s
 }
 
 fn write_bad(path: &Path, complaints: &[Complaint], out: &mut dyn Write) -> std::io::Result<()> {
+    if complaints.is_empty() {
+        return Ok(());
+    }
     for complaint in complaints {
         writeln!(out, "{complaint}")?;
     }
@@ -146,11 +163,15 @@ fn write_bad(path: &Path, complaints: &[Complaint], out: &mut dyn Write) -> std:
     writeln!(out, "{}: {} {mistakes}", path.display(), complaints.len())
 }
 
-fn write_good(path: &Path, loaded: &Loaded, out: &mut dyn Write) -> std::io::Result<()> {
+fn write_good(path: &Path, loaded: &Loaded, without_files: bool, out: &mut dyn Write) -> std::io::Result<()> {
     for warning in &loaded.warnings {
         writeln!(out, "warning: {warning}")?;
     }
-    writeln!(out, "{}: good, revision {}", path.display(), loaded.rules.revision)?;
+    // The revision is also that of the files.
+    match without_files {
+        true => writeln!(out, "{}: good, whatever is in the files that are elsewhere", path.display())?,
+        false => writeln!(out, "{}: good, revision {}", path.display(), loaded.rules.revision)?,
+    }
     write_doors(&loaded.boot, out)?;
     if let Some(issuance) = &loaded.rules.issuance {
         write_issuance(&issuer_report(&loaded.boot, issuance), out)?;
@@ -303,7 +324,7 @@ mod tests {
         let path = folder.path().join("tollgate.yaml");
         std::fs::write(&path, text).unwrap();
         let mut out = Vec::new();
-        let exit = CheckConfig { file: Some(path), config: PathBuf::new(), envoy: None, json }.run(&mut out).unwrap();
+        let exit = CheckConfig { file: Some(path), config: PathBuf::new(), envoy: None, without_files: false, json }.run(&mut out).unwrap();
         let said = String::from_utf8(out).unwrap();
         (exit, said.replace(&format!("{}/", folder.path().display()), ""))
     }
@@ -355,6 +376,55 @@ mod tests {
             "tollgate.yaml:2:13: routes[0].path: a path starts with `/`\n\
              tollgate.yaml:3:23: routes[1].cost: 0 is no cost; expected 1 to 1000000\n\
              tollgate.yaml: 2 mistakes\n"
+        );
+    }
+
+    #[test]
+    fn what_is_elsewhere_is_passed_over_and_what_stands_in_front_judged_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, envoy) = (folder.path().join("tollgate.yaml"), folder.path().join("envoy.yaml"));
+        let elsewhere = "listen:
+  check: { address: 127.0.0.1:9191, tls: { cert: /nowhere/a.crt, key: /nowhere/a.key, client_ca: /nowhere/ca.crt } }
+peppers: [{ id: p1, secret: { file: /nowhere/p1 } }, { id: p2, secret: { env: TOLLGATE_NO_SUCH_VARIABLE } }]
+issuers:
+  - { name: a, issuer: 'https://a', audience: b, keys: { jwks_file: /nowhere/jwks }, algorithms: [ES256] }
+  - { name: c, issuer: 'https://c', audience: b, keys: { hmac_secret: { file: /nowhere/hmac } }, algorithms: [HS256] }
+keys_file: /nowhere/keys.yaml
+routes: [{ path: /a }]
+";
+        let run = |config: &str, without_files: bool| {
+            std::fs::write(&path, config).unwrap();
+            std::fs::write(&envoy, "static_resources: {}\n").unwrap();
+            let mut out = Vec::new();
+            let check = CheckConfig {
+                file: Some(path.clone()),
+                config: PathBuf::new(),
+                envoy: Some(envoy.clone()).filter(|_| config.contains("/nowhere")),
+                without_files,
+                json: false,
+            };
+            let exit = check.run(&mut out).unwrap();
+            (exit, String::from_utf8(out).unwrap().replace(&format!("{}/", folder.path().display()), ""))
+        };
+        let (exit, said) = run(elsewhere, false);
+        assert_eq!(exit, Exit::Failed);
+        for path in ["a.crt", "a.key", "ca.crt", "p1", "jwks", "hmac", "keys.yaml"] {
+            assert!(said.contains(&format!("there is no such file: /nowhere/{path} (")), "{path} in {said}");
+        }
+        assert!(said.contains("envoy.yaml:1:1: no HTTP connection manager") && said.contains("\nenvoy.yaml: 1 mistake\n"), "{said}");
+        let (exit, said) = run(elsewhere, true);
+        assert_eq!(exit, Exit::Failed);
+        assert!(said.starts_with("envoy.yaml:1:1: no HTTP connection manager") && !said.contains("tollgate.yaml"), "{said}");
+        // A mistake stays one, and a file that is here is judged.
+        let (exit, said) = run(&elsewhere.replace("path: /a", "path: a"), true);
+        assert!(exit == Exit::Failed && said.ends_with("a path starts with `/`\ntollgate.yaml: 1 mistake\n"), "{said}");
+        std::fs::write(folder.path().join("short"), "short").unwrap();
+        let (_, said) = run(&elsewhere.replace("/nowhere/p1", "short"), true);
+        assert!(said.contains("peppers[0].secret: the secret has 5 bytes"), "{said}");
+        let (exit, said) = run("peppers: [{ id: p1, secret: { file: nowhere } }]\nroutes: [{ path: /a }]\n", true);
+        assert!(
+            exit == Exit::Good && said.contains("tollgate.yaml: good, whatever is in the files") && said.contains("  peppers  p1"),
+            "{said}"
         );
     }
 

@@ -21,6 +21,10 @@ use tokio::net::UnixStream;
 use tower::ServiceExt;
 use zeroize::Zeroizing;
 
+use crate::app::HELD_TIME_MAX;
+use crate::app::LOOK_AGAIN_AFTER;
+use crate::clock::monotonic;
+
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// An answer that takes longer is not waited for.
@@ -82,8 +86,18 @@ pub struct Remote {
     pub key: Option<ApiKey>,
 }
 
-/// Opens the store in this process and makes the API over it; the text of a failure says what to do.
-pub type Host = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = Result<Router, String>> + Send>> + Send>;
+/// Opens the store in this process and makes the API over it.
+pub type Host = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Router, Unhosted>> + Send>> + Send>;
+
+/// Why the store was not opened here, and what to do.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Unhosted {
+    /// Another process has it: it is about to answer on its control socket, or about to end, or out of reach.
+    #[error("{0}, or name its control socket with --socket")]
+    InUse(String),
+    #[error("{0}")]
+    Failed(String),
+}
 
 /// Where to look for the API, and what to do when no process answers.
 pub struct Target {
@@ -129,19 +143,26 @@ impl Client {
         if let Some(remote) = target.remote {
             return Self::remote(remote);
         }
-        let absent = match target.socket {
-            None => "the config names no control socket (`listen.control`)".to_owned(),
-            Some(socket) => match UnixStream::connect(&socket).await {
-                Ok(_) => return Ok(Self::Socket(socket)),
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                    format!("no process answers on {}", socket.display())
-                }
-                Err(error) => return Err(CliError::said(format!("the control socket {}: {error}", socket.display()))),
-            },
-        };
-        match target.host {
-            Some(host) => host().await.map(Self::Hosted).map_err(|why| CliError::said(format!("{absent}, and {why}"))),
-            None => Err(CliError::said(format!("{absent}; start `tollgate serve`, or leave out --socket"))),
+        let deadline = monotonic() + HELD_TIME_MAX;
+        loop {
+            let absent = match &target.socket {
+                None => "the config names no control socket (`listen.control`)".to_owned(),
+                Some(socket) => match UnixStream::connect(socket).await {
+                    Ok(_) => return Ok(Self::Socket(socket.clone())),
+                    Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                        format!("no process answers on {}", socket.display())
+                    }
+                    Err(error) => return Err(CliError::said(format!("the control socket {}: {error}", socket.display()))),
+                },
+            };
+            let Some(host) = &target.host else {
+                return Err(CliError::said(format!("{absent}; start `tollgate serve`, or leave out --socket")));
+            };
+            match host().await {
+                Ok(router) => return Ok(Self::Hosted(router)),
+                Err(Unhosted::InUse(_)) if monotonic() < deadline => tokio::time::sleep(LOOK_AGAIN_AFTER).await,
+                Err(why) => return Err(CliError::said(format!("{absent}, and {why}"))),
+            }
         }
     }
 

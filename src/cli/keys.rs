@@ -88,9 +88,9 @@ struct New {
     /// Whom the key acts for; made if there is no such user.
     #[arg(long, short)]
     user: String,
-    /// For people.
-    #[arg(long, short, default_value = "key")]
-    name: String,
+    /// For people. Default: `key`.
+    #[arg(long, short)]
+    name: Option<String>,
     /// The organisation. Default: the user's.
     #[arg(long)]
     org: Option<String>,
@@ -213,7 +213,8 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
     match command {
         Command::Create(new) => {
             let key = client.call("POST", "/v1/keys", Some(&new.body())).await?;
-            let words = format!("key {} ({}) for {}", show(&key, "id"), show(&key, "name"), show(&key, "user"));
+            let name = new.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+            let words = format!("key {}{name} for {}", show(&key, "id"), show(&key, "user"));
             voice.hand_over(&key, "key", &format!("{words}. Store it now: it is not shown again."))?;
         }
         Command::List(filter) => {
@@ -314,7 +315,8 @@ fn last_used(key: &Value) -> String {
 
 impl New {
     fn body(&self) -> Value {
-        let mut body = Map::from_iter([("user".to_owned(), json!(self.user)), ("name".to_owned(), json!(self.name))]);
+        let mut body =
+            Map::from_iter([("user".to_owned(), json!(self.user)), ("name".to_owned(), json!(self.name.as_deref().unwrap_or("key")))]);
         let mut set = |name: &str, value: Option<Value>| {
             body.extend(value.map(|value| (name.to_owned(), value)));
         };

@@ -56,6 +56,7 @@ use crate::cli::client::Host;
 use crate::cli::client::Reach;
 use crate::cli::client::Remote;
 use crate::cli::client::Target;
+use crate::cli::client::Unhosted;
 use crate::cli::clients::Clients;
 use crate::cli::envoy::Envoy;
 use crate::cli::examples::hand_down;
@@ -212,8 +213,15 @@ fn reach(reach: &Reach, complaints: &mut dyn Write) -> std::io::Result<Option<Ta
         Some(Listen::Unix { path, .. }) => Some(path.clone()),
         Some(Listen::Tcp { .. }) | None => None,
     };
+    let (boot, rules) = (Arc::new(loaded.boot), Arc::new(loaded.rules));
     let host: Host = Box::new(move || {
-        Box::pin(async move { app::hosted::host(loaded, Arc::new(SystemClock)).await.map_err(|error| error.to_string()) })
+        let (boot, rules) = (Arc::clone(&boot), Arc::clone(&rules));
+        Box::pin(async move {
+            let hosted = app::hosted::host(&boot, rules, Arc::new(SystemClock)).await;
+            hosted.map_err(
+                |error| if error.holder().is_some() { Unhosted::InUse(error.to_string()) } else { Unhosted::Failed(error.to_string()) },
+            )
+        })
     });
     Ok(Some(Target { remote: None, socket, host: Some(host) }))
 }

@@ -87,7 +87,8 @@ async fn serve(start: Start) -> std::io::Result<Exit> {
             return Ok(Exit::Failed);
         }
     };
-    tracing::info!(check = %running.check_address(), ops = %running.ops_address(), "serving");
+    let issuer = running.issuer_address().map(tracing::field::display);
+    tracing::info!(check = %running.check_address(), issuer, ops = %running.ops_address(), "serving");
     let told = tokio::select! {
         () = signals.next() => true,
         () = running.failed() => false,

@@ -19,6 +19,7 @@ use crate::cli::audit::Audit;
 use crate::cli::client::Host;
 use crate::cli::client::Remote;
 use crate::cli::client::Target;
+use crate::cli::client::Unhosted;
 use crate::cli::clients::Clients;
 use crate::cli::keys::Keys;
 use crate::cli::usage::Usage;
@@ -122,10 +123,10 @@ fn rules() -> Rules {
     }
 }
 
-fn api(folder: &Path) -> Result<Router, String> {
-    let peppers = Peppers::load_or_create(folder).map_err(|error| error.to_string())?;
+fn api(folder: &Path) -> Result<Router, Unhosted> {
+    let peppers = Peppers::load_or_create(folder).unwrap();
     let clock = Arc::new(ManualClock::starting_at(START));
-    let store = Arc::new(Embedded::open(folder, clock.clone()).map_err(|error| error.to_string())?);
+    let store = Arc::new(Embedded::open(folder, clock.clone()).map_err(|error| Unhosted::InUse(error.to_string()))?);
     let peppers = Arc::new(peppers);
     Ok(router(IssuerState {
         records: store.clone(),
@@ -218,7 +219,9 @@ async fn a_new_key_goes_to_standard_output_alone() {
 #[tokio::test]
 async fn a_key_lives_and_ends_by_commands() {
     let alone = Alone::new();
-    let id = id_of(&alone.good(&["keys", "create", "--user", "alice"]).await.out);
+    let made = alone.good(&["keys", "create", "--user", "alice"]).await;
+    let id = id_of(&made.out);
+    assert_eq!(made.complaints, format!("key {id} for alice. Store it now: it is not shown again.\n"));
     assert!(alone.good(&["keys", "disable", &id]).await.out.starts_with(&format!("{id} disabled")));
     assert!(alone.good(&["keys", "enable", &id]).await.out.contains("it is active"));
     let changed =
@@ -325,14 +328,16 @@ async fn a_running_process_is_asked_and_its_store_never_opened_twice() {
     let over_socket = || Target {
         remote: None,
         socket: Some(path.clone()),
-        host: Some(Box::new(|| Box::pin(std::future::ready(Err("it was opened twice".to_owned()))))),
+        host: Some(Box::new(|| Box::pin(std::future::ready(Err(Unhosted::Failed("it was opened twice".to_owned())))))),
     };
     let ran = run(over_socket(), &["keys", "create", "--user", "alice"]).await;
     assert_eq!(ran.exit, Exit::Good, "{}", ran.complaints);
     let id = id_of(&ran.out);
     assert!(run(over_socket(), &["keys", "list"]).await.out.contains(&id));
     // The process runs, but the socket that is asked is another: the store's lock speaks.
+    tokio::time::pause();
     let ran = run(alone.target(), &["keys", "list"]).await;
+    tokio::time::resume();
     assert_eq!(ran.exit, Exit::Failed);
     assert!(ran.complaints.contains("no process answers on") && ran.complaints.contains("is in use by process"), "{}", ran.complaints);
     stop.send(()).unwrap();
@@ -350,6 +355,8 @@ fn the_command_line_is_sound() {
         let words = ["tollgate", "explain"].into_iter().chain(line.split(' '));
         assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
     }
+    let bare = Arguments::try_parse_from(["tollgate", "explain"]).unwrap_err().to_string();
+    assert!(bare.contains("explain [OPTIONS] --curl") && bare.contains("explain [OPTIONS] --recorded"), "{bare}");
 }
 
 #[tokio::test]

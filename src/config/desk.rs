@@ -1,5 +1,6 @@
 //! Where complaints are collected while one file is compiled: it knows the file's tree, so a field's name is enough to find its line.
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::config::complaint::Complaint;
 use crate::config::complaint::suggestion;
 use crate::config::file::scalars::SecretPlace;
+use crate::config::outside::Contents;
 use crate::config::outside::Outside;
 use crate::config::outside::Readers;
 use crate::config::outside::Trouble;
@@ -134,7 +136,7 @@ impl<'a> Desk<'a> {
         find(self.tree, &spot.0, false).0.line
     }
 
-    pub(in crate::config) fn path(&self, path: &std::path::Path) -> PathBuf {
+    pub(in crate::config) fn path(&self, path: &Path) -> PathBuf {
         self.base.join(path)
     }
 
@@ -156,8 +158,13 @@ impl<'a> Desk<'a> {
     }
 
     /// A file's bytes; a complaint at `spot` where there are none.
-    pub(in crate::config) fn read(&mut self, spot: &Spot, path: &std::path::Path) -> Option<Arc<crate::config::outside::Contents>> {
-        let path = self.base.join(path);
+    pub(in crate::config) fn read(&mut self, spot: &Spot, path: &Path) -> Option<Arc<Contents>> {
+        self.read_or_complain(spot, path, false)
+    }
+
+    /// What stands for the name of a secret's file may be the secret itself, and is repeated only where it looks like a path.
+    fn read_or_complain(&mut self, spot: &Spot, written: &Path, is_secret: bool) -> Option<Arc<Contents>> {
+        let path = self.base.join(written);
         match self.outside.file(&path) {
             Ok(contents) if contents.bytes.is_empty() => {
                 self.error(spot, "the file is empty");
@@ -171,7 +178,11 @@ impl<'a> Desk<'a> {
                     Trouble::Forbidden => "give this process's user the right to read it",
                     Trouble::TooLarge | Trouble::Empty | Trouble::Unreadable(_) => "check the file",
                 };
-                self.error_hinting(spot, trouble.to_string(), hint);
+                let wrong = match written.is_absolute() || !is_secret {
+                    true if trouble == Trouble::Missing => format!("{trouble}: {}", path.to_string_lossy().escape_debug()),
+                    true | false => trouble.to_string(),
+                };
+                self.error_hinting(spot, wrong, hint);
                 None
             }
         }
@@ -181,7 +192,7 @@ impl<'a> Desk<'a> {
     pub(in crate::config) fn secret(&mut self, spot: &Spot, place: &SecretPlace) -> Option<Zeroizing<Vec<u8>>> {
         match (&place.file, &place.env) {
             (Some(path), None) => {
-                let contents = self.read(&spot.key("file"), path)?;
+                let contents = self.read_or_complain(&spot.key("file"), path, true)?;
                 if contents.readable_by == Readers::Everybody {
                     self.warn(&spot.key("file"), "every user of this machine may read this secret; take the right from others (chmod o-r)");
                 }

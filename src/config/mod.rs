@@ -58,8 +58,20 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Complaint>> {
     load_watched(path).0
 }
 
+/// The same away from where it runs: files and secrets that are not here are passed over. What comes of it serves no requests.
+///
+/// # Errors
+/// Every other mistake there is, in the order of the file.
+pub fn load_without_files(path: &Path) -> Result<Loaded, Vec<Complaint>> {
+    load_with(path, Outside::without_files).0
+}
+
 /// As [`load`], together with what to watch: whether the config was good or not, a change of these files may change that.
 pub fn load_watched(path: &Path) -> (Result<Loaded, Vec<Complaint>>, Watched) {
+    load_with(path, Outside::gather)
+}
+
+fn load_with(path: &Path, gather: impl FnOnce(&ConfigFile, &Path) -> Outside) -> (Result<Loaded, Vec<Complaint>>, Watched) {
     let name: Arc<str> = Arc::from(path.to_string_lossy());
     let read = outside::read_file(path).map(Arc::new);
     let mut outside = Outside::default();
@@ -67,7 +79,7 @@ pub fn load_watched(path: &Path) -> (Result<Loaded, Vec<Complaint>>, Watched) {
         Ok(contents) => as_text(&name, contents).and_then(|text| {
             let base = path.parent().unwrap_or(Path::new(""));
             compile_parts(&name, text, base, |file| {
-                outside = Outside::gather(file, base);
+                outside = gather(file, base);
                 outside.clone()
             })
         }),

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use zeroize::Zeroizing;
 
 use crate::config::compile::traces;
@@ -30,6 +31,8 @@ pub struct Outside {
 pub struct Contents {
     pub(in crate::config) bytes: Zeroizing<Vec<u8>>,
     pub(in crate::config) readable_by: Readers,
+    /// Whether this stands for what is elsewhere: good for a secret, and nothing else can be read in it.
+    pub(in crate::config) is_stand_in: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +75,27 @@ impl Outside {
         outside
     }
 
+    /// With something in the place of every file and secret that is not here: for judging a config away from where it runs.
+    pub(in crate::config) fn without_files(file: &ConfigFile, base: &Path) -> Self {
+        let mut outside = Self::gather(file, base);
+        for (path, read) in &mut outside.files {
+            if matches!(read, Err(Trouble::Missing)) {
+                *read = Ok(Arc::new(Contents {
+                    bytes: stand_in(&path.to_string_lossy()),
+                    readable_by: Readers::OwnerAndGroup,
+                    is_stand_in: true,
+                }));
+            }
+        }
+        for name in secret_places(file).into_iter().filter_map(|place| place.env.as_ref()) {
+            outside.variables.entry(name.clone()).or_default().get_or_insert_with(|| Arc::new(stand_in(name)));
+        }
+        outside
+    }
+
     /// For texts without a file system: these files and variables, and no others.
     pub fn of(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>, variables: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
-        let contents = |bytes| Arc::new(Contents { bytes: Zeroizing::new(bytes), readable_by: Readers::OwnerAndGroup });
+        let contents = |bytes| Arc::new(Contents { bytes: Zeroizing::new(bytes), readable_by: Readers::OwnerAndGroup, is_stand_in: false });
         Self {
             files: files.into_iter().map(|(path, bytes)| (path, Ok(contents(bytes)))).collect(),
             variables: variables.into_iter().map(|(name, bytes)| (name, Some(Arc::new(Zeroizing::new(bytes))))).collect(),
@@ -107,6 +128,12 @@ impl fmt::Debug for Contents {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Contents({} bytes)", self.bytes.len())
     }
+}
+
+/// Long enough for every secret, and another for each name.
+fn stand_in(name: &str) -> Zeroizing<Vec<u8>> {
+    let digest = digest::digest(&digest::SHA256, name.as_bytes());
+    Zeroizing::new(digest.as_ref().iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect())
 }
 
 fn named_files(file: &ConfigFile) -> Vec<&Path> {
@@ -183,7 +210,7 @@ pub(in crate::config) fn read_file(path: &Path) -> Result<Contents, Trouble> {
     if bytes.len() > LARGEST_FILE_BYTES {
         return Err(Trouble::TooLarge);
     }
-    Ok(Contents { bytes, readable_by })
+    Ok(Contents { bytes, readable_by, is_stand_in: false })
 }
 
 impl From<std::io::Error> for Trouble {

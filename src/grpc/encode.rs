@@ -230,7 +230,7 @@ impl Told {
 /// The only place that builds a `CheckResponse`: `write` fills the response that `tag` names.
 fn message(code: i32, reason: Reason, tag: u32, about: &About<'_>, write: impl FnOnce(&mut Fields)) -> Bytes {
     let row = reason.row();
-    let mut answer = Fields::new();
+    let mut answer = Fields::empty();
     answer.message(field::STATUS, |status| {
         status.number(field::status::CODE, code);
         status.text(field::status::MESSAGE, row.label);

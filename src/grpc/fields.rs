@@ -15,7 +15,7 @@ const USUAL: usize = 1024;
 pub struct Fields(Vec<u8>);
 
 impl Fields {
-    pub fn new() -> Self {
+    pub fn empty() -> Self {
         Self(Vec::with_capacity(USUAL))
     }
 
@@ -74,7 +74,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_what_the_generated_types_write(code in any::<i32>(), message in ".{0,300}") {
-            let mut fields = Fields::new();
+            let mut fields = Fields::empty();
             fields.number(1, code);
             fields.text(2, &message);
             prop_assert_eq!(fields.into_bytes(), Status { code, message, details: Vec::new() }.encode_to_vec());
@@ -82,7 +82,7 @@ mod tests {
 
         #[test]
         fn a_message_has_its_length_before_it(name in ".{0,200}", text in ".{1,20000}") {
-            let mut fields = Fields::new();
+            let mut fields = Fields::empty();
             fields.message(1, |entry| {
                 entry.text(1, &name);
                 entry.message(2, |value| value.text(3, &text));
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn an_empty_message_is_there() {
-        let mut fields = Fields::new();
+        let mut fields = Fields::empty();
         fields.message(2, |_nothing| {});
         assert_eq!(fields.into_bytes(), [0x12, 0]);
     }

@@ -187,10 +187,9 @@ impl Reach {
     /// # Errors
     /// 403.
     pub fn check_may_enable(&self, disabled_by: Option<DisabledBy>) -> Result<(), Problem> {
-        if disabled_by <= Some(self.level()) {
-            return Ok(());
-        }
-        Err(Problem::new(Code::Forbidden, "this was disabled by an administrator who reaches further than you do; ask one to enable it"))
+        run(&Lift::CHECKS, &Lift { by: self.level(), disabled_by }).map_err(|Unmet| {
+            Problem::new(Code::Forbidden, "this was disabled by an administrator who reaches further than you do; ask one to enable it")
+        })
     }
 
     fn level(&self) -> DisabledBy {
@@ -200,6 +199,17 @@ impl Reach {
             Self::Own(_) => DisabledBy::Owner,
         }
     }
+}
+
+/// What is to be enabled again.
+pub(in crate::issuer) struct Lift {
+    by: DisabledBy,
+    disabled_by: Option<DisabledBy>,
+}
+
+impl Lift {
+    pub(in crate::issuer) const CHECKS: [Check<Self>; 1] =
+        [Check { name: "what is disabled is enabled by whoever reaches as far", run: |lift| hold(lift.disabled_by <= Some(lift.by)) }];
 }
 
 /// A scope that is to be handed on, by somebody who is no admin.

@@ -60,10 +60,12 @@ impl Peppers {
     /// [`PepperFileError`] says which file and what to do.
     pub fn load_or_create(folder: &Path) -> Result<Self, PepperFileError> {
         let path = Self::file_in(folder);
+        // Asked first: another process may be making both right now, the store last.
+        let has_store = folder.join(crate::store::EMBEDDED_FILE_NAME).exists();
         match fs::File::open(&path) {
             Ok(file) => load(&path, file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if folder.join(crate::store::EMBEDDED_FILE_NAME).exists() {
+                if has_store {
                     return Err(PepperFileError::Missing { folder: folder.to_owned() });
                 }
                 create(folder, &path)

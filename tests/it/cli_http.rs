@@ -10,6 +10,7 @@ use crate::support::browser::Browser;
 use crate::support::http1::Client;
 use crate::support::issuing::Issuing;
 use crate::support::issuing::USER;
+use crate::support::process::wait_until;
 use crate::support::tollgate;
 
 /// A shell on another machine, which knows an address and a key and no config.
@@ -60,6 +61,10 @@ impl Shell {
 #[test]
 fn everything_is_done_over_http_with_a_key_from_the_environment() {
     let issuing = Issuing::start("");
+    let (log, address) = (&issuing.scenario.tollgate.process, format!(":{}", issuing.port));
+    wait_until("the log names the issuer's address", || {
+        log.errors().lines().any(|line| line.contains("serving") && line.contains("issuer") && line.contains(&address))
+    });
     let (status, admin) = issuing.control("POST", "/v1/keys", &json!({ "name": "admin", "user": USER, "scopes": ["tollgate:admin"] }));
     assert_eq!(status, 201, "{admin}");
     let key = admin["key"].as_str().expect("a key").to_owned();

@@ -36,6 +36,7 @@
 //! | `bad_config` | every mistake in a config is named with its place; a config with every setting is good |
 //! | `deploy_image` | the Dockerfile and the quickstart's compose file |
 //! | `cli_http` | the command line over HTTP, with a key from the environment |
+//! | `cli_start` | a command and `serve` typed in one breath; a second `serve` |
 //! | `direct_checks`, `direct_abuse` | the check listener without an Envoy between: what it judges, and peers without manners |
 //! | `observe_metrics` | every metric is fed and keeps to Prometheus' rules; no label comes from a client |
 //! | `observe_secrets` | no credential's text in a log, a metric or a page, whatever becomes of the check |
@@ -65,6 +66,7 @@ mod support;
 
 mod bad_config;
 mod cli_http;
+mod cli_start;
 mod deploy_image;
 mod direct_abuse;
 mod direct_checks;

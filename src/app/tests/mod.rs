@@ -107,7 +107,8 @@ async fn an_explanation_shows_no_assertion_that_an_upstream_would_believe() {
     let path = write_config(folder.path(), ROUTES);
     let rules = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("upstream_assertion: {{ issuer: gate, audience: inside }}\n{rules}")).unwrap();
-    let router = hosted::host(load_watched(&path).0.unwrap(), Arc::new(SystemClock)).await.unwrap();
+    let loaded = load_watched(&path).0.unwrap();
+    let router = hosted::host(&loaded.boot, Arc::new(loaded.rules), Arc::new(SystemClock)).await.unwrap();
     let bearer = format!("Bearer {}", token("orders:read"));
     let question = serde_json::json!({
         "method": "GET", "host": "api.example.com", "target": "/orders", "headers": [["authorization", bearer]],
@@ -258,10 +259,25 @@ async fn a_second_process_on_the_same_folders_refuses_to_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = write_config(folder.path(), ROUTES);
     let running = try_start(&path).await.unwrap();
+    tokio::time::pause();
     let error = try_start(&path).await.unwrap_err();
+    tokio::time::resume();
     assert!(matches!(error, AppError::Store(_) | AppError::Usage(_)), "{error}");
     assert_eq!(ask(&running, "/open", None).await, 0);
     assert_eq!(running.shutdown().await, Ended::Cleanly);
+}
+
+#[tokio::test]
+async fn a_start_waits_for_a_command_that_has_the_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_config(folder.path(), ROUTES);
+    let loaded = load_watched(&path).0.unwrap();
+    let command = hosted::host(&loaded.boot, Arc::new(loaded.rules), Arc::new(SystemClock)).await.unwrap();
+    let (running, ()) = tokio::join!(try_start(&path), async {
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        drop(command);
+    });
+    assert_eq!(running.unwrap().shutdown().await, Ended::Cleanly);
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ const CURL_BYTES_MAX: u64 = 1024 * 1024;
 /// not counted, takes nothing from any limit, and is no failed guess. A recorded request has no credential any more: it is judged
 /// here, by the config alone, for the caller that it had. Exit 0 when it would be allowed, 1 when not.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(override_usage = USAGE, after_help = EXAMPLES)]
 pub struct Explain {
     #[command(flatten)]
     reach: Reach,
@@ -69,6 +69,11 @@ pub struct Explain {
     #[arg(long, env = "NO_COLOR", hide_env = true, num_args = 0..=1, require_equals = true, default_missing_value = "1", value_name = "ANY")]
     no_color: Option<String>,
 }
+
+const USAGE: &str = "\
+tollgate explain [OPTIONS] <METHOD> <URL>
+       tollgate explain [OPTIONS] --curl <COMMAND>
+       tollgate explain [OPTIONS] --recorded <FILE[:LINE]>";
 
 const EXAMPLES: &str = "\
 Examples:

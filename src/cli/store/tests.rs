@@ -67,7 +67,9 @@ async fn run(words: &[&str]) -> Ran {
 /// An embedded store with a user and two keys in it.
 async fn fill(config: &str) {
     let loaded = crate::config::load(Path::new(config)).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
-    let api = crate::app::hosted::host(loaded, std::sync::Arc::new(crate::clock::SystemClock)).await.unwrap();
+    let api = crate::app::hosted::host(&loaded.boot, std::sync::Arc::new(loaded.rules), std::sync::Arc::new(crate::clock::SystemClock))
+        .await
+        .unwrap();
     for name in ["one", "two"] {
         let body = serde_json::json!({"name": name, "user": "alice"}).to_string();
         let request = http::Request::post("/v1/keys").header("host", "t").header("content-type", "application/json");

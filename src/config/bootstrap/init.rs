@@ -10,8 +10,8 @@ use crate::config::boot::Listen;
 use crate::config::boot::Tls;
 use crate::config::bootstrap::Findings;
 use crate::config::bootstrap::Judge;
-use crate::model::issuance::Compatibility;
-use crate::model::route::Auth;
+use crate::config::bootstrap::issued::is_taken;
+use crate::config::bootstrap::issued::served;
 use crate::model::rules::Rules;
 
 /// The same text as `envoy/quickstart/envoy.yaml`, here because an image is built from `src/` alone.
@@ -223,44 +223,15 @@ fn transport(check: &Listen) -> String {
     )
 }
 
-/// Where people and programs find what the issuer serves.
-fn issuer_prefixes(rules: &Rules) -> Vec<String> {
-    let Some(issuance) = &rules.issuance else { return Vec::new() };
-    let base =
-        issuance.url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or(String::new(), |(_, path)| format!("/{path}"));
-    let mut prefixes: Vec<String> = Vec::new();
-    if base.is_empty() {
-        prefixes.extend(["/oauth", "/sign-in", "/sign-up", "/sign-out", "/account"].map(str::to_owned));
-        // Most APIs have a /v1 of their own; theirs it stays.
-        let is_taken = rules.routes.iter().any(|route| route.auth != Auth::Public && route.matcher.path.to_string().starts_with("/v1"));
-        if !is_taken {
-            prefixes.push("/v1".to_owned());
-        }
-    } else {
-        prefixes.push(base);
-    }
-    prefixes.push("/.well-known/oauth-authorization-server".to_owned());
-    for compatibility in &issuance.compatibility {
-        let own: &[&str] = match compatibility {
-            Compatibility::Generate => &["/generate"],
-            Compatibility::AuthUsers => &["/auth"],
-            Compatibility::JsonToken => &[],
-            Compatibility::GetToken => &["/get-token"],
-            Compatibility::Tinyoauth => &["/register", "/login", "/client", "/authorize", "/token"],
-        };
-        prefixes.extend(own.iter().map(|prefix| (*prefix).to_owned()));
-    }
-    prefixes
-}
-
 fn issuer_routes(rules: &Rules) -> String {
-    let routes = issuer_prefixes(rules).iter().fold(String::new(), |mut text, prefix| {
+    let prefixes = served(rules).into_iter().map(|served| served.prefix).filter(|prefix| !is_taken(rules, prefix));
+    let routes = prefixes.fold(String::new(), |mut text, prefix| {
         let _ = write!(
             text,
             "                        - match: {{ path_separated_prefix: {} }}
                           route: {{ cluster: issuer, timeout: 15s }}
 ",
-            quoted(prefix)
+            quoted(&prefix)
         );
         text
     });
@@ -319,6 +290,20 @@ mod tests {
                 let is_taken = boot.access_log == AccessLog::Accepted;
                 assert!(text.contains(" - name: envoy.access_loggers.http_grpc") && text.contains(SWITCHED_OFF) != is_taken, "{text}");
                 assert!(!text.contains("run/upstream.sock"), "every part of the template was found");
+            }
+        }
+    }
+
+    #[test]
+    fn an_api_keeps_what_is_its_own_and_the_issuer_gets_the_rest() {
+        for (routes, absent) in
+            [("{ path: /a }", ""), ("{ path: /v1/a }", "/v1"), ("{ path: /v10/a }", ""), ("{ path: /openapi.json }", "/openapi.json")]
+        {
+            let config = format!("listen: {{ issuer: 127.0.0.1:8080 }}\n{ISSUING}\nroutes: [{routes}]");
+            let (boot, rules, _) = compile_text(&config, &Outside::default()).unwrap();
+            let text = write("tollgate.yaml", &boot, &rules, &"127.0.0.1:80".parse().unwrap());
+            for prefix in ["/oauth", "/sign-in", "/v1", "/openapi.json", "/.well-known/oauth-authorization-server"] {
+                assert_eq!(text.contains(&format!("path_separated_prefix: \"{prefix}\" ")), prefix != absent, "{prefix} for {routes}");
             }
         }
     }

@@ -8,6 +8,7 @@ mod after;
 mod filter;
 mod gateway;
 pub mod init;
+mod issued;
 mod istio;
 mod lists;
 mod manifests;
@@ -169,6 +170,7 @@ impl Judge<'_> {
         for route in all(root, &|node| member(node, "typed_per_filter_config").is_some()) {
             self.exemption(root, route, &filter_names);
         }
+        self.chains(root);
         self.access_log(root);
         self.issuer(root);
         self.admin(root);

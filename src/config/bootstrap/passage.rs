@@ -185,6 +185,16 @@ impl Judge<'_> {
         }
     }
 
+    /// What is misspelt would stand there as a chain that does nothing.
+    pub(super) fn chains(&mut self, root: &Node) {
+        for chain in members_named(root, "filter_chains").into_iter().flat_map(items).chain(members_named(root, "default_filter_chain")) {
+            if member(chain, "filters").map(items).unwrap_or_default().is_empty() {
+                self.say(chain, "filters", "no filters can be read in this filter chain, so nothing is known of what comes in there")
+                    .hint("`filters:`, spelt so, with an HTTP connection manager that asks Tollgate");
+            }
+        }
+    }
+
     /// Routes that are exempt from ext_authz although something stands behind them.
     pub(super) fn exemption(&mut self, root: &Node, route: &Node, filter_names: &BTreeSet<&str>) {
         let Some(config) = member(route, "typed_per_filter_config") else { return };
@@ -222,7 +232,9 @@ impl Judge<'_> {
         if !routed {
             let wrong = format!("listen.issuer is {}, and no route leads there: nobody can sign in or get a token", show(listen));
             self.say(root, "static_resources", wrong).hint("`tollgate envoy init` prints the routes");
+            return;
         }
+        self.issuer_paths(root);
     }
 
     pub(super) fn admin(&mut self, root: &Node) {
@@ -246,9 +258,14 @@ fn removed_early<'n>(manager: &'n Node, filters: &'n [Node]) -> BTreeSet<&'n str
 }
 
 /// `{ prefix: / }` and nothing that narrows it.
-fn takes_everything(matcher: &Node) -> bool {
-    let narrows = ["headers", "query_parameters", "grpc", "runtime_fraction", "dynamic_metadata", "tls_context", "filter_state", "cookies"];
+pub(super) fn takes_everything(matcher: &Node) -> bool {
     let all_paths = member(matcher, "prefix").and_then(text) == Some("/")
         || at(matcher, &["safe_regex", "regex"]).and_then(text).is_some_and(|pattern| matches!(pattern, ".*" | "/.*"));
-    all_paths && narrows.iter().all(|field| member(matcher, field).is_none())
+    all_paths && !narrows(matcher)
+}
+
+/// Whether something beside the path decides.
+pub(super) fn narrows(matcher: &Node) -> bool {
+    let fields = ["headers", "query_parameters", "grpc", "runtime_fraction", "dynamic_metadata", "tls_context", "filter_state", "cookies"];
+    fields.iter().any(|field| member(matcher, field).is_some())
 }

@@ -86,6 +86,7 @@ fn each_planted_mistake_is_found_and_nothing_else_with_it() {
             ("{ cluster: upstream, timeout: 15s }", exempt_by_wrapper, "ext_authz is disabled on a route"),
             ("match: { prefix: / }", "match: { prefix: /api }", "no route takes what is left over"),
             ("match: { prefix: / }", "match: { prefix: /, headers: [{ name: a }] }", "no route takes what is left over"),
+            ("        - filters:\n", "        - filterz:\n", "no filters can be read in this filter chain"),
             ("domains: [\"*\"]", "domains: [api.example.com]", "no virtual host has the domain `*`"),
             (GATE, &format!("{GATE}                    disabled: true\n"), "the ext_authz filter is disabled"),
             ("  clusters:\n", second, "this listener leads to `upstream`"),
@@ -367,6 +368,54 @@ fn a_way_over_tcp_fits_the_listener() {
     let away =
         said(&good.replace("127.0.0.1, port_value: 9191", "10.0.0.9, port_value: 9191"), &rules.replace("127.0.0.1:9191", "0.0.0.0:9191"));
     assert!(away.len() == 1 && away[0].contains("credentials travel in plain text"), "{away:?}");
+}
+
+const ISSUING: &str = "
+listen: { check: 127.0.0.1:9191, issuer: 127.0.0.1:8080 }
+issuer: { url: http://127.0.0.1:10000, resources: [{ uri: https://api.example }] }
+routes:
+  - { path: /a }
+  - { path: /oauth/**, auth: public }
+  - { path: /.well-known/**, auth: public }
+  - { path: /v1/**, auth: public }
+  - { path: /openapi.json, auth: public }
+";
+
+#[test]
+fn what_is_left_to_the_issuer_is_led_to_it() {
+    let (boot, rules, _) = compile_text(ISSUING, &Outside::default()).unwrap();
+    let good = init::write("tollgate.yaml", &boot, &rules, &"127.0.0.1:80".parse().unwrap());
+    let route = |prefix: &str| {
+        format!(
+            "                        - match: {{ path_separated_prefix: \"{prefix}\" }}\n                          route: {{ cluster: issuer, timeout: 15s }}\n"
+        )
+    };
+    let hosts = "domains: [\"*\"]";
+    let own_host = "domains: [\"127.0.0.1:10000\"]
+                      routes: [{ match: { prefix: / }, route: { cluster: issuer } }]
+                    - name: others
+                      domains: [\"*\"]";
+    plant(
+        &good,
+        ISSUING,
+        &[
+            (&route("/v1"), "", "`/v1` is the issuer's, and Envoy leads it to `upstream`"),
+            (&route("/oauth"), &route("/oauth").replace("issuer", "upstream"), "`/oauth` is the issuer's, and Envoy leads it to"),
+            (&route("/.well-known/oauth-authorization-server"), "", "`/.well-known/oauth-authorization-server` is the issuer's"),
+        ],
+    );
+    let (errors, warnings) = found(&good.replace(&route("/openapi.json"), ""), ISSUING);
+    assert!(errors.is_empty() && warnings.len() == 1 && warnings[0].contains("`/openapi.json` is the issuer's"), "{errors:?} {warnings:?}");
+    // A regular expression may lead there, a host of its own does, and what the config does not leave to it is no concern.
+    let regex = route("/v1").replace("path_separated_prefix: \"/v1\"", "safe_regex: { regex: \"/v[0-9]/.*\" }");
+    for fine in [
+        good.replace(&route("/v1"), &regex),
+        good.replace(&route("/v1"), "").replace(hosts, own_host),
+        good.replace(&route("/sign-in"), ""),
+    ] {
+        assert_ne!(fine, good);
+        assert_eq!(found(&fine, ISSUING), (Vec::new(), Vec::new()), "{fine}");
+    }
 }
 
 const ISTIO: &str = "

@@ -252,7 +252,7 @@ fn certificates(desk: &mut Desk<'_>, spot: &Spot, written: &TlsFile) -> Tls {
 
 /// Complains unless the file holds certificates.
 pub(super) fn certificate(desk: &mut Desk<'_>, spot: &Spot, path: &Path) {
-    if let Some(contents) = desk.read(spot, path) {
+    if let Some(contents) = desk.read(spot, path).filter(|contents| !contents.is_stand_in) {
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(&contents.bytes).collect();
         if certificates.is_empty() || certificates.iter().any(Result::is_err) {
             desk.error_expecting(spot, "the file holds no readable certificate", "PEM, `-----BEGIN CERTIFICATE-----`");
@@ -262,7 +262,7 @@ pub(super) fn certificate(desk: &mut Desk<'_>, spot: &Spot, path: &Path) {
 
 /// Complains unless the file holds a private key.
 pub(super) fn private_key(desk: &mut Desk<'_>, spot: &Spot, path: &Path) {
-    if let Some(contents) = desk.read(spot, path) {
+    if let Some(contents) = desk.read(spot, path).filter(|contents| !contents.is_stand_in) {
         if PrivateKeyDer::from_pem_slice(&contents.bytes).is_err() {
             desk.error_expecting(spot, "the file holds no readable private key", "PEM, `-----BEGIN PRIVATE KEY-----`");
         }

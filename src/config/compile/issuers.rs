@@ -22,6 +22,7 @@ use crate::config::file::identity::IssuerFile;
 use crate::config::file::identity::IssuerKeysFile;
 use crate::config::file::identity::MeshFile;
 use crate::config::file::identity::TokenIdFile;
+use crate::config::outside::Contents;
 use crate::jose::KeySet;
 use crate::jose::KeySetError;
 use crate::model::caller::Environment;
@@ -213,6 +214,15 @@ fn algorithms(desk: &mut Desk<'_>, spot: &Spot, written: &IssuerFile) -> Vec<Alg
     algorithms
 }
 
+/// A set of public keys, or anything in its place where it is elsewhere.
+fn public_keys(
+    contents: &Contents,
+    algorithms: &[Algorithm],
+    read: fn(&[u8], &[Algorithm]) -> Result<KeySet, KeySetError>,
+) -> Result<KeySet, KeySetError> {
+    if contents.is_stand_in { KeySet::from_hmac_secret(&contents.bytes, &[Algorithm::Hs256]) } else { read(&contents.bytes, algorithms) }
+}
+
 fn keys(
     desk: &mut Desk<'_>,
     spot: &Spot,
@@ -230,13 +240,13 @@ fn keys(
             let spot = spot.key("jwks_file");
             let contents = desk.read(&spot, path)?;
             revision.add("jwks", &contents.bytes);
-            (spot, fixed(KeySet::from_jwks(&contents.bytes, algorithms)))
+            (spot, fixed(public_keys(&contents, algorithms, KeySet::from_jwks)))
         }
         (None, None, Some(path), None) => {
             let spot = spot.key("pem_file");
             let contents = desk.read(&spot, path)?;
             revision.add("pem", &contents.bytes);
-            (spot, fixed(KeySet::from_pem(&contents.bytes, algorithms)))
+            (spot, fixed(public_keys(&contents, algorithms, KeySet::from_pem)))
         }
         (None, None, None, Some(place)) => {
             let spot = spot.key("hmac_secret");

@@ -36,6 +36,9 @@ pub(super) fn file_keys(
 ) -> Option<FileKeys> {
     let Some(path) = &file.keys_file else { return Some(FileKeys::new()) };
     let contents = desk.read(spot, path)?;
+    if contents.is_stand_in {
+        return Some(FileKeys::new());
+    }
     revision.add("keys", &contents.bytes);
     let Ok(text) = std::str::from_utf8(&contents.bytes) else {
         desk.error(spot, "the file is not UTF-8 text");

@@ -5,6 +5,10 @@
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::shelf;
 use crate::issuer::actor::Reach;
+use crate::issuer::checks::Check;
+use crate::issuer::checks::Unmet;
+use crate::issuer::checks::hold;
+use crate::issuer::checks::run;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::users;
@@ -75,6 +79,18 @@ fn caps(state: &IssuerState, reach: &Reach) -> Option<Caps> {
     issuance.map(|issuance| issuance.caps).filter(|_caps| *reach != Reach::Everything)
 }
 
+/// One more of what a user has.
+pub(in crate::issuer) struct OneMore {
+    most: usize,
+    there: usize,
+}
+
+impl OneMore {
+    pub(in crate::issuer) const CHECKS: [Check<Self>; 1] =
+        [Check { name: "nobody has more than the config allows", run: |one| hold(one.there < one.most) }];
+}
+
 fn refuse_beyond(most: usize, there: usize, what: &str) -> Result<(), Problem> {
-    if there < most { Ok(()) } else { Err(Problem::new(Code::Conflict, format!("there are at most {most} {what}"))) }
+    run(&OneMore::CHECKS, &OneMore { most, there })
+        .map_err(|Unmet| Problem::new(Code::Conflict, format!("there are at most {most} {what}")))
 }

@@ -246,7 +246,18 @@ fn lasts_no_longer(lasting: &Lasting<'_>) -> Result<(), Problem> {
 /// # Errors
 /// 403.
 pub(in crate::issuer) async fn refuse_wider(state: &IssuerState, actor: &Actor, reach: &Reach, asked: &[IpNet]) -> Result<(), Problem> {
-    within_networks(&networks_of(state, actor, reach).await?, asked)
+    run(&Opening::CHECKS, &Opening { held: &networks_of(state, actor, reach).await?, asked })
+}
+
+/// From where a changed key opens, and from where what changes it.
+struct Opening<'o> {
+    held: &'o [IpNet],
+    asked: &'o [IpNet],
+}
+
+impl Opening<'_> {
+    const CHECKS: [Check<Self, Problem>; 1] =
+        [Check { name: "it opens from nowhere else than what changes it", run: |opening| within_networks(opening.held, opening.asked) }];
 }
 
 /// The networks to which the key is bound that this one shows; empty: to none. Who reaches everything has whatever it likes.
@@ -386,6 +397,7 @@ fn above_maker(field: &'static str, issue: &'static str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::issuer::checks::assert_each_is_needed;
     use crate::issuer::checks::left_out::leave_out;
     use crate::model::caller::Caller;
     use crate::model::caller::Environment;
@@ -395,6 +407,17 @@ mod tests {
     use crate::model::caller::UserId;
     use crate::model::key::KeyId;
     use crate::model::scope::Scope;
+
+    #[test]
+    fn every_check_of_where_a_changed_key_opens_from_is_needed() {
+        let held = ["192.0.2.0/24".parse().unwrap()];
+        for asked in [Vec::new(), vec!["0.0.0.0/0".parse().unwrap()], vec![held[0], "198.51.100.7/32".parse().unwrap()]] {
+            assert_each_is_needed(
+                || Opening::CHECKS,
+                &[("it opens from nowhere else than what changes it", Opening { held: &held, asked: &asked })],
+            );
+        }
+    }
 
     fn scopes(text: &str) -> Arc<ScopeSet> {
         Arc::new(ScopeSet::new(text.split_whitespace().map(|scope| Scope::parse(scope).unwrap())))

@@ -51,7 +51,7 @@ pub struct Embedded {
 /// Why a store cannot be opened. None of these is ever answered with an empty store.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("the store {folder} is in use by {owner}; stop it, or reach it through its control socket")]
+    #[error("the store {folder} is in use by {owner}; stop it first")]
     InUse { folder: PathBuf, owner: String },
     #[error("the store file {path} is damaged ({why}); put it aside and restore a backup")]
     Damaged { path: PathBuf, why: String },

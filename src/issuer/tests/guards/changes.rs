@@ -3,7 +3,9 @@
 use axum::http::HeaderMap;
 
 use super::*;
+use crate::issuer::accounts::caps::OneMore;
 use crate::issuer::accounts::reach;
+use crate::issuer::actor::Lift;
 use crate::issuer::input::Fields;
 use crate::issuer::keys::REVOKED;
 use crate::issuer::keys::change::Limits;
@@ -16,6 +18,7 @@ use crate::issuer::tests::once::post;
 use crate::issuer::users::Erasure;
 use crate::issuer::users::change::Move;
 use crate::issuer::views::Revision;
+use crate::model::issuance::Caps;
 
 const USER: &str = "/v1/users/abe";
 
@@ -108,6 +111,19 @@ async fn is_refused(check: &'static str) -> bool {
                 scene.is(409, &scene.ann, "POST", &rotation, grace).await,
             ])
         }
+        "what is disabled is enabled by whoever reaches as far" => {
+            issuer.ok("PATCH", &own, json!({"active": false})).await;
+            scene.is(403, &scene.ann, "PATCH", &own, json!({"active": true})).await
+        }
+        "nobody has more than the config allows" => {
+            let scene = Scene::with(|issuance| issuance.caps = Caps { keys: 1, clients: 0, sessions: 1, invitations: 0 }).await;
+            let client = json!({"name": "n", "redirect_uris": ["https://app.example.com/cb"]});
+            all(&[
+                scene.is(409, &scene.abe, "POST", "/v1/keys", name).await,
+                scene.is(409, &scene.abe, "POST", "/v1/clients", client).await,
+                scene.is(409, &scene.ann, "POST", "/v1/invitations", json!({})).await,
+            ])
+        }
         "each request has an idempotency key of its own" => {
             assert_eq!(post(issuer, &scene.abe, "/v1/keys", &[ONCE], &name).await.0, 201);
             post(issuer, &scene.abe, "/v1/keys", &[ONCE], &json!({"name": "another"})).await.0 == 400
@@ -143,6 +159,8 @@ async fn every_check_of_a_change_is_needed() {
         names(&owner::Rescoping::CHECKS),
         names(&Limits::CHECKS),
         names(&REVOKED),
+        names(&Lift::CHECKS),
+        names(&OneMore::CHECKS),
         names(&Repeat::CHECKS),
         names(&Revision::CHECKS),
     ];

@@ -1,0 +1,71 @@
+//! `tollgate serve` and a command that are typed one right after the other.
+
+use std::process::Command;
+
+use crate::support::folder::Folder;
+use crate::support::http1::Client;
+use crate::support::ports::free_port;
+use crate::support::process::Process;
+use crate::support::process::wait_until;
+use crate::support::tollgate;
+
+fn write_config(folder: &Folder) -> u16 {
+    let (check, ops) = (free_port(), free_port());
+    let config = format!(
+        "listen: {{ check: 127.0.0.1:{check}, control: \"unix:run/control.sock\", ops: 127.0.0.1:{ops} }}\n\
+         store: {{ embedded: {{ path: data }} }}\nledger: {{ path: ledger }}\nlifecycle: {{ drain_delay: 0s }}\n\
+         routes:\n  - {{ name: list, path: /list, auth: required, scopes: {{ all_of: [a:read] }} }}\n"
+    );
+    folder.write("tollgate.yaml", &config);
+    std::fs::create_dir(folder.path().join("run")).expect("own folder");
+    ops
+}
+
+fn serve() -> Command {
+    let mut command = tollgate::program();
+    command.arg("serve");
+    command
+}
+
+// battery: X9
+#[test]
+fn a_key_is_made_while_the_process_starts() {
+    // With various heads' starts, so that now the one and now the other has the store first.
+    for round in 0..12 {
+        let folder = Folder::new();
+        let ops = write_config(&folder);
+        let mut serving = Process::start("tollgate", serve(), folder.path());
+        std::thread::sleep(std::time::Duration::from_millis(round * 8));
+        let made = tollgate::run(folder.path(), &["keys", "create", "--user", "alice", "--scope", "a:read"]);
+        assert!(made.status.success(), "round {round}: {}", String::from_utf8_lossy(&made.stderr));
+        let key = String::from_utf8(made.stdout).expect("text");
+        wait_until("it is ready", || {
+            assert!(serving.is_running(), "round {round}: {}", serving.last_words());
+            std::net::TcpStream::connect(("127.0.0.1", ops)).is_ok() && Client::new(ops).get("/readyz", &[]).status == 200
+        });
+        let header = format!("x-api-key: {}", key.trim());
+        let explained = tollgate::run(folder.path(), &["explain", "GET", "/list", "-H", &header]);
+        assert!(explained.status.success(), "round {round}: {}", String::from_utf8_lossy(&explained.stdout));
+        assert!(serving.stop().success());
+    }
+}
+
+// battery: X9
+#[test]
+fn a_second_process_waits_and_is_refused() {
+    let folder = Folder::new();
+    let ops = write_config(&folder);
+    let first = Process::start("first", serve(), folder.path());
+    let first = first.ready(|| std::net::TcpStream::connect(("127.0.0.1", ops)).is_ok());
+    let mut second = Process::start("second", serve(), folder.path());
+    assert!(!second.wait().success());
+    let said = format!("{}{}", second.output(), second.errors());
+    assert_eq!(said.matches("waiting for process ").count(), 1, "{said}");
+    assert!(said.contains("nothing was started") && said.contains("is in use by process") && said.contains("stop it first"), "{said}");
+    // What needs the store itself says so; the process goes on.
+    let refused = tollgate::run(folder.path(), &["store", "export", "--to", "backup.jsonl"]);
+    let complaints = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && complaints.contains("stop it first") && !complaints.contains("socket"), "{complaints}");
+    assert_eq!(Client::new(ops).get("/readyz", &[]).status, 200);
+    drop(first);
+}
