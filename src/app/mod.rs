@@ -96,7 +96,6 @@ use crate::tasks::flush_usage::FlushError;
 use crate::tasks::flush_usage::FlushUsage;
 use crate::tasks::refresh_jwks;
 use crate::tasks::refresh_jwks::RefreshJwks;
-use crate::tasks::refresh_jwks::fetch::FetchError;
 use crate::tasks::refresh_jwks::fetch::Fetcher;
 use crate::tasks::reload;
 use crate::tasks::reload::Looked;
@@ -175,8 +174,6 @@ pub enum AppError {
     Control(#[from] ControlError),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("key sets cannot be fetched: {0}")]
-    Fetcher(#[from] FetchError),
     #[error("no thread for Envoy's access log: {0}")]
     AccessLog(std::io::Error),
     #[error("no thread for the decision log: {0}")]
@@ -241,7 +238,6 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let metrics = Arc::new(engine.metrics()?);
     let records: Arc<dyn Records> = Arc::new(Measured::new(engine.records(), Arc::clone(&metrics), Arc::clone(&clock)));
     let assertions = Arc::new(signing_keys(&engine, &*records, &peppers, clock.now()).await?);
-    let fetcher = Fetcher::new()?;
     // Bound before anything runs: a port that is taken must not cost a half-started process.
     let (check_endpoint, check_tls) = door_of(&boot.check, Protocol::Http2)?;
     let check_listener = Listener::bind(&check_endpoint, "check").await?;
@@ -338,7 +334,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         RefreshJwks {
             tokens: Arc::clone(&tokens),
             rules: Arc::clone(&rules),
-            fetcher,
+            fetcher: Fetcher::new(),
             clock: Arc::clone(&clock),
             observer: counting.clone(),
             seed: random_bytes().map(u64::from_ne_bytes).unwrap_or_default(),

@@ -169,6 +169,7 @@ pub(in crate::check) fn client_record(id: &str) -> ClientRecord {
         tier: None,
         secrets: Vec::new(),
         state: ClientState::Active,
+        disabled_by: None,
         created: seconds_from_now(-7200),
         website: None,
     }

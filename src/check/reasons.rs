@@ -1,5 +1,5 @@
 //! The one registry of outcomes. Metric label, log field, public code and text, HTTP and gRPC status stand side by side here and
-//! nowhere else; the reference in the README's tables is generated from it.
+//! nowhere else, each with what it means above it; `envoy/reasons.md` is made from it.
 
 use crate::model::usage::Outcome;
 
@@ -41,10 +41,10 @@ pub struct Row {
 }
 
 macro_rules! registry {
-    ($($(#[$doc:meta])* $name:ident => $kind:ident, $label:literal, $code:literal, $http:literal, $grpc:literal, $challenge:ident, $text:literal;)*) => {
+    ($($(#[doc = $meaning:literal])+ $name:ident => $kind:ident, $label:literal, $code:literal, $http:literal, $grpc:literal, $challenge:ident, $text:literal;)*) => {
         /// Why a request ended as it did.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Reason { $($(#[$doc])* $name,)* }
+        pub enum Reason { $($(#[doc = $meaning])+ $name,)* }
 
         impl Reason {
             /// Every row, in the order of the request's way.
@@ -57,6 +57,13 @@ macro_rules! registry {
                     },)*
                 }
             }
+
+            /// What it is, and what to do: the text that stands above the row.
+            const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($meaning),+),)*
+                }
+            }
         }
     };
 }
@@ -64,68 +71,106 @@ macro_rules! registry {
 registry! {
     /// A proven caller, permitted and within its limits.
     Ok => Allow, "ok", "OK", 200, 0, None, "";
-    /// The route is public.
+    /// The route is `auth: public`: nobody was asked who they are.
     Public => Allow, "public", "OK", 200, 0, None, "";
     /// The route's credential is optional and none was shown.
     Anonymous => Allow, "anonymous", "OK", 200, 0, None, "";
-    /// The exact shape of a CORS preflight on a route that lets it pass.
+    /// The exact shape of a CORS preflight on a route that lets it pass (`cors: preflight`); it is not counted.
     Preflight => Allow, "preflight", "OK", 200, 0, None, "";
 
+    /// Envoy's message or a header cannot be read; the answer names the field. If all requests end so, run `tollgate
+    /// check-config --envoy`.
     MalformedMessage => Denial, "malformed_message", "INVALID_REQUEST", 400, 3, None, "The request could not be read";
+    /// The path can be read in two ways (a dot segment, `//`, `%2f`, `;` …). The client must send the plain path.
     BadPath => Denial, "bad_path", "INVALID_REQUEST", 400, 3, None, "The path has no single meaning";
+    /// The `host` header is missing or no host name. The client must send a proper one.
     BadHost => Denial, "bad_host", "INVALID_REQUEST", 400, 3, None, "The host is not a host name";
+    /// The request's method is missing or no method.
     BadMethod => Denial, "bad_method", "INVALID_REQUEST", 400, 3, None, "The request has no method";
+    /// No route of the config has this path and host. Mind slashes and variables; `tollgate explain` shows each route's miss.
     NoRoute => Denial, "no_route", "NOT_FOUND", 404, 12, None, "There is nothing here";
+    /// A route has the path, but not for this method; the header `allow` names those that it has.
     MethodNotAllowed => Denial, "method_not_allowed", "METHOD_NOT_ALLOWED", 405, 12, None, "The method is not allowed here";
+    /// CONNECT or an upgrade such as a WebSocket. Set `upgrades: allowed` on the route if it shall pass.
     UpgradeRefused => Denial, "upgrade_refused", "UPGRADE_REFUSED", 403, 7, None, "Connection upgrades are not allowed here";
 
+    /// The route wants a credential and none came: the client sent none, or Envoy's `allowed_headers` lacks its header.
     MissingCredential => Denial, "missing_credential", "UNAUTHENTICATED", 401, 16, Bare, "A credential is required";
+    /// It is no key and no token: cut off, mistyped, or a code or refresh token, which opens no route. Send the whole text of a key or
+    /// token.
     MalformedCredential => Denial, "malformed_credential", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
+    /// More than one credential, or one in two places. Send one, in one header.
     ConflictingCredentials => Denial, "conflicting_credentials", "INVALID_REQUEST", 400, 3, InvalidRequest, "More than one credential was sent";
+    /// The credential stands in the URL, where logs keep it. Send it in a header and make a new one in its place; or, where nothing else is
+    /// possible, name the parameter in the route's `query_token`.
     TokenInQuery => Denial, "token_in_query", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
-    /// Too many failed credentials from this address or for this key prefix.
+    /// Too many failed credentials from this address or for this key's beginning (`guard`). Wait for `retry-after`; if it is many clients
+    /// behind one proxy, set `trusted_hops`.
     TooManyFailures => Denial, "too_many_failures", "TOO_MANY_REQUESTS", 429, 8, None, "Too many failed attempts";
+    /// No such key: it is not in this store, its secret is wrong, or it was shown beside a credential that it does not belong to.
     UnknownKey => Denial, "unknown_key", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
-    /// A token of ours whose grant is not there, or does not know of it.
+    /// A token of ours whose grant is not there or does not list it: it was replaced, its grant is gone, or it is of another store. Sign in
+    /// anew.
     UnknownToken => Denial, "unknown_token", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
+    /// The token's signature does not verify: another key or secret signed it, or it was changed. Compare the issuer's `keys`.
     BadSignature => Denial, "bad_signature", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
-    /// A claim is missing, of the wrong type, or not what the issuer's entry asks for.
+    /// A claim is missing, of the wrong type, or not what the issuer's entry asks for, such as another `aud`; `detail` says which.
     BadClaims => Denial, "bad_claims", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
+    /// The token's `iss` is no issuer of the config. Compare both byte for byte, the last slash too.
     UntrustedIssuer => Denial, "untrusted_issuer", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
+    /// The client's certificate was verified by Envoy, but `mesh` does not name its SPIFFE id (`principals`), or it is of another
+    /// `trust_domain`. Add the principal if it may call.
     UntrustedPrincipal => Denial, "untrusted_principal", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
+    /// The key, token or grant has ended, or a rotated key's old secret after its grace. Take a new one.
     Expired => Denial, "expired", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
+    /// The key begins later, or the token's `nbf` or `iat` lies ahead. Compare the clocks of issuer and gate.
     NotYetValid => Denial, "not_yet_valid", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
+    /// The key, token or grant was taken back, or its owner signed out or left the organisation. Make a new one.
     Revoked => Denial, "revoked", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
+    /// The key, user, application or tier is disabled; `detail` says which. `tollgate keys`, `users` or `clients enable` undoes it.
     Disabled => Denial, "disabled", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
+    /// The user of the credential is not in the store: it was erased, or never made. `tollgate users list` shows who is there.
     UnknownUser => Denial, "unknown_user", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
-    /// The OAuth client behind a token of ours was deleted.
+    /// The OAuth application (`app_…`) behind a token of ours was deleted. Register it anew; its old tokens stay dead.
     UnknownClient => Denial, "unknown_client", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
-    /// The record is there and cannot be read: ours to mend.
+    /// The record of this credential is there and cannot be read: ours to mend. See TollgateCorruptRecords in operations.md.
     CorruptRecord => Denial, "corrupt_record", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
 
+    /// The caller lacks a scope that the route wants; `www-authenticate` names them. Give it to the key, or leave it so.
     InsufficientScope => Denial, "insufficient_scope", "INSUFFICIENT_SCOPE", 403, 7, InsufficientScope, "The credential lacks a scope that is required here";
-    /// Another organisation's resource looks as if it were not there.
+    /// The path names another organisation than the caller's (`tenant` of the route). To the client it looks as if it were not there.
     WrongTenant => Denial, "wrong_tenant", "NOT_FOUND", 404, 12, None, "There is nothing here";
+    /// A test credential on a live route, or the reverse (`environments` of the route). Use a key of the other environment.
     WrongEnvironment => Denial, "wrong_environment", "WRONG_ENVIRONMENT", 403, 7, None, "The credential belongs to another environment";
-    /// A key that opens things from some networks alone, shown from another one. Its secret was right, so its holder may know.
+    /// The key's secret is right, but it is good from its `allowed_networks` alone. If the address in the log is a proxy's: `trusted_hops`.
     WrongNetwork => Denial, "wrong_network", "WRONG_NETWORK", 403, 7, None, "The credential may not be used from this address";
+    /// The API version that was asked for is not in the config; the answer names those that are.
     UnknownVersion => Denial, "unknown_version", "UNKNOWN_API_VERSION", 400, 3, None, "There is no such API version";
+    /// Path and header name different API versions, or the header came twice. Send one.
     ConflictingVersions => Denial, "conflicting_versions", "CONFLICTING_API_VERSIONS", 400, 3, None, "Path and header name different API versions";
+    /// The API version has been retired. The client moves on; the header `link` says where to, if the config does.
     RetiredVersion => Denial, "retired_version", "RETIRED_API_VERSION", 410, 9, None, "This API version has been retired";
-    /// The identity cannot be written into a header.
+    /// The caller is proven, but a value of its identity headers (a name, an organisation …) is too long or not visible ASCII, so the
+    /// service could not be told. Change that name, or take the variable out of `identity_headers`.
     UnusableIdentity => Denial, "unusable_identity", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
+    /// A bucket is empty. The client waits for `retry-after`; if it should have more, give it another tier.
     RateLimited => Denial, "rate_limited", "RATE_LIMITED", 429, 8, None, "The rate limit is used up";
-    /// Limits cannot be asked, and the config says deny.
+    /// The limits cannot be asked, or this sidecar's share of them cannot, and `failure.limits` is not `pass`. Look at Redis.
     LimitsUnavailable => Denial, "limits_unavailable", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
-    /// A panic or another contradiction of our own.
+    /// A panic or another contradiction of our own. See TollgatePanics in operations.md, and report the log line.
     Internal => Denial, "internal", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
 
+    /// The store does not answer, and what is remembered may not be used any longer. Look at Redis, or at the disk; `/readyz` says more.
     StoreUnavailable => Fault, "store_unavailable", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
-    /// The count could not be kept (disk full), so the request is not let through.
+    /// The count could not be kept (disk full), so the request is not let through. See TollgateLedgerFull in operations.md.
     LedgerUnavailable => Fault, "ledger_unavailable", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
+    /// The issuer's key set was never fetched since the start. Fetch its `jwks_url` from where Tollgate runs.
     KeysUnavailable => Fault, "keys_unavailable", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
+    /// The verdict took longer than Envoy waits. More CPU or more instances; with Redis look at its latency.
     Deadline => Fault, "deadline", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
+    /// More than 10,000 checks at once in this process. More instances.
     Overloaded => Fault, "overloaded", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
+    /// Kept for a gate that is asked before it is ready. This version never says so: it takes no checks until it is.
     NotReady => Fault, "not_ready", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
 }
 
@@ -144,9 +189,23 @@ impl Reason {
     }
 }
 
-/// The registry as a table in Markdown, for the reference.
-pub fn markdown_table() -> String {
-    let mut table = String::from("| reason | kind | code | HTTP | gRPC | text |\n| --- | --- | --- | --- | --- | --- |\n");
+const INTRODUCTION: &str = "\
+# Reasons: every outcome of a check
+
+A check ends in one of three ways: **allow**, Envoy lets the request through; **denial**, the answer is no, and Envoy gives the client the
+status and text below; **fault**, there is no answer, and Envoy does what its failure mode says: 503 with the shipped bootstraps.
+
+Printed by `tollgate schema --reasons`. The reason stands in the decision log, in the access log and in the label `reason` of
+`tollgate_checks_total`; `detail` in [the decision log](operations.md#decision-log) often says more. A client sees code, status and text
+alone, and several reasons share them where telling them apart would help whoever guesses. gRPC clients get the number as `grpc-status`.
+
+| reason | kind | what it is, and what to do | code | HTTP | gRPC | text |
+| --- | --- | --- | --- | --- | --- | --- |
+";
+
+/// The registry as a page in Markdown, for the reference.
+pub fn markdown() -> String {
+    let mut page = String::from(INTRODUCTION);
     for reason in Reason::ALL {
         let row = reason.row();
         let kind = match row.kind {
@@ -154,10 +213,12 @@ pub fn markdown_table() -> String {
             Kind::Denial => "denial",
             Kind::Fault => "fault",
         };
-        let cells = [row.label, kind, row.code, &row.http.to_string(), &row.grpc.to_string(), row.text].map(str::to_owned);
-        table.push_str(&format!("| {} |\n", cells.join(" | ")));
+        let label = format!("`{}`", row.label);
+        let cells =
+            [&*label, kind, reason.meaning().trim_start(), row.code, &row.http.to_string(), &row.grpc.to_string(), row.text].join(" | ");
+        page.push_str(&format!("| {cells} |\n"));
     }
-    table
+    page
 }
 
 #[cfg(test)]
@@ -241,12 +302,21 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_a_line_for_each_row() {
-        let table = markdown_table();
-        assert_eq!(table.lines().count(), Reason::ALL.len() + 2);
-        assert!(table.contains("| rate_limited | denial | RATE_LIMITED | 429 | 8 | The rate limit is used up |"));
-        assert!(table.lines().all(|line| line.matches('|').count() == 7));
+    fn the_page_has_a_line_for_each_row() {
+        let page = markdown();
+        assert!(page.starts_with("# Reasons"));
+        let lines: Vec<&str> = page.lines().filter(|line| line.starts_with('|')).collect();
+        assert_eq!(lines.len(), Reason::ALL.len() + 2);
+        assert!(lines.iter().all(|line| line.matches('|').count() == 8));
+        assert!(page.contains(" | RATE_LIMITED | 429 | 8 | The rate limit is used up |"));
         let reference = include_str!("../../envoy/reasons.md");
-        assert_eq!(reference, table, "write it anew: tollgate schema --reasons > envoy/reasons.md");
+        assert_eq!(reference, page, "write it anew: tollgate schema --reasons > envoy/reasons.md");
+    }
+
+    #[test]
+    fn each_reason_is_explained_in_words_of_its_own() {
+        let meanings: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.meaning()).collect();
+        assert_eq!(meanings.len(), Reason::ALL.len());
+        assert!(meanings.iter().all(|meaning| meaning.len() > 20 && !meaning.contains("  ")), "{meanings:?}");
     }
 }

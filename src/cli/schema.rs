@@ -18,7 +18,7 @@ pub struct Schema {
     /// Every metric instead: type, labels and their values, meaning.
     #[arg(long)]
     metrics: bool,
-    /// Every outcome of a check instead: log and metric label, public code and text, HTTP and gRPC status.
+    /// Every outcome of a check instead: what it is, log and metric label, public code and text, HTTP and gRPC status.
     #[arg(long)]
     reasons: bool,
 }
@@ -32,7 +32,7 @@ impl Schema {
         } else if self.metrics {
             markdown().map_err(std::io::Error::other)?
         } else if self.reasons {
-            reasons::markdown_table()
+            reasons::markdown()
         } else {
             config_schema()
         };

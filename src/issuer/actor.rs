@@ -8,12 +8,14 @@ use crate::issuer::checks::Check;
 use crate::issuer::checks::Unmet;
 use crate::issuer::checks::hold;
 use crate::issuer::checks::run;
+use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::model::account::SessionRecord;
 use crate::model::caller::Caller;
 use crate::model::caller::Environment;
 use crate::model::caller::ProvenBy;
 use crate::model::caller::Subject;
+use crate::model::key::DisabledBy;
 use crate::model::key::Rights;
 use crate::model::key::UserRecord;
 use crate::model::scope::ScopeSet;
@@ -162,6 +164,41 @@ impl Reach {
     /// Whether it is more than somebody's own.
     pub fn is_managers(&self) -> bool {
         run(&Self::MANAGERS, self).is_ok()
+    }
+
+    /// A look at the shelf, to whoever reaches so far: what cannot be read may be anybody's, so it is there for operators alone.
+    ///
+    /// # Errors
+    /// Those of the look.
+    pub fn sees<T, E: Into<Problem>>(&self, found: Result<Option<T>, E>) -> Result<Option<T>, Problem> {
+        match found.map_err(Into::into) {
+            Err(problem) if problem.code == Code::CorruptRecord && !self.is_operators() => Ok(None),
+            found => found,
+        }
+    }
+
+    /// What is said of something that it disables. What was disabled by who reaches further stays so.
+    pub fn disables(&self, before: Option<DisabledBy>) -> Option<DisabledBy> {
+        before.max(Some(self.level()))
+    }
+
+    /// Refuses to enable what was disabled by who reaches further: a block is not for the blocked to lift.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn check_may_enable(&self, disabled_by: Option<DisabledBy>) -> Result<(), Problem> {
+        if disabled_by <= Some(self.level()) {
+            return Ok(());
+        }
+        Err(Problem::new(Code::Forbidden, "this was disabled by an administrator who reaches further than you do; ask one to enable it"))
+    }
+
+    fn level(&self) -> DisabledBy {
+        match self {
+            Self::Everything => DisabledBy::Operator,
+            Self::Organization(_) => DisabledBy::Organization,
+            Self::Own(_) => DisabledBy::Owner,
+        }
     }
 }
 

@@ -112,7 +112,7 @@ async fn import_one(state: &IssuerState, asker: &Asker, mut entry: Fields, rules
     entry.finish()?;
     for _attempt in 0..ATTEMPTS {
         let owner = owner_of_new_key(state, &asker.actor, &draft, now).await?;
-        draft.extras.made_by = owner.made_by;
+        (draft.extras.made_by, draft.extras.allowed_networks) = (owner.made_by, owner.allowed_networks);
         let id = key_id(&random_bytes::<16>()?);
         let hash = state.peppers.hash_imported(&sha256);
         let (place, digest) = (RecordKey::key(id.as_str()), RecordKey::digest(&hash.digest));

@@ -9,6 +9,7 @@ use axum::response::Response;
 use zeroize::Zeroizing;
 
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::caps;
 use crate::issuer::actor::KEYS;
 use crate::issuer::audit::Deed;
 use crate::issuer::callers::Asker;
@@ -22,6 +23,7 @@ use crate::issuer::keys::load;
 use crate::issuer::keys::own_display;
 use crate::issuer::keys::refuse_outlasting;
 use crate::issuer::keys::refuse_revoked;
+use crate::issuer::keys::refuse_wider;
 use crate::issuer::keys::replace_with;
 use crate::issuer::keys::revision_of;
 use crate::issuer::names;
@@ -90,8 +92,14 @@ async fn rotate_one(
     if record.id.as_str().len() != 12 {
         return Err(Problem::new(Code::Conflict, "a key with an id of this form cannot carry a new secret; create another one"));
     }
+    let reach = asker.actor.reach(KEYS)?;
+    let was_over = record.expires.is_some_and(|expires| expires <= now);
     expires.apply(&mut record.expires);
-    refuse_outlasting(&asker.actor, &asker.actor.reach(KEYS)?, record.expires)?;
+    if was_over {
+        caps::check_keys(state, &reach, &record.user, now).await?;
+    }
+    refuse_outlasting(&asker.actor, &reach, record.expires)?;
+    refuse_wider(state, &asker.actor, &reach, record.notes.allowed_networks()).await?;
     let rules = state.rules.load_full();
     let secret = Zeroizing::new(random_bytes::<32>()?);
     let text = key_text(&rules.key_brand, record.environment, &record.id, &secret);

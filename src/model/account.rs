@@ -110,7 +110,7 @@ pub struct OrganizationRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionRecord {
-    /// 22 random base62 characters.
+    /// 22 base62 characters: 6 that are the same for all sessions of its user, and 16 random ones.
     pub id: Arc<str>,
     pub user: Subject,
     /// How it signed in: `password`, or a provider's name.

@@ -31,8 +31,8 @@ pub struct VerifiedClaims {
 }
 
 impl VerifiedClaims {
-    /// The client that traded another's token for this one, where that is not the grant's own (RFC 8693). Actors before it are told and not
-    /// judged (section 4.1 there): its own rights bound what it holds.
+    /// The client that traded another's token for this one, where that is not the grant's own (RFC 8693). It is the only one: what was
+    /// traded for is not traded again.
     pub fn acting_client(&self, grant: &GrantRecord) -> Option<&str> {
         let own = grant.client().map(ClientId::as_str);
         self.client.as_deref().filter(|client| is_client_id(client) && own != Some(*client))

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::model::caller::Environment;
 use crate::model::caller::Subject;
+use crate::model::key::DisabledBy;
 use crate::model::key::SecretHash;
 use crate::model::rules::Algorithm;
 use crate::model::scope::ScopeSet;
@@ -152,6 +153,9 @@ pub struct ClientRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<ClientSecret>,
     pub state: ClientState,
+    /// While it is disabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled_by: Option<DisabledBy>,
     pub created: Timestamp,
     /// Shown as text on the consent page, never fetched (RFC 7591 section 5).
     #[serde(default, skip_serializing_if = "Option::is_none")]

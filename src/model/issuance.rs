@@ -38,6 +38,7 @@ pub struct Issuance {
     /// The key that is made with each new user; none: no key.
     pub first_key: Option<FirstKey>,
     pub passwords: Passwords,
+    pub caps: Caps,
     pub providers: Vec<Provider>,
     pub registration: Registration,
     /// The seeds' own spellings that are served.
@@ -111,6 +112,18 @@ pub struct FirstKey {
     pub environment: Environment,
     /// Within the user's rights.
     pub scopes: Arc<ScopeSet>,
+}
+
+/// How much one user may have at a time. Who reaches everything makes as much as it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// Keys that are neither revoked nor expired.
+    pub keys: usize,
+    pub clients: usize,
+    /// The oldest session ends when there is one more.
+    pub sessions: usize,
+    /// Invitations that are out.
+    pub invitations: usize,
 }
 
 /// argon2id, and the pool in which it runs.

@@ -91,6 +91,16 @@ pub enum KeyState {
     Revoked,
 }
 
+/// How far whoever disabled something reached: who reaches less does not enable it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DisabledBy {
+    /// Or nobody knows.
+    Owner,
+    Organization,
+    Operator,
+}
+
 /// What the shelf holds about a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRecord {
@@ -135,6 +145,9 @@ pub struct KeyExtras {
     /// On whose word it stands beside its user's: whoever gave it its scopes, where that was another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub made_by: Option<Subject>,
+    /// While it is disabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disabled_by: Option<DisabledBy>,
 }
 
 impl KeyNotes {

@@ -191,7 +191,7 @@ impl Metrics {
             )?,
             tier_checks: maker.counters(
                 "tier_checks_total",
-                "Checks of callers with a tier by what became of them; what was ours to mend is not among it.",
+                "Checks of callers with a tier: allowed, limited (a rate limit was used up) or refused (any other 4xx); a 503 is none of these.",
                 [some("tier", "names of `tiers` in the config"), one_of("outcome", &["allowed", "limited", "refused"])],
             )?,
             named: ArcSwap::default(),

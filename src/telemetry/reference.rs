@@ -33,7 +33,8 @@ pub struct Part {
 pub fn user_requests() -> Family {
     Family {
         name: "tollgate_user_requests_total".to_owned(),
-        help: "Requests by user and outcome.".to_owned(),
+        help: "Requests by user and outcome: allowed, limited (a rate limit was used up) or refused (any other 4xx of a known caller)."
+            .to_owned(),
         kind: FamilyKind::Counter,
         labels: vec![some("user", "the user, `anonymous`, or `__other__` for all who have no series here"), one_of("outcome", &DECIDED)],
     }

@@ -12,11 +12,17 @@ use crate::support::scenario::NewKey;
 use crate::support::scenario::Plan;
 use crate::support::tollgate::CheckAt;
 use crate::support::tollgate::Tollgate;
+use crate::support::tollgate::program;
 
 const TARGET: &str = "/api/v1/conversations";
 
 /// The quickstart's rules, on a Unix socket or on TCP.
 fn start(plan: &Plan, over_tcp: bool) -> Tollgate {
+    let (check, ops_port) = prepare(plan, over_tcp);
+    Tollgate::start(plan.folder.path(), "tollgate.yaml", check, ops_port)
+}
+
+fn prepare(plan: &Plan, over_tcp: bool) -> (CheckAt, u16) {
     let ops_port = free_port();
     let mut rules = plan.tollgate.replace("127.0.0.1:9464", &format!("127.0.0.1:{ops_port}"));
     let check = if over_tcp {
@@ -27,7 +33,7 @@ fn start(plan: &Plan, over_tcp: bool) -> Tollgate {
         CheckAt::Unix(plan.folder.short_path().join("run/check.sock"))
     };
     plan.folder.write("tollgate.yaml", &rules);
-    Tollgate::start(plan.folder.path(), "tollgate.yaml", check, ops_port)
+    (check, ops_port)
 }
 
 fn key(plan: &Plan) -> String {
@@ -45,6 +51,23 @@ fn checks_are_answered_over_both_kinds_of_socket() {
         assert_eq!(ask(&[("authorization", authorization.as_bytes())]), None, "over TCP: {over_tcp}");
         assert_eq!(ask(&[]), Some(401), "over TCP: {over_tcp}");
     }
+}
+
+/// A small image has none, and what fetches nothing needs none.
+#[test]
+fn it_serves_where_no_certificate_authorities_are_installed() {
+    let plan = Plan::of("quickstart");
+    let (check, ops_port) = prepare(&plan, false);
+    let bare = |command: &str| {
+        let mut bare = program();
+        bare.args([command, "--config", "tollgate.yaml"]).env("SSL_CERT_FILE", "/nowhere").env("SSL_CERT_DIR", "/nowhere");
+        bare
+    };
+    let judged = bare("check-config").current_dir(plan.folder.path()).output().expect("the program runs");
+    assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
+    let tollgate = Tollgate::start_command(bare("serve"), plan.folder.path(), "tollgate.yaml", check, ops_port);
+    let refused = Checker::connect(&tollgate.check).check(check_request("GET", TARGET, &[])).expect("an answer");
+    assert_eq!(denied_with(&refused), Some(401));
 }
 
 // battery: K9 K10

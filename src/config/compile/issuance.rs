@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::config::compile::scopes::Declared;
 use crate::config::desk::Desk;
 use crate::config::desk::Spot;
 use crate::config::file::ConfigFile;
+use crate::config::file::issuance::CapsFile;
 use crate::config::file::issuance::CompatibilityFile;
 use crate::config::file::issuance::FirstKeyFile;
 use crate::config::file::issuance::LifetimesFile;
@@ -30,6 +32,7 @@ use crate::config::file::issuance::SignOutFile;
 use crate::config::file::issuance::SignUpFile;
 use crate::config::file::issuance::SigningFile;
 use crate::model::caller::Environment;
+use crate::model::issuance::Caps;
 use crate::model::issuance::Compatibility;
 use crate::model::issuance::FirstKey;
 use crate::model::issuance::Issuance;
@@ -81,6 +84,7 @@ pub(super) fn issuance(
         limits::known_tier(desk, &spot.key("tier"), tier, file);
     }
     let passwords = passwords(desk, &spot.key("passwords"), written.passwords);
+    let caps = caps(desk, &spot.key("caps"), written.caps);
     let providers = providers(desk, &spot.key("providers"), &written.providers, revision);
     let compatibility = compatibility(desk, &spot.key("compatibility"), &written.compatibility);
     let registration = registration(desk, &spot.key("registration"), written.registration.as_ref(), revision);
@@ -116,6 +120,7 @@ pub(super) fn issuance(
         member_rights,
         tier: written.tier.as_deref().map(Arc::from),
         passwords,
+        caps,
         providers,
         registration: registration?,
         compatibility,
@@ -320,21 +325,36 @@ fn first_key(desk: &mut Desk<'_>, spot: &Spot, written: &FirstKeyFile, rights: &
 }
 
 fn passwords(desk: &mut Desk<'_>, spot: &Spot, written: PasswordsFile) -> Passwords {
-    let mut number = |key: &str, written: Option<u32>, default: u32, least: u32, most: u32| {
-        let number = written.unwrap_or(default);
-        if !(least..=most).contains(&number) {
-            desk.error_expecting(&spot.key(key), format!("{number} is out of bounds"), format!("{least} to {most}"));
-        }
-        number
-    };
+    let mut number = |key: &str, written, default, bounds| number(desk, &spot.key(key), written, default, bounds);
     Passwords {
-        memory_kib: number("memory_kib", written.memory_kib, 19_456, 8_192, 1_048_576),
-        iterations: number("iterations", written.iterations, 2, 1, 16),
-        workers: usize::try_from(number("workers", written.workers.map(u32::from), 1, 1, 64)).unwrap_or(1),
-        waiting: usize::try_from(number("waiting", written.waiting.map(u32::from), 8, 1, 1_024)).unwrap_or(1),
-        per_address: number("per_address", written.per_address, 30, 1, 1_000_000),
-        per_account_and_address: number("per_account_and_address", written.per_account_and_address, 5, 1, 1_000_000),
+        memory_kib: number("memory_kib", written.memory_kib, 19_456, 8_192..=1_048_576),
+        iterations: number("iterations", written.iterations, 2, 1..=16),
+        workers: usize::try_from(number("workers", written.workers.map(u32::from), 1, 1..=64)).unwrap_or(1),
+        waiting: usize::try_from(number("waiting", written.waiting.map(u32::from), 8, 1..=1_024)).unwrap_or(1),
+        per_address: number("per_address", written.per_address, 30, 1..=1_000_000),
+        per_account_and_address: number("per_account_and_address", written.per_account_and_address, 5, 1..=1_000_000),
     }
+}
+
+fn caps(desk: &mut Desk<'_>, spot: &Spot, written: CapsFile) -> Caps {
+    let mut most = |key: &str, written, default| {
+        let most = number(desk, &spot.key(key), written, default, 1..=100_000);
+        usize::try_from(most).unwrap_or(usize::MAX)
+    };
+    Caps {
+        keys: most("keys", written.keys, 100),
+        clients: most("clients", written.clients, 20),
+        sessions: most("sessions", written.sessions, 50),
+        invitations: most("invitations", written.invitations, 100),
+    }
+}
+
+fn number(desk: &mut Desk<'_>, spot: &Spot, written: Option<u32>, default: u32, bounds: RangeInclusive<u32>) -> u32 {
+    let number = written.unwrap_or(default);
+    if !bounds.contains(&number) {
+        desk.error_expecting(spot, format!("{number} is out of bounds"), format!("{} to {}", bounds.start(), bounds.end()));
+    }
+    number
 }
 
 fn providers(desk: &mut Desk<'_>, spot: &Spot, written: &[ProviderFile], revision: &mut Revision) -> Vec<Provider> {

@@ -47,6 +47,9 @@ pub struct IssuanceFile {
     /// How passwords are hashed and guessing is limited.
     #[serde(default)]
     pub passwords: PasswordsFile,
+    /// How much one user may have at a time. Operators, and whoever holds `tollgate:admin`, are not bound.
+    #[serde(default)]
+    pub caps: CapsFile,
     /// Sign-in elsewhere: OpenID Connect.
     #[serde(default)]
     pub providers: Vec<ProviderFile>,
@@ -177,6 +180,24 @@ pub struct PasswordsFile {
     /// Failed sign-ins per minute, account and address. Default: 5.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub per_account_and_address: Option<u32>,
+}
+
+/// How much one user may have at a time.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CapsFile {
+    /// Keys that are neither revoked nor expired. Default: 100.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub keys: Option<u32>,
+    /// Applications. Default: 20.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub clients: Option<u32>,
+    /// Sessions; with one more the oldest ends. Default: 50.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub sessions: Option<u32>,
+    /// Invitations that are out. Default: 100.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub invitations: Option<u32>,
 }
 
 /// A provider of sign-ins.

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::address::ClientAddress;
+use crate::issuer::accounts::caps;
 use crate::issuer::accounts::issuance;
 use crate::issuer::accounts::reach;
 use crate::issuer::accounts::shelf;
@@ -260,6 +261,9 @@ pub(super) async fn create(
     refuse_role(&state, &reach, maker.as_ref().map(|(user, _)| user.subject.as_str()), role).await?;
     let wish = Wish { life, longest: issuance.lifetimes.invitation, asked, ceiling: reach::ceiling(&actor) };
     run(&WISH, &wish)?;
+    if let Some((maker, _)) = &maker {
+        caps::check_invitations(&state, &reach, &maker.subject, now).await?;
+    }
     let rights = match (wish.asked, &wish.ceiling) {
         (None, Some(held)) => Arc::new(issuance.member_rights.intersect(held)),
         (None, None) => Arc::clone(&issuance.member_rights),
@@ -318,7 +322,7 @@ pub(super) async fn revoke(
     let reach = actor.reach(USERS)?;
     let now = state.clock.now();
     let Path(id) = id.map_err(|_error| no_such_invitation())?;
-    let found = if names::is_record_id(&id) { shelf::find::<InvitationRecord>(&state, &id).await? } else { None };
+    let found = if names::is_record_id(&id) { reach.sees(shelf::find::<InvitationRecord>(&state, &id).await)? } else { None };
     let (record, version) = found.filter(|(record, _version)| is_within(&reach, record)).ok_or_else(no_such_invitation)?;
     let remove = Write::Remove(InvitationRecord::place(&record.id));
     let outcome = state.records.commit(vec![shelf::at(&record, version)], vec![remove], now).await?;

@@ -6,6 +6,7 @@ pub mod sign_in;
 pub mod sign_up;
 
 pub(in crate::issuer) mod address;
+pub(in crate::issuer) mod caps;
 pub(in crate::issuer) mod erase;
 pub(in crate::issuer) mod grants;
 

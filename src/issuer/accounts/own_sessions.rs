@@ -125,7 +125,8 @@ pub(super) async fn end_one(
 ) -> Result<Response, Problem> {
     let user = whose(&actor, query.as_deref())?;
     let Path(id) = id.map_err(|_error| no_such_session())?;
-    let found = if names::is_record_id(&id) { shelf::find::<SessionRecord>(&state, &id).await? } else { None };
+    let reach = actor.reach(USERS)?;
+    let found = if names::is_record_id(&id) { reach.sees(shelf::find::<SessionRecord>(&state, &id).await)? } else { None };
     if found.is_none() {
         // As long as for somebody else's.
         let _as_long = std::hint::black_box(SessionRecord::decode(&id, &SAMPLE));

@@ -151,7 +151,8 @@ fn identity(provider: &Provider, token: IdToken) -> LinkedIdentity {
     LinkedIdentity { provider: Arc::clone(&provider.name), issuer: token.issuer, subject: token.subject }
 }
 
-/// An address that another account has makes no second one, and opens nothing: whoever owns both links them, signed in to both.
+/// An address that is proven to be another account's makes no second one, and opens nothing: whoever owns both links them, signed in to
+/// both. One that was only claimed is nobody's: else whoever claims it first would keep its owner out.
 async fn refuse_known_email(state: &IssuerState, email: Option<&str>) -> Result<(), Stop> {
     let Some(email) = email else { return Ok(()) };
     if is_known_email(state, email).await? {
@@ -170,7 +171,7 @@ async fn is_known_email(state: &IssuerState, email: &str) -> Result<bool, Stop> 
     loop {
         let page = state.records.range(Family::Account, after.as_deref(), SCANNED_TOGETHER).await?;
         let is_theirs =
-            |account: AccountRecord| account.user.as_str() == folded || account.email.is_some_and(|known| known.to_lowercase() == folded);
+            |account: AccountRecord| account.email_verified && account.email.is_some_and(|known| known.to_lowercase() == folded);
         if page.records.iter().filter_map(|(place, stored)| AccountRecord::decode(&place.id, &stored.bytes).ok()).any(is_theirs) {
             return Ok(true);
         }

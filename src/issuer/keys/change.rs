@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::caps;
 use crate::issuer::actor::KEYS;
 use crate::issuer::actor::Reach;
 use crate::issuer::audit::Deed;
@@ -24,6 +25,7 @@ use crate::issuer::keys::owner::check_ceiling;
 use crate::issuer::keys::owner::maker_of;
 use crate::issuer::keys::refuse_outlasting;
 use crate::issuer::keys::refuse_revoked;
+use crate::issuer::keys::refuse_wider;
 use crate::issuer::keys::replace_with;
 use crate::issuer::keys::revision_of;
 use crate::issuer::names;
@@ -97,21 +99,24 @@ async fn change_one(
         preconditions = standing;
     }
     change_limits(&mut fields, &rules, &reach, &mut record)?;
+    let networks = record.notes.allowed_networks().to_vec();
     change_notes(&mut fields, &mut record)?;
+    if record.notes.allowed_networks() != networks {
+        refuse_wider(state, &asker.actor, &reach, record.notes.allowed_networks()).await?;
+    }
     names::version(&mut fields, &rules)?.apply(&mut record.pinned_version);
     fields.change("not_before", names::instant, names::INSTANT)?.apply(&mut record.not_before);
     let expiry = names::expiry(&mut fields, now)?;
     if expiry != Change::Keep {
+        let was_over = record.expires.is_some_and(|expires| expires <= now);
         expiry.apply(&mut record.expires);
+        if was_over {
+            caps::check_keys(state, &reach, &record.user, now).await?;
+        }
         refuse_outlasting(&asker.actor, &reach, record.expires)?;
     }
     if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
-        (record.state, *event) = match (active, record.state) {
-            (true, KeyState::Active) => (KeyState::Active, KeyEvent::Changed),
-            (true, KeyState::Disabled | KeyState::Revoked) => (KeyState::Active, KeyEvent::Enabled),
-            (false, KeyState::Disabled) => (KeyState::Disabled, KeyEvent::Changed),
-            (false, KeyState::Active | KeyState::Revoked) => (KeyState::Disabled, KeyEvent::Disabled),
-        };
+        *event = change_state(&mut record, active, &reach)?;
     }
     if record.not_before.zip(record.expires).is_some_and(|(begin, end)| end <= begin) {
         return Err(fields.complaint("not_before", "must lie before the expiry"));
@@ -122,6 +127,24 @@ async fn change_one(
     asker.note(state, Deed::KeyChanged, record.id.as_str(), record.organization.as_deref(), now).await;
     let revision = revision_of(state, &record.id).await;
     Ok(answer_change(&outcome, revision, KeyView::new(&record, revision, state, now).await))
+}
+
+/// Switches a key on or off, for who may.
+fn change_state(record: &mut KeyRecord, active: bool, reach: &Reach) -> Result<KeyEvent, Problem> {
+    let before = record.state;
+    let mut extras = record.notes.extras().cloned().unwrap_or_default();
+    if active {
+        reach.check_may_enable(extras.disabled_by)?;
+        (record.state, extras.disabled_by) = (KeyState::Active, None);
+    } else {
+        (record.state, extras.disabled_by) = (KeyState::Disabled, reach.disables(extras.disabled_by));
+    }
+    record.notes = KeyNotes::new(extras);
+    Ok(match (active, before) {
+        (true, KeyState::Active) | (false, KeyState::Disabled) => KeyEvent::Changed,
+        (true, KeyState::Disabled | KeyState::Revoked) => KeyEvent::Enabled,
+        (false, KeyState::Active | KeyState::Revoked) => KeyEvent::Disabled,
+    })
 }
 
 /// Tiers are an operator's to give. Who reaches its own keys alone may tighten a limit that is set, and not loosen it.

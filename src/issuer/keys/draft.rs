@@ -43,7 +43,7 @@ pub(in crate::issuer) struct Draft {
     pub pinned_version: Option<Arc<str>>,
     pub not_before: Option<Timestamp>,
     pub expires: Option<Timestamp>,
-    /// But for `made_by`, which [`owner_of_new_key`](super::owner_of_new_key) finds.
+    /// But for `made_by`, and the networks where none are named, which [`owner_of_new_key`](super::owner_of_new_key) finds.
     pub extras: KeyExtras,
 }
 
@@ -88,7 +88,7 @@ impl Draft {
                 allowed_networks: fields.change("allowed_networks", names::networks, names::NETWORKS)?.set().unwrap_or_default(),
                 metadata: fields.change("metadata", names::metadata, names::METADATA)?.set().unwrap_or_default(),
                 tags: fields.change("tags", names::tags, names::TAGS)?.set().unwrap_or_default(),
-                made_by: None,
+                ..KeyExtras::default()
             },
         };
         if draft.not_before.zip(draft.expires).is_some_and(|(begin, end)| end <= begin) {

@@ -59,7 +59,6 @@ use crate::model::time::Timestamp;
 use crate::store::Committed;
 use crate::store::Precondition;
 use crate::store::RecordKey;
-use crate::store::StoreError;
 use crate::store::Write;
 use crate::store::codec::decode_key;
 use crate::store::codec::encode_key;
@@ -71,6 +70,7 @@ pub(in crate::issuer) use crate::issuer::keys::file_entry::file_entry;
 pub(in crate::issuer) use crate::issuer::keys::owner::check_may_change;
 pub(in crate::issuer) use crate::issuer::keys::owner::owner_of_new_key;
 pub(in crate::issuer) use crate::issuer::keys::owner::refuse_outlasting;
+pub(in crate::issuer) use crate::issuer::keys::owner::refuse_wider;
 
 /// How often a change that loses a race is judged again before its caller is asked to.
 pub(in crate::issuer) const ATTEMPTS: usize = 4;
@@ -133,6 +133,7 @@ pub(in crate::issuer) async fn issue(state: &IssuerState, asker: &Asker, mut dra
         once.check(state).await?;
         let owner = owner_of_new_key(state, &asker.actor, &draft, now).await?;
         (draft.organization, draft.extras.made_by) = (owner.organization, owner.made_by);
+        draft.extras.allowed_networks = owner.allowed_networks;
         let new = NewKey::make(&draft, &rules, &state.peppers, now)?;
         let mut preconditions = owner.preconditions;
         let mut writes = owner.writes;
@@ -165,23 +166,14 @@ pub(in crate::issuer) async fn show(
 /// A key within this one's reach, with its revision. What lies outside is not there, and takes as long as what is not there.
 pub(in crate::issuer) async fn load(state: &IssuerState, actor: &Actor, id: &str) -> Result<(KeyRecord, u64), Problem> {
     let reach = actor.reach(KEYS)?;
-    let found = match state.records.get(&RecordKey::key(id)).await {
-        Ok(found) => found,
-        Err(StoreError::Corrupt { .. }) if !reach.is_operators() => return Err(no_such_key()),
-        Err(error) => return Err(error.into()),
-    };
-    let Some(stored) = found else {
+    let Some(stored) = reach.sees(state.records.get(&RecordKey::key(id)).await)? else {
         let _as_long = std::hint::black_box(decode_key("000000000000", &SAMPLE));
         return Err(match state.rules.load().file_keys.get(id) {
             Some(record) if reach.covers(Some(&record.user), record.organization.as_deref()) => stands_in_the_file(),
             Some(_) | None => no_such_key(),
         });
     };
-    let record = match decode_key(id, &stored.bytes) {
-        Ok(record) => record,
-        Err(_) if !reach.is_operators() => return Err(no_such_key()),
-        Err(error) => return Err(error.into()),
-    };
+    let record = reach.sees(decode_key(id, &stored.bytes).map(Some))?.ok_or_else(no_such_key)?;
     if !owner::is_within(state, &reach, &record).await? {
         return Err(no_such_key());
     }

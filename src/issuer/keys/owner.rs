@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::caps;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::KEYS;
 use crate::issuer::actor::Reach;
@@ -40,15 +43,18 @@ pub(in crate::issuer) struct Wish<'w> {
     draft: &'w Draft,
     /// Whose it is to be; none: nobody of that name is there.
     user: Option<&'w UserRecord>,
+    /// Those to which its maker's own key is bound.
+    networks: &'w [IpNet],
 }
 
 impl Wish<'_> {
-    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 9] = [
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 10] = [
         Check { name: "its maker holds the scopes", run: maker_holds },
         Check { name: "what is kept from live routes makes nothing live", run: environment },
         Check { name: "tiers are an operator's to give", run: tier },
         Check { name: "it asks no oftener than what makes it", run: rate },
         Check { name: "it lasts no longer than what makes it", run: lifetime },
+        Check { name: "it opens from nowhere else than what makes it", run: networks },
         Check { name: "its user lies within the maker's reach", run: within_reach },
         Check { name: "its user is active", run: user_stands },
         Check { name: "it is of its user's organisation", run: organization },
@@ -60,6 +66,7 @@ impl Wish<'_> {
 pub(in crate::issuer) struct Owner {
     pub organization: Option<Arc<str>>,
     pub made_by: Option<Subject>,
+    pub allowed_networks: Vec<IpNet>,
     pub preconditions: Vec<Precondition>,
     pub writes: Vec<Write>,
 }
@@ -74,8 +81,13 @@ pub(in crate::issuer) async fn owner_of_new_key(
 ) -> Result<Owner, Problem> {
     let reach = maker.reach(KEYS)?;
     let place = RecordKey::user(LOCAL, draft.user.as_str());
-    let found = find_user(state, &draft.user).await?;
-    run(&Wish::CHECKS, &Wish { maker, reach: &reach, draft, user: found.as_ref().map(|(user, _revision)| user) })?;
+    let found = reach.sees(find_user(state, &draft.user).await)?;
+    let networks = networks_of(state, maker, &reach).await?;
+    let user = found.as_ref().map(|(user, _revision)| user);
+    run(&Wish::CHECKS, &Wish { maker, reach: &reach, draft, user, networks: &networks })?;
+    caps::check_keys(state, &reach, &draft.user, now).await?;
+    // Where none are named it is bound as its maker is.
+    let allowed_networks = Some(&draft.extras.allowed_networks).filter(|asked| !asked.is_empty()).unwrap_or(&networks).clone();
     let Some((user, revision)) = found else {
         let user = UserRecord {
             source: Arc::from(LOCAL),
@@ -90,11 +102,12 @@ pub(in crate::issuer) async fn owner_of_new_key(
         let write = Write::Put { key: place.clone(), bytes: encode_user(&user), expires: None };
         let (made_by, mut preconditions) = maker_of(state, maker, &draft.user).await?;
         preconditions.push(Precondition::Absent(place));
-        return Ok(Owner { organization: user.organization, made_by, preconditions, writes: vec![write] });
+        return Ok(Owner { organization: user.organization, made_by, allowed_networks, preconditions, writes: vec![write] });
     };
     let (made_by, mut preconditions) = maker_of(state, maker, &draft.user).await?;
     preconditions.push(Precondition::AtVersion(place, revision));
-    Ok(Owner { organization: draft.organization.clone().or(user.organization), made_by, preconditions, writes: Vec::new() })
+    let organization = draft.organization.clone().or(user.organization);
+    Ok(Owner { organization, made_by, allowed_networks, preconditions, writes: Vec::new() })
 }
 
 /// On whose word beside its user's a key stands that this one gives its scopes, and what must not change until that is written. An
@@ -155,6 +168,13 @@ fn rate(wish: &Wish<'_>) -> Result<(), Problem> {
 
 fn lifetime(wish: &Wish<'_>) -> Result<(), Problem> {
     refuse_outlasting(wish.maker, wish.reach, wish.draft.expires)
+}
+
+fn networks(wish: &Wish<'_>) -> Result<(), Problem> {
+    match wish.draft.extras.allowed_networks.as_slice() {
+        [] => Ok(()),
+        asked => within_networks(wish.networks, asked),
+    }
 }
 
 fn within_reach(wish: &Wish<'_>) -> Result<(), Problem> {
@@ -218,6 +238,36 @@ fn lasts_no_longer(lasting: &Lasting<'_>) -> Result<(), Problem> {
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// What a key that is bound to networks changes or learns opens from nowhere else: else a text that is good for nothing outside would
+/// become one that is good everywhere.
+///
+/// # Errors
+/// 403.
+pub(in crate::issuer) async fn refuse_wider(state: &IssuerState, actor: &Actor, reach: &Reach, asked: &[IpNet]) -> Result<(), Problem> {
+    within_networks(&networks_of(state, actor, reach).await?, asked)
+}
+
+/// The networks to which the key is bound that this one shows; empty: to none. Who reaches everything has whatever it likes.
+async fn networks_of(state: &IssuerState, actor: &Actor, reach: &Reach) -> Result<Vec<IpNet>, Problem> {
+    let (Actor::Caller(caller), Reach::Organization(_) | Reach::Own(_)) = (actor, reach) else { return Ok(Vec::new()) };
+    let Some(id) = &caller.key else { return Ok(Vec::new()) };
+    if let Some(record) = state.rules.load().file_keys.get(id.as_str()) {
+        return Ok(record.notes.allowed_networks().to_vec());
+    }
+    match state.records.get(&RecordKey::key(id.as_str())).await? {
+        Some(stored) => Ok(decode_key(id.as_str(), &stored.bytes)?.notes.allowed_networks().to_vec()),
+        None => Err(Problem::new(Code::Unauthenticated, "the key that you show is gone")),
+    }
+}
+
+fn within_networks(held: &[IpNet], asked: &[IpNet]) -> Result<(), Problem> {
+    let lies_within = |network: &IpNet| held.iter().any(|held| held.contains(network));
+    if held.is_empty() || (!asked.is_empty() && asked.iter().all(lies_within)) {
+        return Ok(());
+    }
+    Err(above_maker("allowed_networks", "must lie within the networks of the key that you show"))
 }
 
 /// Whether this one may change a key that lies within its reach, or learn a new secret of it. Its own user may at our pages, and the key
@@ -307,7 +357,10 @@ pub(in crate::issuer) async fn is_within(state: &IssuerState, reach: &Reach, rec
     match reach {
         Reach::Everything => Ok(true),
         Reach::Own(_) => Ok(reach.covers(Some(&record.user), None)),
-        Reach::Organization(_) => Ok(reach.covers(None, organization_of(state, record).await?.as_deref())),
+        Reach::Organization(_) => {
+            let organization = reach.sees(organization_of(state, record).await.map(Some))?;
+            Ok(organization.is_some_and(|organization| reach.covers(None, organization.as_deref())))
+        }
     }
 }
 
@@ -398,7 +451,7 @@ mod tests {
     #[test]
     fn every_check_of_a_new_key_holds_something_up() {
         type Change = fn(&mut Caller, &mut Draft, &mut UserRecord);
-        let table: [Change; 9] = [
+        let table: [Change; 10] = [
             |_, draft, user| (draft.scopes, user.rights) = (scopes("files:read"), Rights::Unlimited),
             |caller, _, _| caller.environment = Environment::Test,
             |_, draft, _| draft.tier = Some("pro".into()),
@@ -410,6 +463,7 @@ mod tests {
                 for_herself(caller, draft, user);
                 draft.expires = None;
             },
+            |_, draft, _| draft.extras.allowed_networks = vec!["192.0.2.0/24".parse().unwrap(), "198.51.100.0/24".parse().unwrap()],
             |_, _, user| user.organization = Some("evil".into()),
             |_, _, user| user.state = UserState::Disabled,
             |_, draft, _| draft.organization = Some("evil".into()),
@@ -421,7 +475,8 @@ mod tests {
             change(&mut caller, &mut draft, &mut user);
             let maker = Actor::Caller(Arc::new(caller));
             let reach = maker.reach(KEYS).unwrap();
-            let wish = Wish { maker: &maker, reach: &reach, draft: &draft, user: Some(&user) };
+            let networks = ["192.0.2.0/24".parse().unwrap()];
+            let wish = Wish { maker: &maker, reach: &reach, draft: &draft, user: Some(&user), networks: &networks };
             let _left_out = leave_out(without);
             run(&Wish::CHECKS, &wish)
         };

@@ -6,10 +6,12 @@ mod forms;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use axum::http::HeaderMap;
 use axum::http::header;
 
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::caps;
 use crate::issuer::accounts::grants;
 use crate::issuer::accounts::issuance;
 use crate::issuer::accounts::shelf;
@@ -34,6 +36,7 @@ use crate::model::grant::GrantRecord;
 use crate::model::issuance::Issuance;
 use crate::model::issuance::SignOut;
 use crate::model::key::UserRecord;
+use crate::model::key::push_base62;
 use crate::model::time::Timestamp;
 use crate::secrets::random_id;
 use crate::store::Write;
@@ -50,6 +53,9 @@ const AGENT_CHARACTERS_MAX: usize = 120;
 
 /// Sessions that one commit ends.
 const ENDED_TOGETHER: usize = 200;
+
+/// The digits of a session's id that say whose it is.
+const BEGINNING_DIGITS: usize = 6;
 
 /// How a session that was opened with a name and a password calls it.
 pub const BY_PASSWORD: &str = "password";
@@ -115,8 +121,9 @@ pub async fn open(
     let issuance = issuance(state)?;
     let (user, standing) = users::standing(state, user).await?.ok_or_else(sign_in::wrong)?;
     let ends = now.plus(issuance.lifetimes.session_absolute);
+    let beginning = beginning_of(&user.subject);
     let session = SessionRecord {
-        id: Arc::from(random_id()?),
+        id: Arc::from(format!("{beginning}{}", random_id()?.get(BEGINNING_DIGITS..).unwrap_or_default())),
         user: user.subject.clone(),
         method: Arc::from(method),
         created: now,
@@ -131,6 +138,9 @@ pub async fn open(
     }
     if !state.records.commit(vec![shelf::absent(&session), standing], writes, now).await?.is_done() {
         return Err(Problem::changed_meanwhile());
+    }
+    for surplus in caps::surplus_sessions(state, &session, &beginning, issuance.caps.sessions, now).await? {
+        end(state, &surplus, address, now).await?;
     }
     sign_in::mark_online(state, &user.subject, now).await?;
     if method != BY_PASSWORD {
@@ -224,6 +234,14 @@ async fn touch(
     sign_in::mark_online(state, &touched.user, now).await?;
     grants::slide_key_tokens(state, issuance, &touched.user, now).await?;
     Ok(touched)
+}
+
+/// How the ids of a user's sessions begin: so they lie together and are found without looking through everybody's. What follows has 95
+/// random bits, and the id alone opens nothing.
+fn beginning_of(user: &Subject) -> String {
+    let mut text = String::with_capacity(BEGINNING_DIGITS);
+    push_base62(&mut text, &mut digest::digest(&digest::SHA256, user.as_str().as_bytes()).as_ref().to_vec(), BEGINNING_DIGITS);
+    text
 }
 
 fn agent(headers: &HeaderMap) -> Option<Arc<str>> {

@@ -56,6 +56,7 @@ use crate::model::caller::Caller;
 use crate::model::caller::Environment;
 use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
+use crate::model::issuance::Caps;
 use crate::model::issuance::Compatibility;
 use crate::model::issuance::Issuance;
 use crate::model::issuance::Lifetimes;
@@ -215,6 +216,7 @@ pub(crate) fn issuance() -> Issuance {
         first_key: None,
         // As cheap as argon2 allows: these tests are about everything else.
         passwords: Passwords { memory_kib: 8, iterations: 1, workers: 2, waiting: 8, per_address: 30, per_account_and_address: 5 },
+        caps: Caps { keys: 100, clients: 20, sessions: 50, invitations: 100 },
         providers: Vec::new(),
         registration: Registration::Off,
         compatibility: Compatibility::ALL.to_vec(),

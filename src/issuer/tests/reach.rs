@@ -1,6 +1,13 @@
 //! How far callers of the public door reach.
 
 use super::*;
+use crate::listen::http::Peer;
+use crate::model::account::InvitationRecord;
+use crate::model::account::SessionRecord;
+use crate::model::client::ClientRecord;
+use crate::store::RecordKey;
+use crate::store::Write;
+use crate::store::codec::Shelved;
 
 const ADMIN: &[&str] = &["tollgate:keys", "tollgate:usage", "orders:read", "orders:write"];
 
@@ -177,6 +184,120 @@ async fn what_a_users_key_makes_lasts_no_longer_and_asks_no_oftener_than_itself(
     assert_eq!(issuer.call_with(key, "POST", &format!("{own}/rotate"), rotation).await.0, 403);
     let (_, admin) = issuer.key_of("ann", "acme", ADMIN).await;
     assert_eq!(issuer.call_with(&admin, "PATCH", &own, json!({"expires_at": null})).await.0, 200, "its organisation's admin may");
+}
+
+// battery: K21
+#[tokio::test]
+async fn what_cannot_be_read_is_there_for_operators_alone() {
+    let issuer = Issuer::issuing(|_| {});
+    let (_, admin) = issuer.key_of("ann", "acme", &["tollgate:keys", "tollgate:users"]).await;
+    let (_, root) = issuer.key_of("root", "ops", &["tollgate:admin"]).await;
+    let (own, _) = issuer.key_of("ann", "acme", &[]).await;
+    let (key, _) = issuer.key_of("eve", "evil", &[]).await;
+    let (hers, _) = issuer.key_of("mallory", "evil", &[]).await;
+    let (client, session) = ("app_00000000000000000001", "0000000000000000000001");
+    let places = [
+        RecordKey::key(&key),
+        RecordKey::user("local", "mallory"),
+        ClientRecord::place(client),
+        SessionRecord::place(session),
+        InvitationRecord::place(session),
+    ];
+    let writes = places.map(|key| Write::Put { key, bytes: vec![9, 9], expires: None });
+    issuer.records.commit(vec![], writes.into(), START).await.unwrap();
+    let active = json!({"active": true});
+    for (method, path, body) in [
+        ("GET", format!("/v1/keys/{key}"), Value::Null),
+        ("PATCH", format!("/v1/keys/{key}"), active.clone()),
+        ("POST", "/v1/keys".to_owned(), json!({"name": "n", "user": "mallory"})),
+        ("GET", "/v1/users/mallory".to_owned(), Value::Null),
+        ("PATCH", "/v1/users/mallory".to_owned(), active.clone()),
+        ("DELETE", "/v1/users/mallory".to_owned(), Value::Null),
+        ("GET", format!("/v1/clients/{client}"), Value::Null),
+        ("PATCH", format!("/v1/clients/{client}"), active),
+        ("DELETE", format!("/v1/sessions/{session}"), Value::Null),
+        ("DELETE", format!("/v1/invitations/{session}"), Value::Null),
+    ] {
+        for (asker, expected) in [(&admin, 404), (&root, 503)] {
+            let (status, answer) = issuer.call_with(asker, method, &path, body.clone()).await;
+            assert_eq!(status, expected, "{method} {path}: {answer}");
+        }
+    }
+    let (_, list) = issuer.call_with(&admin, "GET", "/v1/keys", Value::Null).await;
+    assert!(list.to_string().contains(&own) && !list.to_string().contains(&hers), "{list}");
+}
+
+#[tokio::test]
+async fn what_was_disabled_is_enabled_by_whoever_reaches_as_far() {
+    let issuer = Issuer::issuing(|_| {});
+    let (_, owner) = issuer.key_of("abe", "acme", &["orders:read"]).await;
+    let (_, admin) = issuer.key_of("ann", "acme", &["tollgate:keys", "tollgate:users", "orders:read"]).await;
+    let (_, root) = issuer.key_of("root", "ops", &["tollgate:admin"]).await;
+    let (key, _) = issuer.key_of("abe", "acme", &["orders:read"]).await;
+    let client = json!({"name": "c", "redirect_uris": ["https://app.example.com/callback"], "scopes": ["orders:read"]});
+    let (_, client) = issuer.call_with(&owner, "POST", "/v1/clients", client).await;
+    let askers = [(0, Some(&owner)), (1, Some(&admin)), (2, Some(&root)), (2, None)];
+    for path in [format!("/v1/keys/{key}"), format!("/v1/clients/{}", client["id"].as_str().unwrap())] {
+        let set = async |asker: Option<&String>, active: bool| match asker {
+            Some(key) => issuer.call_with(key, "PATCH", &path, json!({"active": active})).await.0,
+            None => issuer.call("PATCH", &path, json!({"active": active})).await.0,
+        };
+        for (level, disabling) in askers {
+            for (reached, enabling) in askers {
+                assert_eq!(set(disabling, false).await, 200);
+                assert_eq!(set(Some(&owner), false).await, 200, "and to disable it again makes it nobody else's word");
+                let expected = if reached >= level { 200 } else { 403 };
+                assert_eq!(set(enabling, true).await, expected, "{path}: disabled by {level}, enabled by {reached}");
+                assert_eq!(set(None, true).await, 200);
+                assert_eq!(set(Some(&owner), false).await, 200, "what is enabled is disabled by nobody");
+                assert_eq!(set(Some(&owner), true).await, 200);
+            }
+        }
+    }
+}
+
+// oauth: T5
+#[tokio::test]
+async fn what_a_key_that_is_bound_to_networks_makes_is_bound_to_them_too() {
+    let issuer = Issuer::issuing(|_| {});
+    let (admin, rights) = ("tollgate:admin", ["orders:read", "tollgate:keys", "tollgate:admin"]);
+    issuer.ok("POST", "/v1/users", json!({"id": "abe", "organization": "acme", "rights": rights})).await;
+    let within = json!(["192.0.2.0/28"]);
+    for scope in ["orders:read", "tollgate:keys", admin] {
+        let bound = json!({"name": "b", "user": "abe", "scopes": [scope], "allowed_networks": ["192.0.2.0/24"]});
+        let key = issuer.ok("POST", "/v1/keys", bound.clone()).await["key"].as_str().unwrap().to_owned();
+        let ask = async |method: &str, path: &str, body: Value| {
+            let request = Request::builder().method(method).uri(path).header("x-api-key", &key).header("content-type", "application/json");
+            let request = request.extension(Peer(Some("192.0.2.7:9".parse().unwrap()))).body(Body::from(body.to_string()));
+            let response = issuer.public.clone().oneshot(request.unwrap()).await.unwrap();
+            let status = response.status().as_u16();
+            let answer = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            (status, serde_json::from_slice::<Value>(&answer).unwrap())
+        };
+        let wider = if scope == admin { 2 } else { 4 };
+        for (networks, class) in [(json!(["0.0.0.0/0"]), wider), (json!(["192.0.2.0/24", "198.51.100.7/32"]), wider), (within.clone(), 2)] {
+            let body = json!({"name": "n", "allowed_networks": networks});
+            let (status, answer) = ask("POST", "/v1/keys", body).await;
+            assert_eq!(status / 100, class, "{scope} {networks}: {answer}");
+        }
+        let (_, made) = ask("POST", "/v1/keys", json!({"name": "n"})).await;
+        let inherited = if scope == admin { json!([]) } else { json!(["192.0.2.0/24"]) };
+        assert_eq!(made["allowed_networks"], inherited, "{made}");
+        let (_, generated) = ask("POST", "/generate", json!({})).await;
+        let generated = issuer.ok("GET", &format!("/v1/keys/{}", generated["api_key_id"].as_str().unwrap()), Value::Null).await;
+        assert_eq!(generated["allowed_networks"], inherited);
+        let path = format!("/v1/keys/{}", made["id"].as_str().unwrap());
+        assert_eq!(ask("PATCH", &path, json!({"allowed_networks": null})).await.0 / 100, wider);
+        assert_eq!(ask("PATCH", &path, json!({"allowed_networks": within})).await.0, 200);
+        let (unbound, _) = issuer.key_of("abe", "acme", &[]).await;
+        let rotation = format!("/v1/keys/{unbound}/rotate");
+        assert_eq!(
+            ask("POST", &rotation, json!({"grace": "1h"})).await.0 / 100,
+            wider,
+            "nor is a secret learned that opens from elsewhere"
+        );
+        assert_eq!(ask("POST", &format!("{path}/rotate"), json!({"grace": "1h"})).await.0, 200);
+    }
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ pub(in crate::issuer) async fn change(
 
 /// The user of this name. Whatever is out of reach is not there, and takes as long as what is not there.
 pub(super) async fn find_within(state: &IssuerState, reach: &Reach, source: &str, subject: &Subject) -> Result<(UserRecord, u64), Problem> {
-    let Some((record, revision)) = find(state, source, subject.as_str()).await? else {
+    let Some((record, revision)) = reach.sees(find(state, source, subject.as_str()).await)? else {
         let _as_long = std::hint::black_box(decode_user("local/nobody", &SAMPLE));
         return Err(no_such_user());
     };

@@ -145,6 +145,7 @@ pub(crate) mod tests {
     use crate::model::grant::GrantOf;
     use crate::model::grant::GrantState;
     use crate::model::grant::PendingCode;
+    use crate::model::key::DisabledBy;
     use crate::model::key::HashAlgorithm;
     use crate::model::key::KeyId;
     use crate::model::key::SecretHash;
@@ -216,6 +217,7 @@ pub(crate) mod tests {
             tier: Some(Arc::from("pro")),
             secrets: vec![ClientSecret { hash: digest, created: CREATED, retires: Some(LATER) }],
             state: ClientState::Active,
+            disabled_by: None,
             created: CREATED,
             website: None,
         }
@@ -327,7 +329,9 @@ pub(crate) mod tests {
         comes_back(&GrantRecord { of: GrantOf::SignIn { user: user.clone() }, ..grant() });
         comes_back(&GrantRecord { of: GrantOf::Key { key: KeyId::new("k"), user }, ..grant_record("key-k") });
         comes_back(&client_record(&client_id(1)));
-        comes_back(&ClientRecord { state: ClientState::Disabled, token_form: AccessTokenForm::Opaque, ..client_record(&client_id(2)) });
+        let disabled_by = Some(DisabledBy::Operator);
+        let disabled = ClientRecord { state: ClientState::Disabled, disabled_by, ..client_record(&client_id(2)) };
+        comes_back(&ClientRecord { token_form: AccessTokenForm::Opaque, ..disabled });
         comes_back(&account_record("alice"));
         comes_back(&organization_record("org_1"));
         comes_back(&session_record("s1"));

@@ -2,6 +2,8 @@
 
 use std::error::Error as _;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use reqwest::Client;
@@ -20,10 +22,11 @@ use crate::model::rules::Algorithm;
 /// From the first byte of the look-up of the name to the last of the body.
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Fetches key sets. Cheap to clone.
+/// Fetches key sets. Cheap to clone. TLS is set up by the first fetch: where nothing is fetched, no authorities need be installed.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
-    client: Client,
+    total: Duration,
+    client: Arc<OnceLock<Client>>,
 }
 
 /// Why there is no new set.
@@ -50,28 +53,13 @@ pub enum FetchError {
 }
 
 impl Fetcher {
-    /// # Errors
-    /// [`FetchError::Unreachable`] where TLS cannot be set up.
-    pub fn new() -> Result<Self, FetchError> {
+    pub fn new() -> Self {
         Self::with_timeout(TOTAL_TIMEOUT)
     }
 
     /// With another limit than [`TOTAL_TIMEOUT`].
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn with_timeout(total: Duration) -> Result<Self, FetchError> {
-        let client = Client::builder()
-            .redirect(Policy::none())
-            .timeout(total)
-            .pool_max_idle_per_host(1)
-            // Proxies would come from the environment, which only the config may read.
-            .no_proxy()
-            .referer(false)
-            .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| unreachable_provider(&error))?;
-        Ok(Self { client })
+    pub fn with_timeout(total: Duration) -> Self {
+        Self { total, client: Arc::default() }
     }
 
     /// Fetches and vets one key set.
@@ -80,7 +68,7 @@ impl Fetcher {
     /// [`FetchError`]; whoever asked keeps what it had.
     pub async fn fetch(&self, url: &str, allowed: &[Algorithm]) -> Result<KeySet, FetchError> {
         let url = check_url(url)?;
-        let request = self.client.get(url).header(ACCEPT, "application/jwk-set+json, application/json");
+        let request = self.client()?.get(url).header(ACCEPT, "application/jwk-set+json, application/json");
         let response = request.send().await.map_err(|error| unreachable_provider(&error))?;
         let status = response.status();
         if status.is_redirection() {
@@ -92,6 +80,30 @@ impl Fetcher {
         check_content_type(&response)?;
         let body = read_bounded(response).await?;
         Ok(KeySet::from_jwks(&body, allowed)?)
+    }
+
+    /// What failed once is tried again by the next fetch.
+    fn client(&self) -> Result<&Client, FetchError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let built = Client::builder()
+            .redirect(Policy::none())
+            .timeout(self.total)
+            .pool_max_idle_per_host(1)
+            // Proxies would come from the environment, which only the config may read.
+            .no_proxy()
+            .referer(false)
+            .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| unreachable_provider(&error))?;
+        Ok(self.client.get_or_init(|| built))
+    }
+}
+
+impl Default for Fetcher {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

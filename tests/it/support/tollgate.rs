@@ -51,12 +51,17 @@ impl Tollgate {
 
     /// The same, with so many descriptors at the most.
     pub fn start_with(folder: &Path, file: &str, check: CheckAt, ops_port: u16, descriptors: Option<u32>) -> Self {
+        Self::start_command(Self::command(file, descriptors), folder, file, check, ops_port)
+    }
+
+    /// The same by this command.
+    pub fn start_command(command: Command, folder: &Path, file: &str, check: CheckAt, ops_port: u16) -> Self {
         let ready = || {
             check.accepts()
                 && TcpStream::connect(("127.0.0.1", ops_port)).is_ok()
                 && Client::new(ops_port).get("/readyz", &[]).status == 200
         };
-        let process = Process::start("tollgate", Self::command(file, descriptors), folder).ready(ready);
+        let process = Process::start("tollgate", command, folder).ready(ready);
         Self { process, check, ops_port, folder: folder.to_path_buf(), file: file.to_owned() }
     }
 

@@ -99,6 +99,7 @@ async fn mallory(issuer: &Issuer) -> (SignedUp, Browser<'_>) {
         tier: None,
         secrets: Vec::new(),
         state: ClientState::Active,
+        disabled_by: None,
         created: now,
         website: None,
     };

@@ -22,6 +22,7 @@ use crate::model::grant::GrantId;
 use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
 use crate::model::grant::GrantState;
+use crate::model::issuance::Caps;
 use crate::model::key::KeyId;
 
 async fn rights(issuer: &Issuer, name: &str) -> String {
@@ -154,6 +155,69 @@ async fn another_password_ends_what_the_old_one_opened() {
     assert_eq!(issuer.refused("PATCH", "/v1/users/Odd:name", json!({})).await.0, 404);
     issuer.ok("POST", "/v1/users", json!({"id": "Odd:name"})).await;
     assert_eq!(issuer.refused("PATCH", "/v1/users/Odd:name", json!({"password": PASSWORD})).await.1["details"]["field"], "password");
+}
+
+/// Whoever holds a key of somebody's, with whatever rights, does not come to sign in as them by it.
+#[tokio::test]
+async fn no_key_sets_its_own_users_password_without_the_one_before() {
+    let issuer = Issuer::issuing(|_| {});
+    let acme = founder(&issuer, "alice").await.organization;
+    issuer.ok("PATCH", "/v1/users/alice", json!({"rights": null})).await;
+    issuer.ok("POST", "/v1/users", json!({"id": "bob", "organization": acme, "rights": []})).await;
+    for (scope, others) in [("orders:read", 404), ("tollgate:users", 200), ("tollgate:admin", 200)] {
+        let (_, key) = issuer.key_of("alice", &acme, &[scope]).await;
+        let set = async |user: &str, body: Value| issuer.call_with(&key, "PATCH", &format!("/v1/users/{user}"), body).await;
+        let (status, answer) = set("alice", json!({"password": "a stolen horse"})).await;
+        assert_eq!((status, &answer["error"]["details"]["field"]), (400, &json!("current_password")), "{scope}: {answer}");
+        assert_eq!(set("alice", json!({"password": "a stolen horse", "current_password": "guessed"})).await.0, 401, "{scope}");
+        assert_eq!(set("bob", json!({"password": "another horse"})).await.0, others, "{scope}: whom it administers is another matter");
+    }
+}
+
+#[tokio::test]
+async fn nobody_has_more_than_the_config_allows_and_operators_are_not_bound() {
+    let caps = Caps { keys: 2, clients: 1, sessions: 2, invitations: 1 };
+    let issuer = Issuer::issuing(|issuance| issuance.caps = caps);
+    let acme = founder(&issuer, "alice").await.organization;
+    let alice = Browser::of(&issuer, "alice").await;
+    let (_, root) = issuer.key_of("root", "ops", &["tollgate:admin"]).await;
+    let key = json!({"name": "k", "user": "alice", "expires_in": "1h"});
+    let client = json!({"name": "c", "redirect_uris": ["https://app.example.com/callback"]});
+    for (path, body, most) in [("/v1/keys", &key, 2), ("/v1/clients", &client, 1), ("/v1/invitations", &json!({}), 1)] {
+        for _ in 0..most {
+            alice.ok("POST", path, body.clone()).await;
+        }
+        let (status, answer) = alice.call("POST", path, body.clone()).await;
+        assert_eq!(status, 409, "{path}: {answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().starts_with(&format!("there are at most {most} ")), "{answer}");
+    }
+    assert_eq!(issuer.call_with(&root, "POST", "/v1/keys", key.clone()).await.0, 201);
+    issuer.ok("POST", "/v1/keys", key.clone()).await;
+    // What is revoked or over makes room; what is over is not brought back beyond the cap.
+    let listed = alice.ok("GET", "/v1/keys?user=alice", Value::Null).await;
+    let id = |at: usize| listed["data"][at]["id"].as_str().unwrap().to_owned();
+    for at in 0..3 {
+        alice.ok("DELETE", &format!("/v1/keys/{}", id(at)), Value::Null).await;
+    }
+    alice.ok("POST", "/v1/keys", json!({"name": "lasting", "user": "alice"})).await;
+    assert_eq!(alice.refused("POST", "/v1/keys", key.clone()).await.0, 409);
+    issuer.clock.advance(std::time::Duration::from_secs(3600));
+    let alice = Browser::of(&issuer, "alice").await;
+    alice.ok("POST", "/v1/keys", json!({"name": "lasting", "user": "alice"})).await;
+    let over = format!("/v1/keys/{}", id(3));
+    assert_eq!(alice.refused("PATCH", &over, json!({"expires_in": "1h"})).await.0, 409);
+    assert_eq!(alice.refused("POST", &format!("{over}/rotate"), json!({"grace": "0s", "expires_in": "1h"})).await.0, 409);
+    issuer.ok("PATCH", &over, json!({"expires_in": "1h"})).await;
+    // The oldest session makes room for one more, and somebody else's none.
+    issuer.ok("POST", "/v1/users", json!({"id": "bob", "organization": acme})).await;
+    let bob = Browser::of(&issuer, "bob").await;
+    issuer.clock.advance(std::time::Duration::from_secs(1));
+    let second = Browser::of(&issuer, "alice").await;
+    issuer.clock.advance(std::time::Duration::from_secs(1));
+    let third = Browser::of(&issuer, "alice").await;
+    for (browser, expected) in [(&alice, false), (&second, true), (&third, true), (&bob, true)] {
+        assert_eq!(browser.is_signed_in().await, expected);
+    }
 }
 
 #[tokio::test]

@@ -71,6 +71,7 @@ pub(in crate::issuer) fn client(seed: &str) -> ClientRecord {
         tier: None,
         secrets: Vec::new(),
         state: ClientState::Active,
+        disabled_by: None,
         created: START,
         website: None,
     }

@@ -126,6 +126,7 @@ pub(in crate::issuer) async fn make(
             tier: None,
             secrets,
             state: ClientState::Active,
+            disabled_by: None,
             created: now,
             website: None,
         };

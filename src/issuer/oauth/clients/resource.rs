@@ -17,6 +17,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::caps;
 use crate::issuer::accounts::reach;
 use crate::issuer::actor;
 use crate::issuer::actor::Actor;
@@ -191,7 +192,7 @@ pub(in crate::issuer) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     // Whoever has things of its own may have clients; an application of somebody's has none.
-    asker.actor.reach(actor::USERS)?;
+    let reach = asker.actor.reach(actor::USERS)?;
     let mut fields = Fields::read(&headers, body).await?;
     let once = Once::read(&asker.actor, &headers, "clients", &fields)?;
     let now = state.clock.now();
@@ -208,6 +209,9 @@ pub(in crate::issuer) async fn create(
     fields.finish()?;
     draft.check(&asker.actor)?;
     once.check(&state).await?;
+    if let Some(owner) = &owner {
+        caps::check_clients(&state, &reach, owner).await?;
+    }
     let standing = reach::maker(&state, &asker.actor).await?.map(|(_user, standing)| standing);
     let Some(made) = clients::make(&state, draft, owner, organization, &once, standing, now).await? else {
         once.check(&state).await?;
@@ -296,7 +300,13 @@ pub(in crate::issuer) async fn change(
     check_may_change(&asker.actor, &record)?;
     let draft = Draft::change(&record, &mut fields, &rules, &issuance)?;
     if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
-        record.state = if active { ClientState::Active } else { ClientState::Disabled };
+        let reach = asker.actor.reach(actor::USERS)?;
+        (record.state, record.disabled_by) = if active {
+            reach.check_may_enable(record.disabled_by)?;
+            (ClientState::Active, None)
+        } else {
+            (ClientState::Disabled, reach.disables(record.disabled_by))
+        };
     }
     fields.finish()?;
     let is_same_reach = draft.tier == record.tier && draft.scopes == record.scopes && draft.grant_types == record.grant_types;
@@ -379,7 +389,7 @@ pub(in crate::issuer) async fn within_reach(
 
 pub(in crate::issuer) async fn within_reach_of(state: &IssuerState, actor: &Actor, id: &str) -> Result<(ClientRecord, u64), Problem> {
     let reach = actor.reach(actor::USERS)?;
-    match clients::find(state, id).await? {
+    match reach.sees(clients::find(state, id).await)? {
         Some((record, revision)) if covers(&reach, &record) => Ok((record, revision)),
         Some(_) => Err(no_such_client()),
         None => {
@@ -413,6 +423,7 @@ static SAMPLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
         tier: None,
         secrets: vec![secret("p")],
         state: ClientState::Active,
+        disabled_by: None,
         created: Timestamp::from_unix_seconds(0),
         website: None,
     }

@@ -30,12 +30,9 @@ async fn an_exchanged_token_never_exceeds_its_subject_and_ends_with_it() {
         assert_eq!(claims["act"], json!({"sub": service.id}));
         let caller = stage.at_gate(&token).await.unwrap();
         assert_eq!((caller.subject.as_str(), caller.scopes.to_string()), ("alice", "orders:read".to_owned()));
-        // What it was traded for can be traded on, and says so.
-        let second = exchange(&stage, &service, &token, &[("scope", "orders:read")]).await.text("access_token");
-        assert_eq!(super::claims(&second)["act"], json!({"sub": service.id, "act": {"sub": service.id}}));
-        assert_eq!(stage.introspect(&service, &second).await["act"]["act"]["sub"], json!(service.id));
+        assert_eq!(stage.introspect(&service, &token).await["act"], json!({"sub": service.id}));
         stage.post("/oauth/revoke", &app, &[("token", &refresh)]).await;
-        assert!(!stage.opens(&token).await && !stage.opens(&second).await, "{form}");
+        assert!(!stage.opens(&token).await, "{form}");
         exchange(&stage, &service, &token, &[]).await.is(400, "invalid_request");
     }
 }
@@ -74,11 +71,12 @@ async fn what_cannot_be_exchanged_is_refused() {
         let reply = exchange(&stage, client, token, &more).await;
         assert_eq!(reply.error(), (400, error), "{more:?} {}", reply.json);
     }
-    let mut token = access;
-    for _actor in 0..4 {
-        token = exchange(&stage, &service, &token, &[]).await.text("access_token");
+    // The gate judges one actor at each request: a second would stand behind one whom nobody asks about any more.
+    let traded = exchange(&stage, &service, &access, &[]).await.text("access_token");
+    let next = stage.app(json!({"resources": [API]})).await;
+    for client in [&service, &next] {
+        exchange(&stage, client, &traded, &[]).await.is(400, "invalid_request");
     }
-    exchange(&stage, &service, &token, &[]).await.is(400, "invalid_request");
 }
 
 /// Whoever gets it holds what its maker gave on, and is not the person that it is about.
