@@ -34,7 +34,7 @@ const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARGUMENT: &str = "OTEL_TRACES_SAMPLER_ARG";
 
 /// The variables that are asked here. Names and attributes of the service, headers and time limits are the exporter's own to read.
-pub(in crate::config) fn variables() -> impl Iterator<Item = &'static str> {
+pub(in crate::config) fn variables<'a>() -> impl Iterator<Item = &'a str> {
     let alone = [DISABLED, EXPORTER, SAMPLER, SAMPLER_ARGUMENT];
     alone.into_iter().chain(ENDPOINTS).chain(PROTOCOLS).chain(COMPRESSIONS).chain(CERTIFICATES)
 }
