@@ -153,12 +153,7 @@ fn compose<'r>(
         }
         CredentialUpstream::Kept => {}
     }
-    let of_identity = rules.identity_headers.iter().map(|header| (&header.name, &header.look_alike));
-    for (name, look_alike) in of_identity.chain(rules.assertion.iter().map(|assertion| (&assertion.header, &assertion.look_alike))) {
-        if let Some(look_alike) = look_alike {
-            edits.remove_look_alikes(name, look_alike, headers);
-        }
-    }
+    edits.remove_look_alikes(rules, Some(headers));
     Ok(Prepared {
         reason,
         route,
@@ -194,13 +189,20 @@ impl<'r> Edits<'r> {
         }
     }
 
-    /// What an upstream could take for the header of this name. The usual spelling goes whether or not it was seen, because Envoy can be
-    /// told not to show us a header; mixed ones go where they came.
-    pub(in crate::check) fn remove_look_alikes(&mut self, name: &Arc<str>, look_alike: &Arc<str>, headers: &Headers<'_>) {
-        self.remove(look_alike);
-        for (came, _value) in headers.iter().filter(|(came, _value)| looks_like(came, name)) {
-            if let Ok(came) = std::str::from_utf8(came) {
-                self.remove(&Arc::from(came));
+    /// What an upstream could take for a header of these rules. The spellings go whether or not they were seen, because Envoy can be told
+    /// not to show us a header; of a name that has too many, those that were seen go besides the usual one.
+    pub(in crate::check) fn remove_look_alikes(&mut self, rules: &Rules, headers: Option<&Headers<'_>>) {
+        let of_identity = rules.identity_headers.iter().map(|header| (&header.name, &header.look_alikes));
+        let of_assertion = rules.assertion.iter().map(|assertion| (&assertion.header, &assertion.look_alikes));
+        for (name, look_alikes) in of_identity.chain(of_assertion) {
+            for spelling in &look_alikes.spellings {
+                self.remove(spelling);
+            }
+            let shown = headers.filter(|_| !look_alikes.are_all).into_iter().flat_map(|headers| headers.iter());
+            for (came, _value) in shown.filter(|(came, _value)| looks_like(came, name)) {
+                if let Ok(came) = std::str::from_utf8(came) {
+                    self.remove(&Arc::from(came));
+                }
             }
         }
     }
@@ -310,7 +312,7 @@ mod tests {
     use crate::model::route::Cors;
     use crate::model::route::samples::route;
     use crate::model::rules::IdentityHeader;
-    use crate::model::rules::look_alike;
+    use crate::model::rules::LookAlikes;
 
     fn of(value: IdentityValue) -> Vec<IdentityPart> {
         vec![IdentityPart::Of(value)]
@@ -332,7 +334,19 @@ mod tests {
         ]
     }
 
-    const LOOK_ALIKES: [&str; 5] = ["-x_user_id", "-x_org_id", "-x_key_id", "-x_scopes", "-x_tier"];
+    const LOOK_ALIKES: [&str; 11] = [
+        "-x_user_id",
+        "-x-user_id",
+        "-x_user-id",
+        "-x_org_id",
+        "-x-org_id",
+        "-x_org-id",
+        "-x_key_id",
+        "-x-key_id",
+        "-x_key-id",
+        "-x_scopes",
+        "-x_tier",
+    ];
 
     fn rules(auth: Auth, credential_upstream: CredentialUpstream) -> Rules {
         let mut rules = samples::rules(vec![Route { auth, credential_upstream, cors: Cors::Preflight, ..route("r", &[], "/x") }]);
@@ -343,7 +357,7 @@ mod tests {
     fn assertion(name: &str, prefix: &str) -> Assertion {
         Assertion {
             header: name.into(),
-            look_alike: look_alike(name),
+            look_alikes: LookAlikes::of(name),
             prefix: prefix.into(),
             issuer: "gate".into(),
             audience: Vec::new(),
@@ -409,15 +423,18 @@ mod tests {
     // battery: H2
     #[test]
     fn what_an_upstream_could_take_for_an_identity_header_is_removed() {
+        const LONG: &str = "x-a-b-c-d";
         // (configured, sent by the client, removed)
         let table: [(&[&str], &[&str], &[&str]); 6] = [
-            (&["x-user-id"], &[], &["x_user_id"]),
-            (&["x-user-id"], &["x_user_id", "x-user_id", "x_user-id"], &["x_user_id", "x-user_id", "x_user-id"]),
-            (&["x-user-id"], &["x-user_id", "x-user_id"], &["x_user_id", "x-user_id"]),
-            (&["x-user-id"], &["x_user_ids", "x_user.id", "user_id", "x__user_id"], &["x_user_id"]),
+            // Whether or not Envoy shows them.
+            (&["x-user-id"], &[], &["x_user_id", "x-user_id", "x_user-id"]),
+            (&["x-user-id"], &["x_user-id", "x_user_ids", "x_user.id", "x__user_id"], &["x_user_id", "x-user_id", "x_user-id"]),
             (&["user"], &["user_", "_user"], &[]),
             // Whoever configures both spellings sets both.
-            (&["x_user_id", "x-user-id"], &["x_user_id", "x-user-id", "x-user_id"], &["x-user_id"]),
+            (&["x_user_id", "x-user-id"], &["x_user_id", "x-user-id"], &["x-user_id", "x_user-id"]),
+            // Of a long name, the usual one and what came.
+            (&[LONG], &[LONG, "x-a-b"], &["x_a_b_c_d"]),
+            (&[LONG], &["x-a-b-c_d", "x_a_b_c_d"], &["x_a_b_c_d", "x-a-b-c_d"]),
         ];
         for (configured, sent, removed) in table {
             for auth in [Auth::Required, Auth::Public] {

@@ -62,13 +62,14 @@ pub(in crate::cli) fn write_record(out: &mut dyn Write, cells: &[Cell], record: 
 
 /// Rows under headings, two spaces between the columns.
 pub(in crate::cli) fn write_table(out: &mut dyn Write, columns: &[(&str, Side)], rows: &[Vec<String>]) -> io::Result<()> {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
     let width = |column: usize, heading: &str| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         cells.chain([heading.chars().count()]).max().unwrap_or_default()
     };
     let widths: Vec<usize> = columns.iter().enumerate().map(|(column, (heading, _side))| width(column, heading)).collect();
     let headings: Vec<String> = columns.iter().map(|(heading, _side)| (*heading).to_owned()).collect();
-    for row in std::iter::once(&headings).chain(rows) {
+    for row in std::iter::once(&headings).chain(&rows) {
         let mut line = String::new();
         for ((cell, (_heading, side)), width) in row.iter().zip(columns).zip(&widths) {
             let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
@@ -86,9 +87,23 @@ pub(in crate::cli) fn write_table(out: &mut dyn Write, columns: &[(&str, Side)],
 pub(in crate::cli) fn write_pairs(out: &mut dyn Write, pairs: &[(&str, String)]) -> io::Result<()> {
     let width = pairs.iter().map(|(name, _value)| name.chars().count()).max().unwrap_or_default();
     for (name, value) in pairs {
-        writeln!(out, "{name:width$}  {value}")?;
+        writeln!(out, "{name:width$}  {}", plain(value))?;
     }
     Ok(())
+}
+
+/// Names come from outside: what would move a terminal's cursor, or turn its text around, is shown as an escape.
+fn plain(text: &str) -> String {
+    let acts =
+        |letter: char| letter.is_control() || matches!(letter, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, letter| {
+        if acts(letter) {
+            shown.extend(letter.escape_default())
+        } else {
+            shown.push(letter)
+        }
+        shown
+    })
 }
 
 /// A member of the API's JSON as people read it.
@@ -116,6 +131,16 @@ pub(in crate::cli) fn show_when(record: &Value, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_cell_speaks_to_the_terminal() {
+        let mut out = Vec::new();
+        let cell = "a\u{1b}[2J\nb\u{202e}é".to_owned();
+        write_table(&mut out, &[("NAME", Side::Left)], &[vec![cell.clone()]]).unwrap();
+        write_pairs(&mut out, &[("NAME", cell)]).unwrap();
+        let shown = "a\\u{1b}[2J\\nb\\u{202e}é";
+        assert_eq!(String::from_utf8(out).unwrap(), format!("NAME\n{shown}\nNAME  {shown}\n"));
+    }
 
     #[test]
     fn columns_stand_under_each_other() {

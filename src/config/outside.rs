@@ -159,7 +159,7 @@ fn named_files(file: &ConfigFile) -> Vec<&Path> {
 
 fn named_variables(file: &ConfigFile) -> Vec<&str> {
     let secrets = secret_places(file).into_iter().filter_map(|place| place.env.as_deref());
-    let traces = file.traces.iter().flat_map(|_| traces::VARIABLES);
+    let traces = file.traces.iter().flat_map(|_| traces::variables());
     secrets.chain(traces).collect()
 }
 

@@ -68,6 +68,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::decisions::Decision;
 use crate::telemetry::decisions::DecisionLog;
 use crate::telemetry::decisions::clipped;
+use crate::telemetry::decisions::shown_path;
 use crate::telemetry::metrics::decision_label;
 use crate::telemetry::traces::Parent;
 use crate::telemetry::traces::Traced;
@@ -392,7 +393,7 @@ fn describe<'a>(
         grace_ms: circumstances.lapsed_for.map(|lapsed_for| u64::try_from(lapsed_for.as_millis()).unwrap_or(u64::MAX)),
         method: request.map(|request| request.method.as_str()),
         host: request.map(|request| clipped(&request.host.name)),
-        path: request.map(|request| clipped(request.path.as_str())),
+        path: request.map(|request| shown_path(request.path.as_str(), &rules.key_brand)),
         client_address: request.and_then(|request| request.client_address(rules.trusted_hops)),
         request_id: about.request_id.map(clipped),
         trace_id: circumstances.trail.map(|trail| trail.trace_id()),

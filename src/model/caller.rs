@@ -89,6 +89,9 @@ impl Subject {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(Arc<str>);
 
+/// What [`UserId::new`] writes, the percent sign last, so that reading undoes each once.
+const ESCAPES: [(&str, &str); 5] = [("%61", "a"), ("%5F", "_"), ("%3A", ":"), ("%2C", ","), ("%25", "%")];
+
 /// Whether a source's users are shown bare or behind the source's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Namespace {
@@ -129,6 +132,18 @@ impl UserId {
             }
         }
         Self(text.into())
+    }
+
+    /// Reads a rendering that may come from anybody: none unless [`Self::new`] could have made it. Not `*` either, which counts and
+    /// pages use for everybody.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (source, subject, namespace) = match text.split_once(':') {
+            Some((source, subject)) => (SourceName::parse(source).ok()?, subject, Namespace::Named),
+            None => (SourceName::local(), text, Namespace::Bare),
+        };
+        let subject = ESCAPES.iter().fold(subject.to_owned(), |subject, (escape, character)| subject.replace(escape, character));
+        let read = Self::new(&source, &Subject::parse(&subject).ok()?, namespace);
+        (read.as_str() == text && text != "*").then_some(read)
     }
 
     /// A rendering that was made by [`Self::new`] before, as the counts kept it.
@@ -262,6 +277,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_was_rendered_is_read_back(subject in "[!-~]{1,128}", named: bool) {
+            let (source, subject) = (SourceName::parse("idp").unwrap(), Subject::parse(&subject).unwrap());
+            let user = UserId::new(&source, &subject, if named { Namespace::Named } else { Namespace::Bare });
+            prop_assume!(user.as_str() != "*");
+            prop_assert_eq!(UserId::parse(user.as_str()), Some(user));
+        }
+
         // battery: J37
         #[test]
         fn two_pairs_never_read_alike(

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -14,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::model::caller::Environment;
 use crate::model::caller::Subject;
+use crate::model::handle::HandleKind;
 use crate::model::scope::ADMIN;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
@@ -286,6 +288,8 @@ const SECRET_DIGITS: usize = 43;
 /// Digits of 32 bits.
 const CHECKSUM_DIGITS: usize = 6;
 const BODY_DIGITS: usize = ID_DIGITS + SECRET_DIGITS + CHECKSUM_DIGITS;
+/// Of `{"alg":"none"}` there are 20.
+const SHORTEST_JOSE_HEADER_BYTES: usize = 16;
 
 /// What a text's form tells. Looks at no more than a key's length and allocates nothing.
 pub fn read_key<'m>(brand: &str, text: &'m str) -> KeyForm<'m> {
@@ -306,6 +310,32 @@ pub fn read_key<'m>(brand: &str, text: &'m str) -> KeyForm<'m> {
         }
         (Some(_) | None, Some(_) | None) => KeyForm::Damaged,
     }
+}
+
+/// Where in a text a credential may begin that stands among other things, and where that which shows it ends: the brand as a word of
+/// its own, the middle of a key or a handle of any brand, or a JWT. Allocates nothing.
+pub fn find_credential(brand: &str, text: &str) -> Option<Range<usize>> {
+    let mut before = b'/';
+    text.bytes().enumerate().find_map(|(at, byte)| {
+        let is_inside_word = std::mem::replace(&mut before, byte).is_ascii_alphanumeric();
+        let rest = text.get(at..)?;
+        let branded = || rest.strip_prefix(brand).is_some_and(|rest| rest.starts_with('_') && (!is_inside_word || names_kind(rest)));
+        let length = match byte {
+            b'l' | b't' if rest.starts_with("live_sk_") || rest.starts_with("test_sk_") => Some("live_sk_".len()),
+            b'e' if rest.starts_with("eyJ") && word_length(rest) >= SHORTEST_JOSE_HEADER_BYTES => Some("eyJ".len()),
+            _ => branded().then_some(brand.len() + 1),
+        };
+        length.map(|length| at..at + length)
+    })
+}
+
+/// `_at_` and what else stands between a brand and an id.
+fn names_kind(rest: &str) -> bool {
+    rest.starts_with("_cs_") || HandleKind::ALL.iter().any(|kind| rest.get(1..3) == Some(kind.as_str()) && rest.get(3..4) == Some("_"))
+}
+
+fn word_length(text: &str) -> usize {
+    text.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')).count()
 }
 
 /// The public id that 128 random bits make.

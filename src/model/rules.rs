@@ -216,25 +216,53 @@ pub enum TierState {
 pub struct IdentityHeader {
     /// Lower case.
     pub name: Arc<str>,
-    /// See [`look_alike`].
-    pub look_alike: Option<Arc<str>>,
+    pub look_alikes: LookAlikes,
     pub value: Vec<IdentityPart>,
 }
 
 impl IdentityHeader {
     pub fn new(name: Arc<str>, value: Vec<IdentityPart>) -> Self {
-        Self { look_alike: look_alike(&name), name, value }
+        Self { look_alikes: LookAlikes::of(&name), name, value }
     }
 }
 
-/// The other spelling of a header's name that many servers take for the same one: CGI and what descends from it read `x_user_id` as
-/// `x-user-id`. None for a name of one word.
-pub fn look_alike(name: &str) -> Option<Arc<str>> {
-    match (name.contains('-'), name.contains('_')) {
-        (true, _) => Some(name.replace('-', "_").into()),
-        (false, true) => Some(name.replace('_', "-").into()),
-        (false, false) => None,
+/// How many dashes and underscores a name has whose spellings are all listed: with three, seven others.
+const SEPARATORS_MAX: usize = 3;
+
+/// The other spellings of a header's name that many servers take for the same one: CGI and what descends from it read `x_user_id`, and
+/// `x_user-id` too, as `x-user-id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookAlikes {
+    /// None for a name of one word.
+    pub spellings: Vec<Arc<str>>,
+    /// Whether there are no more than these. A long name has too many to list; of it only the usual one is here.
+    pub are_all: bool,
+}
+
+impl LookAlikes {
+    pub fn of(name: &str) -> Self {
+        let separators = name.bytes().filter(|byte| matches!(byte, b'-' | b'_')).count();
+        if separators > SEPARATORS_MAX {
+            let usual = if name.contains('-') { name.replace('-', "_") } else { name.replace('_', "-") };
+            return Self { spellings: vec![usual.into()], are_all: false };
+        }
+        // The usual one, all underscores, is the first.
+        let spellings = (0_u32..1 << separators).rev().map(|underscores| spelled(name, underscores));
+        Self { spellings: spellings.filter(|spelling| spelling != name).map(Arc::from).collect(), are_all: true }
     }
+}
+
+/// The name with an underscore for each separator whose bit is set, and a dash for the others.
+fn spelled(name: &str, mut underscores: u32) -> String {
+    let mut spell = |letter| match letter {
+        '-' | '_' => {
+            let spelled = if underscores & 1 == 1 { '_' } else { '-' };
+            underscores >>= 1;
+            spelled
+        }
+        other => other,
+    };
+    name.chars().map(&mut spell).collect()
 }
 
 /// Whether such a server would take one name for the other, which is another.
@@ -274,8 +302,7 @@ pub enum IdentityValue {
 pub struct Assertion {
     /// Lower case.
     pub header: Arc<str>,
-    /// See [`look_alike`].
-    pub look_alike: Option<Arc<str>>,
+    pub look_alikes: LookAlikes,
     /// `Bearer ` or nothing, put before the token.
     pub prefix: Arc<str>,
     pub issuer: Arc<str>,

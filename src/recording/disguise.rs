@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::key::KeyForm;
+use crate::model::key::find_credential;
 use crate::model::key::read_key;
 use crate::model::request::Method;
 use crate::model::request::Request;
@@ -137,25 +138,31 @@ impl Masks<'_> {
     fn path(&self, path: &str) -> String {
         let segment = |text: &str| {
             let is_token = text.starts_with("ey") && text.len() > 40 && text.split('.').count() == 3;
-            if self.is_ours(text) || is_token { format!("hashed-{}", self.disguise.of(text.as_bytes())) } else { text.to_owned() }
+            let start = if is_token { Some(0) } else { find_credential(&self.rules.key_brand, text).map(|found| found.start) };
+            match start.and_then(|start| text.split_at_checked(start)) {
+                Some((before, credential)) => format!("{before}hashed-{}", self.disguise.of(credential.as_bytes())),
+                None => text.to_owned(),
+            }
         };
         path.split('/').map(segment).collect::<Vec<_>>().join("/")
     }
 
     fn query(&self, query: &str) -> String {
         let name = |text: &str, most: usize, allowed: fn(u8) -> bool| {
-            if text.len() <= most && text.bytes().all(allowed) {
+            if text.len() <= most && text.bytes().all(allowed) && find_credential(&self.rules.key_brand, text).is_none() {
                 text.to_owned()
             } else {
                 format!("hashed-{}", self.disguise.of(text.as_bytes()))
             }
         };
+        // Without a value, the name may be all there is of a secret, and `=` its padding.
+        let alone = |text: &str| name(text, 16, |byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'-'));
         let parameter = |pair: &str| match pair.split_once('=') {
-            None => name(pair, 16, |byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'-')),
+            None => alone(pair),
+            Some((parameter, value)) if value.bytes().all(|byte| byte == b'=') => format!("{}={value}", alone(parameter)),
             Some((parameter, value)) => {
                 let readable = name(parameter, 32, |byte| byte.is_ascii_alphanumeric() || b"_-.%[]".contains(&byte));
-                let value = if value.is_empty() { String::new() } else { self.masked(value.as_bytes()).replace(' ', "%20") };
-                format!("{readable}={value}")
+                format!("{readable}={}", self.masked(value.as_bytes()).replace(' ', "%20"))
             }
         };
         query.split('&').map(parameter).collect::<Vec<_>>().join("&")
@@ -164,9 +171,13 @@ impl Masks<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::config;
     use crate::config::outside::Outside;
+    use crate::model::caller::Environment;
+    use crate::model::key::write_key;
     use crate::model::request::Headers;
     use crate::model::request::Host;
     use crate::model::request::Path;
@@ -179,11 +190,15 @@ mod tests {
     }
 
     fn asked(query: Option<&str>, headers: &[(&str, &str)]) -> Asked {
+        asked_at("/a", query, headers)
+    }
+
+    fn asked_at(path: &str, query: Option<&str>, headers: &[(&str, &str)]) -> Asked {
         let disguise = Peppers::new(Pepper { id: "p".into(), secret: vec![1; 32].into() }, Vec::new()).disguise();
         let request = Request {
             method: Method::Get,
             host: Host::parse(b"h:8080").unwrap(),
-            path: Path::parse(b"/a").unwrap(),
+            path: Path::parse(path.as_bytes()).unwrap(),
             query,
             headers: Headers::new(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect()),
             peer_address: Some("192.0.2.1".parse().unwrap()),
@@ -239,8 +254,54 @@ mod tests {
         let query = |query: &str| asked(Some(query), &[]).attributes.request.http.path;
         assert!(query("access_token=a.b.c&x=1").starts_with("/a?access_token=hashed."));
         assert_eq!(query("flag&empty=&"), "/a?flag&empty=&");
-        for secret in ["S3cret", "a=S3cret", "S3cret-that-is-much-longer-than-a-name=1", "a%20S3cret", "x;y=S3cret"] {
+        for secret in [
+            "S3cret",
+            "a=S3cret",
+            "S3cret=",
+            "S3cret==",
+            "a=1&S3cret=&b",
+            "S3cret-that-is-much-longer-than-a-name=1",
+            "a%20S3cret",
+            "x;y=S3cret",
+        ] {
             assert!(!query(secret).contains("S3cret"), "{}", query(secret));
+        }
+    }
+
+    const JWT: &str = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln";
+
+    #[test]
+    fn a_path_keeps_what_is_no_credential() {
+        let path = |path: &str| asked_at(path, None, &[]).attributes.request.http.path;
+        for plain in ["/a", "/survey_sk_1", "/a_live_sk/eyJob", "/opt/tollgate-docs", "/mytollgate_a", "/heyJude/tollgate"] {
+            assert_eq!(path(plain), plain);
+        }
+        for (text, kept) in [
+            ("/opt/x=tollgate_live_sk_S3cret/b", "/opt/x=hashed-"),
+            ("/opt/x:other_test_sk_S3cret", "/opt/x:other_hashed-"),
+            ("/opt/xtollgate_rt_S3cret", "/opt/xhashed-"),
+            ("/tollgate_S3cret", "/hashed-"),
+            (&format!("/opt/v;jwt={JWT}S3cret"), "/opt/v;jwt=hashed-"),
+        ] {
+            assert!(path(text).starts_with(kept) && !path(text).contains("S3cret"), "{text}: {}", path(text));
+        }
+        assert!(path("/opt/x=tollgate_live_sk_S3cret/b").ends_with("/b"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_credential_is_written_down_wherever_it_stands(
+            before in "[a-zA-Z0-9_:;=.-]{0,12}", after in "([;:=.][a-z]{0,5}(/[a-z]{1,5})?)?", id: [u8; 16], secret: [u8; 32], is_token: bool,
+        ) {
+            let (_, key) = write_key("tollgate", Environment::Live, &id, &secret);
+            let credential = if is_token { JWT } else { key.as_str() };
+            let telling = credential.get(credential.len() - 20..).unwrap();
+            let text = format!("/opt/s{before}{credential}{after}");
+            let written = asked_at(&text, Some(&format!("{before}{credential}=&{credential}&{credential}=1")), &[]);
+            let written = written.attributes.request.http.path;
+            prop_assert!(!written.contains(telling), "{}", written);
+            let logged = text.get(..find_credential("tollgate", &text).unwrap().end).unwrap();
+            prop_assert!(!logged.contains(credential.get(..credential.len() - 20).unwrap()), "{}", logged);
         }
     }
 

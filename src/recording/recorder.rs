@@ -1,9 +1,12 @@
 //! The writer of records: a thread of its own behind a bounded queue. A slow disk costs records, which are counted, and never a check.
 
 use std::fs::File;
+use std::fs::Permissions;
 use std::io;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -135,25 +138,39 @@ impl Tape {
 
     fn turn(&mut self) -> io::Result<()> {
         self.out.flush()?;
-        std::fs::rename(&self.options.file, put_aside(&self.options.file))?;
-        self.out = io::BufWriter::with_capacity(64 * 1024, open(&self.options.file)?);
-        self.bytes = 0;
+        let file = &self.options.file;
+        // While there is no next file, this one goes on being ours.
+        let next = beside(file, ".next");
+        let opened = open(&next)?;
+        match std::fs::rename(file, beside(file, ".1")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        std::fs::rename(&next, file)?;
+        self.bytes = opened.metadata()?.len();
+        self.out = io::BufWriter::with_capacity(64 * 1024, opened);
         Ok(())
     }
 }
 
 /// Only we read what is recorded.
 fn open(path: &Path) -> io::Result<File> {
-    File::options().create(true).append(true).mode(0o600).open(path)
+    let file = File::options().create(true).append(true).mode(0o600).open(path)?;
+    let found = file.metadata()?;
+    if found.is_file() && found.mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
 }
 
-fn put_aside(path: &Path) -> PathBuf {
+fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".1");
+    name.push(ending);
     PathBuf::from(name)
 }
 
 fn write_all(mut tape: Tape, waiting: &Receiver<Record>, lost: &IntCounter) {
+    let mut is_told = false;
     loop {
         let next = match waiting.try_recv() {
             Ok(record) => Some(record),
@@ -169,8 +186,11 @@ fn write_all(mut tape: Tape, waiting: &Receiver<Record>, lost: &IntCounter) {
             return;
         };
         // A disk that is full is no reason to stop judging.
-        if tape.write(&record).is_err() {
+        if let Err(error) = tape.write(&record) {
             lost.inc();
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::warn!(file = %tape.options.file.display(), %error, "records cannot be written or put aside; they are dropped and counted");
+            }
         }
     }
 }
@@ -203,14 +223,40 @@ mod tests {
         }
         tape.out.flush().unwrap();
         let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
-        assert_eq!((lines(&file), lines(&put_aside(&file))), (2, 3));
+        assert_eq!((lines(&file), lines(&beside(&file, ".1"))), (2, 3));
         drop(tape);
         // What is there already counts.
         let mut again = Tape::open(Options { file: file.clone(), share: 1.0, bytes_max: length * 3 }).unwrap();
         again.write(&record()).unwrap();
         again.write(&record()).unwrap();
         again.out.flush().unwrap();
-        assert_eq!((lines(&file), lines(&put_aside(&file))), (1, 3));
+        assert_eq!((lines(&file), lines(&beside(&file, ".1"))), (1, 3));
+    }
+
+    #[test]
+    fn only_we_read_a_file_that_was_there_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("records");
+        std::fs::write(&file, "").unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        let _tape = Tape::open(Options { file: file.clone(), share: 1.0, bytes_max: 1 }).unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_followed_by_another_stays_and_is_put_aside_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("records");
+        let mut tape = Tape::open(Options { file: file.clone(), share: 1.0, bytes_max: 1 }).unwrap();
+        tape.write(&record()).unwrap();
+        std::fs::create_dir(beside(&file, ".next")).unwrap();
+        assert!(tape.write(&record()).is_err());
+        assert!(file.exists() && !beside(&file, ".1").exists());
+        std::fs::remove_dir(beside(&file, ".next")).unwrap();
+        tape.write(&record()).unwrap();
+        tape.out.flush().unwrap();
+        let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
+        assert_eq!((lines(&file), lines(&beside(&file, ".1"))), (1, 1));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use prometheus::IntCounter;
 use serde::Serialize;
 use serde::Serializer;
 
+use crate::model::key::find_credential;
 use crate::model::time::Timestamp;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::share::Due;
@@ -31,7 +32,7 @@ const LINE_USUAL: usize = 640;
 /// A line is seen so much later at the most.
 const GATHERING: Duration = Duration::from_millis(10);
 
-/// One decision as the log shows it. It has no field that could hold a credential or a query.
+/// One decision as the log shows it. It has no field for a credential or a query; of a path see [`shown_path`].
 #[derive(Clone, Debug, Serialize)]
 pub struct Decision<'a> {
     /// RFC 3339, UTC, microseconds.
@@ -63,7 +64,7 @@ pub struct Decision<'a> {
     pub method: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<&'a str>,
-    /// Without its query.
+    /// Without its query; see [`shown_path`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -158,6 +159,12 @@ pub fn clipped(text: &str) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
+/// A path up to the first thing in it that shows a key of ours or a JWT; what clients put there by mistake is nobody's to read.
+pub fn shown_path<'a>(path: &'a str, brand: &str) -> &'a str {
+    let path = clipped(path);
+    find_credential(brand, path).and_then(|found| path.get(..found.end)).unwrap_or(path)
+}
+
 fn write_all(out: impl Write, waiting: &Receiver<Vec<u8>>, lost: &IntCounter) {
     let mut out = std::io::BufWriter::with_capacity(64 * 1024, out);
     loop {
@@ -231,6 +238,21 @@ mod tests {
     }
 
     // battery: H17
+    #[test]
+    fn a_path_ends_where_a_credential_begins() {
+        let jwt = "/v;jwt=eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln";
+        let long = format!("/{}", "x".repeat(600));
+        for (path, shown) in [
+            ("/users/1", "/users/1"),
+            ("/opt/x:tg_live_sk_S3cret/b", "/opt/x:tg_"),
+            ("/other_live_sk_S3cret", "/other_live_sk_"),
+            (jwt, "/v;jwt=eyJ"),
+            (&long, &long[..512]),
+        ] {
+            assert_eq!(shown_path(path, "tg"), shown);
+        }
+    }
+
     #[test]
     fn a_line_is_json_whatever_stands_in_it() {
         let metrics = Metrics::new().unwrap();

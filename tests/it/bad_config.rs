@@ -413,6 +413,13 @@ fn warnings_name_what_is_probably_not_meant() {
              tollgate.yaml:3:8: listen.ops: only health answers beyond loopback; metrics need a `token`, or `tls` with `client_ca`\n",
         ),
         (
+            "listen: { check: '0.0.0.0:9191' }\naccess_log: accepted\nroutes: [{ path: /a }]\n",
+            "tollgate.yaml:1:18: listen.check: whoever reaches this address may ask for verdicts; use loopback, a unix socket, or `tls` with \
+             `client_ca`\n\
+             tollgate.yaml:2:13: access_log: whoever reaches `listen.check` may have answers counted for any user; use loopback, a unix \
+             socket, or `tls` with `client_ca`\n",
+        ),
+        (
             "identity_headers: { x-user: user, x-by: tollgate }\nroutes: [{ path: '/users/:id/orders' }]\n",
             "tollgate.yaml:1:29: identity_headers.x-user: the same text `user` at each request; the caller's own is `{user}`\n\
              tollgate.yaml:2:18: routes[0].path: `:id` is matched as it stands; a variable is written `{id}`\n",

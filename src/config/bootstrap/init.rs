@@ -128,11 +128,12 @@ pub fn write(config: &str, boot: &Boot, rules: &Rules, upstream: &Upstream) -> S
     )
 }
 
-/// Every name that Tollgate may change; a name and its look-alike are one alternative where they can be, because Envoy bounds the size.
+/// Every name that Tollgate may change; a name and its look-alikes are one alternative where they can be, because Envoy bounds the size.
 fn expression(names: &Judge<'_>) -> String {
     let all = names.changed_names();
-    let is_covered = |name: &str| name.contains('_') && !name.contains('-') && all.contains(&*name.replace('_', "-"));
-    let has_twin = |name: &str| name.contains('-') && !name.contains('_') && all.contains(&*name.replace('-', "_"));
+    let has_twins = |name: &str| all.contains(&*name.replace('_', "-")) && all.contains(&*name.replace('-', "_"));
+    let is_covered = |name: &str| name.contains('_') && has_twins(name);
+    let has_twin = |name: &str| name.contains('-') && !name.contains('_') && has_twins(name);
     let kept = all.iter().filter(|name| !is_covered(name));
     let kept: Vec<String> = kept.map(|name| if has_twin(name) { literal(name).replace('-', "[-_]") } else { literal(name) }).collect();
     kept.join("|")

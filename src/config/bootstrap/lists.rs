@@ -56,9 +56,20 @@ fn patterns(list: &Node) -> impl Iterator<Item = (Pattern, &str)> {
 
 /// The names that an alternation of plain names (`-` may be `[-_]`) stands for; none when it is anything more.
 pub(super) fn literals_of(pattern: &str) -> Option<BTreeSet<String>> {
-    let spelled =
-        |separator| pattern.strip_prefix('(').and_then(|inside| inside.strip_suffix(')')).unwrap_or(pattern).replace("[-_]", separator);
-    let plain = format!("{}|{}", spelled("-"), spelled("_"));
-    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'|');
-    plain.bytes().all(is_plain).then(|| plain.split('|').map(str::to_owned).collect())
+    const SEPARATORS_MAX: usize = 8;
+    let inside = pattern.strip_prefix('(').and_then(|inside| inside.strip_suffix(')')).unwrap_or(pattern);
+    let mut names = BTreeSet::new();
+    for alternative in inside.split('|') {
+        let mut parts = alternative.split("[-_]");
+        let mut spelled = vec![parts.next().unwrap_or_default().to_owned()];
+        for (count, part) in parts.enumerate() {
+            if count == SEPARATORS_MAX {
+                return None;
+            }
+            spelled = spelled.iter().flat_map(|begun| ["-", "_"].map(|separator| format!("{begun}{separator}{part}"))).collect();
+        }
+        names.extend(spelled);
+    }
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    names.iter().all(|name| name.bytes().all(is_plain)).then_some(names)
 }

@@ -101,7 +101,7 @@ fn each_planted_mistake_is_found_and_nothing_else_with_it() {
             ),
             ("user|x[-_]user[-_]id|", "user|", "forbid Tollgate to set or remove"),
             // Tollgate removes x_user_id too, and a removal that is refused is an error.
-            ("user|x[-_]user[-_]id|", "user|x-user-id|", "forbid Tollgate to set or remove `x_user_id`"),
+            ("user|x[-_]user[-_]id|", "user|x-user-id|x-user_id|x_user-id|", "forbid Tollgate to set or remove `x_user_id`"),
             (
                 "domains: [\"*\"]",
                 "domains: [\"*\"]\n                      request_headers_to_remove: [x-user-id]",

@@ -77,6 +77,13 @@ pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Optio
     if file.lifecycle.workers.is_some_and(|workers| !(1..=256).contains(&workers)) {
         desk.error_expecting(&life.key("workers"), "this many threads make no sense", "1 to 256");
     }
+    if let (Some(listen::AccessLogFile::Accepted), Some(Listen::Tcp { addr, tls })) = (file.access_log, &check) {
+        let mutual = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        if !addr.ip().is_loopback() && !mutual {
+            let wrong = "whoever reaches `listen.check` may have answers counted for any user; use loopback, a unix socket, or `tls` with `client_ca`";
+            desk.warn(&root.key("access_log"), wrong);
+        }
+    }
     let record = file.record.as_ref().map(|written| record(desk, &root.key("record"), written));
     let traces = file.traces.as_ref().and_then(|written| traces::traces(desk, &root.key("traces"), written));
     Some(Boot {

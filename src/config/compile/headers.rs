@@ -15,8 +15,8 @@ use crate::model::rules::Assertion;
 use crate::model::rules::IdentityHeader;
 use crate::model::rules::IdentityPart;
 use crate::model::rules::IdentityValue;
+use crate::model::rules::LookAlikes;
 use crate::model::rules::Place;
-use crate::model::rules::look_alike;
 
 /// Headers that belong to one connection, or to the message's own framing.
 const HOP_BY_HOP: [&str; 11] = [
@@ -102,7 +102,7 @@ pub(super) fn assertion(desk: &mut Desk<'_>, spot: &Spot, file: Option<&Assertio
     }
     let header = header?;
     Some(Assertion {
-        look_alike: look_alike(&header),
+        look_alikes: LookAlikes::of(&header),
         header,
         prefix: match file.prefix {
             Some(AssertionPrefix::Bearer) => Arc::from("Bearer "),

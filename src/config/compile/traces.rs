@@ -20,12 +20,24 @@ const DISABLED: &str = "OTEL_SDK_DISABLED";
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 const COMPRESSIONS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"];
+const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
+/// What stands for them here is `traces.ca`; no certificate of our own is shown.
+const CERTIFICATES: [&str; 6] = [
+    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+    "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+];
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARGUMENT: &str = "OTEL_TRACES_SAMPLER_ARG";
 
 /// The variables that are asked here. Names and attributes of the service, headers and time limits are the exporter's own to read.
-pub(in crate::config) const VARIABLES: [&str; 9] =
-    [DISABLED, ENDPOINTS[0], ENDPOINTS[1], PROTOCOLS[0], PROTOCOLS[1], COMPRESSIONS[0], COMPRESSIONS[1], SAMPLER, SAMPLER_ARGUMENT];
+pub(in crate::config) fn variables<'a>() -> impl Iterator<Item = &'a str> {
+    let alone = [DISABLED, EXPORTER, SAMPLER, SAMPLER_ARGUMENT];
+    alone.into_iter().chain(ENDPOINTS).chain(PROTOCOLS).chain(COMPRESSIONS).chain(CERTIFICATES)
+}
 
 /// None: the environment switches them off.
 pub(super) fn traces(desk: &mut Desk<'_>, spot: &Spot, written: &TracesFile) -> Option<Traces> {
@@ -60,6 +72,19 @@ pub(super) fn traces(desk: &mut Desk<'_>, spot: &Spot, written: &TracesFile) -> 
     if desk.variable(DISABLED).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
         desk.warn(spot, format!("nothing is traced: {DISABLED} is set"));
         return None;
+    }
+    match desk.variable(EXPORTER).as_deref() {
+        Some("none") => {
+            desk.warn(spot, format!("nothing is traced: {EXPORTER} is `none`"));
+            return None;
+        }
+        Some("otlp") | None => {}
+        Some(_) => desk.warn(spot, format!("{EXPORTER} names another exporter, and traces go by OTLP alone")),
+    }
+    for name in CERTIFICATES {
+        if desk.variable(name).is_some() {
+            desk.warn(spot, format!("{name} is not looked at; authorities are named by `ca` here, and no client certificate is shown"));
+        }
     }
     Some(Traces { endpoint, authorities, share, follows_parents, per_second_max })
 }
@@ -182,6 +207,11 @@ mod tests {
         let (made, warnings) = compiled("{}", &[("OTEL_SDK_DISABLED", "true")]);
         assert_eq!(made, Ok(None));
         assert!(warnings.contains("OTEL_SDK_DISABLED is set"), "{warnings}");
+        let (made, warnings) = compiled("{}", &[("OTEL_TRACES_EXPORTER", "none")]);
+        assert_eq!(made, Ok(None));
+        assert!(warnings.contains("OTEL_TRACES_EXPORTER is `none`"), "{warnings}");
+        let (made, warnings) = compiled("{}", &[("OTEL_TRACES_EXPORTER", "otlp")]);
+        assert!(made.unwrap().is_some() && !warnings.contains("OTEL"), "{warnings}");
         let (made, warnings) = compiled("{}", &[("OTEL_SDK_DISABLED", "false")]);
         assert!(made.unwrap().is_some() && !warnings.contains("OTEL"), "{warnings}");
     }
@@ -215,6 +245,10 @@ mod tests {
         assert!(made.unwrap_err().contains("OTEL_EXPORTER_OTLP_COMPRESSION is set"));
         let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")];
         assert!(compiled("{}", &variables).1.contains("over gRPC alone"));
+        assert!(compiled("{}", &[("OTEL_TRACES_EXPORTER", "zipkin")]).1.contains("names another exporter"));
+        for name in super::CERTIFICATES {
+            assert!(compiled("{}", &[(name, "/ca.pem")]).1.contains(&format!("{name} is not looked at")), "{name}");
+        }
         assert!(compiled("{}", &[("OTEL_TRACES_SAMPLER", "mine")]).1.contains("no sampler that is known"));
     }
 }

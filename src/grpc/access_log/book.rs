@@ -1,7 +1,8 @@
 //! Counts what Envoy's access log tells, on a thread of its own: into the ledger by user and route, into metrics by route.
 //!
 //! The names come back from Envoy as our own answers gave them, but whoever reaches the listener could send others. So a route that
-//! the config does not have is `other`, and of users whom this ledger does not count already only so many a hour are believed.
+//! the config does not have is `other`, a user's name that we could not have given is malformed, and for users whom this ledger does not
+//! count already only so many lines a hour are begun.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -30,10 +31,8 @@ use crate::telemetry::access_log_metrics::Unknown;
 
 /// More entries than this in one message are dropped; one of ours takes some 150 bytes, so an Envoy's message never has as many.
 pub(super) const ENTRIES_MAX: usize = 4096;
-/// Users a hour whom this sidecar did not admit itself: with several behind one name, Envoy logs to another than it asks.
-const STRANGERS_MAX: usize = 10_000;
-/// A longer name is none of ours.
-const NAME_BYTES_MAX: usize = 1024;
+/// Lines a hour of users whom this sidecar did not admit itself: with several behind one name, Envoy logs to another than it asks.
+const STRANGERS_LINES_MAX: usize = 10_000;
 /// What is counted of routes that are not in the config (any more).
 const OTHER: &str = "other";
 
@@ -59,14 +58,16 @@ struct Routes {
 #[derive(Debug)]
 struct Users {
     hour: Hour,
-    believed: HashMap<Arc<str>, UserId>,
-    strangers: usize,
+    known: HashMap<Arc<str>, UserId>,
+    /// Who was none of the ledger's when the hour first named them; what is counted of them here makes them no less strange.
+    are_strange: HashSet<UserId>,
+    strangers: HashSet<(UserId, Arc<str>, Outcome)>,
 }
 
 impl Book {
     pub(super) fn new(ledger: Arc<dyn Tally>, rules: Arc<ArcSwap<Rules>>, clock: Arc<dyn Clock>, metrics: Arc<AccessLogMetrics>) -> Self {
         let routes = Routes::of(rules.load_full());
-        let users = Users { hour: clock.now().hour(), believed: HashMap::new(), strangers: 0 };
+        let users = Users::of(clock.now().hour());
         Self { ledger, rules, clock, metrics, routes, users }
     }
 
@@ -104,14 +105,16 @@ impl Book {
         }
         let hour = self.clock.now().hour();
         if hour != self.users.hour {
-            self.users = Users { hour, believed: HashMap::new(), strangers: 0 };
+            self.users = Users::of(hour);
         }
     }
 
     fn count(&mut self, answered: &Answered) {
         let route = self.route(answered.route.as_ref());
-        let user = self.user(answered.user.as_ref());
         let outcome = Outcome::of_status(answered.status);
+        let Some(user) = self.user(answered.user.as_ref(), &route, outcome) else {
+            return self.metrics.dropped(DropReason::Malformed, 1);
+        };
         let line = Line { hour: self.users.hour, user: &user, key: None, route: &route, route_text: RouteText::Name, outcome };
         if self.ledger.add(&line, 1).is_err() {
             return self.metrics.dropped(DropReason::Ledger, 1);
@@ -131,31 +134,35 @@ impl Book {
         )
     }
 
-    fn user(&mut self, name: Option<&Bytes>) -> UserId {
-        let Some(name) = name else { return UserId::anonymous() };
-        let name = std::str::from_utf8(name).ok().filter(|name| name.len() <= NAME_BYTES_MAX);
-        if let Some(known) = name.and_then(|name| self.users.believed.get(name)) {
-            return known.clone();
+    /// None for a name that no answer of ours gave.
+    fn user(&mut self, name: Option<&Bytes>, route: &Arc<str>, outcome: Outcome) -> Option<UserId> {
+        let Some(name) = name else { return Some(UserId::anonymous()) };
+        let name = std::str::from_utf8(name).ok()?;
+        if let Some(known) = self.users.known.get(name) {
+            return Some(known.clone());
         }
-        let is_stranger = |name: &str| !self.ledger.knows_user(name);
-        match name {
-            Some(name) if !is_stranger(name) => self.believe(name),
-            Some(name) if self.users.strangers < STRANGERS_MAX => {
-                self.users.strangers += 1;
-                self.believe(name)
-            }
-            Some(_) | None => {
-                self.metrics.unknown(Unknown::User);
-                UserId::anonymous()
-            }
+        let user = UserId::parse(name)?;
+        let line = (user.clone(), Arc::clone(route), outcome);
+        if self.users.strangers.contains(&line) {
+            return Some(user);
         }
+        if self.ledger.knows_user(name) && !self.users.are_strange.contains(&user) {
+            self.users.known.insert(Arc::from(name), user.clone());
+            return Some(user);
+        }
+        if self.users.strangers.len() < STRANGERS_LINES_MAX {
+            self.users.are_strange.insert(user.clone());
+            self.users.strangers.insert(line);
+            return Some(user);
+        }
+        self.metrics.unknown(Unknown::User);
+        Some(UserId::anonymous())
     }
+}
 
-    fn believe(&mut self, name: &str) -> UserId {
-        let name: Arc<str> = Arc::from(name);
-        let user = UserId::from_counted(&name);
-        self.users.believed.insert(name, user.clone());
-        user
+impl Users {
+    fn of(hour: Hour) -> Self {
+        Self { hour, known: HashMap::new(), are_strange: HashSet::new(), strangers: HashSet::new() }
     }
 }
 
