@@ -215,7 +215,6 @@ fn a_name_that_we_never_gave_is_counted_for_nobody() {
         "anonymous",
         "__other__",
         "*",
-        "",
         "a b",
         "a\u{1b}[2J",
         "a\n",
