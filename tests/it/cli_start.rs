@@ -30,15 +30,24 @@ fn serve() -> Command {
 // battery: X9
 #[test]
 fn a_key_is_made_while_the_process_starts() {
-    // With various heads' starts, so that now the one and now the other has the store first.
+    // Now the one is begun first and now the other, so that each comes to have the store first.
     for round in 0..12 {
         let folder = Folder::new();
         let ops = write_config(&folder);
-        let mut serving = Process::start("tollgate", serve(), folder.path());
-        std::thread::sleep(std::time::Duration::from_millis(round * 8));
-        let made = tollgate::run(folder.path(), &["keys", "create", "--user", "alice", "--scope", "a:read"]);
-        assert!(made.status.success(), "round {round}: {}", String::from_utf8_lossy(&made.stderr));
-        let key = String::from_utf8(made.stdout).expect("text");
+        let create = || {
+            let mut command = tollgate::program();
+            command.args(["keys", "create", "--user", "alice", "--scope", "a:read"]);
+            Process::start("create", command, folder.path())
+        };
+        let (mut serving, mut creating) = if round % 2 == 0 {
+            let serving = Process::start("tollgate", serve(), folder.path());
+            (serving, create())
+        } else {
+            let creating = create();
+            (Process::start("tollgate", serve(), folder.path()), creating)
+        };
+        assert!(creating.wait().success(), "round {round}: {}", creating.last_words());
+        let key = creating.output();
         wait_until("it is ready", || {
             assert!(serving.is_running(), "round {round}: {}", serving.last_words());
             std::net::TcpStream::connect(("127.0.0.1", ops)).is_ok() && Client::new(ops).get("/readyz", &[]).status == 200
