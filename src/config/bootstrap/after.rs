@@ -13,6 +13,11 @@ use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::text;
 use crate::config::yaml::Node;
 
+/// Calls of Lua's that change headers.
+const CHANGING: [&str; 4] = [":replace", ":add", ":remove", ":set"];
+/// What a request was judged by, and an upstream routes by.
+const ROUTED_BY: [&str; 4] = [":path", ":method", ":authority", ":scheme"];
+
 impl Judge<'_> {
     /// A filter after ext_authz, or what a route says to one. `place` has the complaint.
     pub(super) fn afterwards(&mut self, place: &Node, name: &str, config: &Node) {
@@ -49,11 +54,19 @@ impl Judge<'_> {
     /// Code that names an identity header and writes or removes headers.
     pub(super) fn script(&mut self, place: &Node, name: &str, config: &Node) {
         let codes: Vec<&str> = all(config, &|node| text(node).is_some()).into_iter().filter_map(text).collect();
-        let writes = |code: &&&str| [":replace", ":add", ":remove", ":set"].iter().any(|call| code.contains(call));
+        let writes = |code: &&&str| CHANGING.iter().any(|call| code.contains(call));
         let quoted = |code: &&str| code.split(['"', '\'', '[', ']', '\\']).any(|word| self.is_identity(word));
         if codes.iter().filter(writes).any(quoted) {
             self.say(place, "name", format!("the code of {name} stands after ext_authz and changes headers that are Tollgate's to set"))
                 .hint("put it before ext_authz, or use another header");
+        }
+        if let Some(part) = codes.iter().flat_map(|code| written_by(code)).find(|part| ROUTED_BY.contains(part)) {
+            self.say(
+                place,
+                "name",
+                format!("the code of {name} stands after ext_authz and changes {part}: something else than that was checked"),
+            )
+            .hint("put it before ext_authz");
         }
     }
 
@@ -105,6 +118,12 @@ impl Judge<'_> {
         let plain = |name: &str| name.replace('_', "-").to_ascii_lowercase();
         self.identity_names().iter().any(|name| plain(name) == plain(written))
     }
+}
+
+/// The names that calls which change headers begin with, where they stand there as texts.
+fn written_by(code: &str) -> impl Iterator<Item = &str> {
+    let arguments = CHANGING.iter().flat_map(move |call| code.split(call).skip(1));
+    arguments.filter_map(|rest| rest.trim_start_matches([' ', '(', '"', '\'', '[', '\\']).split(['"', '\'', ']', '\\']).next())
 }
 
 fn is_lua(config: &Node) -> bool {

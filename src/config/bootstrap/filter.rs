@@ -7,9 +7,9 @@ use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::lists::exactly_listed;
 use crate::config::bootstrap::lists::listed;
 use crate::config::bootstrap::lists::literals_of;
+use crate::config::bootstrap::runtime::is_whole;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::is_true;
-use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::seconds;
 use crate::config::bootstrap::tree::text;
@@ -71,10 +71,9 @@ impl Judge<'_> {
         }
         if let Some(enabled) = member(filter, "filter_enabled") {
             let key = member(enabled, "runtime_key").and_then(text).filter(|key| !key.is_empty());
-            let is_whole = key.and_then(|key| at_runtime(root, key)).or_else(|| member(enabled, "default_value")).is_none_or(is_everything);
             let better = "leave it out; for a trial, shadow_mode or dry_run in tollgate.yaml";
             match key {
-                _ if !is_whole => {
+                _ if !is_whole(root, enabled) => {
                     self.say(filter, "filter_enabled", "only a part of the requests is asked about, and the rest enters").hint(better)
                 }
                 Some(key) => {
@@ -153,27 +152,4 @@ const READ_ALWAYS: [&str; 7] =
 fn is_our_trouble(status: &str) -> bool {
     const NAMES: [&str; 5] = ["InternalServerError", "NotImplemented", "BadGateway", "ServiceUnavailable", "GatewayTimeout"];
     NAMES.contains(&status) || status.parse::<u16>().is_ok_and(|status| (500..600).contains(&status))
-}
-
-/// What the last of the layers that stand in the bootstrap says of a key, spelled with dots or nested.
-fn at_runtime<'n>(root: &'n Node, key: &str) -> Option<&'n Node> {
-    let layers = at(root, &["layered_runtime", "layers"]).map(items).unwrap_or_default();
-    let nested: Vec<&str> = key.split('.').collect();
-    layers
-        .iter()
-        .rev()
-        .filter_map(|layer| member(layer, "static_layer"))
-        .find_map(|layer| member(layer, key).or_else(|| at(layer, &nested)))
-}
-
-/// Whether a share is 100 %: a number of percent, or a `FractionalPercent`.
-fn is_everything(share: &Node) -> bool {
-    let number = text(share).or_else(|| member(share, "numerator").and_then(text));
-    let numerator: f64 = number.and_then(|text| text.parse().ok()).unwrap_or(0.0);
-    let denominator = match member(share, "denominator").and_then(text).unwrap_or("HUNDRED") {
-        "MILLION" | "2" => 1_000_000.0,
-        "TEN_THOUSAND" | "1" => 10_000.0,
-        _ => 100.0,
-    };
-    numerator >= denominator
 }

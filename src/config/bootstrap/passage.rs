@@ -90,6 +90,7 @@ impl Judge<'_> {
             self.say(manager, "common_http_protocol_options", wrong).hint("headers_with_underscores_action: REJECT_REQUEST");
         }
         self.removals(manager, filters_of(manager));
+        self.put_in(manager, filters_of(manager));
     }
 
     /// Upgrades that go through filters of their own. What asks there is handed back.
@@ -100,6 +101,7 @@ impl Judge<'_> {
             let gates = gates_of(filters);
             if let Some(first) = gates.first() {
                 self.removals(manager, filters);
+                self.put_in(manager, filters);
                 self.order(filters, *first);
             } else if !filters.is_empty() {
                 let wrong = "this upgrade has filters of its own and no ext_authz among them: nobody is asked about it";
@@ -185,16 +187,6 @@ impl Judge<'_> {
         }
     }
 
-    /// What is misspelt would stand there as a chain that does nothing.
-    pub(super) fn chains(&mut self, root: &Node) {
-        for chain in members_named(root, "filter_chains").into_iter().flat_map(items).chain(members_named(root, "default_filter_chain")) {
-            if member(chain, "filters").map(items).unwrap_or_default().is_empty() {
-                self.say(chain, "filters", "no filters can be read in this filter chain, so nothing is known of what comes in there")
-                    .hint("`filters:`, spelt so, with an HTTP connection manager that asks Tollgate");
-            }
-        }
-    }
-
     /// Routes that are exempt from ext_authz although something stands behind them.
     pub(super) fn exemption(&mut self, root: &Node, route: &Node, filter_names: &BTreeSet<&str>) {
         let Some(config) = member(route, "typed_per_filter_config") else { return };
@@ -202,6 +194,7 @@ impl Judge<'_> {
         let by_wrapper = entries(config).iter().any(|entry| {
             filter_names.contains(&*entry.key) && has_type(&entry.node, ".route.v3.FilterConfig") && is_true(&entry.node, &["disabled"])
         });
+        self.chosen_by(route, config);
         let answers_itself = member(route, "direct_response").is_some() || member(route, "redirect").is_some();
         let leads_to_issuer = at(route, &["route", "cluster"]).and_then(text).is_some_and(|cluster| self.is_issuer(root, cluster));
         for service in ["grpc_service", "http_service"] {
@@ -228,11 +221,15 @@ impl Judge<'_> {
             .filter_map(|cluster| member(cluster, "name").and_then(text))
             .collect();
         let routed = all(root, &|node| at(node, &["route", "cluster"]).is_some());
-        let routed = routed.into_iter().filter_map(|node| at(node, &["route", "cluster"]).and_then(text)).any(|name| ours.contains(&name));
-        if !routed {
+        let routed = routed.into_iter().filter_map(|node| at(node, &["route", "cluster"]).and_then(text));
+        let routed: BTreeSet<&str> = routed.filter(|name| ours.contains(name)).collect();
+        let Some(perhaps) = routed.first() else {
             let wrong = format!("listen.issuer is {}, and no route leads there: nobody can sign in or get a token", show(listen));
             self.say(root, "static_resources", wrong).hint("`tollgate envoy init` prints the routes");
             return;
+        };
+        if !routed.iter().any(|name| self.is_issuer(root, name)) {
+            self.not_judged(root, "static_resources", &format!("to which machine `{perhaps}` leads, on the port of listen.issuer"));
         }
         self.issuer_paths(root);
     }
