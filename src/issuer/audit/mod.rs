@@ -193,9 +193,15 @@ pub async fn note(state: &IssuerState, entry: Entry<'_>, now: Timestamp) -> Resu
     Ok(())
 }
 
-/// Has it noted, and waits for nothing: of what is refused the time of the answer tells nothing of the names that the entry needs.
+/// Has it noted a while later, together with what else was refused meanwhile: so neither this answer's time nor the next one's tells
+/// of the names that the entry needs. A process that is killed loses what waited.
 pub fn note_behind(state: &IssuerState, entry: Entry<'_>, now: Timestamp) {
-    let _written_later = pen(state).post(entry.draft(now));
+    pen(state).post_behind(entry.draft(now));
+}
+
+/// Writes what still waits.
+pub async fn finish(state: &IssuerState) {
+    pen(state).finish().await;
 }
 
 fn pen(state: &IssuerState) -> Pen {
