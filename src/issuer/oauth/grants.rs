@@ -8,7 +8,6 @@ use zeroize::Zeroizing;
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::shelf;
 use crate::issuer::keys::ATTEMPTS;
-use crate::issuer::oauth::sha256_hex;
 use crate::issuer::problem::Problem;
 use crate::issuer::users;
 use crate::model::caller::Subject;
@@ -26,8 +25,10 @@ use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 use crate::secrets::SecretError;
 use crate::secrets::random_id;
+use crate::secrets::sha256;
 use crate::store::Precondition;
 use crate::store::Write;
+use crate::store::codec::write_hex;
 
 /// How long a grant that opens nothing any more is still known, so that a late repeat is told from a made-up one.
 pub(in crate::issuer) const FORGOTTEN_AFTER: Duration = Duration::from_secs(86_400);
@@ -81,7 +82,7 @@ pub(in crate::issuer) fn new_grant_id(user: &Subject) -> Result<GrantId, SecretE
 
 /// What this user's grants begin with.
 fn neighbourhood(user: &Subject) -> String {
-    let mut digest = sha256_hex(format!("grants of {}", user.as_str()).as_bytes());
+    let mut digest = write_hex(&sha256(format!("grants of {}", user.as_str()).as_bytes()));
     digest.truncate(16);
     digest
 }
