@@ -1,6 +1,5 @@
 //! A door with a stub shelf behind it, and the messages that Envoy would send.
 
-use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -62,7 +61,7 @@ use crate::model::route::ScopeDemand;
 use crate::model::route::Segment;
 use crate::model::route::Upgrades;
 use crate::model::route::Versioned;
-use crate::model::rules::DryRun;
+use crate::model::rules;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::GuardLimits;
 use crate::model::rules::IdentityHeader;
@@ -72,7 +71,6 @@ use crate::model::rules::ImportedKeys;
 use crate::model::rules::LimitsFailure;
 use crate::model::rules::Place;
 use crate::model::rules::Rules;
-use crate::model::rules::Source;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
@@ -240,30 +238,17 @@ pub(crate) fn rules(fault_answer: FaultAnswer) -> Rules {
     stats.answer = Answerer::Stats;
     let routes = vec![Arc::new(route("open", Auth::Public)), Arc::new(route("closed", Auth::Required)), Arc::new(stats)];
     Rules {
-        revision: "0123456789ab".into(),
         route_index: RouteIndex::build(&routes).unwrap(),
         routes,
-        errors: ErrorFormat::Standard,
         places: vec![Place { header: "x-api-key".into(), scheme: None }],
-        key_brand: "tg".into(),
         imported_keys: ImportedKeys::Accepted,
-        local: Source { name: SourceName::local(), namespace: Namespace::Bare },
-        issuers: Vec::new(),
-        issuance: None,
-        mesh: None,
-        tiers: BTreeMap::new(),
-        default_tier: None,
         identity_headers: vec![IdentityHeader::new("x-user-id".into(), vec![IdentityPart::Of(IdentityValue::User)])],
-        assertion: None,
-        api_versions: None,
         guard: GuardLimits { per_address: limit, per_key_prefix: limit },
-        trusted_hops: 0,
-        dry_run: DryRun::Off,
         limits_failure: LimitsFailure::Deny,
         fault_answer,
-        file_keys: BTreeMap::new(),
         log_allows: 0.0,
         usage_series_limit: 10,
+        ..rules::samples::nothing()
     }
 }
 

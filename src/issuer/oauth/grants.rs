@@ -97,11 +97,10 @@ pub(in crate::issuer) fn pending(
 ) -> (GrantRecord, Write) {
     let lifetimes = issuance.lifetimes;
     let expires = now.plus(lifetimes.code);
+    let of = GrantOf::Consent { client: granted.client.id.clone(), user: granted.user.subject.clone() };
+    let ends = now.plus(lifetimes.refresh_absolute);
     let record = GrantRecord {
-        id,
-        of: GrantOf::Consent { client: granted.client.id.clone(), user: granted.user.subject.clone() },
         organization: granted.user.organization.clone(),
-        environment: granted.client.environment,
         scopes: granted.scopes,
         resources: granted.resources,
         state: GrantState::Pending(PendingCode {
@@ -111,14 +110,9 @@ pub(in crate::issuer) fn pending(
             expires,
             failures: 0,
         }),
-        generation: 0,
-        advanced: now,
-        pepper: Arc::from(state.peppers.current_id()),
-        created: now,
         idle_until: now.plus(lifetimes.refresh_idle),
-        ends: now.plus(lifetimes.refresh_absolute),
         session: granted.session,
-        access: Vec::new(),
+        ..GrantRecord::new(id, of, granted.client.environment, state.peppers.current_id(), now, ends)
     };
     let write = shelf::put(&record, Some(expires.plus(FORGOTTEN_AFTER)));
     (record, write)
