@@ -43,23 +43,11 @@ use crate::model::key::Rights;
 use crate::model::key::UserRecord;
 use crate::model::key::UserState;
 use crate::model::quota::Limit;
+use crate::model::route;
 use crate::model::route::Answerer;
 use crate::model::route::Auth;
-use crate::model::route::ClientRequestId;
-use crate::model::route::Cors;
-use crate::model::route::CountAs;
-use crate::model::route::CredentialUpstream;
-use crate::model::route::Ending;
-use crate::model::route::ErrorFormat;
-use crate::model::route::Matcher;
-use crate::model::route::MatrixParameters;
-use crate::model::route::PathTemplate;
-use crate::model::route::QueryToken;
 use crate::model::route::Route;
 use crate::model::route::RouteIndex;
-use crate::model::route::ScopeDemand;
-use crate::model::route::Segment;
-use crate::model::route::Upgrades;
 use crate::model::route::Versioned;
 use crate::model::rules;
 use crate::model::rules::FaultAnswer;
@@ -184,31 +172,7 @@ pub(crate) fn now() -> Timestamp {
 }
 
 pub(crate) fn route(name: &str, auth: Auth) -> Route {
-    Route {
-        name: name.into(),
-        matcher: Matcher {
-            host: None,
-            port: None,
-            path: PathTemplate { segments: vec![Segment::Literal(name.into())], ending: Ending::Exact },
-            methods: Vec::new(),
-        },
-        auth,
-        scopes: ScopeDemand::default(),
-        tenant: None,
-        environments: Vec::new(),
-        versioned: Versioned::No,
-        cost: 1,
-        limits: Vec::new(),
-        count_as: CountAs::RouteName,
-        errors: ErrorFormat::Standard,
-        credential_upstream: CredentialUpstream::Removed,
-        query_token: QueryToken::Refused,
-        cors: Cors::Ordinary,
-        upgrades: Upgrades::Refused,
-        matrix_parameters: MatrixParameters::Refused,
-        request_id: ClientRequestId::Replaced,
-        answer: Answerer::Upstream,
-    }
+    Route { auth, versioned: Versioned::No, ..route::samples::route(name, &[], &format!("/{name}")) }
 }
 
 pub(crate) fn caller() -> Arc<Caller> {
