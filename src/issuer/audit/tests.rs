@@ -52,7 +52,7 @@ async fn person(issuer: &Issuer, name: &str) -> Actor {
 }
 
 async fn noted(issuer: &Issuer, deed: Deed, actor: &Actor, subject: &str) {
-    note(&issuer.state, entry(deed, actor, subject), issuer.state.clock.now()).await.unwrap();
+    note(&issuer.state, entry(deed, actor, subject), issuer.state.clock.now()).await;
 }
 
 /// What the list shows under a query, oldest first; what the resource API itself notes of its users is left out.
