@@ -77,7 +77,7 @@ fn a_principal_is_a_verified_one() {
     let over_sds = secret.replace("name: a", "name: a, sds_config: {}");
     let combined = format!("combined_validation_context: {{ default_validation_context: {{}}, {over_sds} }}");
     doubt(&good, &rules, &[(&verification, &over_sds, "comes over SDS"), (&verification, &combined, "comes over SDS")]);
-    doubt(BOOTSTRAP, &rules, &[("", "", "no listener here verifies certificates")]);
+    doubt(BOOTSTRAP, &rules, &[("", "", "no listener here asks for certificates")]);
     fine(&good, &rules, &[("require_client_certificate: true", "require_client_certificate: false")]);
     // Without principals nobody comes as one.
     fine(&good, RULES, &[(authority, &beside("trust_chain_verification: ACCEPT_UNTRUSTED"))]);
@@ -172,6 +172,7 @@ fn a_listener_that_cannot_be_read_is_no_listener_that_asks() {
             ("\nadmin:\n", "\ndynamic_resources: { lds_config: { ads: {} } }\nadmin:\n", "what comes over lds_config"),
             ("stat_prefix: public\n", "stat_prefix: public\n                rds: { route_config_name: r }\n", "routes that come over rds"),
             ("name: everything\n", "name: everything\n                  vhds: {}\n", "routes that come over vhds"),
+            (ROUTE, "{ cluster_header: x-cluster, timeout: 15s }", "to which cluster this leads"),
         ],
     );
     fine(

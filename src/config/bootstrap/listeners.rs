@@ -3,6 +3,7 @@
 use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::passage::filters_of;
 use crate::config::bootstrap::passage::gates_of;
+use crate::config::bootstrap::target::CHOSEN_LATE;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::has_type;
 use crate::config::bootstrap::tree::items;
@@ -16,7 +17,7 @@ const KNOWN_ENDS: [&str; 5] =
     [".HttpConnectionManager", ".tcp_proxy.v3.TcpProxy", ".echo.v3.Echo", ".direct_response.v3.Config", ".dns_filter.v3.DnsFilterConfig"];
 const ROUTER: &str = ".router.v3.Router";
 /// Where routes stand that are not in the file.
-pub(super) const ROUTES_ELSEWHERE: [&str; 2] = ["rds", "scoped_routes"];
+const ROUTES_ELSEWHERE: [&str; 2] = ["rds", "scoped_routes"];
 
 impl Judge<'_> {
     pub(super) fn listeners(&mut self, root: &Node) {
@@ -67,6 +68,10 @@ impl Judge<'_> {
                 let wrong = format!("this listener has no ext_authz filter, and its routes come over {field}: nobody is asked there");
                 self.say(manager, field, wrong).hint("add envoy.filters.http.ext_authz");
             }
+        }
+        // A client who may name the cluster may name Tollgate's.
+        for place in CHOSEN_LATE.into_iter().filter(|_| asks).flat_map(|field| members_named(manager, field)) {
+            self.not_judged(place, "", "to which cluster this leads, which is chosen when a request is there");
         }
         let is_router = |last: &Node| member(last, "typed_config").is_some_and(|config| has_type(config, ROUTER));
         if !asks && let Some(last) = filters.last().filter(|last| !is_router(last)) {

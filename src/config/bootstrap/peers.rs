@@ -26,18 +26,16 @@ impl Judge<'_> {
         if self.rules.mesh.as_ref().is_none_or(|mesh| mesh.principals.is_empty()) {
             return;
         }
-        let mut is_anybody_verified = false;
+        let mut is_anybody_asked = false;
         for context in all_of_type(root, ".DownstreamTlsContext") {
             let over_sds = members_named(context, SECRET);
             let verifying: Vec<&Node> = CONTEXTS.iter().flat_map(|field| members_named(context, field)).collect();
-            is_anybody_verified |= !verifying.is_empty() || !over_sds.is_empty();
-            if verifying.is_empty() && over_sds.is_empty() && is_true(context, &["require_client_certificate"]) {
-                self.say(
-                    context,
-                    "require_client_certificate",
-                    "a client's certificate is asked for and not verified: anybody is any principal of `mesh`",
-                )
-                .hint("a validation_context with trusted_ca");
+            let is_required = is_true(context, &["require_client_certificate"]);
+            let is_verified = !verifying.is_empty() || !over_sds.is_empty();
+            is_anybody_asked |= is_required || is_verified;
+            if is_required && !is_verified {
+                let wrong = "a client's certificate is asked for and not verified: anybody is any principal of `mesh`";
+                self.say(context, "require_client_certificate", wrong).hint("a validation_context with trusted_ca");
             }
             for verification in verifying {
                 self.verification(verification, over_sds.is_empty());
@@ -52,11 +50,11 @@ impl Judge<'_> {
         {
             self.verification(secret, true);
         }
-        if !is_anybody_verified {
+        if !is_anybody_asked {
             self.warn(
                 root,
                 "static_resources",
-                "`mesh` names principals, and no listener here verifies certificates: nobody comes as one of them",
+                "`mesh` names principals, and no listener here asks for certificates: nobody comes as one of them",
             )
             .hint("a DownstreamTlsContext with require_client_certificate and a validation_context, where they come in");
         }

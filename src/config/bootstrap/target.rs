@@ -14,7 +14,7 @@ use crate::config::bootstrap::way::endpoints;
 use crate::config::yaml::Node;
 
 /// What chooses a cluster only when a request is there.
-const CHOSEN_LATE: [&str; 3] = ["cluster_header", "cluster_specifier_plugin", "inline_cluster_specifier_plugin"];
+pub(super) const CHOSEN_LATE: [&str; 3] = ["cluster_header", "cluster_specifier_plugin", "inline_cluster_specifier_plugin"];
 
 impl Judge<'_> {
     /// A listener that never asks, beside one that does: connections as they are, or requests.
