@@ -66,7 +66,7 @@ fn handle_of<'m>(text: &'m str, rules: &Rules) -> Result<Credential<'m>, Denial>
 
 /// Three base64url parts.
 fn is_token(text: &str) -> bool {
-    let base64url = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    let base64url = |part: &str| !part.is_empty() && has_only(part, |byte| byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'_'));
     let mut parts = text.split('.');
     let three = [parts.next(), parts.next(), parts.next()];
     parts.next().is_none() && three.into_iter().all(|part| part.is_some_and(base64url))
@@ -85,7 +85,12 @@ pub(super) fn could_open(parameter: &str, value: &str, rules: &Rules) -> bool {
 pub(super) fn is_token68(text: &str) -> bool {
     let unpadded = text.trim_end_matches('=');
     !unpadded.is_empty()
-        && unpadded.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
+        && has_only(unpadded, |byte| byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
+}
+
+/// Like `all`, but it does not stop at the first byte that is not, so that the processor looks at many at once.
+fn has_only(text: &str, is_allowed: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(true, |fits, byte| fits & is_allowed(byte))
 }
 
 pub(super) fn malformed(internal: &'static str) -> Denial {
@@ -114,6 +119,29 @@ impl fmt::Debug for Credential<'_> {
             Self::Opaque(_) => out.write_str("Opaque"),
             Self::Handle { handle, .. } => write!(out, "{handle:?}"),
             Self::Principal(principal) => write!(out, "Principal({principal})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_byte_outside_the_alphabet_is_seen_wherever_it_stands() {
+        for length in [1, 15, 16, 17, 33, 400] {
+            for position in [0, length / 2, length - 1] {
+                for character in (0..=0x7f_u8).map(char::from).chain(['\u{80}', '\u{141}', 'ｌ']) {
+                    let before = "a".repeat(position);
+                    let text = format!("{before}{character}{}", "Z".repeat(length - position - 1));
+                    let plain = character.is_ascii_alphanumeric() || "-_".contains(character);
+                    let is_padding = character == '=' && position == length - 1 && length > 1;
+                    assert_eq!(is_token68(&text), plain || "._~+/".contains(character) || is_padding, "{text:?}");
+                    for token in [format!("{text}.b.c"), format!("a.{text}.c"), format!("a.b.{text}")] {
+                        assert_eq!(is_token(&token), plain, "{token:?}");
+                    }
+                }
+            }
         }
     }
 }
