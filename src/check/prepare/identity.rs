@@ -12,12 +12,15 @@ use crate::model::rules::IdentityValue;
 /// The longest identity header, in bytes.
 const VALUE_LIMIT_BYTES: usize = 1024;
 
+/// What most identity headers are shorter than, in bytes.
+const USUAL_BYTES: usize = 64;
+
 /// The longest user id or subject in a header, in bytes.
 const USER_LIMIT_BYTES: usize = 128;
 
 /// The header's value; none when one of its parts is unknown or empty.
 pub(in crate::check) fn fill<'r>(parts: &'r [IdentityPart], caller: &Caller) -> Result<Option<Cow<'r, str>>, Denial> {
-    let mut text = String::new();
+    let mut text = String::with_capacity(USUAL_BYTES);
     for part in parts {
         match part {
             IdentityPart::Text(fixed) => append(&mut text, format_args!("{fixed}")),
