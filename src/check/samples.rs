@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
+use crate::model::look_alikes::LookAlikes;
 use crate::model::quota::Limit;
 use crate::model::request::Headers;
 use crate::model::request::Host;
@@ -44,6 +45,7 @@ pub(in crate::check) fn rules(routes: Vec<Route>) -> Rules {
         identity_headers: Vec::new(),
         assertion: None,
         api_versions: None,
+        look_alikes: LookAlikes::default(),
         guard: GuardLimits { per_address: Limit { per_minute: 6, depth: 3 }, per_key_prefix: Limit { per_minute: 60, depth: 5 } },
         trusted_hops: 0,
         dry_run: DryRun::Off,

@@ -43,6 +43,7 @@ use crate::model::key::KeyState;
 use crate::model::key::Rights;
 use crate::model::key::UserRecord;
 use crate::model::key::UserState;
+use crate::model::look_alikes::LookAlikes;
 use crate::model::quota::Limit;
 use crate::model::route::Answerer;
 use crate::model::route::Auth;
@@ -239,7 +240,7 @@ pub(crate) fn rules(fault_answer: FaultAnswer) -> Rules {
     let mut stats = route("stats", Auth::Required);
     stats.answer = Answerer::Stats;
     let routes = vec![Arc::new(route("open", Auth::Public)), Arc::new(route("closed", Auth::Required)), Arc::new(stats)];
-    Rules {
+    let mut rules = Rules {
         revision: "0123456789ab".into(),
         route_index: RouteIndex::build(&routes).unwrap(),
         routes,
@@ -253,9 +254,10 @@ pub(crate) fn rules(fault_answer: FaultAnswer) -> Rules {
         mesh: None,
         tiers: BTreeMap::new(),
         default_tier: None,
-        identity_headers: vec![IdentityHeader::new("x-user-id".into(), vec![IdentityPart::Of(IdentityValue::User)])],
+        identity_headers: vec![IdentityHeader { name: "x-user-id".into(), value: vec![IdentityPart::Of(IdentityValue::User)] }],
         assertion: None,
         api_versions: None,
+        look_alikes: LookAlikes::default(),
         guard: GuardLimits { per_address: limit, per_key_prefix: limit },
         trusted_hops: 0,
         dry_run: DryRun::Off,
@@ -264,7 +266,9 @@ pub(crate) fn rules(fault_answer: FaultAnswer) -> Rules {
         file_keys: BTreeMap::new(),
         log_allows: 0.0,
         usage_series_limit: 10,
-    }
+    };
+    rules.look_alikes = LookAlikes::of(&rules);
+    rules
 }
 
 pub(crate) fn gate() -> Gate {

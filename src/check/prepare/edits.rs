@@ -3,19 +3,26 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::model::look_alikes::LookAlikes;
+use crate::model::look_alikes::looks_like;
 use crate::model::request::Headers;
 use crate::model::rules::Rules;
-use crate::model::rules::looks_like;
 
 /// What happens to the request's headers. A name stands in one list, once; setting it outweighs removing it, because setting
 /// overwrites whatever came.
-#[derive(Default)]
 pub(in crate::check) struct Edits<'r> {
     pub(in crate::check) set: Vec<(Arc<str>, Cow<'r, str>)>,
     pub(in crate::check) remove: Vec<Arc<str>>,
 }
 
 impl<'r> Edits<'r> {
+    /// None yet, and room for those that these rules are likely to make.
+    pub(in crate::check) fn under(rules: &Rules) -> Self {
+        // Besides the identity headers, an assertion and a version; besides the strangers, a credential and what is not known of its bearer.
+        let identity = rules.identity_headers.len();
+        Self { set: Vec::with_capacity(identity + 2), remove: Vec::with_capacity(identity + 2 + rules.look_alikes.strangers.len()) }
+    }
+
     pub(in crate::check) fn set(&mut self, name: &Arc<str>, value: Cow<'r, str>) {
         self.remove.retain(|removed| !removed.eq_ignore_ascii_case(name));
         match self.set.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
@@ -32,19 +39,17 @@ impl<'r> Edits<'r> {
     }
 
     /// What an upstream could take for a header of these rules. The spellings go whether or not they were seen, because Envoy can be told
-    /// not to show us a header; of a name that has too many, those that were seen go besides the usual one.
-    pub(in crate::check) fn remove_look_alikes(&mut self, rules: &Rules, headers: Option<&Headers<'_>>) {
-        let of_identity = rules.identity_headers.iter().map(|header| (&header.name, &header.look_alikes));
-        let of_assertion = rules.assertion.iter().map(|assertion| (&assertion.header, &assertion.look_alikes));
-        for (name, look_alikes) in of_identity.chain(of_assertion) {
-            for spelling in &look_alikes.spellings {
-                self.remove(spelling);
-            }
-            let shown = headers.filter(|_| !look_alikes.are_all).into_iter().flat_map(|headers| headers.iter());
-            for (came, _value) in shown.filter(|(came, _value)| looks_like(came, name)) {
-                if let Ok(came) = std::str::from_utf8(came) {
-                    self.remove(&Arc::from(came));
-                }
+    /// not to show us a header; of a name that has too many, those that were seen go besides the usual one. Comes last: strangers meet no
+    /// name that is set or removed before.
+    pub(in crate::check) fn remove_look_alikes(&mut self, look_alikes: &LookAlikes, headers: Option<&Headers<'_>>) {
+        for spelling in &look_alikes.contested {
+            self.remove(spelling);
+        }
+        self.remove.extend_from_slice(&look_alikes.strangers);
+        for name in &look_alikes.long {
+            let shown = headers.into_iter().flat_map(Headers::iter).filter(|(came, _value)| looks_like(came, name));
+            for came in shown.filter_map(|(came, _value)| std::str::from_utf8(came).ok()) {
+                self.remove(&Arc::from(came));
             }
         }
     }

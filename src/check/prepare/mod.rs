@@ -124,7 +124,7 @@ fn compose<'r>(
     signed: Option<&str>,
 ) -> Result<Prepared<'r>, Denial> {
     let (reason, route) = (permit.reason(), permit.route());
-    let mut edits = Edits::default();
+    let mut edits = Edits::under(rules);
     for header in &rules.identity_headers {
         match permit.caller() {
             Some(caller) => match fill(&header.value, caller)? {
@@ -152,7 +152,7 @@ fn compose<'r>(
         }
         CredentialUpstream::Kept => {}
     }
-    edits.remove_look_alikes(rules, Some(headers));
+    edits.remove_look_alikes(&rules.look_alikes, Some(headers));
     Ok(Prepared {
         reason,
         route,

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -19,20 +20,22 @@ use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
 use crate::model::caller::Subject;
 use crate::model::caller::UserId;
+use crate::model::look_alikes::LookAlikes;
+use crate::model::look_alikes::Spellings;
+use crate::model::look_alikes::looks_like;
 use crate::model::request::Method;
 use crate::model::route::Cors;
 use crate::model::route::samples::route;
 use crate::model::rules::IdentityHeader;
 use crate::model::rules::IdentityPart;
 use crate::model::rules::IdentityValue;
-use crate::model::rules::LookAlikes;
 
 fn of(value: IdentityValue) -> Vec<IdentityPart> {
     vec![IdentityPart::Of(value)]
 }
 
 fn header(name: &str, value: Vec<IdentityPart>) -> IdentityHeader {
-    IdentityHeader::new(name.into(), value)
+    IdentityHeader { name: name.into(), value }
 }
 
 /// The default set.
@@ -68,14 +71,7 @@ fn rules(auth: Auth, credential_upstream: CredentialUpstream) -> Rules {
 }
 
 fn assertion(name: &str, prefix: &str) -> Assertion {
-    Assertion {
-        header: name.into(),
-        look_alikes: LookAlikes::of(name),
-        prefix: prefix.into(),
-        issuer: "gate".into(),
-        audience: Vec::new(),
-        lifetime: Duration::from_secs(60),
-    }
+    Assertion { header: name.into(), prefix: prefix.into(), issuer: "gate".into(), audience: Vec::new(), lifetime: Duration::from_secs(60) }
 }
 
 fn shown(headers: &[&str]) -> Shown<'static> {
@@ -91,7 +87,8 @@ fn written(prepared: &Prepared<'_>) -> Written {
     set.chain(prepared.remove().iter().map(|name| format!("-{name}"))).collect()
 }
 
-fn composed(rules: &Rules, method: Method, caller: Option<Caller>, shown: &Shown<'_>, signed: Option<&str>) -> Result<Written, Reason> {
+fn composed(rules: &mut Rules, method: Method, caller: Option<Caller>, shown: &Shown<'_>, signed: Option<&str>) -> Result<Written, Reason> {
+    rules.look_alikes = LookAlikes::of(rules);
     let preflight = [("origin", "https://a.example"), ("access-control-request-method", "GET")];
     let request = samples::request(method, "/x", &preflight);
     let found = find_route(&request, rules).unwrap();
@@ -105,20 +102,20 @@ fn composed(rules: &Rules, method: Method, caller: Option<Caller>, shown: &Shown
 fn values(value: Vec<IdentityPart>, caller: Caller) -> Result<Written, Reason> {
     let mut rules = rules(Auth::Required, CredentialUpstream::Removed);
     rules.identity_headers = vec![header("h", value)];
-    composed(&rules, Method::Get, Some(caller), &shown(&[]), None)
+    composed(&mut rules, Method::Get, Some(caller), &shown(&[]), None)
 }
 
 // battery: H14
 #[test]
 fn a_known_caller_is_written_into_every_header_that_has_a_value() {
-    let rules = rules(Auth::Required, CredentialUpstream::Removed);
+    let mut rules = rules(Auth::Required, CredentialUpstream::Removed);
     let full = ["user: alice", "x-user-id: alice", "x-org-id: acme", "x-key-id: k1", "x-scopes: *", "x-tier: free", "-x-api-key"];
     let full = [&full[..], &LOOK_ALIKES].concat();
-    assert_eq!(composed(&rules, Method::Get, Some(doubles::caller()), &shown(&["x-api-key"]), None).unwrap(), full);
+    assert_eq!(composed(&mut rules, Method::Get, Some(doubles::caller()), &shown(&["x-api-key"]), None).unwrap(), full);
     let bare = Caller { organization: None, key: None, tier: None, scopes: scopes(""), ..doubles::caller() };
     let bare_written = ["user: alice", "x-user-id: alice", "-x-org-id", "-x-key-id", "-x-scopes", "-x-tier"];
     let bare_written = [&bare_written[..], &LOOK_ALIKES].concat();
-    assert_eq!(composed(&rules, Method::Get, Some(bare), &shown(&[]), None).unwrap(), bare_written);
+    assert_eq!(composed(&mut rules, Method::Get, Some(bare), &shown(&[]), None).unwrap(), bare_written);
 }
 
 // battery: H14
@@ -129,7 +126,7 @@ fn without_a_caller_every_identity_header_is_removed() {
     for (auth, method) in [(Auth::Public, Method::Get), (Auth::Optional, Method::Get), (Auth::Required, Method::Options)] {
         let mut rules = rules(auth, CredentialUpstream::Removed);
         rules.assertion = Some(assertion("x-assertion", ""));
-        assert_eq!(composed(&rules, method, None, &shown(&[]), None).unwrap(), removed, "{auth:?} {method:?}");
+        assert_eq!(composed(&mut rules, method, None, &shown(&[]), None).unwrap(), removed, "{auth:?} {method:?}");
     }
 }
 
@@ -153,6 +150,7 @@ fn what_an_upstream_could_take_for_an_identity_header_is_removed() {
         for auth in [Auth::Required, Auth::Public] {
             let mut rules = rules(auth, CredentialUpstream::Removed);
             rules.identity_headers = configured.iter().map(|name| header(name, of(IdentityValue::User))).collect();
+            rules.look_alikes = LookAlikes::of(&rules);
             let lines: Vec<(&str, &str)> = sent.iter().map(|name| (*name, "mallory")).collect();
             let request = samples::request(Method::Get, "/x", &lines);
             let found = find_route(&request, &rules).unwrap();
@@ -172,7 +170,7 @@ fn credentials_are_removed_unless_the_route_keeps_them() {
     for (upstream, removed) in [(CredentialUpstream::Removed, true), (CredentialUpstream::Kept, false)] {
         let mut rules = rules(Auth::Required, upstream);
         rules.identity_headers.clear();
-        let written = composed(&rules, Method::Get, Some(doubles::caller()), &shown(&["authorization", "x-api-key"]), None).unwrap();
+        let written = composed(&mut rules, Method::Get, Some(doubles::caller()), &shown(&["authorization", "x-api-key"]), None).unwrap();
         assert_eq!(written, if removed { vec!["-authorization", "-x-api-key"] } else { vec![] });
     }
 }
@@ -182,17 +180,17 @@ fn the_assertion_takes_the_credentials_place() {
     let mut rules = rules(Auth::Required, CredentialUpstream::Removed);
     rules.identity_headers.clear();
     rules.assertion = Some(assertion("authorization", "Bearer "));
-    let swapped = composed(&rules, Method::Get, Some(doubles::caller()), &shown(&["Authorization"]), Some("a.b.c")).unwrap();
+    let swapped = composed(&mut rules, Method::Get, Some(doubles::caller()), &shown(&["Authorization"]), Some("a.b.c")).unwrap();
     assert_eq!(swapped, ["authorization: Bearer a.b.c"]);
     // Where credentials are none of our business, that header is none either; a header of the assertion's own always is.
     let mut public = rules_with_auth(rules, Auth::Public);
-    assert_eq!(composed(&public, Method::Get, None, &shown(&[]), None).unwrap(), Written::new());
-    assert_eq!(composed(&public, Method::Options, None, &shown(&[]), None).unwrap(), Written::new());
+    assert_eq!(composed(&mut public, Method::Get, None, &shown(&[]), None).unwrap(), Written::new());
+    assert_eq!(composed(&mut public, Method::Options, None, &shown(&[]), None).unwrap(), Written::new());
     public.assertion = Some(assertion("x-caller", ""));
-    assert_eq!(composed(&public, Method::Get, None, &shown(&[]), None).unwrap(), ["-x-caller", "-x_caller"]);
+    assert_eq!(composed(&mut public, Method::Get, None, &shown(&[]), None).unwrap(), ["-x-caller", "-x_caller"]);
     let mut optional = rules_with_auth(public, Auth::Optional);
     optional.assertion = Some(assertion("authorization", "Bearer "));
-    assert_eq!(composed(&optional, Method::Get, None, &shown(&[]), None).unwrap(), ["-authorization"]);
+    assert_eq!(composed(&mut optional, Method::Get, None, &shown(&[]), None).unwrap(), ["-authorization"]);
 }
 
 fn rules_with_auth(old: Rules, auth: Auth) -> Rules {
@@ -213,7 +211,7 @@ fn the_resolved_version_goes_upstream_on_every_kind_of_route() {
         let mut rules = rules(auth, CredentialUpstream::Removed);
         rules.identity_headers.clear();
         rules.api_versions = Some(versions.clone());
-        assert_eq!(composed(&rules, Method::Get, caller, &shown(&[]), None).unwrap(), [expected]);
+        assert_eq!(composed(&mut rules, Method::Get, caller, &shown(&[]), None).unwrap(), [expected]);
     }
 }
 
@@ -304,6 +302,12 @@ fn name() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["x-a", "X-A", "x-b", "X-B", "x-c", "authorization", "Authorization", "api-version"]).prop_map(str::to_owned)
 }
 
+/// Some are other spellings of others.
+fn spelled_name() -> impl Strategy<Value = String> {
+    let names = ["x-user-id", "x_user_id", "x-user_id", "x-tier", "x_tier", "x-a-b-c-d", "x_a_b_c_d", "x-a_b-c-d", "user", "authorization"];
+    prop::sample::select(names.to_vec()).prop_map(str::to_owned)
+}
+
 fn value() -> impl Strategy<Value = IdentityValue> {
     prop::sample::select(vec![
         IdentityValue::User,
@@ -331,7 +335,7 @@ proptest! {
         let caller = known.then(|| Caller { organization: organization.map(Arc::from), ..doubles::caller() });
         let names: Vec<&str> = credentials.iter().map(String::as_str).collect();
         let token = known.then_some("a.b.c");
-        let written = composed(&rules, Method::Get, caller, &shown(&names), token).unwrap();
+        let written = composed(&mut rules, Method::Get, caller, &shown(&names), token).unwrap();
 
         let folded: Vec<String> = written
             .iter()
@@ -350,6 +354,52 @@ proptest! {
         }
     }
 
+    /// As if every spelling were held against every name in each request.
+    #[test]
+    fn what_was_worked_out_before_removes_what_comparing_each_time_would(
+        headers in prop::collection::vec(spelled_name(), 0..6),
+        signed in prop::option::of(spelled_name()),
+        version in prop::option::of(spelled_name()),
+        places in prop::collection::vec(spelled_name(), 0..3),
+        sent in prop::collection::vec(spelled_name(), 0..6),
+        (known, public, kept) in any::<(bool, bool, bool)>(),
+    ) {
+        let auth = if public { Auth::Public } else { Auth::Optional };
+        let mut rules = rules(auth, if kept { CredentialUpstream::Kept } else { CredentialUpstream::Removed });
+        rules.identity_headers = headers.iter().map(|name| header(name, of(IdentityValue::Tier))).collect();
+        rules.assertion = signed.as_ref().map(|name| assertion(name, ""));
+        rules.places = places.iter().map(|name| samples::place(name, None)).collect();
+        rules.api_versions = version.map(|header| ApiVersions {
+            header: header.into(),
+            versions: vec![ApiVersion { name: "1".into(), path_prefix: None, stage: Stage::Current, documentation: None, successor: None }],
+            default: 0,
+        });
+        let lines: Vec<(&str, &str)> = sent.iter().map(|name| (name.as_str(), "mallory")).collect();
+        let request = samples::request(Method::Get, "/x", &lines);
+        let shown = shown(&places.iter().map(String::as_str).collect::<Vec<_>>());
+        let caller = (known && !public).then(|| Arc::new(doubles::caller()));
+        let told = |rules: &Rules, compared: &[&str]| {
+            let found = find_route(&request, rules).unwrap();
+            let permit = authorise(caller.clone(), &found).unwrap();
+            let pinned = pin_version(&request, &found, permit.caller(), rules).unwrap();
+            let prepared = compose(permit, pinned, &shown, &request.headers, rules, caller.as_ref().map(|_| "a.b.c")).unwrap();
+            let mut edits = Edits { set: prepared.set, remove: prepared.remove };
+            for name in compared {
+                let Spellings { listed, are_all } = Spellings::of(name);
+                let came = sent.iter().filter(|came| !are_all && looks_like(came.as_bytes(), name)).map(|came| Arc::from(came.as_str()));
+                listed.into_iter().chain(came).for_each(|spelling| edits.remove(&spelling));
+            }
+            let removed: BTreeSet<String> = edits.remove.iter().map(ToString::to_string).collect();
+            assert_eq!(removed.len(), edits.remove.len(), "{:?}", edits.remove);
+            let set: Vec<String> = edits.set.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+            (set, removed)
+        };
+        let names: Vec<&str> = headers.iter().chain(&signed).map(String::as_str).collect();
+        let compared = told(&rules, &names);
+        rules.look_alikes = LookAlikes::of(&rules);
+        prop_assert_eq!(told(&rules, &[]), compared);
+    }
+
     #[test]
     fn whatever_is_set_can_stand_in_a_header(organization in ".{0,40}", claimed_tier in "[ -~]{0,20}", subject in "[!-~]{1,128}") {
         let subject = Subject::parse(&subject).unwrap();
@@ -362,8 +412,8 @@ proptest! {
             tier: Some(claimed_tier.into()),
             ..doubles::caller()
         };
-        let rules = rules(Auth::Required, CredentialUpstream::Removed);
-        if let Ok(written) = composed(&rules, Method::Get, Some(caller), &shown(&[]), None) {
+        let mut rules = rules(Auth::Required, CredentialUpstream::Removed);
+        if let Ok(written) = composed(&mut rules, Method::Get, Some(caller), &shown(&[]), None) {
             for line in written {
                 prop_assert!(line.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '), "{}", line);
                 if let Some((_, value)) = line.split_once(": ") {

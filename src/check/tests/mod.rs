@@ -138,7 +138,7 @@ impl House {
         };
         rules.tiers = BTreeMap::from([(Arc::from("free"), tier)]);
         rules.default_tier = Some("free".into());
-        rules.identity_headers = vec![IdentityHeader::new("x-user-id".into(), vec![IdentityPart::Of(IdentityValue::User)])];
+        rules.identity_headers = vec![IdentityHeader { name: "x-user-id".into(), value: vec![IdentityPart::Of(IdentityValue::User)] }];
         let mut file_key = key_record(FILE_ID, &key_text(Environment::Live, FILE_ID, 'f'));
         file_key.user = Subject::parse("robot").unwrap();
         rules.file_keys = BTreeMap::from([(Arc::from(FILE_ID), Arc::new(file_key))]);

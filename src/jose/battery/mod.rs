@@ -34,6 +34,7 @@ use crate::model::caller::Environment;
 use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
 use crate::model::claims::VerifiedClaims;
+use crate::model::look_alikes::LookAlikes;
 use crate::model::quota::Limit;
 use crate::model::route::ErrorFormat;
 use crate::model::route::RouteIndex;
@@ -245,6 +246,7 @@ pub fn rules(issuers: Vec<Issuer>) -> Rules {
         identity_headers: Vec::new(),
         assertion: None,
         api_versions: None,
+        look_alikes: LookAlikes::default(),
         guard: GuardLimits { per_address: Limit { per_minute: 6, depth: 3 }, per_key_prefix: Limit { per_minute: 60, depth: 5 } },
         trusted_hops: 0,
         dry_run: DryRun::Off,
