@@ -38,6 +38,7 @@ use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
 use crate::model::key::KeyForm;
 use crate::model::key::read_key;
+use crate::model::look_alikes::LookAlikes;
 use crate::model::quota::Limit;
 use crate::model::route::ErrorFormat;
 use crate::model::route::RouteIndex;
@@ -112,6 +113,7 @@ fn rules() -> Rules {
         identity_headers: Vec::new(),
         assertion: None,
         api_versions: None,
+        look_alikes: LookAlikes::default(),
         guard: GuardLimits { per_address: Limit { per_minute: 6, depth: 3 }, per_key_prefix: Limit { per_minute: 60, depth: 5 } },
         trusted_hops: 0,
         dry_run: DryRun::Off,

@@ -446,6 +446,10 @@ fn the_smallest_config_has_the_documented_defaults() {
     assert_eq!(places, ["authorization: Bearer", "x-api-key: -", "x-authorization: Agent"]);
     let headers: Vec<&str> = rules.identity_headers.iter().map(|header| &*header.name).collect();
     assert_eq!(headers, ["user", "x-key-id", "x-org-id", "x-scopes", "x-tier", "x-user-id"]);
+    let strangers: Vec<&str> = rules.look_alikes.strangers.iter().map(|name| &**name).collect();
+    let three_and_two = ["x_key_id", "x-key_id", "x_key-id", "x_org_id", "x-org_id", "x_org-id", "x_scopes", "x_tier"];
+    assert_eq!(strangers, [&three_and_two[..], &["x_user_id", "x-user_id", "x_user-id"]].concat());
+    assert!(rules.look_alikes.contested.is_empty() && rules.look_alikes.long.is_empty());
     assert_eq!(rules.routes[0].auth, tollgate::model::route::Auth::Required);
     assert_eq!(rules.routes[0].name.as_ref(), "/a");
 }

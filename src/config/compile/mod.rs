@@ -31,6 +31,7 @@ use crate::config::file::route::FaultsFile;
 use crate::config::file::route::LimitsFailureFile;
 use crate::config::outside::Outside;
 use crate::config::yaml::Node;
+use crate::model::look_alikes::LookAlikes;
 use crate::model::route::ErrorFormat;
 use crate::model::rules::DryRun;
 use crate::model::rules::FaultAnswer;
@@ -89,7 +90,7 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
     if let Some(issuance) = &issuance {
         sources.issuers.push(issuance::own_issuer(issuance, sources.local.clone()));
     }
-    let rules = Rules {
+    let mut rules = Rules {
         revision: revision.text(),
         routes,
         route_index,
@@ -109,6 +110,7 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
         identity_headers,
         assertion,
         api_versions,
+        look_alikes: LookAlikes::default(),
         guard: guard?,
         trusted_hops: file.trusted_hops.unwrap_or(0),
         dry_run: match file.dry_run {
@@ -129,6 +131,7 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
         log_allows,
         usage_series_limit: usize::try_from(usage_series).unwrap_or(usize::MAX),
     };
+    rules.look_alikes = LookAlikes::of(&rules);
     Some((boot?, rules))
 }
 
