@@ -2,19 +2,27 @@
 //!
 //! A file is an Envoy bootstrap, or manifests of Istio and Envoy Gateway, several in one file, as `kubectl kustomize` prints them. Only
 //! settings that matter to Tollgate are looked at; whether a file is good otherwise is for `envoy --mode validate` and the schemas of the
-//! kinds to say. What a file cannot decide (a regular expression, rules that come over xDS) is left alone.
+//! kinds to say. What a file cannot decide (code, an outside processor, rules that come over xDS) is named as not judged.
 
 mod after;
+mod answers;
 mod filter;
 mod gateway;
+mod headers;
+mod ignored;
 pub mod init;
 mod issued;
 mod istio;
 mod lists;
 mod manifests;
+mod origin;
 mod passage;
+mod secrets;
+mod strip;
 mod target;
 mod tree;
+mod trust;
+mod unread;
 mod way;
 
 use std::collections::BTreeSet;
@@ -22,6 +30,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::boot::Boot;
+use crate::config::bootstrap::ignored::read_document;
 use crate::config::bootstrap::manifests::Manifests;
 use crate::config::bootstrap::passage::filters_of;
 use crate::config::bootstrap::passage::gates_of;
@@ -33,7 +42,6 @@ use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::text;
 use crate::config::complaint::Complaint;
 use crate::config::outside::read_file;
-use crate::config::yaml;
 use crate::config::yaml::Node;
 use crate::model::rules::Rules;
 
@@ -67,12 +75,12 @@ pub fn judge_text(name: &Arc<str>, text: &str, boot: &Boot, rules: &Rules) -> Fi
     let mut errors = Vec::new();
     let mut documents = Vec::new();
     for document in split(text) {
-        documents.extend(yaml::parse(name, &document, &mut errors));
+        documents.extend(read_document(name, &document, &mut errors));
     }
     let inner: Vec<(String, u32)> = documents.iter().flat_map(texts_within).collect();
     for (document, line) in inner {
         let lines_before = usize::try_from(line).unwrap_or_default();
-        documents.extend(yaml::parse(name, &format!("{}{document}", "\n".repeat(lines_before)), &mut errors));
+        documents.extend(read_document(name, &format!("{}{document}", "\n".repeat(lines_before)), &mut errors));
     }
     if !errors.is_empty() {
         return Findings { errors, warnings: Vec::new() };
@@ -172,6 +180,10 @@ impl Judge<'_> {
         }
         self.chains(root);
         self.access_log(root);
+        self.origin(root);
+        self.written_down(root);
+        self.answers(root);
+        self.beside_the_listeners(root);
         self.issuer(root);
         self.admin(root);
     }
@@ -179,6 +191,11 @@ impl Judge<'_> {
     fn say(&mut self, parent: &Node, field: &str, wrong: impl Into<String>) -> Hint<'_> {
         self.findings.errors.push(complaint(self.file, parent, field, wrong.into()));
         Hint(self.findings.errors.last_mut())
+    }
+
+    /// What stands in the file and cannot be told from it is never passed over in silence.
+    fn not_judged(&mut self, parent: &Node, field: &str, what: &str) {
+        self.warn(parent, field, format!("not judged: {what}")).hint("look for yourself, or say it in a way that can be read here");
     }
 
     fn warn(&mut self, parent: &Node, field: &str, wrong: impl Into<String>) -> Hint<'_> {
@@ -203,5 +220,7 @@ impl Hint<'_> {
     }
 }
 
+#[cfg(test)]
+mod mistakes;
 #[cfg(test)]
 mod tests;

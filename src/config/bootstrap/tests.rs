@@ -1,18 +1,22 @@
+use crate::config::compile_parts;
 use crate::config::compile_text;
+use crate::config::file::ConfigFile;
 use crate::config::outside::Outside;
 
 use super::*;
 
-const BOOTSTRAP: &str = include_str!("../../../envoy/quickstart/envoy.yaml");
+pub(super) const BOOTSTRAP: &str = include_str!("../../../envoy/quickstart/envoy.yaml");
 
-const RULES: &str = "
+pub(super) const RULES: &str = "
 listen: { check: 'unix:./run/check.sock' }
 identity_headers: { user: '{user}', x-user-id: '{user}', x-org-id: '{org}', x-key-id: '{key}', x-scopes: '{scopes}', x-tier: '{tier}' }
 routes: [{ path: /a }]
 ";
 
-fn found(file: &str, rules: &str) -> (Vec<String>, Vec<String>) {
-    let (boot, rules, _) = compile_text(rules, &Outside::default()).unwrap_or_else(|complaints| panic!("{complaints:?}"));
+pub(super) fn found(file: &str, rules: &str) -> (Vec<String>, Vec<String>) {
+    let away = |file: &ConfigFile| Outside::without_files(file, Path::new(""));
+    let compiled = compile_parts(&Arc::from("tollgate.yaml"), rules, Path::new(""), away);
+    let (boot, rules, _) = compiled.unwrap_or_else(|complaints| panic!("{complaints:?}"));
     let findings = judge_text(&Arc::from("envoy.yaml"), file, &boot, &rules);
     let shown = |complaints: Vec<Complaint>| complaints.iter().map(ToString::to_string).collect();
     (shown(findings.errors), shown(findings.warnings))
@@ -23,7 +27,7 @@ fn said(bootstrap: &str, rules: &str) -> Vec<String> {
 }
 
 /// A mistake is planted in a good file, and every complaint must be about it.
-fn plant(file: &str, rules: &str, cases: &[(&str, &str, &str)]) {
+pub(super) fn plant(file: &str, rules: &str, cases: &[(&str, &str, &str)]) {
     assert_eq!(found(file, rules), (Vec::new(), Vec::new()), "the good file");
     for (from, to, expected) in cases {
         assert!(file.contains(from), "{from}");
@@ -33,8 +37,8 @@ fn plant(file: &str, rules: &str, cases: &[(&str, &str, &str)]) {
     }
 }
 
-const GATE: &str = "                  - name: envoy.filters.http.ext_authz\n";
-const ROUTER: &str = "                  - name: envoy.filters.http.router\n";
+pub(super) const GATE: &str = "                  - name: envoy.filters.http.ext_authz\n";
+pub(super) const ROUTER: &str = "                  - name: envoy.filters.http.router\n";
 
 #[test]
 fn each_planted_mistake_is_found_and_nothing_else_with_it() {
@@ -163,8 +167,8 @@ fn each_planted_mistake_is_found_and_nothing_else_with_it() {
     }
 }
 
-const ROUTE: &str = "{ cluster: upstream, timeout: 15s }";
-const CLOSED: &str = "failure_mode_allow: false";
+pub(super) const ROUTE: &str = "{ cluster: upstream, timeout: 15s }";
+pub(super) const CLOSED: &str = "failure_mode_allow: false";
 
 /// The same in the words, places and wrappings that Envoy reads as well.
 #[test]
