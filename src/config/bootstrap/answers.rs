@@ -38,7 +38,8 @@ impl Judge<'_> {
         for settings in members_named(root, "check_settings") {
             self.bodies(settings);
         }
-        for mapper in members_named(root, "local_reply_config").into_iter().flat_map(|config| members_named(config, "mappers")).flat_map(items)
+        for mapper in
+            members_named(root, "local_reply_config").into_iter().flat_map(|config| members_named(config, "mappers")).flat_map(items)
         {
             let status = member(mapper, "status_code").and_then(text);
             if let Some(status) = status.filter(|status| status.parse::<u16>().map_or(true, |status| status < 400)) {

@@ -66,7 +66,11 @@ fn each_filter_that_writes_an_identity_is_found() {
                 "router.v3.Router",
                 &format!(
                     "upstream_http_filters: [{}]",
-                    filter("inner", "header_mutation.v3.HeaderMutation", &format!("mutations: {{ request_mutations: [{}] }}", change("user")))
+                    filter(
+                        "inner",
+                        "header_mutation.v3.HeaderMutation",
+                        &format!("mutations: {{ request_mutations: [{}] }}", change("user"))
+                    )
                 )
             )
         ),
@@ -169,11 +173,7 @@ fn expressions_are_tried_on_the_names_that_matter() {
         RULES,
         &[
             (rules_of_changes, &changes("disallow_expression: { regex: 'x-.*|user' }"), "forbid Tollgate to set or remove"),
-            (
-                rules_of_changes,
-                &changes("disallow_all: true, allow_expression: { regex: 'x-.*' }"),
-                "forbid Tollgate to set or remove",
-            ),
+            (rules_of_changes, &changes("disallow_all: true, allow_expression: { regex: 'x-.*' }"), "forbid Tollgate to set or remove"),
             (
                 "disallow_all: true",
                 "disallow_all: true\n                        disallow_expression: { regex: user }",
@@ -249,7 +249,11 @@ fn who_answers_over_tls_must_show_its_name() {
             (exact, "{ safe_regex: { regex: '.*' } }", "its name is not looked at"),
             (exact, "{ prefix: '' }", "its name is not looked at"),
             (exact, "{ custom: {} }", "its name is not looked at"),
-            (socket, &format!("      transport_socket_matches: [{{ name: raw, match: {{}} }}]\n{socket}"), "choose how `tollgate` is spoken to"),
+            (
+                socket,
+                &format!("      transport_socket_matches: [{{ name: raw, match: {{}} }}]\n{socket}"),
+                "choose how `tollgate` is spoken to",
+            ),
         ],
     );
     warn(bootstrap, rules, &[(names, "match_typed_subject_alt_names: []", "not judged: whether the secret")]);
@@ -333,7 +337,11 @@ fn tollgates_answers_arrive_as_they_are() {
         &[
             (IDLE, &reply("status_code: 200, filter: { response_flag_filter: { flags: [UAEX] } }"), "may reach the client as 200"),
             (ROUTE, &body, "bodies are held back"),
-            ("                        envoy_grpc: { cluster_name: tollgate }", &format!("                        {short}"), "answers of more than 10 bytes"),
+            (
+                "                        envoy_grpc: { cluster_name: tollgate }",
+                &format!("                        {short}"),
+                "answers of more than 10 bytes",
+            ),
         ],
     );
     let timeout = "timeout: 0.250s\n                      # No";
@@ -360,13 +368,18 @@ fn tollgates_answers_arrive_as_they_are() {
 
 #[test]
 fn a_key_that_envoy_passes_over_is_passed_over() {
-    let anchored = format!("!ignore anchors:\n  closed: &closed false\n  open: &open true\n\n{BOOTSTRAP}").replace(CLOSED, "failure_mode_allow: *closed");
+    let anchored = format!("!ignore anchors:\n  closed: &closed false\n  open: &open true\n\n{BOOTSTRAP}")
+        .replace(CLOSED, "failure_mode_allow: *closed");
     plant(
         &anchored,
         RULES,
         &[
             ("*closed", "*open", "failure_mode_allow is true"),
-            ("                early_header_mutation_extensions:", "                !ignore early_header_mutation_extensions:", "is not removed"),
+            (
+                "                early_header_mutation_extensions:",
+                "                !ignore early_header_mutation_extensions:",
+                "is not removed",
+            ),
             ("                normalize_path: true", "                !ignore normalize_path: true", "normalize_path is not true"),
             ("normalize_path: true", "normalize_path: !ignore true", "not readable as YAML"),
         ],

@@ -12,17 +12,8 @@ use crate::config::bootstrap::tree::text;
 use crate::config::yaml::Node;
 
 /// Addresses that nobody has on the internet.
-const INSIDE: [&str; 9] = [
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "::1/128",
-    "fc00::/7",
-    "fe80::/10",
-];
+const INSIDE: [&str; 9] =
+    ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10"];
 
 impl Judge<'_> {
     pub(super) fn origin(&mut self, root: &Node) {

@@ -47,8 +47,12 @@ impl Judge<'_> {
     pub(super) fn chosen_transport(&mut self, cluster: &Node, name: &str) {
         for field in ["transport_socket_matches", "transport_socket_matcher"] {
             if member(cluster, field).is_some() {
-                self.say(cluster, field, format!("{field} choose how `{name}` is spoken to, so nobody can say whether it is in plain text"))
-                    .hint("transport_socket alone");
+                self.say(
+                    cluster,
+                    field,
+                    format!("{field} choose how `{name}` is spoken to, so nobody can say whether it is in plain text"),
+                )
+                .hint("transport_socket alone");
             }
         }
     }
@@ -58,8 +62,12 @@ impl Judge<'_> {
         if member(cluster, "type").and_then(text) == Some("EDS") {
             self.not_judged(cluster, "type", &format!("where `{name}` leads, since EDS says it"));
         } else {
-            self.say(cluster, "load_assignment", format!("the cluster `{name}` has no endpoint here, so nobody can say that it leads to Tollgate"))
-                .hint("load_assignment, with the address of listen.check");
+            self.say(
+                cluster,
+                "load_assignment",
+                format!("the cluster `{name}` has no endpoint here, so nobody can say that it leads to Tollgate"),
+            )
+            .hint("load_assignment, with the address of listen.check");
         }
     }
 }
