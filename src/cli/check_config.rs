@@ -98,6 +98,7 @@ impl CheckConfig {
         let path = self.file.as_deref().unwrap_or(&self.config);
         let loaded = if self.without_files { config::load_without_files(path) } else { config::load(path) };
         let found = self.envoy.as_ref().map(|envoy| beside(path, &loaded, envoy)).unwrap_or_default();
+        let verdict = if found.warnings.is_empty() { "good, and fits these rules" } else { "no mistake found beside the warnings" };
         let (loaded, own_mistakes) = match loaded {
             Ok(loaded) if found.errors.is_empty() => {
                 let warnings = loaded.warnings.into_iter().chain(found.warnings).collect();
@@ -114,7 +115,7 @@ impl CheckConfig {
             (Ok(loaded), false) => {
                 write_good(path, loaded, self.without_files, out)?;
                 if let Some(envoy) = &self.envoy {
-                    writeln!(out, "{}: good, and fits these rules", envoy.display())?;
+                    writeln!(out, "{}: {verdict}", envoy.display())?;
                 }
             }
             (Err(complaints), false) => {

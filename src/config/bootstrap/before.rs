@@ -9,18 +9,10 @@ use crate::config::bootstrap::tree::has_type;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::text;
+use crate::config::bootstrap::unread::is_unread;
 use crate::config::yaml::Node;
 
 const INJECTOR: &str = ".credential_injector.v3.CredentialInjector";
-/// Filters whose acts are in another program, or in code.
-const UNREADABLE: [&str; 6] = [
-    ".lua.v3.Lua",
-    ".ext_proc.v3.ExternalProcessor",
-    ".wasm.v3.Wasm",
-    ".golang.v3alpha.Config",
-    ".dynamic_modules.v3.DynamicModuleFilter",
-    ".composite.v3.Composite",
-];
 /// What a text takes from the request, so that it is the client's own.
 const TAKEN_FROM_REQUEST: [&str; 4] = ["%REQ(", "%REQUEST_HEADER(", "%COOKIE(", "%QUERY_PARAM("];
 
@@ -36,10 +28,10 @@ impl Judge<'_> {
                 Some(config) if has_type(config, INJECTOR) => self
                     .say(filter, "name", format!("{name} puts in a credential before Tollgate is asked: everybody is let in by it"))
                     .hint("put it after ext_authz, or into the upstream's cluster"),
-                Some(config) if !UNREADABLE.iter().any(|kind| has_type(config, kind)) => {
-                    writing.extend(members_named(config, "request_mutations"));
-                }
-                Some(_) | None => self.not_judged(filter, "name", &format!("what {name} does to a request before Tollgate is asked")),
+                Some(config) if !is_unread(config) => writing.extend(members_named(config, "request_mutations")),
+                // What is fetched is said to be not judged wherever it stands.
+                None => {}
+                Some(_) => self.not_judged(filter, "name", &format!("what {name} does to a request before Tollgate is asked")),
             }
         }
         for route in all(manager, &|node| member(node, "typed_per_filter_config").is_some()) {

@@ -2,25 +2,33 @@
 //!
 //! A file is an Envoy bootstrap, or manifests of Istio and Envoy Gateway, several in one file, as `kubectl kustomize` prints them. Only
 //! settings that matter to Tollgate are looked at; whether a file is good otherwise is for `envoy --mode validate` and the schemas of the
-//! kinds to say. What a file cannot decide (what comes over xDS, another program's acts) is an error or said to be not judged.
+//! kinds to say. What a file cannot decide (code, an outside processor, rules that come over xDS) is named as not judged.
 
 mod after;
+mod answers;
 mod before;
 mod chosen;
 mod doors;
 mod filter;
 mod gateway;
+mod headers;
+mod ignored;
 pub mod init;
 mod issued;
 mod istio;
 mod listeners;
 mod lists;
 mod manifests;
+mod origin;
 mod passage;
 mod peers;
 mod runtime;
+mod secrets;
+mod strip;
 mod target;
 mod tree;
+mod trust;
+mod unread;
 mod way;
 
 use std::collections::BTreeSet;
@@ -28,6 +36,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::boot::Boot;
+use crate::config::bootstrap::ignored::read_document;
 use crate::config::bootstrap::manifests::Manifests;
 use crate::config::bootstrap::passage::filters_of;
 use crate::config::bootstrap::passage::gates_of;
@@ -40,7 +49,6 @@ use crate::config::bootstrap::tree::spelled_twice;
 use crate::config::bootstrap::tree::text;
 use crate::config::complaint::Complaint;
 use crate::config::outside::read_file;
-use crate::config::yaml;
 use crate::config::yaml::Node;
 use crate::model::rules::Rules;
 
@@ -74,12 +82,12 @@ pub fn judge_text(name: &Arc<str>, text: &str, boot: &Boot, rules: &Rules) -> Fi
     let mut errors = Vec::new();
     let mut documents = Vec::new();
     for document in split(text) {
-        documents.extend(yaml::parse(name, &document, &mut errors));
+        documents.extend(read_document(name, &document, &mut errors));
     }
     let inner: Vec<(String, u32)> = documents.iter().flat_map(texts_within).collect();
     for (document, line) in inner {
         let lines_before = usize::try_from(line).unwrap_or_default();
-        documents.extend(yaml::parse(name, &format!("{}{document}", "\n".repeat(lines_before)), &mut errors));
+        documents.extend(read_document(name, &format!("{}{document}", "\n".repeat(lines_before)), &mut errors));
     }
     if !errors.is_empty() {
         return Findings { errors, warnings: Vec::new() };
@@ -189,6 +197,10 @@ impl Judge<'_> {
         self.doors(root, &asked);
         self.peers(root);
         self.access_log(root);
+        self.origin(root);
+        self.written_down(root);
+        self.answers(root);
+        self.beside_the_listeners(root);
         self.issuer(root);
         self.admin(root);
     }
@@ -227,5 +239,7 @@ impl Hint<'_> {
 
 #[cfg(test)]
 mod entrances;
+#[cfg(test)]
+mod mistakes;
 #[cfg(test)]
 mod tests;

@@ -112,16 +112,6 @@ impl Judge<'_> {
         asking
     }
 
-    fn removals(&mut self, manager: &Node, filters: &[Node]) {
-        let removed = removed_early(manager, filters);
-        for name in self.identity_names() {
-            if !removed.iter().any(|removed| removed.eq_ignore_ascii_case(&name)) {
-                let wrong = format!("a client's own `{name}` is not removed before ext_authz, so it passes wherever Tollgate is not asked");
-                self.say(manager, "early_header_mutation_extensions", wrong).hint(format!("add `- remove: {name}` to its mutations"));
-            }
-        }
-    }
-
     /// Who stands before ext_authz, and who undoes it afterwards.
     pub(super) fn order(&mut self, filters: &[Node], gate: GateFilter<'_>) {
         if is_true(gate.entry, &["disabled"]) {
@@ -243,15 +233,6 @@ impl Judge<'_> {
                 .hint("address: 127.0.0.1");
         }
     }
-}
-
-/// Names removed by early mutations, and by header mutation filters that stand before ext_authz.
-fn removed_early<'n>(manager: &'n Node, filters: &'n [Node]) -> BTreeSet<&'n str> {
-    let early = member(manager, "early_header_mutation_extensions").into_iter();
-    let before =
-        filters.iter().take_while(|filter| member(filter, "typed_config").is_none_or(|config| !has_type(config, ".ext_authz.v3.ExtAuthz")));
-    let before = before.filter_map(|filter| member(member(filter, "typed_config")?, "mutations"));
-    early.chain(before).flat_map(|place| members_named(place, "remove")).filter_map(text).collect()
 }
 
 /// `{ prefix: / }` and nothing that narrows it.

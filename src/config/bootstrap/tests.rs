@@ -1,4 +1,6 @@
+use crate::config::compile_parts;
 use crate::config::compile_text;
+use crate::config::file::ConfigFile;
 use crate::config::outside::Outside;
 
 use super::*;
@@ -12,7 +14,9 @@ routes: [{ path: /a }]
 ";
 
 pub(super) fn found(file: &str, rules: &str) -> (Vec<String>, Vec<String>) {
-    let (boot, rules, _) = compile_text(rules, &Outside::default()).unwrap_or_else(|complaints| panic!("{complaints:?}"));
+    let away = |file: &ConfigFile| Outside::without_files(file, Path::new(""));
+    let compiled = compile_parts(&Arc::from("tollgate.yaml"), rules, Path::new(""), away);
+    let (boot, rules, _) = compiled.unwrap_or_else(|complaints| panic!("{complaints:?}"));
     let findings = judge_text(&Arc::from("envoy.yaml"), file, &boot, &rules);
     let shown = |complaints: Vec<Complaint>| complaints.iter().map(ToString::to_string).collect();
     (shown(findings.errors), shown(findings.warnings))

@@ -222,6 +222,9 @@ impl Judge<'_> {
     }
 
     fn address(&mut self, cluster: &Node, name: &str) {
+        if endpoints(cluster).is_empty() {
+            self.without_endpoints(cluster, name);
+        }
         let elsewhere: Vec<String> =
             endpoints(cluster).iter().filter(|endpoint| !endpoint.meets(&self.boot.check)).map(ToString::to_string).collect();
         if !elsewhere.is_empty() {
@@ -231,6 +234,7 @@ impl Judge<'_> {
     }
 
     fn transport(&mut self, cluster: &Node, name: &str) {
+        self.chosen_transport(cluster, name);
         let context = member(cluster, "transport_socket").and_then(|socket| all_of_type(socket, ".UpstreamTlsContext").into_iter().next());
         let ours = match &self.boot.check {
             Listen::Tcp { tls, .. } => tls.as_ref(),
@@ -251,17 +255,10 @@ impl Judge<'_> {
         if !speaks_tls {
             self.say(cluster, "transport_socket", format!("the cluster `{name}` speaks TLS, and listen.check does not"))
                 .hint("listen.check.tls in tollgate.yaml");
+            return;
         }
+        self.trust(cluster, context);
         let has = |field: &str| !members_named(context, field).is_empty();
-        // What comes over SDS may look at the name, and stands in another file.
-        let is_over_sds = has("validation_context_sds_secret_config");
-        if !has("validation_context") && !has("combined_validation_context") && !is_over_sds {
-            self.say(cluster, "transport_socket", "whoever answers is believed: its certificate is not verified")
-                .hint("add a validation_context");
-        } else if !has("match_typed_subject_alt_names") && !has("auto_sni_san_validation") && !is_over_sds {
-            let wrong = "any certificate of the authority is believed to be Tollgate's: its name is not looked at";
-            self.say(cluster, "transport_socket", wrong).hint("match_typed_subject_alt_names in the validation_context");
-        }
         if wants_certificate && !has("tls_certificates") && !has("tls_certificate_sds_secret_configs") {
             let wrong = "listen.check wants a certificate of its clients, and this Envoy shows none";
             self.say(cluster, "transport_socket", wrong).hint("tls_certificate_sds_secret_configs in common_tls_context");
