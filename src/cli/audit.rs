@@ -6,25 +6,14 @@ use serde_json::json;
 use crate::cli::Exit;
 use crate::cli::client::CliError;
 use crate::cli::client::Client;
-use crate::cli::client::Reach;
 use crate::cli::client::Target;
 use crate::cli::client::encode;
 use crate::cli::table::Cell;
 use crate::cli::table::show;
-use crate::cli::voice;
 use crate::cli::voice::Gathered;
+use crate::cli::voice::Verbs;
 use crate::cli::voice::Voice;
 use crate::cli::voice::filters;
-
-/// Who did what to which key, user or client, from where; and whether the log is as it was written.
-#[derive(Clone, Debug, clap::Args)]
-#[command(subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
-pub struct Audit {
-    #[command(flatten)]
-    reach: Reach,
-    #[command(subcommand)]
-    command: Command,
-}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,7 +25,7 @@ Examples:
 Entries are kept for 400 days. Of a user who was erased there is a pseudonym alone.";
 
 #[derive(Clone, Debug, clap::Subcommand)]
-enum Command {
+pub(in crate::cli) enum Audit {
     /// List entries.
     List(Filter),
     /// Look at every entry: its MAC, and the one before it.
@@ -44,7 +33,7 @@ enum Command {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Filter {
+pub(in crate::cli) struct Filter {
     /// Only what this user, client or pseudonym did; or `operator`, or `nobody`.
     #[arg(long)]
     actor: Option<String>,
@@ -71,17 +60,15 @@ struct Filter {
     after: Option<String>,
 }
 
-impl voice::Command for Audit {
+impl Verbs for Audit {
     const NAME: &'static str = "audit";
-
-    fn reach(&self) -> &Reach {
-        &self.reach
-    }
+    const ABOUT: &'static str = "Who did what to which key, user or client, from where; and whether the log is as it was written";
+    const EXAMPLES: &'static str = EXAMPLES;
 
     async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
-        match self.command {
-            Command::List(filter) => list(target, filter, voice).await,
-            Command::Verify => verify(target, voice).await,
+        match self {
+            Audit::List(filter) => list(target, filter, voice).await,
+            Audit::Verify => verify(target, voice).await,
         }
     }
 }

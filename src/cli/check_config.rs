@@ -21,8 +21,6 @@ use crate::model::issuance::Registration;
 use crate::model::issuance::SignUp;
 use crate::model::route::Auth;
 use crate::model::route::Route;
-use crate::model::route::ScopeTemplate;
-use crate::model::route::TemplatePart;
 use crate::model::rules::Rules;
 
 /// Judge a config: every mistake and warning with its file, line and column.
@@ -301,18 +299,10 @@ fn route_report(route: &Route) -> RouteReport<'_> {
 
 /// `a:read b:write`, then `(c:read | d:read)` of which one is enough.
 fn scopes(route: &Route) -> String {
-    let all = route.scopes.all_of.iter().map(scope);
-    let any: Vec<String> = route.scopes.any_of.iter().map(scope).collect();
+    let all = route.scopes.all_of.iter().map(ToString::to_string);
+    let any: Vec<String> = route.scopes.any_of.iter().map(ToString::to_string).collect();
     let any = (!any.is_empty()).then(|| format!("({})", any.join(" | ")));
     all.chain(any).collect::<Vec<_>>().join(" ")
-}
-
-fn scope(template: &ScopeTemplate) -> String {
-    let parts = template.0.iter().map(|part| match part {
-        TemplatePart::Text(text) => text.to_string(),
-        TemplatePart::Variable(name) => format!("{{{name}}}"),
-    });
-    parts.collect()
 }
 
 #[cfg(test)]
@@ -374,7 +364,7 @@ mod tests {
         assert_eq!(
             said,
             "tollgate.yaml:2:13: routes[0].path: a path starts with `/`\n\
-             tollgate.yaml:3:23: routes[1].cost: 0 is no cost; expected 1 to 1000000\n\
+             tollgate.yaml:3:23: routes[1].cost: found 0; expected a whole number in plain digits, 1 to 1000000\n\
              tollgate.yaml: 2 mistakes\n"
         );
     }
