@@ -351,6 +351,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         .into_iter()
         .filter_map(|(name, tls)| Some((name, tls.clone()?)))
         .collect();
+    let listeners = std::iter::once(&check_listener).chain(issuer_listener.as_ref().map(|(listener, _)| listener));
     let parts = PartsOf {
         reload: reload_status,
         rules: Arc::clone(&rules),
@@ -362,6 +363,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         assertions: Arc::clone(&assertions),
         signer: Arc::clone(&signer),
         tls: tls.clone(),
+        sockets: listeners.filter_map(|listener| Some((listener.name(), listener.socket_file()?))).collect(),
         clock: Arc::clone(&clock),
     };
     let readiness = Arc::new(Readiness::starting(parts));
