@@ -78,18 +78,18 @@ async fn list(target: Target, filter: Filter, voice: &mut Voice<'_>) -> Result<E
     let given = [("actor", &actor), ("subject", &subject), ("deed", &deed), ("organization", &org), ("from", &from), ("to", &to)];
     let client = Client::open(target).await?;
     let found = Gathered::read(&client, "/v1/audit", &filters(&given), limit, after).await?;
-    voice.records(&found, "entries", &COLUMNS)?;
+    voice.records(&found, "entries", &CELLS)?;
     Ok(Exit::Good)
 }
 
-const COLUMNS: [Cell; 7] = [
-    Cell::when("TIME", "time"),
-    Cell::made("ACTOR", |entry| party(entry, "actor")),
-    Cell::of("VIA", "via"),
-    Cell::of("DEED", "deed"),
-    Cell::made("SUBJECT", |entry| party(entry, "subject")),
-    Cell::of("ORG", "organization"),
-    Cell::of("ADDRESS", "address"),
+const CELLS: [Cell; 7] = [
+    Cell::when("time", "time").column("TIME"),
+    Cell::made("actor", |entry| party(entry, "actor")).column("ACTOR"),
+    Cell::of("via", "via").column("VIA"),
+    Cell::of("deed", "deed").column("DEED"),
+    Cell::made("subject", |entry| party(entry, "subject")).column("SUBJECT"),
+    Cell::of("org", "organization").column("ORG"),
+    Cell::of("address", "address").column("ADDRESS"),
 ];
 
 fn party(entry: &Value, name: &str) -> String {

@@ -129,15 +129,15 @@ async fn perform(command: Clients, target: Target, voice: &mut Voice<'_>) -> Res
         }
         Clients::List(part) => {
             let found = Gathered::part(&client, "/v1/clients", "", part).await?;
-            voice.records(&found, "applications", &COLUMNS)
+            voice.records(&found, "applications", &CELLS)
         }
         Clients::Show(one) => {
             let found = client.call("GET", &path_of(&one.id), None).await?;
-            voice.record(&found, &ALL)
+            voice.record(&found, &CELLS)
         }
         Clients::Change(edit) => {
             let changed = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
-            voice.record(&changed, &ALL)
+            voice.record(&changed, &CELLS)
         }
         Clients::Rotate(rotation) => {
             let path = format!("{}/rotate", path_of(&rotation.id));
@@ -163,27 +163,17 @@ async fn perform(command: Clients, target: Target, voice: &mut Voice<'_>) -> Res
     }
 }
 
-const COLUMNS: [Cell; 7] = [
-    Cell::of("ID", "id"),
-    Cell::of("NAME", "name"),
-    Cell::of("KIND", "kind"),
-    Cell::of("ACTIVE", "active"),
-    Cell::of("OWNER", "owner"),
-    Cell::of("ORG", "organization"),
-    Cell::of("SCOPES", "scopes"),
-];
-
-const ALL: [Cell; 12] = [
-    Cell::of("id", "id"),
-    Cell::of("name", "name"),
-    Cell::of("kind", "kind"),
-    Cell::of("active", "active"),
-    Cell::of("owner", "owner"),
-    Cell::of("organisation", "organization"),
+const CELLS: [Cell; 12] = [
+    Cell::of("id", "id").column("ID"),
+    Cell::of("name", "name").column("NAME"),
+    Cell::of("kind", "kind").column("KIND"),
+    Cell::of("active", "active").column("ACTIVE"),
+    Cell::of("owner", "owner").column("OWNER"),
+    Cell::of("organisation", "organization").column("ORG"),
     Cell::of("proves itself", "token_endpoint_auth_method"),
     Cell::of("redirects", "redirect_uris"),
     Cell::of("grants", "grant_types"),
-    Cell::of("scopes", "scopes"),
+    Cell::of("scopes", "scopes").column("SCOPES"),
     Cell::of("access tokens", "access_tokens"),
     Cell::when("created", "created_at"),
 ];

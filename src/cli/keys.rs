@@ -210,15 +210,15 @@ async fn perform(command: Keys, target: Target, voice: &mut Voice<'_>) -> Result
         Keys::List(filter) => {
             let query = filters(&[("user", &filter.user), ("organization", &filter.org), ("state", &filter.state)]);
             let found = Gathered::part(&client, "/v1/keys", &query, filter.part).await?;
-            voice.records(&found, "keys", &COLUMNS)?;
+            voice.records(&found, "keys", &CELLS)?;
         }
         Keys::Show(one) => {
             let key = client.call("GET", &path_of(&one.id), None).await?;
-            voice.record(&key, &ALL)?;
+            voice.record(&key, &CELLS)?;
         }
         Keys::Change(edit) => {
             let key = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
-            voice.record(&key, &ALL)?;
+            voice.record(&key, &CELLS)?;
             doubt(edit.scopes.as_deref().unwrap_or_default(), config.as_ref(), voice)?;
         }
         Keys::Rotate(rotation) => {
@@ -266,44 +266,25 @@ async fn perform(command: Keys, target: Target, voice: &mut Voice<'_>) -> Result
     Ok(Exit::Good)
 }
 
-const COLUMNS: [Cell; 10] = [
-    Cell::of("ID", "id"),
-    Cell::of("NAME", "name"),
-    Cell::of("USER", "user"),
-    Cell::of("ORG", "organization"),
-    Cell::of("ENV", "environment"),
-    Cell::of("STATE", "state"),
-    Cell::of("TIER", "tier"),
-    Cell::of("SCOPES", "scopes"),
-    Cell::when("EXPIRES", "expires_at"),
-    Cell::when("LAST USED", "last_used_at"),
-];
-
-const ALL: [Cell; 16] = [
-    Cell::of("id", "id"),
-    Cell::of("name", "name"),
+const CELLS: [Cell; 17] = [
+    Cell::of("id", "id").column("ID"),
+    Cell::of("name", "name").column("NAME"),
     Cell::made("key", |key| format!("{}…", show(key, "display"))),
-    Cell::of("state", "state"),
-    Cell::of("user", "user"),
-    Cell::of("organisation", "organization"),
-    Cell::of("environment", "environment"),
-    Cell::of("scopes", "scopes"),
-    Cell::of("tier", "tier"),
+    Cell::of("state", "state").column("STATE"),
+    Cell::of("user", "user").column("USER"),
+    Cell::of("organisation", "organization").column("ORG"),
+    Cell::of("environment", "environment").column("ENV"),
+    Cell::of("scopes", "scopes").column("SCOPES"),
+    Cell::of("tier", "tier").column("TIER"),
     Cell::of("rate limit", "rate_limit"),
     Cell::of("api version", "version"),
     Cell::when("created", "created_at"),
     Cell::when("not before", "not_before"),
-    Cell::when("expires", "expires_at"),
+    Cell::when("expires", "expires_at").column("EXPIRES"),
     Cell::when("old secret until", "old_secret_until"),
-    Cell::made("last used", last_used),
+    Cell::when("last used", "last_used_at").column("LAST USED"),
+    Cell::of("last route", "last_used_route"),
 ];
-
-fn last_used(key: &Value) -> String {
-    match (show_when(key, "last_used_at"), show(key, "last_used_route")) {
-        (at, route) if at == "-" || route == "-" => at,
-        (at, route) => format!("{at} on {route}"),
-    }
-}
 
 impl New {
     fn body(&self) -> Value {

@@ -43,8 +43,12 @@ impl Verbs for Ring {
     }
 }
 
-const COLUMNS: [Cell; 4] =
-    [Cell::of("KID", "kid"), Cell::of("ALGORITHM", "alg"), Cell::of("STATE", "state"), Cell::when("PUBLISHED UNTIL", "published_until")];
+const CELLS: [Cell; 4] = [
+    Cell::of("kid", "kid").column("KID"),
+    Cell::of("algorithm", "alg").column("ALGORITHM"),
+    Cell::of("state", "state").column("STATE"),
+    Cell::when("published until", "published_until").column("PUBLISHED UNTIL"),
+];
 
 async fn perform(command: Ring, target: Target, voice: &mut Voice<'_>) -> Result<(), CliError> {
     let client = Client::open(target).await?;
@@ -59,5 +63,5 @@ async fn perform(command: Ring, target: Target, voice: &mut Voice<'_>) -> Result
         Some(Value::Array(keys)) => keys,
         Some(_) | None => Vec::new(),
     };
-    voice.records(&Gathered { data, next: None }, "signing keys", &COLUMNS)
+    voice.records(&Gathered { data, next: None }, "signing keys", &CELLS)
 }

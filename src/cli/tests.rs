@@ -211,7 +211,7 @@ async fn a_new_key_goes_to_standard_output_alone() {
     let expected = format!(
         "id                {id}\nname              ci\nkey               tg_live_sk_{id}…\nstate             active\nuser              alice\n\
          organisation      -\nenvironment       live\nscopes            a:b c:d\ntier              -\nrate limit        -\napi version       -\n\
-         created           2027-01-15 08:00\nnot before        -\nexpires           2027-04-15 08:00\nold secret until  -\nlast used         -\n"
+         created           2027-01-15 08:00\nnot before        -\nexpires           2027-04-15 08:00\nold secret until  -\nlast used         -\nlast route        -\n"
     );
     assert_eq!(shown, expected);
     let machine: Value =
@@ -262,7 +262,7 @@ async fn a_key_lives_and_ends_by_commands() {
     assert_eq!(
         listed,
         format!(
-            "ID            NAME  USER   ORG  ENV   STATE   TIER  SCOPES  EXPIRES  LAST USED\n{id}  key   alice  -    live  active  -     -       -        -\n"
+            "ID            NAME  STATE   USER   ORG  ENV   SCOPES  TIER  EXPIRES  LAST USED\n{id}  key   active  alice  -    live  -       -     -        -\n"
         )
     );
     assert!(alone.good(&["keys", "revoke", &id]).await.out.contains("for good"));
@@ -381,6 +381,8 @@ fn the_command_line_is_sound() {
         let words = ["tollgate", "explain"].into_iter().chain(line.split(' '));
         assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
     }
+    // A container's environment names the config.
+    assert!(Arguments::try_parse_from(["tollgate", "healthcheck", "--config", "a", "--address", "127.0.0.1:9464"]).is_ok());
     let bare = Arguments::try_parse_from(["tollgate", "explain"]).unwrap_err().to_string();
     assert!(bare.contains("explain [OPTIONS] --curl") && bare.contains("explain [OPTIONS] --recorded"), "{bare}");
 }

@@ -154,15 +154,15 @@ async fn perform(command: Users, target: Target, voice: &mut Voice<'_>) -> Resul
         }
         Users::List(part) => {
             let found = Gathered::part(&client, "/v1/users", "", part).await?;
-            voice.records(&found, "users", &COLUMNS)
+            voice.records(&found, "users", &CELLS)
         }
         Users::Show(one) => {
             let user = client.call("GET", &path_of(&one.id), None).await?;
-            voice.record(&user, &ALL)
+            voice.record(&user, &CELLS)
         }
         Users::Change(edit) => {
             let user = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
-            voice.record(&user, &ALL)
+            voice.record(&user, &CELLS)
         }
         Users::Password(one) => {
             change(&client, &one.id, json!({"password": *password}), "has the new password, and is signed out everywhere", voice).await
@@ -200,24 +200,14 @@ async fn change(client: &Client, id: &str, body: Value, words: &str, voice: &mut
     voice.done(&user, id, words)
 }
 
-const COLUMNS: [Cell; 7] = [
-    Cell::of("ID", "id"),
-    Cell::of("SOURCE", "source"),
-    Cell::of("STATE", "state"),
-    Cell::of("ORG", "organization"),
-    Cell::of("ROLE", "role"),
-    Cell::of("TIER", "tier"),
-    Cell::made("RIGHTS", rights),
-];
-
-const ALL: [Cell; 13] = [
-    Cell::of("id", "id"),
-    Cell::of("source", "source"),
-    Cell::of("state", "state"),
-    Cell::of("organisation", "organization"),
-    Cell::of("role", "role"),
-    Cell::of("tier", "tier"),
-    Cell::made("rights", rights),
+const CELLS: [Cell; 13] = [
+    Cell::of("id", "id").column("ID"),
+    Cell::of("source", "source").column("SOURCE"),
+    Cell::of("state", "state").column("STATE"),
+    Cell::of("organisation", "organization").column("ORG"),
+    Cell::of("role", "role").column("ROLE"),
+    Cell::of("tier", "tier").column("TIER"),
+    Cell::made("rights", rights).column("RIGHTS"),
     Cell::of("e-mail", "email"),
     Cell::of("password", "has_password"),
     Cell::of("online", "online"),

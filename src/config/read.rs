@@ -170,7 +170,7 @@ fn explain(file: &Arc<str>, place: Place, field: String, what: &What) -> Complai
     match what {
         What::Unknown { name, known } => {
             let mut unknown = complaint("there is no such setting here".to_owned());
-            unknown.hint = not_in_this_build(&field).map(str::to_owned).or_else(|| suggestion(name, known.iter().copied()));
+            unknown.hint = suggestion(name, known.iter().copied());
             unknown
         }
         What::Missing(name) => complaint(format!("`{name}` is missing")),
@@ -181,14 +181,6 @@ fn explain(file: &Arc<str>, place: Place, field: String, what: &What) -> Complai
         }
         What::Type { found, expected } => complaint(format!("found {found}")).expecting(expected.as_str()),
         What::Said(text) => complaint(text.clone()),
-    }
-}
-
-/// Settings of the contract that later builds will have.
-fn not_in_this_build(field: &str) -> Option<&'static str> {
-    match field {
-        "listen.issuer" => Some("this build has no issuer yet"),
-        _ => None,
     }
 }
 

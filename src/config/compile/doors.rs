@@ -59,7 +59,13 @@ pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Optio
         None => None,
     };
     let ops = ops(desk, &listen.key("ops"), file.listen.ops.as_ref());
-    refuse_shared(desk, &listen, check.as_ref(), control.as_ref(), ops.as_ref());
+    let doors = [
+        ("check", check.as_ref().and_then(place)),
+        ("control", control.as_ref().and_then(place)),
+        ("issuer", issuer.as_ref().and_then(place)),
+        ("ops", ops.as_ref().and_then(|ops| place_of(ops.addr))),
+    ];
+    refuse_shared(desk, &listen, doors);
     let peppers = peppers(desk, &root.key("peppers"), file.peppers.as_deref());
     if file.store.redis.is_some() && file.peppers.is_none() {
         desk.missing(&root.key("store").key("redis"), "`peppers` must be given: a key that one sidecar issues must open at the others");
@@ -270,19 +276,26 @@ pub(super) fn private_key(desk: &mut Desk<'_>, spot: &Spot, path: &Path) {
     }
 }
 
-fn refuse_shared(desk: &mut Desk<'_>, spot: &Spot, check: Option<&Listen>, control: Option<&Listen>, ops: Option<&OpsListen>) {
-    match (check, ops) {
-        (Some(Listen::Tcp { addr, .. }), Some(ops)) if *addr == ops.addr && addr.port() != 0 => {
-            desk.error(&spot.key("ops"), "`check` has the same address");
+/// No two doors can stand in one place.
+fn refuse_shared(desk: &mut Desk<'_>, spot: &Spot, doors: [(&str, Option<(&str, String)>); 4]) {
+    for (index, (key, place)) in doors.iter().enumerate() {
+        let earlier = doors.iter().take(index).find(|(_, earlier)| earlier == place);
+        if let (Some((what, _)), Some((other, _))) = (place, earlier) {
+            desk.error(&spot.key(key), format!("`{other}` has the same {what}"));
         }
-        (Some(_) | None, _) => {}
     }
-    match (check, control) {
-        (Some(Listen::Unix { path: one, .. }), Some(Listen::Unix { path: other, .. })) if one == other => {
-            desk.error(&spot.key("control"), "`check` has the same path");
-        }
-        (Some(_) | None, _) => {}
+}
+
+/// None: the system finds one.
+fn place(listen: &Listen) -> Option<(&'static str, String)> {
+    match listen {
+        Listen::Tcp { addr, .. } => place_of(*addr),
+        Listen::Unix { path, .. } => Some(("path", path.display().to_string())),
     }
+}
+
+fn place_of(addr: SocketAddr) -> Option<(&'static str, String)> {
+    (addr.port() != 0).then(|| ("address", addr.to_string()))
 }
 
 fn peppers(desk: &mut Desk<'_>, spot: &Spot, written: Option<&[PepperFile]>) -> Option<Peppers> {
