@@ -14,7 +14,6 @@ use crate::config::Loaded;
 use crate::config::boot::Listen;
 use crate::config::boot::Peppers;
 use crate::config::boot::RedisBoot;
-use crate::config::boot::RedisMode;
 use crate::config::bootstrap::Findings;
 use crate::model::issuance::Issuance;
 use crate::model::issuance::Registration;
@@ -238,14 +237,9 @@ fn write_issuance(report: &IssuerReport<'_>, out: &mut dyn Write) -> std::io::Re
 }
 
 fn show_redis(redis: &RedisBoot) -> String {
-    let mode = match &redis.mode {
-        RedisMode::Standalone => "standalone".to_owned(),
-        RedisMode::Sentinel { master_name } => format!("sentinel, primary {master_name}"),
-        RedisMode::Cluster => "cluster".to_owned(),
-    };
     let servers: Vec<String> = redis.servers.iter().map(ToString::to_string).collect();
     let tls = if redis.tls.is_some() { ", TLS" } else { "" };
-    format!("{mode}{tls}: {}", servers.join(", "))
+    format!("{}{tls}: {}", redis.mode, servers.join(", "))
 }
 
 fn show(listen: &Listen) -> String {
