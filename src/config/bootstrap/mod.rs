@@ -238,8 +238,6 @@ impl Hint<'_> {
 }
 
 #[cfg(test)]
-mod entrances;
-#[cfg(test)]
 mod mistakes;
 #[cfg(test)]
 mod tests;
