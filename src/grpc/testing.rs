@@ -123,6 +123,7 @@ impl Facts for StubFacts {
             tier: None,
             rights: Rights::Unlimited,
             state: UserState::Active,
+            disabled_by: None,
             valid_from: None,
             created: now(),
         }))))

@@ -92,12 +92,13 @@ pub enum KeyState {
 }
 
 /// How far whoever disabled something reached: who reaches less does not enable it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DisabledBy {
-    /// Or nobody knows.
     Owner,
     Organization,
+    /// Or nobody knows.
+    #[default]
     Operator,
 }
 
@@ -175,6 +176,14 @@ impl KeyNotes {
 pub const KEY_STATES: [&str; 5] = ["active", "disabled", "revoked", "expired", "scheduled"];
 
 impl KeyRecord {
+    /// Who disabled it; none: it is not disabled.
+    pub fn disabled(&self) -> Option<DisabledBy> {
+        match self.state {
+            KeyState::Disabled => Some(self.notes.extras().and_then(|extras| extras.disabled_by).unwrap_or_default()),
+            KeyState::Active | KeyState::Revoked => None,
+        }
+    }
+
     /// What the key is at this instant, in the word that people and metrics read.
     pub fn state_at(&self, now: Timestamp) -> &'static str {
         match self.state {
@@ -197,6 +206,8 @@ pub struct UserRecord {
     pub tier: Option<Arc<str>>,
     pub rights: Rights,
     pub state: UserState,
+    /// While it is disabled.
+    pub disabled_by: Option<DisabledBy>,
     /// Tokens issued before this are refused.
     pub valid_from: Option<Timestamp>,
     pub created: Timestamp,
@@ -211,6 +222,14 @@ pub enum Rights {
 }
 
 impl UserRecord {
+    /// Who disabled it; none: it is not disabled.
+    pub fn disabled(&self) -> Option<DisabledBy> {
+        match self.state {
+            UserState::Disabled => Some(self.disabled_by.unwrap_or_default()),
+            UserState::Active => None,
+        }
+    }
+
     /// Whether it is still of the organisation for which something in its name was given. What was given for none asks for none.
     pub fn is_still_of(&self, organization: Option<&Arc<str>>) -> bool {
         organization.is_none_or(|given_for| self.organization.as_ref() == Some(given_for))

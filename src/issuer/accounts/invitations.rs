@@ -35,6 +35,7 @@ use crate::issuer::checks::Unmet;
 use crate::issuer::checks::hold;
 use crate::issuer::checks::run;
 use crate::issuer::input::Fields;
+use crate::issuer::keys::refuse_wider;
 use crate::issuer::names;
 use crate::issuer::once::Once;
 use crate::issuer::openapi::schemas::InvitationStateName;
@@ -257,6 +258,7 @@ pub(super) async fn create(
     let life = fields.optional("expires_in", names::length, names::LENGTH)?.unwrap_or(issuance.lifetimes.invitation);
     fields.finish()?;
     once.check(&state).await?;
+    refuse_wider(&state, &actor, &reach, &[]).await?;
     let maker = reach::maker(&state, &actor).await?;
     refuse_role(&state, &reach, maker.as_ref().map(|(user, _)| user.subject.as_str()), role).await?;
     let wish = Wish { life, longest: issuance.lifetimes.invitation, asked, ceiling: reach::ceiling(&actor) };

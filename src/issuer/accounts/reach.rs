@@ -35,6 +35,14 @@ pub(in crate::issuer) fn ceiling(actor: &Actor) -> Ceiling {
     (!held.covers(ADMIN)).then_some(held)
 }
 
+/// What a user holds at the most.
+pub(in crate::issuer) fn held_by(user: &UserRecord) -> Ceiling {
+    match &user.rights {
+        Rights::Unlimited => None,
+        Rights::Only(scopes) => Some((**scopes).clone()),
+    }
+}
+
 /// Whether rights lie within a ceiling.
 pub(in crate::issuer) fn is_within(rights: &Rights, ceiling: &Ceiling) -> bool {
     match (rights, ceiling) {
@@ -90,11 +98,9 @@ impl Grant<'_> {
         },
         Check {
             name: "a user is given no more than its maker holds, by nobody's hand",
-            run: |grant| match grant.maker.map(|maker| &maker.rights) {
-                Some(Rights::Only(held)) if !is_within(grant.rights, &Some((**held).clone())) => {
-                    Err("must be within what the user's maker holds")
-                }
-                Some(Rights::Only(_) | Rights::Unlimited) | None => Ok(()),
+            run: |grant| {
+                let is_bounded = grant.maker.is_none_or(|maker| is_within(grant.rights, &held_by(maker)));
+                is_bounded.then_some(()).ok_or("must be within what the user's maker holds")
             },
         },
     ];

@@ -96,6 +96,7 @@ pub(in crate::issuer) async fn owner_of_new_key(
             tier: None,
             rights: Rights::Unlimited,
             state: UserState::Active,
+            disabled_by: None,
             valid_from: None,
             created: now,
         };
@@ -240,8 +241,8 @@ fn lasts_no_longer(lasting: &Lasting<'_>) -> Result<(), Problem> {
     }
 }
 
-/// What a key that is bound to networks changes or learns opens from nowhere else: else a text that is good for nothing outside would
-/// become one that is good everywhere.
+/// What a key that is bound to networks makes, changes or learns opens from nowhere else: else a text that is good for nothing outside would
+/// become one that is good everywhere. A password, an invitation and an application are bound to no networks, and so made by no such key.
 ///
 /// # Errors
 /// 403.
@@ -277,6 +278,10 @@ fn within_networks(held: &[IpNet], asked: &[IpNet]) -> Result<(), Problem> {
     let lies_within = |network: &IpNet| held.iter().any(|held| held.contains(network));
     if held.is_empty() || (!asked.is_empty() && asked.iter().all(lies_within)) {
         return Ok(());
+    }
+    if asked.is_empty() {
+        let issue = "this would open from everywhere, and the key that you show opens from its `allowed_networks` alone; sign in for it";
+        return Err(Problem::new(Code::Forbidden, issue));
     }
     Err(above_maker("allowed_networks", "must lie within the networks of the key that you show"))
 }
@@ -390,8 +395,9 @@ fn exceeds(rights: &Rights, scopes: &ScopeSet) -> bool {
     }
 }
 
-fn above_maker(field: &'static str, issue: &'static str) -> Problem {
-    Problem { code: Code::Forbidden, ..Problem::field(field, issue) }
+/// What somebody may do, and not as far as this field says.
+pub(super) fn above_maker(field: &'static str, issue: &'static str) -> Problem {
+    Problem { code: Code::Forbidden, message: "this is more than you may give".into(), ..Problem::field(field, issue) }
 }
 
 #[cfg(test)]
@@ -465,6 +471,7 @@ mod tests {
             tier: None,
             rights: Rights::Only(scopes("orders:*")),
             state: UserState::Active,
+            disabled_by: None,
             valid_from: None,
             created: Timestamp::from_unix_seconds(0),
         }

@@ -34,6 +34,7 @@ use crate::issuer::input::Change;
 use crate::issuer::input::Fields;
 use crate::issuer::input::Value;
 use crate::issuer::keys::ATTEMPTS;
+use crate::issuer::keys::refuse_wider;
 use crate::issuer::names;
 use crate::issuer::passwords;
 use crate::issuer::problem::Code;
@@ -98,6 +99,11 @@ pub(in crate::issuer) async fn change(
     let new_password = draft.take_account(&state, &reach, maker_name, &mut fields, now).await?;
     let current = fields.optional("current_password", |value| names::text(value).map(str::to_owned), "must be a text")?;
     fields.finish()?;
+    // Its own password whoever changes it must know already.
+    let is_given_password = new_password.is_some() && actor.user() != Some(&subject);
+    if is_given_password || !reach::is_within(&draft.record.rights, &reach::held_by(&draft.before)) {
+        refuse_wider(&state, &actor, &reach, &[]).await?;
+    }
     if let Some(new) = new_password {
         draft.set_password(&state, &actor, (current, new), address, now).await?;
     }
@@ -143,6 +149,7 @@ static SAMPLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
         tier: None,
         rights: Rights::Only(Arc::new(ScopeSet::new(rights))),
         state: UserState::Active,
+        disabled_by: None,
         valid_from: None,
         created: Timestamp::from_unix_seconds(0),
     });
@@ -196,6 +203,7 @@ impl Draft {
             self.record.rights = rights;
         }
         if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
+            self.record.disabled_by = reach.switch(active, self.record.disabled())?;
             self.record.state = if active { UserState::Active } else { UserState::Disabled };
             if !active {
                 self.ends = Some(GrantEnd::Revoked);

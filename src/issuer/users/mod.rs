@@ -38,6 +38,7 @@ use crate::issuer::checks::run;
 use crate::issuer::input::Change;
 use crate::issuer::input::Fields;
 use crate::issuer::input::Value;
+use crate::issuer::keys::refuse_wider;
 use crate::issuer::names;
 use crate::issuer::once::Once;
 use crate::issuer::parameters::Parameters;
@@ -104,6 +105,7 @@ pub(in crate::issuer) async fn create(
     fields.finish()?;
     once.check(&state).await?;
     if let Some(password) = password {
+        refuse_wider(&state, &actor, &reach, &[]).await?;
         account.password = Some(state.passwords.hash(issuance(&state)?.passwords, password.to_string()).await?);
     }
     // An operator's word stands by itself.
@@ -164,13 +166,15 @@ fn read_user(
     };
     let grant = reach::Grant { rights: &rights, giver: actor, maker: None };
     run(&reach::Grant::CHECKS, &grant).map_err(|issue| fields.complaint("rights", issue))?;
+    let active = fields.optional("active", names::truth, names::TRUTH)?.unwrap_or(true);
     Ok(UserRecord {
         source: source.unwrap_or_else(|| Arc::from(LOCAL)),
         subject,
         organization,
         tier,
         rights,
-        state: if fields.optional("active", names::truth, names::TRUTH)? == Some(false) { UserState::Disabled } else { UserState::Active },
+        state: if active { UserState::Active } else { UserState::Disabled },
+        disabled_by: reach.switch(active, None)?,
         valid_from: None,
         created: now,
     })

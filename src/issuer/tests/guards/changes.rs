@@ -19,6 +19,10 @@ use crate::issuer::users::Erasure;
 use crate::issuer::users::change::Move;
 use crate::issuer::views::Revision;
 use crate::model::issuance::Caps;
+use crate::model::key::KeyRecord;
+use crate::model::key::KeyState;
+use crate::store::codec::decode_key;
+use crate::store::codec::encode_key;
 
 const USER: &str = "/v1/users/abe";
 
@@ -112,8 +116,21 @@ async fn is_refused(check: &'static str) -> bool {
             ])
         }
         "what is disabled is enabled by whoever reaches as far" => {
-            issuer.ok("PATCH", &own, json!({"active": false})).await;
-            scene.is(403, &scene.ann, "PATCH", &own, json!({"active": true})).await
+            let mut refused = Vec::new();
+            for path in [&own, &scene.client("abe", &scene.acme).await, USER] {
+                issuer.ok("PATCH", path, json!({"active": false})).await;
+                refused.push(scene.is(403, &scene.ann, "PATCH", path, json!({"active": true})).await);
+            }
+            // Of before it was noted who disabled something.
+            let (_, id) = scene.key("ann", &["orders:read"]).await;
+            let place = RecordKey::key(&id);
+            let stored = issuer.records.get(&place).await.unwrap().unwrap();
+            let record = KeyRecord { state: KeyState::Disabled, ..decode_key(&id, &stored.bytes).unwrap() };
+            scene.write(Write::Put { key: place, bytes: encode_key(&record), expires: None }).await;
+            let old = format!("/v1/keys/{id}");
+            assert_eq!(scene.status(&scene.ann, "PATCH", &old, json!({"active": false})).await, 200, "which makes it nobody else's word");
+            refused.push(scene.is(403, &scene.ann, "PATCH", &old, json!({"active": true})).await);
+            all(&refused)
         }
         "nobody has more than the config allows" => {
             let scene = Scene::with(|issuance| issuance.caps = Caps { keys: 1, clients: 0, sessions: 1, invitations: 0 }).await;
