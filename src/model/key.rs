@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -164,6 +165,13 @@ impl KeyNotes {
     /// Who made the key, where that was another than its user.
     pub fn made_by(&self) -> Option<&Subject> {
         self.0.as_ref().and_then(|extras| extras.made_by.as_ref())
+    }
+
+    /// Whether the key opens anything from this address.
+    pub fn admits(&self, address: Option<IpAddr>) -> bool {
+        let networks = self.allowed_networks();
+        let is_inside = |address: IpAddr| networks.iter().any(|network| network.contains(&address.to_canonical()));
+        networks.is_empty() || address.is_some_and(is_inside)
     }
 
     /// The networks from which alone the key opens anything; empty: every one.

@@ -34,7 +34,6 @@ use crate::issuer::input::Change;
 use crate::issuer::input::Fields;
 use crate::issuer::input::Value;
 use crate::issuer::keys::ATTEMPTS;
-use crate::issuer::keys::refuse_wider;
 use crate::issuer::names;
 use crate::issuer::passwords;
 use crate::issuer::problem::Code;
@@ -82,7 +81,7 @@ pub(in crate::issuer) async fn change(
     let now = state.clock.now();
     let reach = actor.reach(USERS)?;
     let (record, revision) = find_within(&state, &reach, &source, &subject).await?;
-    reach::refuse_superior(&actor, &reach, &record)?;
+    reach::refuse_superior(&state, &actor, &reach, &record).await?;
     check_revision(&headers, revision)?;
     let account = if &*source == LOCAL { shelf::find::<AccountRecord>(&state, subject.as_str()).await? } else { None };
     let version = account.as_ref().map(|(_account, version)| *version);
@@ -95,14 +94,13 @@ pub(in crate::issuer) async fn change(
         fields.refuse(&["role", "rights", "active", "valid_from"], USERS)?;
     }
     draft.take_user(&state, &actor, &reach, &mut fields, now).await?;
-    let maker_name = maker.as_ref().map(|(user, _)| user.subject.as_str());
-    let new_password = draft.take_account(&state, &reach, maker_name, &mut fields, now).await?;
+    let new_password = draft.take_account(&state, &actor, &reach, &mut fields, now).await?;
     let current = fields.optional("current_password", |value| names::text(value).map(str::to_owned), "must be a text")?;
     fields.finish()?;
     // Its own password whoever changes it must know already.
     let is_given_password = new_password.is_some() && actor.user() != Some(&subject);
     if is_given_password || !reach::is_within(&draft.record.rights, &reach::held_by(&draft.before)) {
-        refuse_wider(&state, &actor, &reach, &[]).await?;
+        reach::refuse_bound(&state, &actor, &reach).await?;
     }
     if let Some(new) = new_password {
         draft.set_password(&state, &actor, (current, new), address, now).await?;
@@ -222,14 +220,14 @@ impl Draft {
     async fn take_account(
         &mut self,
         state: &IssuerState,
+        actor: &Actor,
         reach: &Reach,
-        maker: Option<&str>,
         fields: &mut Fields,
         now: Timestamp,
     ) -> Result<Option<Zeroizing<String>>, Problem> {
         let role = if reach.is_managers() { fields.optional("role", names::role, names::ROLE)? } else { None };
         if let Some(role) = role {
-            refuse_role(state, reach, maker, role).await?;
+            refuse_role(state, actor, reach, role).await?;
         }
         let text = |read: fn(&str) -> Option<Arc<str>>| move |value: &Value| read(names::text(value)?);
         let display_name = fields.change("display_name", text(names::plain_name), names::NAME)?;

@@ -28,7 +28,7 @@ use crate::issuer::checks::Check;
 use crate::issuer::checks::hold;
 use crate::issuer::checks::run;
 use crate::issuer::input::Fields;
-use crate::issuer::keys::refuse_wider;
+use crate::issuer::keys::refuse_unbound;
 use crate::issuer::names;
 use crate::issuer::oauth::clients;
 use crate::issuer::oauth::clients::NotMade;
@@ -210,7 +210,7 @@ pub(in crate::issuer) async fn create(
     fields.finish()?;
     draft.check(&asker.actor)?;
     once.check(&state).await?;
-    refuse_wider(&state, &asker.actor, &reach, &[]).await?;
+    refuse_unbound(&state, &asker.actor, &reach).await?;
     if let Some(owner) = &owner {
         caps::check_clients(&state, &reach, owner).await?;
     }
@@ -315,7 +315,7 @@ pub(in crate::issuer) async fn change(
         draft.check(&asker.actor)?;
     }
     if !is_same_reach || draft.redirect_uris != record.redirect_uris || draft.resources != record.resources {
-        refuse_wider(&state, &asker.actor, &reach, &[]).await?;
+        refuse_unbound(&state, &asker.actor, &reach).await?;
     }
     draft.apply(&mut record);
     let outcome = replace(&state, &record, revision, now).await?;

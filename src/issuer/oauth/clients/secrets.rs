@@ -14,7 +14,7 @@ use crate::issuer::callers::Asker;
 use crate::issuer::checks::Check;
 use crate::issuer::checks::run;
 use crate::issuer::input::Fields;
-use crate::issuer::keys::refuse_wider;
+use crate::issuer::keys::refuse_unbound;
 use crate::issuer::names;
 use crate::issuer::oauth::client_auth::SECRETS_MAX;
 use crate::issuer::oauth::clients;
@@ -52,7 +52,7 @@ pub(in crate::issuer) async fn rotate(
     let (mut record, revision) = within_reach(&state, &asker.actor, id).await?;
     check_revision(&headers, revision)?;
     check_may_change(&asker.actor, &record)?;
-    refuse_wider(&state, &asker.actor, &asker.actor.reach(USERS)?, &[]).await?;
+    refuse_unbound(&state, &asker.actor, &asker.actor.reach(USERS)?).await?;
     run(&ROTATES, &record)?;
     let (text, secret) = clients::new_secret(&state, now)?;
     // One old secret at a time: what was already on its way out ends with this rotation.
