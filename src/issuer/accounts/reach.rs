@@ -122,6 +122,25 @@ async fn role_of_user(state: &IssuerState, user: &Subject) -> Result<Role, Probl
     Ok(account.map_or(Role::Member, |(account, _version)| account.role))
 }
 
+/// A key or a client that somebody would change to whom it does not belong: whoever may could use it.
+pub(in crate::issuer) struct Takeover<'a> {
+    pub(in crate::issuer) actor: &'a Actor,
+    pub(in crate::issuer) scopes: &'a ScopeSet,
+    pub(in crate::issuer) environment: Environment,
+    pub(in crate::issuer) refusal: &'static str,
+}
+
+impl Takeover<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 2] = [
+        Check { name: "whoever changes a key or a client holds what it holds", run: |it| it.unless(it.actor.may_grant_all(it.scopes)) },
+        Check { name: "what is kept from live routes changes nothing live", run: |it| it.unless(it.actor.may_use(it.environment)) },
+    ];
+
+    fn unless(&self, holds: bool) -> Result<(), Problem> {
+        if holds { Ok(()) } else { Err(Problem::new(Code::Forbidden, self.refusal)) }
+    }
+}
+
 /// What a user is to hold.
 pub(in crate::issuer) struct Grant<'a> {
     pub(in crate::issuer) rights: &'a Rights,
