@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -92,12 +93,13 @@ pub enum KeyState {
 }
 
 /// How far whoever disabled something reached: who reaches less does not enable it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DisabledBy {
-    /// Or nobody knows.
     Owner,
     Organization,
+    /// Or nobody knows.
+    #[default]
     Operator,
 }
 
@@ -165,6 +167,13 @@ impl KeyNotes {
         self.0.as_ref().and_then(|extras| extras.made_by.as_ref())
     }
 
+    /// Whether the key opens anything from this address.
+    pub fn admits(&self, address: Option<IpAddr>) -> bool {
+        let networks = self.allowed_networks();
+        let is_inside = |address: IpAddr| networks.iter().any(|network| network.contains(&address.to_canonical()));
+        networks.is_empty() || address.is_some_and(is_inside)
+    }
+
     /// The networks from which alone the key opens anything; empty: every one.
     pub fn allowed_networks(&self) -> &[IpNet] {
         self.0.as_ref().map_or(&[], |extras| &extras.allowed_networks)
@@ -175,6 +184,14 @@ impl KeyNotes {
 pub const KEY_STATES: [&str; 5] = ["active", "disabled", "revoked", "expired", "scheduled"];
 
 impl KeyRecord {
+    /// Who disabled it; none: it is not disabled.
+    pub fn disabled(&self) -> Option<DisabledBy> {
+        match self.state {
+            KeyState::Disabled => Some(self.notes.extras().and_then(|extras| extras.disabled_by).unwrap_or_default()),
+            KeyState::Active | KeyState::Revoked => None,
+        }
+    }
+
     /// What the key is at this instant, in the word that people and metrics read.
     pub fn state_at(&self, now: Timestamp) -> &'static str {
         match self.state {
@@ -197,6 +214,8 @@ pub struct UserRecord {
     pub tier: Option<Arc<str>>,
     pub rights: Rights,
     pub state: UserState,
+    /// While it is disabled.
+    pub disabled_by: Option<DisabledBy>,
     /// Tokens issued before this are refused.
     pub valid_from: Option<Timestamp>,
     pub created: Timestamp,
@@ -211,6 +230,14 @@ pub enum Rights {
 }
 
 impl UserRecord {
+    /// Who disabled it; none: it is not disabled.
+    pub fn disabled(&self) -> Option<DisabledBy> {
+        match self.state {
+            UserState::Disabled => Some(self.disabled_by.unwrap_or_default()),
+            UserState::Active => None,
+        }
+    }
+
     /// Whether it is still of the organisation for which something in its name was given. What was given for none asks for none.
     pub fn is_still_of(&self, organization: Option<&Arc<str>>) -> bool {
         organization.is_none_or(|given_for| self.organization.as_ref() == Some(given_for))
@@ -315,9 +342,14 @@ pub fn read_key<'m>(brand: &str, text: &'m str) -> KeyForm<'m> {
 /// Where in a text a credential may begin that stands among other things, and where that which shows it ends: the brand as a word of
 /// its own, the middle of a key or a handle of any brand, or a JWT. Allocates nothing.
 pub fn find_credential(brand: &str, text: &str) -> Option<Range<usize>> {
+    let first_of_brand = brand.bytes().next();
     let mut before = b'/';
     text.bytes().enumerate().find_map(|(at, byte)| {
         let is_inside_word = std::mem::replace(&mut before, byte).is_ascii_alphanumeric();
+        // Nothing that is looked for begins with most bytes.
+        if !matches!(byte, b'l' | b't' | b'e') && first_of_brand.is_some_and(|first| first != byte) {
+            return None;
+        }
         let rest = text.get(at..)?;
         let branded = || rest.strip_prefix(brand).is_some_and(|rest| rest.starts_with('_') && (!is_inside_word || names_kind(rest)));
         let length = match byte {
@@ -423,7 +455,30 @@ mod tests {
         matches!(read_key(brand, text), KeyForm::Own(_))
     }
 
+    /// As if at each place everything were looked for.
+    fn sought_everywhere(brand: &str, text: &str) -> Option<Range<usize>> {
+        (0..text.len()).find_map(|at| {
+            let rest = text.get(at..)?;
+            let is_inside_word = at > 0 && text.as_bytes()[at - 1].is_ascii_alphanumeric();
+            let is_jwt = rest.starts_with("eyJ") && word_length(rest) >= SHORTEST_JOSE_HEADER_BYTES;
+            let is_brand = rest.strip_prefix(brand).is_some_and(|rest| rest.starts_with('_') && (!is_inside_word || names_kind(rest)));
+            match rest {
+                _ if rest.starts_with("live_sk_") || rest.starts_with("test_sk_") => Some(at..at + 8),
+                _ if is_jwt => Some(at..at + 3),
+                _ => is_brand.then(|| at..at + brand.len() + 1),
+            }
+        })
+    }
+
     proptest! {
+        #[test]
+        fn a_credential_is_found_as_if_sought_everywhere(
+            brand in prop::sample::select(vec!["tg", "live", "e", "acme", "", "ümlaut"]),
+            text in "(l|t|e|_|/|ü|tg_|acme_|live_|live_sk_|test_sk_|eyJ[a-z]{0,30}|_at_|_cs_|[a-z]){0,8}",
+        ) {
+            prop_assert_eq!(find_credential(brand, &text), sought_everywhere(brand, &text));
+        }
+
         #[test]
         fn a_written_key_is_read_back(brand in brands(), environment in environments(), id: [u8; 16], secret: [u8; 32]) {
             let (id, text) = write_key(&brand, environment, &id, &secret);

@@ -221,6 +221,4 @@ impl Hint<'_> {
 }
 
 #[cfg(test)]
-mod mistakes;
-#[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::caps;
 use crate::issuer::accounts::reach;
+use crate::issuer::accounts::reach::Takeover;
 use crate::issuer::actor;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
@@ -28,6 +29,7 @@ use crate::issuer::checks::Check;
 use crate::issuer::checks::hold;
 use crate::issuer::checks::run;
 use crate::issuer::input::Fields;
+use crate::issuer::keys::refuse_unbound;
 use crate::issuer::names;
 use crate::issuer::oauth::clients;
 use crate::issuer::oauth::clients::NotMade;
@@ -209,6 +211,7 @@ pub(in crate::issuer) async fn create(
     fields.finish()?;
     draft.check(&asker.actor)?;
     once.check(&state).await?;
+    refuse_unbound(&state, &asker.actor, &reach).await?;
     if let Some(owner) = &owner {
         caps::check_clients(&state, &reach, owner).await?;
     }
@@ -299,14 +302,10 @@ pub(in crate::issuer) async fn change(
     check_revision(&headers, revision)?;
     check_may_change(&asker.actor, &record)?;
     let draft = Draft::change(&record, &mut fields, &rules, &issuance)?;
+    let reach = asker.actor.reach(actor::USERS)?;
     if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
-        let reach = asker.actor.reach(actor::USERS)?;
-        (record.state, record.disabled_by) = if active {
-            reach.check_may_enable(record.disabled_by)?;
-            (ClientState::Active, None)
-        } else {
-            (ClientState::Disabled, reach.disables(record.disabled_by))
-        };
+        record.disabled_by = reach.switch(active, record.disabled())?;
+        record.state = if active { ClientState::Active } else { ClientState::Disabled };
     }
     fields.finish()?;
     let is_same_reach = draft.tier == record.tier && draft.scopes == record.scopes && draft.grant_types == record.grant_types;
@@ -315,6 +314,9 @@ pub(in crate::issuer) async fn change(
         draft.consistent().map_err(|(field, issue)| Problem::field(field, issue))?;
     } else {
         draft.check(&asker.actor)?;
+    }
+    if !is_same_reach || draft.redirect_uris != record.redirect_uris || draft.resources != record.resources {
+        refuse_unbound(&state, &asker.actor, &reach).await?;
     }
     draft.apply(&mut record);
     let outcome = replace(&state, &record, revision, now).await?;
@@ -351,30 +353,11 @@ pub(in crate::issuer) async fn delete(
 /// 403.
 pub(in crate::issuer) fn check_may_change(actor: &Actor, record: &ClientRecord) -> Result<(), Problem> {
     let is_its_owner = actor.is_in_person() && actor.user().is_some() && actor.user() == record.owner.as_ref();
-    if is_its_owner { Ok(()) } else { run(&Touch::CHECKS, &Touch { actor, record }) }
-}
-
-/// A client that somebody would change who is not its owner in person.
-pub(in crate::issuer) struct Touch<'a> {
-    actor: &'a Actor,
-    record: &'a ClientRecord,
-}
-
-impl Touch<'_> {
-    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 2] = [
-        Check {
-            name: "whoever changes a client holds what it holds",
-            run: |touch| if touch.actor.may_grant_all(&touch.record.scopes) { Ok(()) } else { Err(more_than_you()) },
-        },
-        Check {
-            name: "what is kept from live routes changes no live client",
-            run: |touch| if touch.actor.may_use(touch.record.environment) { Ok(()) } else { Err(more_than_you()) },
-        },
-    ];
-}
-
-fn more_than_you() -> Problem {
-    Problem::new(Code::Forbidden, "the client holds more than you hold yourself now; deleting it is all that you may do")
+    if is_its_owner {
+        return Ok(());
+    }
+    let refusal = "the client holds more than you hold yourself now; deleting it is all that you may do";
+    run(&Takeover::CHECKS, &Takeover { actor, scopes: &record.scopes, environment: record.environment, refusal })
 }
 
 /// The client that the path names, where it lies within the actor's reach.
