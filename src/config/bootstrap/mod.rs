@@ -238,6 +238,4 @@ impl Hint<'_> {
 }
 
 #[cfg(test)]
-mod mistakes;
-#[cfg(test)]
 mod tests;
