@@ -1,7 +1,9 @@
 //! What happens to a request after Tollgate has judged it: who moves it, and who writes or takes away what Tollgate has set.
 
 use crate::config::bootstrap::Judge;
-use crate::config::bootstrap::lists::surely_listed;
+use crate::config::bootstrap::headers::removes;
+use crate::config::bootstrap::headers::written;
+use crate::config::bootstrap::passage::filters_of;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::entries;
@@ -11,58 +13,68 @@ use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::text;
+use crate::config::bootstrap::unread::is_unread;
 use crate::config::yaml::Node;
+
+/// Calls of Lua's that change headers.
+const CHANGING: [&str; 4] = [":replace", ":add", ":remove", ":set"];
+/// What a request was judged by, and an upstream routes by.
+const ROUTED_BY: [&str; 4] = [":path", ":method", ":authority", ":scheme"];
 
 impl Judge<'_> {
     /// A filter after ext_authz, or what a route says to one. `place` has the complaint.
     pub(super) fn afterwards(&mut self, place: &Node, name: &str, config: &Node) {
+        let errors_before = self.findings.errors.len();
         if clears_routes(config) {
             let wrong =
                 format!("{name} stands after ext_authz and clears the route cache: a request could move to a route that was never checked");
             self.say(place, "name", wrong).hint("put it before ext_authz, or let it leave the route alone");
         }
-        let changes: Vec<&Node> = members_named(config, "request_mutations").into_iter().flat_map(items).collect();
-        let mut lost: Vec<String> =
-            changes.iter().filter_map(|change| member(change, "remove").and_then(text)).map(str::to_owned).collect();
-        lost.retain(|name| self.is_identity(name));
-        for matcher in changes.iter().filter_map(|change| at(change, &["remove_on_match", "key_matcher"])) {
-            lost.extend(self.identity_names().iter().filter(|name| surely_listed(matcher, name)).map(|name| name.to_string()));
-        }
+        let lost: Vec<String> = self.identity_names().iter().filter(|name| removes(config, name)).map(|name| name.to_string()).collect();
         if !lost.is_empty() {
             self.say(place, "name", format!("{name} removes {} after Tollgate has set it", lost.join(", ")))
                 .hint("remove it before ext_authz: early_header_mutation_extensions");
         }
-        let appended = changes.iter().filter_map(|change| at(change, &["append", "header", "key"]));
-        let claims = members_named(config, "claim_to_headers").into_iter().flat_map(items).filter_map(|claim| member(claim, "header_name"));
-        let forwarded = members_named(config, "forward_payload_header");
-        let mut written: Vec<&str> = appended.chain(claims).chain(forwarded).filter_map(text).collect();
-        written.retain(|name| self.is_identity(name));
-        if !written.is_empty() {
-            self.say(place, "name", format!("{name} writes {}, which is Tollgate's to set", written.join(", ")))
+        let mut names = written(config);
+        names.retain(|name| self.is_identity(name));
+        if !names.is_empty() {
+            self.say(place, "name", format!("{name} writes {}, which is Tollgate's to set", names.join(", ")))
                 .hint("put it before ext_authz, or use another header");
         }
         if is_lua(config) {
             self.script(place, name, config);
+        }
+        if self.findings.errors.len() == errors_before && is_unread(config) {
+            self.not_judged(place, "name", &format!("what {name} does to headers that Tollgate has set"));
         }
     }
 
     /// Code that names an identity header and writes or removes headers.
     pub(super) fn script(&mut self, place: &Node, name: &str, config: &Node) {
         let codes: Vec<&str> = all(config, &|node| text(node).is_some()).into_iter().filter_map(text).collect();
-        let writes = |code: &&&str| [":replace", ":add", ":remove", ":set"].iter().any(|call| code.contains(call));
+        let writes = |code: &&&str| CHANGING.iter().any(|call| code.contains(call));
         let quoted = |code: &&str| code.split(['"', '\'', '[', ']', '\\']).any(|word| self.is_identity(word));
         if codes.iter().filter(writes).any(quoted) {
             self.say(place, "name", format!("the code of {name} stands after ext_authz and changes headers that are Tollgate's to set"))
                 .hint("put it before ext_authz, or use another header");
         }
+        if let Some(part) = codes.iter().flat_map(|code| written_by(code)).find(|part| ROUTED_BY.contains(part)) {
+            self.say(
+                place,
+                "name",
+                format!("the code of {name} stands after ext_authz and changes {part}: something else than that was checked"),
+            )
+            .hint("put it before ext_authz");
+        }
     }
 
     /// What routes, virtual hosts and the route configuration do. `before`: the filters that come before ext_authz.
     pub(super) fn routes_afterwards(&mut self, manager: &Node, before: &[Node]) {
-        let before: Vec<&str> = before.iter().filter_map(|filter| member(filter, "name").and_then(text)).collect();
+        let after = filters_of(manager).get(before.len()..).unwrap_or_default();
+        let named = |filters: &'_ [Node], name: &str| filters.iter().any(|filter| member(filter, "name").and_then(text) == Some(name));
         for route in all(manager, &|node| member(node, "typed_per_filter_config").is_some()) {
             let Some(configs) = member(route, "typed_per_filter_config") else { continue };
-            for entry in entries(configs).iter().filter(|entry| !before.contains(&&*entry.key)) {
+            for entry in entries(configs).iter().filter(|entry| named(after, &entry.key) || !named(before, &entry.key)) {
                 self.afterwards(configs, &entry.key, &entry.node);
             }
         }
@@ -107,7 +119,13 @@ impl Judge<'_> {
     }
 }
 
-fn is_lua(config: &Node) -> bool {
+/// The names that calls which change headers begin with, where they stand there as texts.
+fn written_by(code: &str) -> impl Iterator<Item = &str> {
+    let arguments = CHANGING.iter().flat_map(move |call| code.split(call).skip(1));
+    arguments.filter_map(|rest| rest.trim_start_matches([' ', '(', '"', '\'', '[', '\\']).split(['"', '\'', ']', '\\']).next())
+}
+
+pub(super) fn is_lua(config: &Node) -> bool {
     !all(config, &|node| has_type(node, ".lua.v3.Lua") || has_type(node, ".lua.v3.LuaPerRoute")).is_empty()
 }
 

@@ -115,8 +115,7 @@ impl Judge<'_> {
             self.say(policy, "spec", wrong).hint("headers.earlyRequestHeaders.remove; judge the files of one Gateway together");
         }
         if let Some(policy) = asking.first().filter(|_| routes.is_empty() && manifests.of(GATEWAY).next().is_none()) {
-            self.warn(policy, "spec", "no Gateway and no route is in this file: whether all of them are asked about is not judged")
-                .hint("judge the files of one Gateway together");
+            self.not_judged(policy, "spec", "whether all routes are asked about, as no Gateway and no route is in this file");
         }
     }
 }

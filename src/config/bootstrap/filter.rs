@@ -4,17 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::bootstrap::Judge;
-use crate::config::bootstrap::lists::exactly_listed;
-use crate::config::bootstrap::lists::listed;
-use crate::config::bootstrap::lists::literals_of;
+use crate::config::bootstrap::lists::is_whole_match;
+use crate::config::bootstrap::lists::takes_name;
+use crate::config::bootstrap::runtime::is_whole;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::is_true;
-use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::seconds;
 use crate::config::bootstrap::tree::text;
 use crate::config::yaml::Node;
-use crate::model::rules::LookAlikes;
+use crate::model::look_alikes::Spellings;
 
 /// A check that may take longer than this holds a client's request up more than any route should allow.
 pub(super) const LONGEST_TIMEOUT_SECONDS: f64 = 5.0;
@@ -62,19 +61,15 @@ impl Judge<'_> {
                 self.say(filter, field, format!("{field} is true: {why}")).hint(format!("{field}: false"));
             }
         }
-        if member(filter, "with_request_body").is_some() {
-            let wrong = "bodies are held back until they are complete, which breaks streams and large uploads; Tollgate reads none";
-            self.say(filter, "with_request_body", wrong).hint("leave it out");
-        }
+        self.bodies(filter);
         if is_true(filter, &["shadow_mode"]) {
             self.warn(filter, "shadow_mode", "shadow_mode is true: Tollgate is asked and nobody is refused").hint("for a trial only");
         }
         if let Some(enabled) = member(filter, "filter_enabled") {
             let key = member(enabled, "runtime_key").and_then(text).filter(|key| !key.is_empty());
-            let is_whole = key.and_then(|key| at_runtime(root, key)).or_else(|| member(enabled, "default_value")).is_none_or(is_everything);
             let better = "leave it out; for a trial, shadow_mode or dry_run in tollgate.yaml";
             match key {
-                _ if !is_whole => {
+                _ if !is_whole(root, enabled) => {
                     self.say(filter, "filter_enabled", "only a part of the requests is asked about, and the rest enters").hint(better)
                 }
                 Some(key) => {
@@ -89,36 +84,47 @@ impl Judge<'_> {
         }
         self.hidden_headers(filter);
         self.refused_mutations(filter);
+        self.dialogue(filter);
     }
 
     /// Headers that Tollgate must see and that the lists of the filter keep from it.
     fn hidden_headers(&mut self, filter: &Node) {
-        let needed = self.needed_names();
-        if let Some(allowed) = member(filter, "allowed_headers") {
-            for name in needed.iter().filter(|name| !listed(allowed, name)) {
-                self.say(filter, "allowed_headers", format!("`{name}` is not among allowed_headers, so Tollgate never sees it"))
-                    .hint(format!("add `- exact: {name}`"));
-            }
-        }
-        if let Some(disallowed) = member(filter, "disallowed_headers") {
-            for name in needed.iter().filter(|name| exactly_listed(disallowed, name)) {
-                self.say(filter, "disallowed_headers", format!("`{name}` is among disallowed_headers, so Tollgate never sees it"))
-                    .hint("take it out");
+        for (field, is_hidden_when_listed, hint) in [("allowed_headers", false, "add"), ("disallowed_headers", true, "take out")] {
+            let Some(list) = member(filter, field) else { continue };
+            for name in self.needed_names() {
+                match takes_name(list, &name) {
+                    Some(is_listed) if is_listed == is_hidden_when_listed => {
+                        let is = if is_listed { "is" } else { "is not" };
+                        self.say(filter, field, format!("`{name}` {is} among {field}, so Tollgate never sees it"))
+                            .hint(format!("{hint} `- exact: {name}`"));
+                    }
+                    Some(_) => {}
+                    None => self.not_judged(filter, field, &format!("whether {field} keep `{name}` from Tollgate")),
+                }
             }
         }
     }
 
     /// Headers that Tollgate sets or removes and that the mutation rules forbid it to.
     fn refused_mutations(&mut self, filter: &Node) {
-        let Some(mutation_rules) = member(filter, "decoder_header_mutation_rules") else { return };
-        if !is_true(mutation_rules, &["disallow_all"]) {
-            return;
-        }
-        let pattern = at(mutation_rules, &["allow_expression", "regex"]).and_then(text).unwrap_or_default();
-        let Some(literals) = literals_of(pattern) else { return };
-        for name in self.changed_names().iter().filter(|name| !literals.contains(&***name)) {
-            let wrong = format!("decoder_header_mutation_rules forbid Tollgate to set or remove `{name}`");
-            self.say(filter, "decoder_header_mutation_rules", wrong).hint(format!("add `{name}` to allow_expression"));
+        const FIELD: &str = "decoder_header_mutation_rules";
+        let Some(mutation_rules) = member(filter, FIELD) else { return };
+        let takes = |field: &str, name: &str| {
+            at(mutation_rules, &[field, "regex"]).and_then(text).map_or(Some(false), |pattern| is_whole_match(pattern, name))
+        };
+        let is_closed = is_true(mutation_rules, &["disallow_all"]);
+        for name in self.changed_names() {
+            let is_refused = match takes("disallow_expression", &name) {
+                Some(false) if is_closed => takes("allow_expression", &name).map(|is_allowed| !is_allowed),
+                known => known,
+            };
+            match is_refused {
+                Some(true) => self
+                    .say(filter, FIELD, format!("{FIELD} forbid Tollgate to set or remove `{name}`"))
+                    .hint(format!("`{name}` in allow_expression, and not in disallow_expression")),
+                Some(false) => {}
+                None => self.not_judged(filter, FIELD, &format!("whether Tollgate may set or remove `{name}`")),
+            }
         }
     }
 
@@ -133,7 +139,7 @@ impl Judge<'_> {
         let credentials = self.rules.places.iter().map(|place| Arc::clone(&place.header));
         let version = self.rules.api_versions.iter().map(|versions| Arc::clone(&versions.header));
         let identity = self.identity_names();
-        let look_alikes = identity.iter().flat_map(|name| LookAlikes::of(name).spellings);
+        let look_alikes = identity.iter().flat_map(|name| Spellings::of(name).listed);
         identity.iter().cloned().chain(look_alikes).chain(credentials).chain(version).collect()
     }
 
@@ -153,27 +159,4 @@ const READ_ALWAYS: [&str; 7] =
 fn is_our_trouble(status: &str) -> bool {
     const NAMES: [&str; 5] = ["InternalServerError", "NotImplemented", "BadGateway", "ServiceUnavailable", "GatewayTimeout"];
     NAMES.contains(&status) || status.parse::<u16>().is_ok_and(|status| (500..600).contains(&status))
-}
-
-/// What the last of the layers that stand in the bootstrap says of a key, spelled with dots or nested.
-fn at_runtime<'n>(root: &'n Node, key: &str) -> Option<&'n Node> {
-    let layers = at(root, &["layered_runtime", "layers"]).map(items).unwrap_or_default();
-    let nested: Vec<&str> = key.split('.').collect();
-    layers
-        .iter()
-        .rev()
-        .filter_map(|layer| member(layer, "static_layer"))
-        .find_map(|layer| member(layer, key).or_else(|| at(layer, &nested)))
-}
-
-/// Whether a share is 100 %: a number of percent, or a `FractionalPercent`.
-fn is_everything(share: &Node) -> bool {
-    let number = text(share).or_else(|| member(share, "numerator").and_then(text));
-    let numerator: f64 = number.and_then(|text| text.parse().ok()).unwrap_or(0.0);
-    let denominator = match member(share, "denominator").and_then(text).unwrap_or("HUNDRED") {
-        "MILLION" | "2" => 1_000_000.0,
-        "TEN_THOUSAND" | "1" => 10_000.0,
-        _ => 100.0,
-    };
-    numerator >= denominator
 }

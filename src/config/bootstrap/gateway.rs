@@ -79,13 +79,20 @@ impl Judge<'_> {
         if most <= DEFAULT_MAX_REQUESTS {
             self.say(grpc, "backendSettings", too_few(most)).hint("circuitBreaker.maxParallelRequests: 65536");
         }
+        for extension in member(ask, "contextExtensions").map(items).unwrap_or_default() {
+            let of = |field| member(extension, field).and_then(text);
+            match of("value") {
+                _ if of("name") != Some("route") => {}
+                Some(route) => self.chosen(extension, route, false),
+                None => self.not_judged(extension, "name", "the route that everything here is judged as, which stands elsewhere"),
+            }
+        }
         let references = member(grpc, "backendRefs").map(items).unwrap_or_default().iter().chain(member(grpc, "backendRef"));
         for reference in references {
             let of = |field| member(reference, field).and_then(text);
             let name = of("name").unwrap_or_default();
             if of("kind") != Some("Backend") {
-                self.warn(reference, "name", format!("whether the Service `{name}` leads to Tollgate is not judged"))
-                    .hint("a Backend can be judged");
+                self.not_judged(reference, "name", &format!("whether the Service `{name}` leads to Tollgate"));
                 continue;
             }
             match manifests.named("Backend", of("namespace").unwrap_or(namespace_of(policy)), name) {

@@ -95,8 +95,8 @@ impl Judge<'_> {
         let name = at(policy, &["spec", "provider", "name"]).and_then(text).unwrap_or_default();
         let knows = |provider: &&&Node| member(provider, "name").and_then(text) == Some(name);
         if manifests.providers.is_empty() {
-            let wrong = format!("the provider `{name}` is not in this file: what happens when Tollgate does not answer is not judged");
-            self.warn(policy, "spec", wrong).hint("judge it with the settings of the mesh, where its extensionProviders are");
+            let what = "what happens when Tollgate does not answer, which the provider in the settings of the mesh says";
+            self.not_judged(policy, "spec", what);
         } else if !manifests.providers.iter().any(|provider| knows(&provider)) {
             self.say(policy, "spec", format!("no extension provider is called `{name}`, so Istio denies everything here"))
                 .hint("provider.name is a name among extensionProviders");

@@ -2,22 +2,36 @@
 //!
 //! A file is an Envoy bootstrap, or manifests of Istio and Envoy Gateway, several in one file, as `kubectl kustomize` prints them. Only
 //! settings that matter to Tollgate are looked at; whether a file is good otherwise is for `envoy --mode validate` and the schemas of the
-//! kinds to say. What a file cannot decide (a regular expression, rules that come over xDS) is left alone.
+//! kinds to say. What a file cannot decide (code, an outside processor, rules that come over xDS) is named as not judged.
 
 mod after;
+mod answers;
 mod attached;
+mod before;
+mod chosen;
+mod doors;
 mod filter;
 mod gateway;
+mod headers;
+mod ignored;
 pub mod init;
 mod issued;
 mod istio;
+mod listeners;
 mod lists;
 mod manifests;
+mod origin;
 mod passage;
 mod patches;
+mod peers;
+mod runtime;
+mod secrets;
+mod strip;
 mod target;
 mod tree;
+mod trust;
 mod unjudged;
+mod unread;
 mod way;
 mod workloads;
 
@@ -26,6 +40,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::boot::Boot;
+use crate::config::bootstrap::ignored::read_document;
 use crate::config::bootstrap::manifests::Manifests;
 use crate::config::bootstrap::manifests::texts_within;
 use crate::config::bootstrap::manifests::unfolded;
@@ -35,10 +50,10 @@ use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::member;
+use crate::config::bootstrap::tree::spelled_twice;
 use crate::config::bootstrap::tree::text;
 use crate::config::complaint::Complaint;
 use crate::config::outside::read_file;
-use crate::config::yaml;
 use crate::config::yaml::Node;
 use crate::model::rules::Rules;
 
@@ -72,13 +87,13 @@ pub fn judge_text(name: &Arc<str>, text: &str, boot: &Boot, rules: &Rules) -> Fi
     let mut errors = Vec::new();
     let mut documents = Vec::new();
     for document in split(text) {
-        documents.extend(yaml::parse(name, &document, &mut errors));
+        documents.extend(read_document(name, &document, &mut errors));
     }
     let inner: Vec<(String, u32)> = documents.iter().flat_map(unfolded).flat_map(texts_within).collect();
     for (text, line) in inner {
         let lines_before = "\n".repeat(usize::try_from(line).unwrap_or_default());
         for document in split(&text) {
-            documents.extend(yaml::parse(name, &format!("{lines_before}{document}"), &mut errors));
+            documents.extend(read_document(name, &format!("{lines_before}{document}"), &mut errors));
         }
     }
     if !errors.is_empty() {
@@ -142,8 +157,9 @@ impl Judge<'_> {
     }
 
     fn bootstrap(&mut self, root: &Node) {
+        self.spelled_once(root);
         let managers = all_of_type(root, ".HttpConnectionManager");
-        let mut filter_names = BTreeSet::new();
+        let (mut filter_names, mut asked) = (BTreeSet::new(), BTreeSet::new());
         for manager in &managers {
             let gates = gates_of(filters_of(manager));
             let Some(first) = gates.first() else { continue };
@@ -156,12 +172,16 @@ impl Judge<'_> {
                 self.patience(gate.config);
                 self.cluster(root, gate.config);
                 filter_names.extend(at(gate.entry, &["name"]).and_then(text));
+                asked.extend(at(gate.config, &["grpc_service", "envoy_grpc", "cluster_name"]).and_then(text));
             }
         }
         if filter_names.is_empty() {
             self.say(root, "", "no HTTP connection manager has an ext_authz filter, so nobody is asked")
                 .hint("add envoy.filters.http.ext_authz");
             return;
+        }
+        for manager in &managers {
+            self.routes_elsewhere(manager);
         }
         let without_gate = managers.into_iter().filter(|manager| gates_of(filters_of(manager)).is_empty());
         for place in without_gate.chain(all_of_type(root, ".tcp_proxy.v3.TcpProxy")) {
@@ -170,15 +190,33 @@ impl Judge<'_> {
         for route in all(root, &|node| member(node, "typed_per_filter_config").is_some()) {
             self.exemption(root, route, &filter_names);
         }
-        self.chains(root);
+        self.listeners(root);
+        self.doors(root, &asked);
+        self.peers(root);
         self.access_log(root);
+        self.origin(root);
+        self.written_down(root);
+        self.answers(root);
+        self.beside_the_listeners(root);
         self.issuer(root);
         self.admin(root);
+    }
+
+    fn spelled_once(&mut self, root: &Node) {
+        for (parent, entry) in spelled_twice(root) {
+            let wrong = format!("{} stands here twice, in two spellings, and which of them is in force cannot be told", entry.key);
+            self.say(parent, &entry.key, wrong).hint("leave one of them out");
+        }
     }
 
     fn say(&mut self, parent: &Node, field: &str, wrong: impl Into<String>) -> Hint<'_> {
         self.findings.errors.push(complaint(self.file, parent, field, wrong.into()));
         Hint(self.findings.errors.last_mut())
+    }
+
+    /// What stands in the file and cannot be told from it is never passed over in silence.
+    fn not_judged(&mut self, parent: &Node, field: &str, what: &str) {
+        self.warn(parent, field, format!("not judged: {what}")).hint("look for yourself, or say it in a way that can be read here");
     }
 
     fn warn(&mut self, parent: &Node, field: &str, wrong: impl Into<String>) -> Hint<'_> {
@@ -203,5 +241,7 @@ impl Hint<'_> {
     }
 }
 
+#[cfg(test)]
+mod mistakes;
 #[cfg(test)]
 mod tests;

@@ -90,6 +90,7 @@ impl Judge<'_> {
             self.say(manager, "common_http_protocol_options", wrong).hint("headers_with_underscores_action: REJECT_REQUEST");
         }
         self.removals(manager, filters_of(manager));
+        self.put_in(manager, filters_of(manager));
     }
 
     /// Upgrades that go through filters of their own. What asks there is handed back.
@@ -100,6 +101,7 @@ impl Judge<'_> {
             let gates = gates_of(filters);
             if let Some(first) = gates.first() {
                 self.removals(manager, filters);
+                self.put_in(manager, filters);
                 self.order(filters, *first);
             } else if !filters.is_empty() {
                 let wrong = "this upgrade has filters of its own and no ext_authz among them: nobody is asked about it";
@@ -108,16 +110,6 @@ impl Judge<'_> {
             asking.extend(gates);
         }
         asking
-    }
-
-    fn removals(&mut self, manager: &Node, filters: &[Node]) {
-        let removed = removed_early(manager, filters);
-        for name in self.identity_names() {
-            if !removed.iter().any(|removed| removed.eq_ignore_ascii_case(&name)) {
-                let wrong = format!("a client's own `{name}` is not removed before ext_authz, so it passes wherever Tollgate is not asked");
-                self.say(manager, "early_header_mutation_extensions", wrong).hint(format!("add `- remove: {name}` to its mutations"));
-            }
-        }
     }
 
     /// Who stands before ext_authz, and who undoes it afterwards.
@@ -185,16 +177,6 @@ impl Judge<'_> {
         }
     }
 
-    /// What is misspelt would stand there as a chain that does nothing.
-    pub(super) fn chains(&mut self, root: &Node) {
-        for chain in members_named(root, "filter_chains").into_iter().flat_map(items).chain(members_named(root, "default_filter_chain")) {
-            if member(chain, "filters").map(items).unwrap_or_default().is_empty() {
-                self.say(chain, "filters", "no filters can be read in this filter chain, so nothing is known of what comes in there")
-                    .hint("`filters:`, spelt so, with an HTTP connection manager that asks Tollgate");
-            }
-        }
-    }
-
     /// Routes that are exempt from ext_authz although something stands behind them.
     pub(super) fn exemption(&mut self, root: &Node, route: &Node, filter_names: &BTreeSet<&str>) {
         let Some(config) = member(route, "typed_per_filter_config") else { return };
@@ -202,6 +184,7 @@ impl Judge<'_> {
         let by_wrapper = entries(config).iter().any(|entry| {
             filter_names.contains(&*entry.key) && has_type(&entry.node, ".route.v3.FilterConfig") && is_true(&entry.node, &["disabled"])
         });
+        self.chosen_by(route, config);
         let answers_itself = member(route, "direct_response").is_some() || member(route, "redirect").is_some();
         let leads_to_issuer = at(route, &["route", "cluster"]).and_then(text).is_some_and(|cluster| self.is_issuer(root, cluster));
         for service in ["grpc_service", "http_service"] {
@@ -228,11 +211,15 @@ impl Judge<'_> {
             .filter_map(|cluster| member(cluster, "name").and_then(text))
             .collect();
         let routed = all(root, &|node| at(node, &["route", "cluster"]).is_some());
-        let routed = routed.into_iter().filter_map(|node| at(node, &["route", "cluster"]).and_then(text)).any(|name| ours.contains(&name));
-        if !routed {
+        let routed = routed.into_iter().filter_map(|node| at(node, &["route", "cluster"]).and_then(text));
+        let routed: BTreeSet<&str> = routed.filter(|name| ours.contains(name)).collect();
+        let Some(perhaps) = routed.first() else {
             let wrong = format!("listen.issuer is {}, and no route leads there: nobody can sign in or get a token", show(listen));
             self.say(root, "static_resources", wrong).hint("`tollgate envoy init` prints the routes");
             return;
+        };
+        if !routed.iter().any(|name| self.is_issuer(root, name)) {
+            self.not_judged(root, "static_resources", &format!("to which machine `{perhaps}` leads, on the port of listen.issuer"));
         }
         self.issuer_paths(root);
     }
@@ -246,15 +233,6 @@ impl Judge<'_> {
                 .hint("address: 127.0.0.1");
         }
     }
-}
-
-/// Names removed by early mutations, and by header mutation filters that stand before ext_authz.
-fn removed_early<'n>(manager: &'n Node, filters: &'n [Node]) -> BTreeSet<&'n str> {
-    let early = member(manager, "early_header_mutation_extensions").into_iter();
-    let before =
-        filters.iter().take_while(|filter| member(filter, "typed_config").is_none_or(|config| !has_type(config, ".ext_authz.v3.ExtAuthz")));
-    let before = before.filter_map(|filter| member(member(filter, "typed_config")?, "mutations"));
-    early.chain(before).flat_map(|place| members_named(place, "remove")).filter_map(text).collect()
 }
 
 /// `{ prefix: / }` and nothing that narrows it.

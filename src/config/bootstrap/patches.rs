@@ -119,6 +119,7 @@ impl<'n> Patch<'n> {
 
 impl Judge<'_> {
     pub(super) fn patches(&mut self, filter: &Node) {
+        self.spelled_once(filter);
         for node in inbound(filter) {
             let patch = Patch::of(node);
             if let Some(lost) = patch.undone() {
@@ -132,8 +133,7 @@ impl Judge<'_> {
             }
             if !patch.is_read() && self.findings.errors.len() == errors_before {
                 let part = member(node, "applyTo").and_then(text).unwrap_or("nothing");
-                self.warn(node, "patch", format!("a patch of this kind, applied to {part}, is not judged"))
-                    .hint("see that everybody is asked all the same");
+                self.not_judged(node, "patch", &format!("a patch of this kind, applied to {part}"));
             }
         }
     }
@@ -142,7 +142,7 @@ impl Judge<'_> {
         for config in all_of_type(value, ".ext_authz.v3.ExtAuthz") {
             self.filter(filter, config);
             if member(config, "grpc_service").is_some() {
-                self.warn(config, "grpc_service", "whom this filter asks instead of the provider is not judged").hint("leave it out");
+                self.not_judged(config, "grpc_service", "whom this filter asks instead of the provider");
             }
         }
         let managers = all_of_type(value, ".HttpConnectionManager");
@@ -158,12 +158,13 @@ impl Judge<'_> {
         }
         if let Some(gate) = gates_of(std::slice::from_ref(value)).first() {
             self.order(std::slice::from_ref(value), *gate);
-        } else if patch.part == Part::HttpFilter
-            && !patch.is_first
-            && let Some(config) = member(value, "typed_config")
-        {
+        } else if let (Part::HttpFilter, Some(config)) = (patch.part, member(value, "typed_config")) {
             let name = member(value, "name").and_then(text).unwrap_or("a filter");
-            self.afterwards(value, name, config);
+            if patch.is_first {
+                self.not_judged(value, "name", &format!("what {name} does to a request before Tollgate is asked"));
+            } else {
+                self.afterwards(value, name, config);
+            }
         }
         self.routes_afterwards(value, &[]);
         for route in all(value, &|node| member(node, "typed_per_filter_config").is_some()) {

@@ -1,54 +1,64 @@
 //! Where requests are led: through listeners that ask nobody, and whether a cluster is one of ours.
 
-use crate::config::boot::Listen;
 use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::tree::all;
+use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::has_type;
 use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
+use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::text;
+use crate::config::bootstrap::way::Endpoint;
 use crate::config::bootstrap::way::clusters;
 use crate::config::bootstrap::way::endpoints;
 use crate::config::yaml::Node;
 
 /// What chooses a cluster only when a request is there.
-const CHOSEN_LATE: [&str; 3] = ["cluster_header", "cluster_specifier_plugin", "inline_cluster_specifier_plugin"];
+pub(super) const CHOSEN_LATE: [&str; 3] = ["cluster_header", "cluster_specifier_plugin", "inline_cluster_specifier_plugin"];
 
 impl Judge<'_> {
     /// A listener that never asks, beside one that does: connections as they are, or requests.
     pub(super) fn unguarded(&mut self, root: &Node, place: &Node) {
         let is_raw = has_type(place, ".tcp_proxy.v3.TcpProxy");
-        let actions = if is_raw { vec![place] } else { all(place, &|node| member(node, "route").is_some()) };
-        for action in actions.into_iter().filter_map(|node| if is_raw { Some(node) } else { member(node, "route") }) {
-            let weighted =
-                member(action, "weighted_clusters").and_then(|weighted| member(weighted, "clusters")).map(items).unwrap_or_default();
-            let named = member(action, "cluster").into_iter().chain(weighted.iter().filter_map(|one| member(one, "name"))).filter_map(text);
-            let late = CHOSEN_LATE
-                .into_iter()
-                .filter(|field| member(action, field).is_some() || weighted.iter().any(|one| member(one, field).is_some()));
-            if let Some(target) = named.filter(|cluster| !self.is_issuer(root, cluster)).chain(late).next() {
-                let (field, hint) = if is_raw {
-                    ("cluster", "an HttpConnectionManager with envoy.filters.http.ext_authz")
-                } else {
-                    ("http_filters", "add envoy.filters.http.ext_authz")
-                };
-                let wrong = format!("this listener leads to `{target}` and has no ext_authz filter: nobody is asked there");
-                self.say(place, field, wrong).hint(hint);
-                return;
-            }
+        let actions = if is_raw { vec![place] } else { members_named(place, "route") };
+        let parts = actions.into_iter().flat_map(|action| all(action, &|_| true));
+        let late = |part| CHOSEN_LATE.into_iter().filter(move |field| member(part, field).is_some());
+        let mut targets = parts.flat_map(|part| targets_of(part).into_iter().chain(late(part)));
+        if let Some(target) = targets.find(|target| !self.is_issuer(root, target)) {
+            let (field, hint) = if is_raw {
+                ("cluster", "an HttpConnectionManager with envoy.filters.http.ext_authz")
+            } else {
+                ("http_filters", "add envoy.filters.http.ext_authz")
+            };
+            let wrong = format!("this listener leads to `{target}` and has no ext_authz filter: nobody is asked there");
+            self.say(place, field, wrong).hint(hint);
         }
     }
 
+    /// Whether a cluster leads to the issuer and nowhere else. What only shares its port may be any service.
     pub(super) fn is_issuer(&self, root: &Node, name: &str) -> bool {
-        self.boot.issuer.as_ref().is_some_and(|listen| leads_to(root, name, listen))
+        self.boot.issuer.as_ref().is_some_and(|listen| leads_only(root, name, &|endpoint| endpoint.surely_meets(listen)))
+    }
+
+    /// The same where names and other machines' addresses are given the benefit of the doubt.
+    pub(super) fn may_be_issuer(&self, root: &Node, name: &str) -> bool {
+        self.boot.issuer.as_ref().is_some_and(|listen| leads_only(root, name, &|endpoint| endpoint.meets(listen)))
     }
 
     pub(super) fn is_tollgate(&self, root: &Node, name: &str) -> bool {
-        leads_to(root, name, &self.boot.check)
+        leads_only(root, name, &|endpoint| endpoint.meets(&self.boot.check))
     }
 }
 
-fn leads_to(root: &Node, name: &str, listen: &Listen) -> bool {
+/// The clusters that a node names: where requests, or copies of them, go.
+pub(super) fn targets_of(node: &Node) -> Vec<&str> {
+    let weighted = at(node, &["weighted_clusters", "clusters"]).map(items).unwrap_or_default();
+    let named = member(node, "cluster").into_iter().chain(weighted.iter().filter_map(|one| member(one, "name")));
+    named.filter_map(text).collect()
+}
+
+fn leads_only(root: &Node, name: &str, fits: &dyn Fn(&Endpoint<'_>) -> bool) -> bool {
     let named = clusters(root).iter().filter(|cluster| member(cluster, "name").and_then(text) == Some(name));
-    named.flat_map(endpoints).any(|endpoint| endpoint.meets(listen))
+    let endpoints: Vec<Endpoint<'_>> = named.flat_map(endpoints).collect();
+    !endpoints.is_empty() && endpoints.iter().all(fits)
 }

@@ -1,5 +1,7 @@
 //! Walking a bootstrap: fields by either spelling (`normalize_path`, `normalizePath`), extensions by their type.
 
+use std::collections::BTreeSet;
+
 use crate::config::yaml::Entry;
 use crate::config::yaml::Mapping;
 use crate::config::yaml::Node;
@@ -108,7 +110,25 @@ fn visit<'n>(node: &'n Node, see: &mut dyn FnMut(&'n Node)) {
     }
 }
 
+/// Fields that stand twice in one mapping, in either spelling, so that one would be judged and the other be in force.
+pub(super) fn spelled_twice(root: &Node) -> Vec<(&Node, &Entry)> {
+    let twice = |node| {
+        let mut known = BTreeSet::new();
+        entries(node).iter().filter(move |entry| !known.insert(camel(&entry.key).collect::<Vec<u8>>())).map(move |entry| (node, entry))
+    };
+    all(root, &|node| !entries(node).is_empty()).into_iter().flat_map(twice).collect()
+}
+
 fn is_named(written: &str, name: &str) -> bool {
-    let letters = |text: &str| text.bytes().filter(|byte| *byte != b'_').map(|byte| byte.to_ascii_lowercase()).collect::<Vec<u8>>();
-    written == name || letters(written) == letters(name)
+    camel(written).eq(camel(name))
+}
+
+/// A name in camel case, whichever it was in.
+fn camel(name: &str) -> impl Iterator<Item = u8> {
+    let mut begins = false;
+    name.bytes().filter_map(move |byte| match (byte, std::mem::replace(&mut begins, byte == b'_')) {
+        (b'_', _) => None,
+        (_, true) => Some(byte.to_ascii_uppercase()),
+        (_, false) => Some(byte),
+    })
 }

@@ -37,12 +37,11 @@ impl Judge<'_> {
     pub(super) fn unjudged(&mut self, manifests: &Manifests<'_>) {
         for (kind, field, what) in UNJUDGED {
             for document in manifests.of(kind).filter(|document| at(document, field).is_some()) {
-                self.warn(document, "spec", format!("this {kind} has {what}, which is not judged"))
-                    .hint("see that everybody is asked all the same");
+                self.not_judged(document, "spec", &format!("{what}, which this {kind} has"));
             }
         }
         for document in &manifests.others {
-            self.warn(document, "", "this is neither a manifest nor a bootstrap, and is not judged").hint("judge a bootstrap by itself");
+            self.not_judged(document, "", "this document, which is neither a manifest nor a bootstrap");
         }
         for document in manifests.all() {
             let written = WRITERS.iter().flat_map(|field| members_named(document, field));

@@ -1,6 +1,7 @@
 //! The way from Envoy to Tollgate: the cluster, its address, its transport, its limits.
 
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::path::Component;
 use std::path::Path;
 
@@ -18,6 +19,7 @@ use crate::config::yaml::Node;
 
 /// Envoy's own default for `max_requests`.
 pub(super) const DEFAULT_MAX_REQUESTS: u64 = 1024;
+const KINDS_OF_ADDRESS: [&str; 3] = ["pipe", "socket_address", "envoy_internal_address"];
 /// What Tollgate answers health checks for.
 const HEALTH_SERVICES: [&str; 2] = ["", "envoy.service.auth.v3.Authorization"];
 
@@ -25,7 +27,12 @@ const HEALTH_SERVICES: [&str; 2] = ["", "envoy.service.auth.v3.Authorization"];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint<'n> {
     Pipe(&'n str),
-    Socket { host: &'n str, port: Option<u16> },
+    Socket {
+        host: &'n str,
+        port: Option<u16>,
+    },
+    /// Somewhere that nobody can read here.
+    Unread,
 }
 
 impl std::fmt::Display for Endpoint<'_> {
@@ -34,11 +41,52 @@ impl std::fmt::Display for Endpoint<'_> {
             Self::Pipe(path) => write!(out, "unix:{path}"),
             Self::Socket { host, port: Some(port) } => write!(out, "{host}:{port}"),
             Self::Socket { host, port: None } => out.write_str(host),
+            Self::Unread => out.write_str("an address that cannot be read"),
         }
     }
 }
 
-impl Endpoint<'_> {
+impl<'n> Endpoint<'n> {
+    /// What an `Address` says.
+    pub(super) fn of(address: &'n Node) -> Self {
+        let pipe = at(address, &["pipe", "path"]).and_then(text).map(Self::Pipe);
+        let socket = member(address, "socket_address").and_then(|socket| {
+            let port = member(socket, "port_value").and_then(text).and_then(|port| port.parse().ok());
+            Some(Self::Socket { host: member(socket, "address").and_then(text)?, port })
+        });
+        pipe.or(socket).unwrap_or(Self::Unread)
+    }
+
+    /// The listener that stands there; none where only a name or nothing is known.
+    pub(super) fn as_listen(&self) -> Option<Listen> {
+        match self {
+            Self::Pipe(path) => Some(Listen::Unix { path: Path::new(path).to_owned(), mode: 0, group: None }),
+            Self::Socket { host, port } => {
+                let host = if *host == "localhost" { "127.0.0.1" } else { host };
+                Some(Listen::Tcp { addr: SocketAddr::new(host.parse().ok()?, (*port)?), tls: None })
+            }
+            Self::Unread => None,
+        }
+    }
+
+    /// Whether a listener is surely meant, so that a port that two machines have is not enough.
+    pub(super) fn surely_meets(&self, listen: &Listen) -> bool {
+        match (self, listen) {
+            (Self::Pipe(_), Listen::Unix { .. }) => self.meets(listen),
+            (Self::Socket { host, port }, Listen::Tcp { addr, .. }) => {
+                let ours = addr.ip().to_canonical();
+                let is_there = match host.parse::<IpAddr>().map(|theirs| theirs.to_canonical()) {
+                    Ok(theirs) => {
+                        theirs == ours || (theirs.is_loopback() && ours.is_unspecified()) || (theirs.is_unspecified() && ours.is_loopback())
+                    }
+                    Err(_) => *host == "localhost" && (ours.is_loopback() || ours.is_unspecified()),
+                };
+                is_there && *port == Some(addr.port())
+            }
+            (Self::Pipe(_), Listen::Tcp { .. }) | (Self::Socket { .. }, Listen::Unix { .. }) | (Self::Unread, _) => false,
+        }
+    }
+
     /// Whether a listener may be meant. Relative paths are relative to folders that nobody knows here, so their end must agree.
     pub(super) fn meets(&self, listen: &Listen) -> bool {
         match (self, listen) {
@@ -51,29 +99,39 @@ impl Endpoint<'_> {
                 };
                 is_there && port.is_none_or(|port| port == addr.port())
             }
-            (Self::Pipe(_), Listen::Tcp { .. }) | (Self::Socket { .. }, Listen::Unix { .. }) => false,
+            (Self::Pipe(_), Listen::Tcp { .. }) | (Self::Socket { .. }, Listen::Unix { .. }) | (Self::Unread, _) => false,
         }
     }
 
     /// Whether what travels there leaves the machine.
     pub(super) fn is_remote(&self) -> bool {
         match self {
-            Self::Pipe(_) => false,
+            Self::Pipe(_) | Self::Unread => false,
             Self::Socket { host, .. } => host.parse::<IpAddr>().map_or(*host != "localhost", |address| !address.is_loopback()),
         }
     }
 }
 
 pub(super) fn is_same_path(theirs: &Path, ours: &Path) -> bool {
-    let parts = |path: &Path| {
-        path.components().filter(|part| *part != Component::CurDir).map(|part| part.as_os_str().to_owned()).collect::<Vec<_>>()
-    };
     let (theirs_parts, ours_parts) = (parts(theirs), parts(ours));
     if theirs.is_absolute() && ours.is_absolute() {
         theirs_parts == ours_parts
     } else {
         ours_parts.ends_with(&theirs_parts) || theirs_parts.ends_with(&ours_parts)
     }
+}
+
+/// The parts of a path, `.` and `..` resolved as far as that goes without looking.
+fn parts(path: &Path) -> Vec<Component<'_>> {
+    let mut parts = Vec::new();
+    for part in path.components() {
+        match (part, parts.last()) {
+            (Component::CurDir, _) => {}
+            (Component::ParentDir, Some(Component::Normal(_))) => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    parts
 }
 
 pub(super) fn show(listen: &Listen) -> String {
@@ -89,18 +147,8 @@ pub(super) fn clusters(root: &Node) -> &[Node] {
 
 pub(super) fn endpoints(cluster: &Node) -> Vec<Endpoint<'_>> {
     let Some(assignment) = member(cluster, "load_assignment") else { return Vec::new() };
-    let of = |node: &'_ Node| member(node, "pipe").is_some() || member(node, "socket_address").is_some();
-    all(assignment, &of)
-        .into_iter()
-        .filter_map(|node| match (member(node, "pipe"), member(node, "socket_address")) {
-            (Some(pipe), _) => Some(Endpoint::Pipe(member(pipe, "path").and_then(text)?)),
-            (None, Some(socket)) => {
-                let port = member(socket, "port_value").and_then(text).and_then(|port| port.parse().ok());
-                Some(Endpoint::Socket { host: member(socket, "address").and_then(text)?, port })
-            }
-            (None, None) => None,
-        })
-        .collect()
+    let is_address = |node: &'_ Node| KINDS_OF_ADDRESS.iter().any(|kind| member(node, kind).is_some());
+    all(assignment, &is_address).into_iter().map(Endpoint::of).collect()
 }
 
 impl Judge<'_> {
@@ -174,6 +222,9 @@ impl Judge<'_> {
     }
 
     fn address(&mut self, cluster: &Node, name: &str) {
+        if endpoints(cluster).is_empty() {
+            self.without_endpoints(cluster, name);
+        }
         let elsewhere: Vec<String> =
             endpoints(cluster).iter().filter(|endpoint| !endpoint.meets(&self.boot.check)).map(ToString::to_string).collect();
         if !elsewhere.is_empty() {
@@ -183,6 +234,7 @@ impl Judge<'_> {
     }
 
     fn transport(&mut self, cluster: &Node, name: &str) {
+        self.chosen_transport(cluster, name);
         let context = member(cluster, "transport_socket").and_then(|socket| all_of_type(socket, ".UpstreamTlsContext").into_iter().next());
         let ours = match &self.boot.check {
             Listen::Tcp { tls, .. } => tls.as_ref(),
@@ -203,17 +255,10 @@ impl Judge<'_> {
         if !speaks_tls {
             self.say(cluster, "transport_socket", format!("the cluster `{name}` speaks TLS, and listen.check does not"))
                 .hint("listen.check.tls in tollgate.yaml");
+            return;
         }
+        self.trust(cluster, context);
         let has = |field: &str| !members_named(context, field).is_empty();
-        // What comes over SDS may look at the name, and stands in another file.
-        let is_over_sds = has("validation_context_sds_secret_config");
-        if !has("validation_context") && !has("combined_validation_context") && !is_over_sds {
-            self.say(cluster, "transport_socket", "whoever answers is believed: its certificate is not verified")
-                .hint("add a validation_context");
-        } else if !has("match_typed_subject_alt_names") && !has("auto_sni_san_validation") && !is_over_sds {
-            let wrong = "any certificate of the authority is believed to be Tollgate's: its name is not looked at";
-            self.say(cluster, "transport_socket", wrong).hint("match_typed_subject_alt_names in the validation_context");
-        }
         if wants_certificate && !has("tls_certificates") && !has("tls_certificate_sds_secret_configs") {
             let wrong = "listen.check wants a certificate of its clients, and this Envoy shows none";
             self.say(cluster, "transport_socket", wrong).hint("tls_certificate_sds_secret_configs in common_tls_context");

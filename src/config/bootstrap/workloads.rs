@@ -117,13 +117,10 @@ impl Judge<'_> {
                 .say(pods.document, "metadata", format!("the namespace `{namespace}` is not in the mesh, so the pods get no istio-proxy"))
                 .hint("istio-injection: enabled among its labels"),
             (None, _) if is_injected => {}
-            (None, _) => self
-                .warn(
-                    pods.document,
-                    "metadata",
-                    format!("the namespace `{namespace}` is not in this file: whether the pods get an istio-proxy is not judged"),
-                )
-                .hint("judge it with its Namespace"),
+            (None, _) => {
+                let what = format!("whether the pods get an istio-proxy, which the namespace `{namespace}` says");
+                self.not_judged(pods.document, "metadata", &what);
+            }
         }
         self.excluded_ports(pods, &notes);
     }

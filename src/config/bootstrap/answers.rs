@@ -1,0 +1,58 @@
+//! Tollgate's answers on their way: what spoils them, asks for them twice, or makes something else of them.
+
+use crate::config::bootstrap::Judge;
+use crate::config::bootstrap::tree::at;
+use crate::config::bootstrap::tree::is_true;
+use crate::config::bootstrap::tree::items;
+use crate::config::bootstrap::tree::member;
+use crate::config::bootstrap::tree::members_named;
+use crate::config::bootstrap::tree::text;
+use crate::config::yaml::Node;
+
+/// Failures after which Tollgate cannot have judged yet.
+const BEFORE_THE_CHECK: [&str; 3] = ["connect-failure", "refused-stream", "reset-before-request"];
+/// An answer may carry many headers and a page.
+const LEAST_MESSAGE_BYTES: u64 = 64 * 1024;
+
+impl Judge<'_> {
+    /// How the filter and Tollgate speak.
+    pub(super) fn dialogue(&mut self, filter: &Node) {
+        let conditions = at(filter, &["grpc_service", "retry_policy", "retry_on"]).and_then(text).unwrap_or_default();
+        if conditions.split(',').map(str::trim).any(|condition| !condition.is_empty() && !BEFORE_THE_CHECK.contains(&condition)) {
+            self.warn(filter, "grpc_service", format!("a check is asked again on {conditions}, and one request may count twice"))
+                .hint(format!("retry_on: \"{}\"", BEFORE_THE_CHECK.join(",")));
+        }
+        let most = at(filter, &["grpc_service", "envoy_grpc", "max_receive_message_length"]).and_then(text);
+        if let Some(most) = most.and_then(|most| most.parse::<u64>().ok()).filter(|most| *most < LEAST_MESSAGE_BYTES) {
+            self.say(filter, "grpc_service", format!("answers of more than {most} bytes are thrown away, and each is a failed request"))
+                .hint("leave max_receive_message_length out");
+        }
+        let field = "enable_dynamic_metadata_ingestion";
+        if member(filter, field).is_some() && !is_true(filter, &[field]) {
+            self.warn(filter, field, "the access log, and other filters, learn nothing of Tollgate's decisions").hint("leave it out");
+        }
+    }
+
+    /// What is said of answers elsewhere: by routes, and by the connection manager.
+    pub(super) fn answers(&mut self, root: &Node) {
+        for settings in members_named(root, "check_settings") {
+            self.bodies(settings);
+        }
+        for mapper in
+            members_named(root, "local_reply_config").into_iter().flat_map(|config| members_named(config, "mappers")).flat_map(items)
+        {
+            let status = member(mapper, "status_code").and_then(text);
+            if let Some(status) = status.filter(|status| status.parse::<u16>().map_or(true, |status| status < 400)) {
+                self.say(mapper, "status_code", format!("what Tollgate refuses may reach the client as {status}, as if it were done"))
+                    .hint("a status of 400 or more, or none");
+            }
+        }
+    }
+
+    pub(super) fn bodies(&mut self, settings: &Node) {
+        if member(settings, "with_request_body").is_some() {
+            let wrong = "bodies are held back until they are complete, which breaks streams and large uploads; Tollgate reads none";
+            self.say(settings, "with_request_body", wrong).hint("leave it out");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What filters write and take away. Each filter says it in fields of its own, so they stand in tables.
+
+use crate::config::bootstrap::lists::takes_name;
+use crate::config::bootstrap::tree::all;
+use crate::config::bootstrap::tree::at;
+use crate::config::bootstrap::tree::is_true;
+use crate::config::bootstrap::tree::items;
+use crate::config::bootstrap::tree::member;
+use crate::config::bootstrap::tree::members_named;
+use crate::config::bootstrap::tree::text;
+use crate::config::yaml::Node;
+
+/// Fields that name headers to be written: the field wherever it stands, and the way from it, or from each of its items, to the names.
+const WRITTEN: [(&str, &[&str]); 8] = [
+    ("claim_to_headers", &["header_name"]),
+    ("forward_payload_header", &[]),
+    ("forward_username_header", &[]),
+    ("forwarding", &["header"]),
+    ("ip_tag_header", &["header"]),
+    ("request_headers_to_add_when_not_enforced", &["header", "key"]),
+    ("geo_headers_to_add", &[]),
+    ("credential", &["typed_config", "header"]),
+];
+
+/// The headers of requests that a filter writes.
+pub(super) fn written(config: &Node) -> Vec<&str> {
+    let appended = mutations(config).into_iter().filter_map(|change| at(change, &["append", "header", "key"])).filter_map(text);
+    let named = WRITTEN.iter().flat_map(|(field, way)| {
+        let each = members_named(config, field).into_iter().flat_map(|node| items(node).iter().chain(std::iter::once(node)));
+        let ends = each.filter_map(|node| at(node, way));
+        ends.flat_map(|end| all(end, &|node| text(node).is_some())).filter_map(text)
+    });
+    appended.chain(named).collect()
+}
+
+/// Whether a filter takes a header of requests away.
+pub(super) fn removes(config: &Node, name: &str) -> bool {
+    let is = |written: Option<&Node>| written.and_then(text).is_some_and(|written| written.eq_ignore_ascii_case(name));
+    let of_mutations = mutations(config).into_iter().any(|change| {
+        let matched = at(change, &["remove_on_match", "key_matcher"]);
+        is(member(change, "remove")) || matched.is_some_and(|matcher| takes_name(matcher, name) == Some(true))
+    });
+    let mut rules = members_named(config, "request_rules").into_iter().flat_map(items);
+    of_mutations || rules.any(|rule| is_true(rule, &["remove"]) && is(member(rule, "header")))
+}
+
+fn mutations(config: &Node) -> Vec<&Node> {
+    let transformed = members_named(config, "request_transformation").into_iter();
+    let transformed = transformed.flat_map(|change| members_named(change, "headers_mutations"));
+    members_named(config, "request_mutations").into_iter().chain(transformed).flat_map(items).collect()
+}

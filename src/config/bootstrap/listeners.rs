@@ -1,0 +1,82 @@
+//! Where requests come in: every chain must end in something that asks, or of which can be said where it leads.
+
+use crate::config::bootstrap::Judge;
+use crate::config::bootstrap::passage::filters_of;
+use crate::config::bootstrap::passage::gates_of;
+use crate::config::bootstrap::target::CHOSEN_LATE;
+use crate::config::bootstrap::tree::at;
+use crate::config::bootstrap::tree::has_type;
+use crate::config::bootstrap::tree::items;
+use crate::config::bootstrap::tree::member;
+use crate::config::bootstrap::tree::members_named;
+use crate::config::bootstrap::tree::text;
+use crate::config::yaml::Node;
+
+/// Ends of chains that are judged on their own, and ends that lead nowhere.
+const KNOWN_ENDS: [&str; 5] =
+    [".HttpConnectionManager", ".tcp_proxy.v3.TcpProxy", ".echo.v3.Echo", ".direct_response.v3.Config", ".dns_filter.v3.DnsFilterConfig"];
+const ROUTER: &str = ".router.v3.Router";
+/// Where routes stand that are not in the file.
+const ROUTES_ELSEWHERE: [&str; 2] = ["rds", "scoped_routes"];
+
+impl Judge<'_> {
+    pub(super) fn listeners(&mut self, root: &Node) {
+        for listener in at(root, &["static_resources", "listeners"]).map(items).unwrap_or_default() {
+            let chains = member(listener, "filter_chains").map(items).unwrap_or_default().iter();
+            let chains: Vec<&Node> = chains.chain(member(listener, "default_filter_chain")).collect();
+            // Datagrams have no chains, and what leads them on is a filter of the listener.
+            if chains.is_empty() {
+                self.end(listener, "listener_filters");
+            }
+            for chain in chains {
+                self.end(chain, "filters");
+            }
+        }
+        for field in ["lds_config", "ads_config", "cds_config"] {
+            if let Some(resources) = member(root, "dynamic_resources").filter(|resources| member(resources, field).is_some()) {
+                self.not_judged(resources, field, &format!("what comes over {field}, and may ask nobody"));
+            }
+        }
+        for hosts in members_named(root, "route_config").into_iter().filter(|config| member(config, "vhds").is_some()) {
+            self.not_judged(hosts, "vhds", "routes that come over vhds, and may disable ext_authz");
+        }
+    }
+
+    /// What takes all that comes in is the last filter, as Envoy insists on.
+    fn end(&mut self, parent: &Node, field: &str) {
+        let Some(last) = member(parent, field).and_then(|filters| items(filters).last()) else {
+            // What is misspelt would stand there as a chain that does nothing.
+            self.say(parent, field, "no filters can be read in this filter chain, so nothing is known of what comes in there")
+                .hint("`filters:`, spelt so, with an HTTP connection manager that asks Tollgate");
+            return;
+        };
+        if !member(last, "typed_config").is_some_and(|config| KNOWN_ENDS.iter().any(|end| has_type(config, end))) {
+            let name = member(last, "name").and_then(text).unwrap_or("the last filter");
+            self.say(last, "name", format!("nobody can say where {name} leads what comes in here, nor whether Tollgate is asked"))
+                .hint("an HttpConnectionManager with envoy.filters.http.ext_authz, written out here");
+        }
+    }
+
+    /// What of a connection manager is in another place: without a gate it must not be, and with one it is not judged.
+    pub(super) fn routes_elsewhere(&mut self, manager: &Node) {
+        let filters = filters_of(manager);
+        let asks = !gates_of(filters).is_empty();
+        for field in ROUTES_ELSEWHERE.into_iter().filter(|field| member(manager, field).is_some()) {
+            if asks {
+                self.not_judged(manager, field, &format!("routes that come over {field}, and may disable ext_authz"));
+            } else {
+                let wrong = format!("this listener has no ext_authz filter, and its routes come over {field}: nobody is asked there");
+                self.say(manager, field, wrong).hint("add envoy.filters.http.ext_authz");
+            }
+        }
+        // A client who may name the cluster may name Tollgate's.
+        for place in CHOSEN_LATE.into_iter().filter(|_| asks).flat_map(|field| members_named(manager, field)) {
+            self.not_judged(place, "", "to which cluster this leads, which is chosen when a request is there");
+        }
+        let is_router = |last: &Node| member(last, "typed_config").is_some_and(|config| has_type(config, ROUTER));
+        if !asks && let Some(last) = filters.last().filter(|last| !is_router(last)) {
+            let wrong = "this listener has no ext_authz filter, and nobody can say where its last filter leads: nobody is asked there";
+            self.say(last, "name", wrong).hint("add envoy.filters.http.ext_authz");
+        }
+    }
+}

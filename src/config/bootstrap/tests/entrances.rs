@@ -1,0 +1,293 @@
+//! Mistakes planted before the filter that asks: where requests come in, who they are taken for, and where they may be led.
+
+use crate::config::bootstrap::tests::BOOTSTRAP;
+use crate::config::bootstrap::tests::CLOSED;
+use crate::config::bootstrap::tests::GATE;
+use crate::config::bootstrap::tests::ROUTE;
+use crate::config::bootstrap::tests::ROUTER;
+use crate::config::bootstrap::tests::RULES;
+use crate::config::bootstrap::tests::found;
+use crate::config::bootstrap::tests::plant;
+
+const CLUSTERS: &str = "  clusters:\n";
+const UPSTREAM: &str = "pipe: { path: run/upstream.sock }";
+const EXEMPT: &str = "
+                          typed_per_filter_config: { envoy.filters.http.ext_authz: { \"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute, disabled: true } }";
+
+/// What cannot be judged is said to be so, and is no error.
+fn doubt(file: &str, rules: &str, cases: &[(&str, &str, &str)]) {
+    for (from, to, expected) in cases {
+        assert!(file.contains(from), "{from}");
+        let (errors, warnings) = found(&file.replacen(from, to, 1), rules);
+        assert_eq!(errors, Vec::<String>::new(), "{from} -> {to}");
+        assert!(!warnings.is_empty() && warnings.iter().all(|line| line.contains(expected)), "{from} -> {to}: {warnings:#?}");
+    }
+}
+
+fn fine(file: &str, rules: &str, cases: &[(&str, &str)]) {
+    for (from, to) in cases {
+        assert!(file.contains(from), "{from}");
+        assert_eq!(found(&file.replacen(from, to, 1), rules), (Vec::new(), Vec::new()), "{from} -> {to}");
+    }
+}
+
+fn of_network(kind: &str, config: &str) -> String {
+    format!("typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.network.{kind}, {config} }}")
+}
+
+fn of_http(name: &str, kind: &str, config: &str) -> String {
+    format!("{{ name: {name}, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.{kind}, {config} }} }}")
+}
+
+/// A listener beside the good one, whose chain ends with a filter.
+fn listener(end: &str) -> String {
+    format!("    - filter_chains: [{{ filters: [{{ name: end, {end} }}] }}]\n{CLUSTERS}")
+}
+
+fn manager(config: &str) -> String {
+    listener(&of_network("http_connection_manager.v3.HttpConnectionManager", config))
+}
+
+#[test]
+fn a_principal_is_a_verified_one() {
+    let rules =
+        format!("{RULES}mesh: {{ trust_domain: shop.example, principals: {{ 'spiffe://shop.example/admin': {{ limits: exempt }} }} }}\n");
+    let chain = "        - filters:\n";
+    let authority = "trusted_ca: { filename: a.crt }";
+    let verification = format!("validation_context: {{ {authority} }}");
+    let socket = format!(
+        "        - transport_socket: {{ typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, require_client_certificate: true, common_tls_context: {{ {verification} }} }} }}\n          filters:\n"
+    );
+    let good = BOOTSTRAP.replace(chain, &socket);
+    let beside = |field: &str| format!("{authority}, {field}");
+    let secret = "validation_context_sds_secret_config: { name: a }";
+    plant(
+        &good,
+        &rules,
+        &[
+            (authority, &beside("trust_chain_verification: ACCEPT_UNTRUSTED"), "trust_chain_verification is ACCEPT_UNTRUSTED"),
+            (authority, &beside("trust_chain_verification: 1"), "trust_chain_verification is 1"),
+            (authority, &beside("allow_expired_certificate: true"), "allow_expired_certificate is true"),
+            (authority, "match_typed_subject_alt_names: []", "held against no authority"),
+            (&verification, "alpn_protocols: [h2]", "asked for and not verified"),
+        ],
+    );
+    let kept = good.replace(&verification, secret).replace(CLUSTERS, &format!("  secrets: [{{ name: a, {verification} }}]\n{CLUSTERS}"));
+    plant(&kept, &rules, &[(authority, "trust_chain_verification: ACCEPT_UNTRUSTED, trusted_ca: {}", "trust_chain_verification is")]);
+    let over_sds = secret.replace("name: a", "name: a, sds_config: {}");
+    let combined = format!("combined_validation_context: {{ default_validation_context: {{}}, {over_sds} }}");
+    doubt(&good, &rules, &[(&verification, &over_sds, "comes over SDS"), (&verification, &combined, "comes over SDS")]);
+    doubt(BOOTSTRAP, &rules, &[("", "", "no listener here asks for certificates")]);
+    fine(&good, &rules, &[("require_client_certificate: true", "require_client_certificate: false")]);
+    // Without principals nobody comes as one.
+    fine(&good, RULES, &[(authority, &beside("trust_chain_verification: ACCEPT_UNTRUSTED"))]);
+}
+
+#[test]
+fn a_port_alone_makes_no_issuer() {
+    let issuing = |listen: &str| {
+        let rules = RULES.replace("check.sock'", &format!("check.sock', issuer: '{listen}'"));
+        format!("{rules}issuer: {{ url: http://127.0.0.1:10000, resources: [{{ uri: https://api.example }}] }}\n")
+    };
+    let at = |host: &str| format!("socket_address: {{ address: {host}, port_value: 8080 }}");
+    let rest = "                        - match: { prefix: / }\n";
+    let to_issuer = "                          route: { cluster: issuer }";
+    let good = |issuer: &str, upstream: &str| {
+        BOOTSTRAP
+            .replace(rest, &format!("                        - match: {{ path_separated_prefix: /oauth }}\n{to_issuer}\n{rest}"))
+            .replace(UPSTREAM, upstream)
+            + &format!(
+                "\n    - name: issuer\n      load_assignment: {{ endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {{ {issuer} }} }} }}] }}] }}\n"
+            )
+    };
+    for (listen, issuer, upstream) in [
+        ("0.0.0.0:8080", at("127.0.0.1"), at("10.0.0.7")),
+        ("0.0.0.0:8080", at("localhost"), at("shop.shop.svc")),
+        ("10.0.0.5:8080", at("10.0.0.5"), at("shop.shop.svc")),
+        ("127.0.0.1:8080", at("127.0.0.1"), at("127.0.0.2")),
+    ] {
+        let mixed = format!("{issuer} }} }} }}, {{ endpoint: {{ address: {{ {UPSTREAM}");
+        let unread = format!("{issuer} }} }} }}, {{ endpoint: {{ address: {{ envoy_internal_address: {{ server_listener_name: a }}");
+        let exempt = format!("{to_issuer}{EXEMPT}");
+        let rules = issuing(listen);
+        let file = good(&issuer, &upstream);
+        plant(
+            &file,
+            &rules,
+            &[
+                (ROUTE, &format!("{ROUTE}{EXEMPT}"), "ext_authz is disabled on a route"),
+                (
+                    CLUSTERS,
+                    &manager("route_config: { virtual_hosts: [{ routes: [{ route: { cluster: upstream } }] }] }"),
+                    "leads to `upstream`",
+                ),
+                (
+                    CLUSTERS,
+                    &manager(
+                        "route_config: { virtual_hosts: [{ routes: [{ route: { cluster: issuer, request_mirror_policies: [{ cluster: upstream }] } }] }] }",
+                    ),
+                    "leads to `upstream`",
+                ),
+                (CLUSTERS, &listener(&of_network("tcp_proxy.v3.TcpProxy", "cluster: upstream")), "leads to `upstream`"),
+            ],
+        );
+        for more in [&mixed, &unread] {
+            let (errors, _) = found(&file.replace(to_issuer, &exempt).replace(&issuer, more), &rules);
+            assert!(errors.iter().any(|line| line.contains("ext_authz is disabled on a route")), "{more}: {errors:?}");
+        }
+        fine(&file, &rules, &[(to_issuer, &exempt), (CLUSTERS, &listener(&of_network("tcp_proxy.v3.TcpProxy", "cluster: issuer")))]);
+    }
+    doubt(&good(&at("issuer.auth.svc"), UPSTREAM), &issuing("0.0.0.0:8080"), &[("", "", "to which machine `issuer` leads")]);
+}
+
+#[test]
+fn a_listener_that_cannot_be_read_is_no_listener_that_asks() {
+    let plain = of_http("end", "router.v3.Router", "suppress_envoy_headers: true");
+    let forwarding = of_http("end", "mcp_router.v3.McpRouter", "servers: []");
+    let datagrams = |kind: &str| {
+        format!(
+            "    - listener_filters: [{{ name: end, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.udp.{kind}, stat_prefix: a }} }}]\n{CLUSTERS}"
+        )
+    };
+    let elsewhere = "nobody can say where end leads";
+    plant(
+        BOOTSTRAP,
+        RULES,
+        &[
+            (CLUSTERS, &manager(&format!("rds: {{ route_config_name: r }}, http_filters: [{plain}]")), "its routes come over rds"),
+            (CLUSTERS, &manager(&format!("scoped_routes: {{ name: r }}, http_filters: [{plain}]")), "its routes come over scoped_routes"),
+            (CLUSTERS, &manager(&format!("route_config: {{}}, http_filters: [{forwarding}]")), "where its last filter leads"),
+            (CLUSTERS, &listener("config_discovery: { type_urls: [a] }"), elsewhere),
+            (CLUSTERS, &listener(&of_network("generic_proxy.v3.GenericProxy", "stat_prefix: a")), elsewhere),
+            (CLUSTERS, &listener(&of_network("redis_proxy.v3.RedisProxy", "stat_prefix: a")), elsewhere),
+            (CLUSTERS, &listener(&of_network("http_connection_manager.v3.EnvoyMobileHttpConnectionManager", "config: {}")), elsewhere),
+            (CLUSTERS, &datagrams("udp_proxy.v3.UdpProxyConfig"), elsewhere),
+            (CLUSTERS, &format!("    - name: empty\n{CLUSTERS}"), "no filters can be read"),
+        ],
+    );
+    doubt(
+        BOOTSTRAP,
+        RULES,
+        &[
+            ("\nadmin:\n", "\ndynamic_resources: { lds_config: { ads: {} } }\nadmin:\n", "what comes over lds_config"),
+            ("stat_prefix: public\n", "stat_prefix: public\n                rds: { route_config_name: r }\n", "routes that come over rds"),
+            ("name: everything\n", "name: everything\n                  vhds: {}\n", "routes that come over vhds"),
+            (ROUTE, "{ cluster_header: x-cluster, timeout: 15s }", "to which cluster this leads"),
+        ],
+    );
+    fine(
+        BOOTSTRAP,
+        RULES,
+        &[
+            (CLUSTERS, &listener(&of_network("echo.v3.Echo", "{}").replace(", {}", ""))),
+            (CLUSTERS, &datagrams("dns_filter.v3.DnsFilterConfig")),
+        ],
+    );
+}
+
+#[test]
+fn a_route_that_the_platform_chooses_is_there_and_not_public() {
+    let rules = RULES.replace("[{ path: /a }]", "[{ path: /a, name: shop }, { path: /ping, name: ping, auth: public }]");
+    let choosing = |extensions: &str| {
+        format!("{ROUTE}{}", EXEMPT.replace("disabled: true", &format!("check_settings: {{ context_extensions: {{ {extensions} }} }}")))
+    };
+    let all = "match: { prefix: / }\n                          route: { cluster: upstream, timeout: 15s }";
+    let (one, public) = ("match: { path: /ping }\n                          route: ", choosing("route: ping"));
+    plant(
+        BOOTSTRAP,
+        &rules,
+        &[
+            (ROUTE, &choosing("route: nosuch"), "there is no route `nosuch`"),
+            (ROUTE, &choosing("route: ping"), "judged as the route `ping`"),
+            (ROUTE, &choosing("Route: shop, route: ping"), "judged as the route `ping`"),
+        ],
+    );
+    doubt(BOOTSTRAP, &rules, &[(all, &format!("{one}{public}\n                        - {all}"), "judged as the route `ping`")]);
+    fine(BOOTSTRAP, &rules, &[(ROUTE, &choosing("route: shop")), (ROUTE, &choosing("color: red"))]);
+}
+
+#[test]
+fn nobody_puts_in_a_credential() {
+    let change = |name: &str, value: &str| format!("append: {{ header: {{ key: {name}, value: \"{value}\" }} }}");
+    let early = |name: &str, value: &str| format!("- remove: user\n                        - {}\n", change(name, value));
+    let before = |filter: &str| format!("                  - {filter}\n{GATE}");
+    let mutation =
+        |kind: &str, name: &str| of_http("put", kind, &format!("mutations: {{ request_mutations: [{{ {} }}] }}", change(name, "k")));
+    let entry = "header_mutation.v3.HeaderMutation";
+    let per_route = format!(
+        "{ROUTE}\n                          typed_per_filter_config: {{ put: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute, mutations: {{ request_mutations: [{{ {} }}] }} }} }}",
+        change("authorization", "k")
+    );
+    let first = "- remove: user\n";
+    plant(
+        BOOTSTRAP,
+        RULES,
+        &[
+            (first, &early("X-API-Key", "k"), "`X-API-Key` is put in before Tollgate is asked"),
+            (GATE, &before(&mutation(entry, "authorization")), "`authorization` is put in before Tollgate is asked"),
+            (GATE, &before(&of_http("put", "credential_injector.v3.CredentialInjector", "overwrite: true")), "put puts in a credential"),
+        ],
+    );
+    plant(&BOOTSTRAP.replace(GATE, &before(&mutation(entry, "x-color"))), RULES, &[(ROUTE, &per_route, "`authorization` is put in")]);
+    doubt(
+        BOOTSTRAP,
+        RULES,
+        &[
+            (first, &early("authorization", "Bearer %REQ(x-token)%"), "from something that a client sent"),
+            (GATE, &before(&of_http("put", "ext_proc.v3.ExternalProcessor", "observability_mode: true")), "what put does to"),
+        ],
+    );
+    fine(BOOTSTRAP, RULES, &[(first, &early("x-color", "red"))]);
+}
+
+#[test]
+fn no_route_leads_to_a_door_of_our_own() {
+    let rules = RULES.replace("check.sock'", "check.sock', control: 'unix:./data/control.sock', ops: '127.0.0.1:9464'");
+    let socket = |host: &str, port: u16| format!("socket_address: {{ address: {host}, port_value: {port} }}");
+    plant(
+        BOOTSTRAP,
+        &rules,
+        &[
+            (ROUTE, "{ cluster: tollgate, timeout: 15s }", "`tollgate` leads to listen.check"),
+            (ROUTE, "{ weighted_clusters: { clusters: [{ name: tollgate, weight: 1 }] } }", "`tollgate` leads to listen.check"),
+            (ROUTE, "{ cluster: upstream, request_mirror_policies: [{ cluster: tollgate }] }", "`tollgate` leads to listen.check"),
+            (UPSTREAM, "pipe: { path: data/control.sock }", "`upstream` leads to listen.control"),
+            (UPSTREAM, "pipe: { path: run/../data/./control.sock }", "`upstream` leads to listen.control"),
+            (UPSTREAM, &socket("127.0.0.1", 9464), "`upstream` leads to listen.ops"),
+            (UPSTREAM, &socket("localhost", 9464), "`upstream` leads to listen.ops"),
+            (UPSTREAM, &socket("127.0.0.1", 9901), "`upstream` leads to Envoy's admin interface"),
+        ],
+    );
+    let anywhere = "      type: STATIC\n      connect_timeout: 1s\n";
+    doubt(BOOTSTRAP, &rules, &[(anywhere, &anywhere.replace("STATIC", "ORIGINAL_DST"), "where `upstream` leads, which a request decides")]);
+    let central = BOOTSTRAP.replace("pipe: { path: run/check.sock }", &socket("127.0.0.1", 9191));
+    let open = RULES.replace("'unix:./run/check.sock'", "'0.0.0.0:9191'");
+    doubt(
+        &central,
+        &open,
+        &[(UPSTREAM, &socket("shop.internal", 9191), "to which machine `upstream` leads, on a port that listen.check has")],
+    );
+    fine(BOOTSTRAP, &rules, &[(UPSTREAM, &socket("shop.internal", 9464)), (UPSTREAM, &socket("127.0.0.1", 9465))]);
+}
+
+#[test]
+fn what_is_written_twice_or_takes_another_path_is_found() {
+    let script = |code: &str| {
+        format!(
+            "                  - {}\n{ROUTER}",
+            of_http("late", "lua.v3.Lua", &format!("default_source_code: {{ inline_string: '{code}' }}"))
+        )
+    };
+    let twice = |fields: &str| fields.replace("; ", "\n                      ");
+    plant(
+        BOOTSTRAP,
+        RULES,
+        &[
+            (CLOSED, &twice("failure_mode_allow: false; failureModeAllow: true"), "failureModeAllow stands here twice"),
+            (CLOSED, &twice("shadowMode: false; shadow_mode: false"), "shadow_mode stands here twice"),
+            (ROUTER, &script("function envoy_on_request(h) h:headers():replace(\":path\", h:headers():get(\"x-p\")) end"), "changes :path"),
+            (ROUTER, &script("function envoy_on_request(h) h:headers():add( \":method\", \"PUT\") end"), "changes :method"),
+        ],
+    );
+    fine(BOOTSTRAP, RULES, &[(ROUTER, &script("h:headers():replace(\"x-color\", h:headers():get(\":path\"))"))]);
+}
