@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::manifests::Manifests;
+use crate::config::bootstrap::manifests::namespace_of;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::entries;
@@ -32,7 +33,7 @@ impl Judge<'_> {
         }
         if !asking.is_empty() || ["SecurityPolicy", "ClientTrafficPolicy", "Backend"].iter().any(|kind| manifests.of(kind).next().is_some())
         {
-            self.targets(&asking, manifests);
+            self.attached(&asking, manifests);
         }
         if asking.is_empty() {
             return;
@@ -41,63 +42,8 @@ impl Judge<'_> {
             let wrong = "a SecurityPolicy without extAuth takes the place of the one that asks Tollgate, wherever it is the nearer one";
             self.say(policy, "spec", wrong).hint("let Tollgate say `auth: public` instead, so that it is counted and logged");
         }
-        let mut traffic = manifests.of("ClientTrafficPolicy").peekable();
-        if traffic.peek().is_none()
-            && let Some(policy) = asking.first()
-        {
-            self.say(
-                policy,
-                "spec",
-                "no ClientTrafficPolicy in this file removes a client's own identity headers before Tollgate is asked",
-            )
-            .hint("headers.earlyRequestHeaders.remove; judge the files of one Gateway together");
-        }
-        for policy in traffic {
+        for policy in manifests.of("ClientTrafficPolicy") {
             self.traffic(policy);
-        }
-    }
-
-    /// Each Gateway and each route must be the target of somebody that asks.
-    fn targets(&mut self, asking: &[&Node], manifests: &Manifests<'_>) {
-        let covers = |kind: &str, name: &str, section: Option<&str>| {
-            asking.iter().filter_map(|policy| member(policy, "spec")).any(|spec| {
-                let selected = member(spec, "targetSelectors").map(items).unwrap_or_default();
-                let named = member(spec, "targetRefs").map(items).unwrap_or_default().iter().chain(member(spec, "targetRef"));
-                // What a selector chooses is for the labels to say.
-                selected.iter().any(|target| member(target, "kind").and_then(text) == Some(kind))
-                    || named.into_iter().any(|target| {
-                        let is = |field: &str, wanted: &str| member(target, field).and_then(text) == Some(wanted);
-                        let part = member(target, "sectionName").and_then(text);
-                        is("kind", kind) && is("name", name) && (part.is_none() || part == section)
-                    })
-            })
-        };
-        let name_of = |document: &'_ Node| at(document, &["metadata", "name"]).and_then(text).unwrap_or_default().to_owned();
-        let routes: Vec<(&str, &Node)> =
-            ["HTTPRoute", "GRPCRoute"].into_iter().flat_map(|kind| manifests.of(kind).map(move |route| (kind, route))).collect();
-        let parents = |route: &'_ Node| -> Vec<(String, Option<String>)> {
-            let of = |parent: &Node, field: &str| member(parent, field).and_then(text).map(str::to_owned);
-            let all = at(route, &["spec", "parentRefs"]).map(items).unwrap_or_default();
-            all.iter().map(|parent| (of(parent, "name").unwrap_or_default(), of(parent, "sectionName"))).collect()
-        };
-        for (kind, route) in &routes {
-            let is_asked = |(parent, section): &(String, Option<String>)| covers("Gateway", parent, section.as_deref());
-            if !covers(kind, &name_of(route), None) && !parents(route).iter().all(is_asked) {
-                self.say(
-                    route,
-                    "spec",
-                    format!("no SecurityPolicy with extAuth has this {kind} or its Gateway as target: nobody is asked there"),
-                )
-                .hint("targetRefs with the Gateway; judge the files of one Gateway together");
-            }
-        }
-        for gateway in manifests.of("Gateway").filter(|gateway| at(gateway, &["spec", "gatewayClassName"]).is_some()) {
-            let name = name_of(gateway);
-            let has_route = routes.iter().any(|(_, route)| parents(route).iter().any(|(parent, _)| *parent == name));
-            if !has_route && !covers("Gateway", &name, None) {
-                self.say(gateway, "spec", "no SecurityPolicy with extAuth has this Gateway as target: nobody is asked there")
-                    .hint("targetRefs with the Gateway; judge the files of one Gateway together");
-            }
         }
     }
 
@@ -133,20 +79,35 @@ impl Judge<'_> {
         if most <= DEFAULT_MAX_REQUESTS {
             self.say(grpc, "backendSettings", too_few(most)).hint("circuitBreaker.maxParallelRequests: 65536");
         }
-        for reference in member(grpc, "backendRefs").map(items).unwrap_or_default() {
-            let name = member(reference, "name").and_then(text).unwrap_or_default();
-            if member(reference, "kind").and_then(text) == Some("Backend") {
-                match manifests.named("Backend", name) {
-                    Some(backend) => self.backend(backend),
-                    None => self
-                        .say(reference, "name", format!("there is no Backend `{name}` in this file"))
-                        .hint("name the one that leads to Tollgate"),
-                }
+        for extension in member(ask, "contextExtensions").map(items).unwrap_or_default() {
+            let of = |field| member(extension, field).and_then(text);
+            match of("value") {
+                _ if of("name") != Some("route") => {}
+                Some(route) => self.chosen(extension, route, false),
+                None => self.not_judged(extension, "name", "the route that everything here is judged as, which stands elsewhere"),
+            }
+        }
+        let references = member(grpc, "backendRefs").map(items).unwrap_or_default().iter().chain(member(grpc, "backendRef"));
+        for reference in references {
+            let of = |field| member(reference, field).and_then(text);
+            let name = of("name").unwrap_or_default();
+            if of("kind") != Some("Backend") {
+                self.not_judged(reference, "name", &format!("whether the Service `{name}` leads to Tollgate"));
+                continue;
+            }
+            match manifests.named("Backend", of("namespace").unwrap_or(namespace_of(policy)), name) {
+                Some(backend) => self.backend(backend),
+                None => self
+                    .say(reference, "name", format!("there is no Backend `{name}` in this file"))
+                    .hint("name the one that leads to Tollgate"),
             }
         }
     }
 
     fn backend(&mut self, backend: &Node) {
+        if is_true(backend, &["spec", "tls", "insecureSkipVerify"]) {
+            self.say(backend, "spec", "whoever answers is believed: its certificate is not verified").hint("insecureSkipVerify: false");
+        }
         for endpoint in at(backend, &["spec", "endpoints"]).map(items).unwrap_or_default() {
             let port = |kind: &Node| member(kind, "port").and_then(text).and_then(|port| port.parse().ok());
             let socket = |kind: &'_ str, name: &str| {
@@ -176,6 +137,24 @@ impl Judge<'_> {
         if at(spec, &["headers", "withUnderscoresAction"]).and_then(text) == Some("Allow") {
             self.say(spec, "headers", "withUnderscoresAction is Allow: many servers read x_user_id as x-user-id")
                 .hint("withUnderscoresAction: RejectRequest");
+        }
+        let early = at(spec, &["headers", "earlyRequestHeaders"]);
+        let added = ["add", "set", "addIfAbsent"].into_iter().filter_map(|field| member(early?, field)).flat_map(items);
+        for name in added.filter_map(|header| member(header, "name").and_then(text)) {
+            if self.is_identity(name) || self.rules.places.iter().any(|place| place.header.eq_ignore_ascii_case(name)) {
+                let wrong = format!(
+                    "every request comes with `{name}` before Tollgate is asked, so a client without a credential may pass for somebody"
+                );
+                self.say(spec, "headers", wrong).hint("take it out of earlyRequestHeaders");
+            }
+        }
+        if let Some(header) = at(spec, &["clientIPDetection", "customHeader", "name"]).and_then(text) {
+            let wrong = format!("a client's address is what `{header}` says, and whoever reaches this Gateway directly may write it");
+            self.warn(spec, "clientIPDetection", wrong).hint("right where a proxy before this one writes it, and nobody comes past that");
+        }
+        if is_true(spec, &["proxyProtocol", "optional"]) {
+            self.say(spec, "proxyProtocol", "a client may write an address of its choice before its request, and is believed")
+                .hint("optional: false");
         }
         let removed: BTreeSet<&str> =
             at(spec, &["headers", "earlyRequestHeaders", "remove"]).map(items).unwrap_or_default().iter().filter_map(text).collect();

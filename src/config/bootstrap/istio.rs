@@ -1,26 +1,23 @@
 //! Istio: the provider in the mesh's settings, who is sent to it, and what only an EnvoyFilter can say.
 
-use std::collections::BTreeSet;
-
+use crate::config::boot::Listen;
 use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::manifests::Manifests;
-use crate::config::bootstrap::passage::gates_of;
-use crate::config::bootstrap::tree::all;
+use crate::config::bootstrap::manifests::is_custom;
+use crate::config::bootstrap::patches::inbound;
 use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::is_true;
 use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
+use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::text;
 use crate::config::bootstrap::way::DEFAULT_MAX_REQUESTS;
 use crate::config::bootstrap::way::Endpoint;
 use crate::config::bootstrap::way::show;
 use crate::config::bootstrap::way::too_few;
+use crate::config::bootstrap::workloads::Reach;
 use crate::config::yaml::Node;
-
-/// What Istio calls the filter that asks.
-const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
-const ROUTER: &str = "envoy.filters.http.router";
 
 impl Judge<'_> {
     pub(super) fn istio(&mut self, manifests: &Manifests<'_>) {
@@ -28,25 +25,14 @@ impl Judge<'_> {
             self.provider(provider, manifests);
         }
         for filter in manifests.of("EnvoyFilter") {
-            for manager in all_of_type(filter, ".HttpConnectionManager") {
-                self.spelling(manager);
-            }
-            for config in all_of_type(filter, ".ext_authz.v3.ExtAuthz") {
-                self.filter(filter, config);
-            }
             self.patches(filter);
         }
         for document in manifests.of("VirtualService").chain(manifests.of("HTTPRoute")).chain(manifests.of("GRPCRoute")) {
             self.headers_of_routes(document);
         }
-        let custom = |policy: &&Node| at(policy, &["spec", "action"]).and_then(text) == Some("CUSTOM");
-        let policies: Vec<&Node> = manifests.of("AuthorizationPolicy").filter(custom).collect();
-        let asks = |provider: &&&Node| member(provider, "envoyExtAuthzGrpc").is_some();
-        if policies.is_empty()
-            && let Some(provider) = manifests.providers.iter().find(asks)
-        {
-            self.say(provider, "name", "no AuthorizationPolicy in this file has the action CUSTOM, so nobody is sent to this provider")
-                .hint("action: CUSTOM, and provider.name; judge the files of one workload together");
+        let policies: Vec<&Node> = manifests.of("AuthorizationPolicy").filter(|policy| is_custom(policy)).collect();
+        if !policies.is_empty() {
+            self.workloads(&policies, manifests);
         }
         for policy in policies {
             self.policy(policy, manifests);
@@ -63,35 +49,6 @@ impl Judge<'_> {
         for rule in manifests.of("DestinationRule") {
             if at(rule, &["spec", "host"]).and_then(text).is_some_and(|host| hosts.contains(&host)) {
                 self.destination(rule);
-            }
-        }
-    }
-
-    /// What an EnvoyFilter brings to the filters and routes that Istio writes.
-    fn patches(&mut self, filter: &Node) {
-        for patch in at(filter, &["spec", "configPatches"]).map(items).unwrap_or_default() {
-            let operation = at(patch, &["patch", "operation"]).and_then(text).unwrap_or_default();
-            let neighbour =
-                at(patch, &["match", "listener", "filterChain", "filter", "subFilter", "name"]).and_then(text).unwrap_or_default();
-            if operation == "REMOVE" && neighbour == EXT_AUTHZ {
-                self.say(patch, "patch", "the ext_authz filter is removed, so nobody is asked").hint("leave it out");
-            }
-            let Some(value) = at(patch, &["patch", "value"]) else { continue };
-            if let Some(gate) = gates_of(std::slice::from_ref(value)).first() {
-                self.order(std::slice::from_ref(value), *gate);
-            } else if operation != "INSERT_FIRST"
-                && (operation != "INSERT_BEFORE" || neighbour == ROUTER)
-                && let Some(config) = member(value, "typed_config")
-            {
-                let name = member(value, "name").and_then(text).unwrap_or("a filter");
-                self.afterwards(value, name, config);
-            }
-            self.routes_afterwards(value, &[]);
-            for route in all(value, &|node| member(node, "typed_per_filter_config").is_some()) {
-                self.exemption(filter, route, &BTreeSet::from([EXT_AUTHZ]));
-            }
-            for manager in all_of_type(value, ".HttpConnectionManager") {
-                self.upgrades(manager);
             }
         }
     }
@@ -137,7 +94,10 @@ impl Judge<'_> {
     fn policy(&mut self, policy: &Node, manifests: &Manifests<'_>) {
         let name = at(policy, &["spec", "provider", "name"]).and_then(text).unwrap_or_default();
         let knows = |provider: &&&Node| member(provider, "name").and_then(text) == Some(name);
-        if !manifests.providers.is_empty() && !manifests.providers.iter().any(|provider| knows(&provider)) {
+        if manifests.providers.is_empty() {
+            let what = "what happens when Tollgate does not answer, which the provider in the settings of the mesh says";
+            self.not_judged(policy, "spec", what);
+        } else if !manifests.providers.iter().any(|provider| knows(&provider)) {
             self.say(policy, "spec", format!("no extension provider is called `{name}`, so Istio denies everything here"))
                 .hint("provider.name is a name among extensionProviders");
         }
@@ -152,10 +112,18 @@ impl Judge<'_> {
             self.say(policy, "spec", "the rules leave requests out, and those enter without being asked about")
                 .hint("rules: [{}]; what needs nobody is `auth: public` in tollgate.yaml");
         }
-        let strips = manifests.of("EnvoyFilter").any(|filter| !all_of_type(filter, ".HttpConnectionManager").is_empty());
+        let reach = Reach::of(policy);
+        let strips = manifests.of("EnvoyFilter").any(|filter| {
+            inbound(filter).any(|patch| !all_of_type(patch, ".HttpConnectionManager").is_empty())
+                && Reach::of(filter).holds(&reach, manifests)
+        });
         if !strips && !self.identity_names().is_empty() {
-            self.say(policy, "spec", "no EnvoyFilter in this file removes a client's own identity headers before Tollgate is asked")
-                .hint("early_header_mutation_extensions of the HttpConnectionManager; judge the files of one workload together");
+            self.say(
+                policy,
+                "spec",
+                "no EnvoyFilter in this file that is for the same pods removes a client's own identity headers before Tollgate is asked",
+            )
+            .hint("early_header_mutation_extensions of the HttpConnectionManager; judge the files of one workload together");
         }
     }
 
@@ -185,6 +153,23 @@ impl Judge<'_> {
         let most = most.and_then(|most| most.parse().ok()).unwrap_or(DEFAULT_MAX_REQUESTS);
         if most <= DEFAULT_MAX_REQUESTS {
             self.say(rule, "spec", too_few(most)).hint("connectionPool.http.http2MaxRequests: 65536");
+        }
+        let speaks_tls = matches!(&self.boot.check, Listen::Tcp { tls: Some(_), .. });
+        for tls in members_named(rule, "tls") {
+            if is_true(tls, &["insecureSkipVerify"]) {
+                self.say(tls, "insecureSkipVerify", "whoever answers is believed: its certificate is not verified")
+                    .hint("insecureSkipVerify: false");
+            }
+            match member(tls, "mode").and_then(text).unwrap_or("DISABLE") {
+                "DISABLE" if speaks_tls => self.say(tls, "mode", "listen.check speaks TLS, and this way does not").hint("mode: MUTUAL"),
+                "SIMPLE" | "MUTUAL" if !speaks_tls => {
+                    self.say(tls, "mode", "this way speaks TLS, and listen.check does not").hint("listen.check.tls in tollgate.yaml");
+                }
+                "SIMPLE" | "MUTUAL" if member(tls, "subjectAltNames").is_none() => self
+                    .say(tls, "mode", "any certificate of the authority is believed to be Tollgate's: its name is not looked at")
+                    .hint("subjectAltNames"),
+                _ => {}
+            }
         }
     }
 }

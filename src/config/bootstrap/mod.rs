@@ -6,6 +6,7 @@
 
 mod after;
 mod answers;
+mod attached;
 mod before;
 mod chosen;
 mod doors;
@@ -21,6 +22,7 @@ mod lists;
 mod manifests;
 mod origin;
 mod passage;
+mod patches;
 mod peers;
 mod runtime;
 mod secrets;
@@ -28,8 +30,10 @@ mod strip;
 mod target;
 mod tree;
 mod trust;
+mod unjudged;
 mod unread;
 mod way;
+mod workloads;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -38,12 +42,13 @@ use std::sync::Arc;
 use crate::config::boot::Boot;
 use crate::config::bootstrap::ignored::read_document;
 use crate::config::bootstrap::manifests::Manifests;
+use crate::config::bootstrap::manifests::texts_within;
+use crate::config::bootstrap::manifests::unfolded;
 use crate::config::bootstrap::passage::filters_of;
 use crate::config::bootstrap::passage::gates_of;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
-use crate::config::bootstrap::tree::entries;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::spelled_twice;
 use crate::config::bootstrap::tree::text;
@@ -84,16 +89,18 @@ pub fn judge_text(name: &Arc<str>, text: &str, boot: &Boot, rules: &Rules) -> Fi
     for document in split(text) {
         documents.extend(read_document(name, &document, &mut errors));
     }
-    let inner: Vec<(String, u32)> = documents.iter().flat_map(texts_within).collect();
-    for (document, line) in inner {
-        let lines_before = usize::try_from(line).unwrap_or_default();
-        documents.extend(read_document(name, &format!("{}{document}", "\n".repeat(lines_before)), &mut errors));
+    let inner: Vec<(String, u32)> = documents.iter().flat_map(unfolded).flat_map(texts_within).collect();
+    for (text, line) in inner {
+        let lines_before = "\n".repeat(usize::try_from(line).unwrap_or_default());
+        for document in split(&text) {
+            documents.extend(read_document(name, &format!("{lines_before}{document}"), &mut errors));
+        }
     }
     if !errors.is_empty() {
         return Findings { errors, warnings: Vec::new() };
     }
     let mut judge = Judge { file: name, boot, rules, findings: Findings::default() };
-    judge.everything(&documents);
+    judge.everything(&documents.iter().flat_map(unfolded).collect::<Vec<_>>());
     let mut findings = judge.findings;
     for list in [&mut findings.errors, &mut findings.warnings] {
         list.sort_by_key(|complaint| (complaint.line, complaint.column));
@@ -121,18 +128,6 @@ fn split(text: &str) -> Vec<String> {
     kept
 }
 
-/// Settings of a mesh that stand as a text in a ConfigMap, and the line where the text is.
-fn texts_within(document: &Node) -> Vec<(String, u32)> {
-    if member(document, "kind").and_then(text) != Some("ConfigMap") {
-        return Vec::new();
-    }
-    let texts = member(document, "data").map(entries).unwrap_or_default().iter();
-    texts
-        .filter_map(|entry| Some((text(&entry.node)?.to_owned(), entry.node.place.line)))
-        .filter(|(text, _)| text.contains("extensionProviders"))
-        .collect()
-}
-
 struct Judge<'a> {
     file: &'a Arc<str>,
     boot: &'a Boot,
@@ -141,7 +136,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn everything(&mut self, documents: &[Node]) {
+    fn everything(&mut self, documents: &[&Node]) {
         let manifests = Manifests::among(documents);
         if manifests.is_empty() {
             for document in documents {
@@ -151,16 +146,18 @@ impl Judge<'_> {
         }
         self.istio(&manifests);
         self.gateway(&manifests);
-        for document in documents.iter().filter(|document| member(document, "static_resources").is_some()) {
+        self.unjudged(&manifests);
+        for document in &manifests.bootstraps {
             self.bootstrap(document);
+        }
+        if let Some(first) = documents.first().filter(|_| !manifests.asks()) {
+            let wrong = "no AuthorizationPolicy in this file has the action CUSTOM, no SecurityPolicy has extAuth, and there is no bootstrap: nobody is asked";
+            self.say(first, "", wrong).hint("judge the files of one workload or Gateway together");
         }
     }
 
     fn bootstrap(&mut self, root: &Node) {
-        for (parent, entry) in spelled_twice(root) {
-            let wrong = format!("{} stands here twice, in two spellings, and which of them is in force cannot be told", entry.key);
-            self.say(parent, &entry.key, wrong).hint("leave one of them out");
-        }
+        self.spelled_once(root);
         let managers = all_of_type(root, ".HttpConnectionManager");
         let (mut filter_names, mut asked) = (BTreeSet::new(), BTreeSet::new());
         for manager in &managers {
@@ -203,6 +200,13 @@ impl Judge<'_> {
         self.beside_the_listeners(root);
         self.issuer(root);
         self.admin(root);
+    }
+
+    fn spelled_once(&mut self, root: &Node) {
+        for (parent, entry) in spelled_twice(root) {
+            let wrong = format!("{} stands here twice, in two spellings, and which of them is in force cannot be told", entry.key);
+            self.say(parent, &entry.key, wrong).hint("leave one of them out");
+        }
     }
 
     fn say(&mut self, parent: &Node, field: &str, wrong: impl Into<String>) -> Hint<'_> {

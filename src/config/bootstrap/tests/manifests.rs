@@ -90,7 +90,7 @@ fn istio_is_read_as_one() {
             ("  configPatches:\n", &patch("HTTP_ROUTE", "MERGE", exempt), "ext_authz is disabled on a route"),
             ("  configPatches:\n", &patch("HTTP_FILTER", "INSERT_AFTER", mutation), "late writes X-User-Id"),
             ("  configPatches:\n", &patch("HTTP_ROUTE", "MERGE", "{ request_headers_to_remove: [x-tier] }"), "takes away `x-tier`"),
-            ("  configPatches:\n", removal, "the ext_authz filter is removed"),
+            ("  configPatches:\n", removal, "the ext_authz filter is removed or"),
             ("---\nmeshConfig", &virtual_service("set: { X-User-Id: a }"), "this route changes `X-User-Id`"),
             ("---\nmeshConfig", &virtual_service("remove: [x-tier]"), "this route changes `x-tier`"),
         ],
@@ -131,6 +131,7 @@ apiVersion: gateway.envoyproxy.io/v1alpha1
 kind: ClientTrafficPolicy
 metadata: { name: tollgate }
 spec:
+  targetRefs: [{ kind: Gateway, name: public }]
   path: { escapedSlashesAction: RejectRequest }
   headers:
     withUnderscoresAction: RejectRequest

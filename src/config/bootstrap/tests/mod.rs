@@ -1,5 +1,6 @@
 //! The judge of Envoy bootstraps, on good files with mistakes planted in them.
 
+mod deployments;
 mod entrances;
 mod manifests;
 mod mistakes;
