@@ -5,6 +5,7 @@ use crate::config::bootstrap::tree::entries;
 use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::text;
+use crate::config::yaml::Entry;
 use crate::config::yaml::Node;
 
 /// Whether a `RuntimeFractionalPercent` is all requests, as far as the bootstrap tells.
@@ -13,7 +14,7 @@ pub(super) fn is_whole(root: &Node, enabled: &Node) -> bool {
     if said.is_empty() { member(enabled, "default_value").is_none_or(is_everything) } else { said.into_iter().all(is_everything) }
 }
 
-/// What the last of the layers that name a key say of it. Dots and nesting are the same to Envoy, and which of two wins is nobody's promise.
+/// What the last of the layers that name a key says of it. Dots and nesting are the same to Envoy, and which of two wins nobody promises.
 fn at_runtime<'n>(root: &'n Node, key: &str) -> Vec<&'n Node> {
     let layers = at(root, &["layered_runtime", "layers"]).map(items).unwrap_or_default().iter().rev();
     layers
@@ -25,7 +26,7 @@ fn at_runtime<'n>(root: &'n Node, key: &str) -> Vec<&'n Node> {
 
 /// Keys are names of somebody's own and not fields, so every letter counts.
 fn below<'n>(layer: &'n Node, key: &str) -> Vec<&'n Node> {
-    let deeper = |entry: &'n crate::config::yaml::Entry| match key.strip_prefix(&*entry.key) {
+    let deeper = |entry: &'n Entry| match key.strip_prefix(&*entry.key) {
         Some("") => vec![&entry.node],
         Some(rest) => rest.strip_prefix('.').map(|rest| below(&entry.node, rest)).unwrap_or_default(),
         None => Vec::new(),
