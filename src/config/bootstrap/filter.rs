@@ -89,14 +89,16 @@ impl Judge<'_> {
 
     /// Headers that Tollgate must see and that the lists of the filter keep from it.
     fn hidden_headers(&mut self, filter: &Node) {
-        for (field, is_hidden_when_listed, hint) in [("allowed_headers", false, "add"), ("disallowed_headers", true, "take out")] {
+        for (field, is_hidden_when_listed, hint) in
+            [("allowed_headers", false, "a pattern for"), ("disallowed_headers", true, "no pattern for")]
+        {
             let Some(list) = member(filter, field) else { continue };
             for name in self.needed_names() {
                 match takes_name(list, &name) {
                     Some(is_listed) if is_listed == is_hidden_when_listed => {
                         let is = if is_listed { "is" } else { "is not" };
                         self.say(filter, field, format!("`{name}` {is} among {field}, so Tollgate never sees it"))
-                            .hint(format!("{hint} `- exact: {name}`"));
+                            .hint(format!("{hint} `{name}`"));
                     }
                     Some(_) => {}
                     None => self.not_judged(filter, field, &format!("whether {field} keep `{name}` from Tollgate")),
