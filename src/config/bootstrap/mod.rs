@@ -242,6 +242,4 @@ impl Hint<'_> {
 }
 
 #[cfg(test)]
-mod mistakes;
-#[cfg(test)]
 mod tests;

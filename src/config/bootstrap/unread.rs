@@ -68,7 +68,7 @@ const READABLE: [&str; 53] = [
     "upstream_codec",
 ];
 /// What only carries other filters.
-const WRAPPINGS: [&str; 2] = [".route.v3.FilterConfig", ".matching.v3.ExtensionWithMatcher"];
+const WRAPPINGS: [&str; 3] = [".HttpConnectionManager", ".route.v3.FilterConfig", ".matching.v3.ExtensionWithMatcher"];
 /// Where a part of a config is fetched from elsewhere.
 const FETCHED: [&str; 2] = ["config_discovery", "dynamic_config"];
 

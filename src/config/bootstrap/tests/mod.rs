@@ -3,6 +3,7 @@
 mod deployments;
 mod entrances;
 mod manifests;
+mod mistakes;
 
 use crate::config::compile_parts;
 use crate::config::compile_text;
@@ -257,7 +258,7 @@ fn a_mistake_is_found_however_it_is_written() {
             // What is done to identity headers afterwards.
             (ROUTER, &mutation("{ append: { header: { key: X-User-Id, value: a } } }"), "late writes X-User-Id"),
             (ROUTER, &mutation("{ append: { header: { key: x_user_id, value: a } } }"), "late writes x_user_id"),
-            (ROUTER, &mutation("{ remove: X-Tier }"), "late removes X-Tier"),
+            (ROUTER, &mutation("{ remove: X-Tier }"), "late removes x-tier"),
             (ROUTER, &mutation("{ remove_on_match: { key_matcher: { prefix: x-t } } }"), "late removes x-tier"),
             (ROUTER, &claims, "jwt writes X-Tier"),
             (ROUTER, &script("h:headers():replace(\"X-User-Id\", \"a\")"), "the code of script"),

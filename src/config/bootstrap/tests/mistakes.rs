@@ -57,24 +57,8 @@ fn each_filter_that_writes_an_identity_is_found() {
         "{upstream}      typed_extension_protocol_options: {{ a: {{ http_filters: [{}] }} }}\n",
         filter("late", "header_mutation.v3.HeaderMutation", &format!("mutations: {{ request_mutations: [{}] }}", change("x-user-id")))
     );
-    let of_router = GATE.replace(GATE, ROUTER).replace(
-        ROUTER,
-        &format!(
-            "                  - {}\n{ROUTER}",
-            filter(
-                "late",
-                "router.v3.Router",
-                &format!(
-                    "upstream_http_filters: [{}]",
-                    filter(
-                        "inner",
-                        "header_mutation.v3.HeaderMutation",
-                        &format!("mutations: {{ request_mutations: [{}] }}", change("user"))
-                    )
-                )
-            )
-        ),
-    );
+    let inner = filter("inner", "header_mutation.v3.HeaderMutation", &format!("mutations: {{ request_mutations: [{}] }}", change("user")));
+    let of_router = after("router.v3.Router", &format!("upstream_http_filters: [{inner}]"));
     let empty = filter("late", "header_mutation.v3.HeaderMutation", "mutations: {}");
     let twice = BOOTSTRAP.replace(GATE, &before(&empty)).replace(ROUTER, &format!("                  - {empty}\n{ROUTER}"));
     let per_route = format!(
@@ -236,8 +220,8 @@ fn a_removal_counts_where_it_happens() {
 
 #[test]
 fn who_answers_over_tls_must_show_its_name() {
-    let bootstrap = include_str!("../../../envoy/mtls/envoy.yaml");
-    let rules = include_str!("../../../envoy/mtls/tollgate.yaml");
+    let bootstrap = include_str!("../../../../envoy/mtls/envoy.yaml");
+    let rules = include_str!("../../../../envoy/mtls/tollgate.yaml");
     let exact = "{ exact: tollgate.internal }";
     let names = "match_typed_subject_alt_names:\n                  - { san_type: DNS, matcher: { exact: tollgate.internal } }";
     let socket = "      transport_socket:\n";
