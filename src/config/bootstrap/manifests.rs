@@ -55,7 +55,10 @@ impl<'n> Manifests<'n> {
     pub(super) fn asks(&self) -> bool {
         let inserts = |filter: &Node| {
             let patches = at(filter, &["spec", "configPatches"]).map(items).unwrap_or_default();
-            let values = patches.iter().filter(|patch| at(patch, &["patch", "operation"]).and_then(text) != Some("MERGE"));
+            let is_new = |patch: &&Node| {
+                at(patch, &["patch", "operation"]).and_then(text).is_some_and(|word| word == "ADD" || word.starts_with("INSERT"))
+            };
+            let values = patches.iter().filter(is_new);
             values.filter_map(|patch| at(patch, &["patch", "value"])).any(|value| !gates_of(std::slice::from_ref(value)).is_empty())
         };
         !self.bootstraps.is_empty()

@@ -113,8 +113,8 @@ fn a_mesh_that_goes_around_tollgate_is_found() {
                 "pods on the host's network",
             ),
             ("tls: { mode: DISABLE }", "tls: { mode: ISTIO_MUTUAL, insecureSkipVerify: true }", "whoever answers is believed"),
-            (selector, &selector.replace("namespace: shop", "namespace: elsewhere"), "is for no pod of this file"),
-            (&format!("{selector}shop"), &format!("{selector}shoop"), "is for no pod of this file"),
+            (selector, &selector.replace("namespace: shop", "namespace: elsewhere"), "this file"),
+            (&format!("{selector}shop"), &format!("{selector}shoop"), "this file"),
             ("kind: EnvoyFilter\nmetadata:\n  namespace: shop\n  name: tollgate\n", &format!("kind: EnvoyFilter\n{NOWHERE}"), bare),
             ("context: SIDECAR_INBOUND", "context: SIDECAR_OUTBOUND", bare),
             (
