@@ -95,7 +95,7 @@ impl CheckConfig {
         let path = self.file.as_deref().unwrap_or(&self.config);
         let loaded = if self.without_files { config::load_without_files(path) } else { config::load(path) };
         let found = self.envoy.as_ref().map(|envoy| beside(path, &loaded, envoy)).unwrap_or_default();
-        let verdict = if found.warnings.is_empty() { "good, and fits these rules" } else { "no mistake found beside the warnings" };
+        let verdict = if found.warnings.is_empty() { "good, and fits these rules" } else { "no mistake found; see what is said above" };
         let (loaded, own_mistakes) = match loaded {
             Ok(loaded) if found.errors.is_empty() => {
                 let warnings = loaded.warnings.into_iter().chain(found.warnings).collect();
