@@ -16,6 +16,7 @@ use crate::check::take_credential::Shown;
 use crate::jose::Assertions;
 use crate::jose::assertions::AssertionError;
 use crate::model::caller::Caller;
+use crate::model::request::HeaderSize;
 use crate::model::request::Headers;
 use crate::model::route::Auth;
 use crate::model::route::CredentialUpstream;
@@ -92,7 +93,8 @@ impl<'r> Prepared<'r> {
 }
 
 /// # Errors
-/// [`Reason::UnusableIdentity`] when a value cannot stand in a header, [`Reason::Internal`] when the assertion cannot be signed; a
+/// [`Reason::UnusableIdentity`] when a value cannot stand in a header, [`Reason::HeadersTooLarge`] when all together are more than Envoy
+/// takes, [`Reason::Internal`] when the assertion cannot be signed; a
 /// fault while the keys that sign are still out of reach.
 pub fn prepare<'r>(
     permit: Permit<'r>,
@@ -154,6 +156,9 @@ fn compose<'r>(
         CredentialUpstream::Kept => {}
     }
     edits.remove_look_alikes(rules, Some(headers));
+    if !edits.fit(headers, rules.header_limits) {
+        return Err(Denial::new(Reason::HeadersTooLarge));
+    }
     Ok(Prepared {
         reason,
         route,
@@ -187,6 +192,23 @@ impl<'r> Edits<'r> {
         if !known {
             self.remove.push(Arc::clone(name));
         }
+    }
+
+    /// Sets nothing; what would have been set is removed, so that no client says it.
+    pub(in crate::check) fn forgo(&mut self) {
+        self.remove.extend(self.set.drain(..).map(|(name, _value)| name));
+    }
+
+    /// Whether the headers with these edits are within Envoy's bounds. What replaces a header, or removes one, adds nothing; that is looked
+    /// at only where it matters.
+    pub(in crate::check) fn fit(&self, headers: &Headers<'_>, limits: HeaderSize) -> bool {
+        let added = |size: HeaderSize| self.set.iter().fold(size, |size, (name, value)| size.with(&**name, &**value));
+        if added(headers.size()).is_within(limits) {
+            return true;
+        }
+        let edited = || self.set.iter().map(|(name, _value)| name).chain(&self.remove);
+        let kept = headers.iter().filter(|(came, _value)| !edited().any(|name| name.as_bytes().eq_ignore_ascii_case(came)));
+        added(kept.fold(HeaderSize::default(), |size, (name, value)| size.with(name, value))).is_within(limits)
     }
 
     /// What an upstream could take for a header of these rules. The spellings go whether or not they were seen, because Envoy can be told
@@ -480,6 +502,35 @@ mod tests {
         let mut optional = rules_with_auth(public, Auth::Optional);
         optional.assertion = Some(assertion("authorization", "Bearer "));
         assert_eq!(composed(&optional, Method::Get, None, &shown(&[]), None).unwrap(), ["-authorization"]);
+    }
+
+    #[test]
+    fn only_what_is_new_takes_room_among_the_headers() {
+        let mut rules = rules(Auth::Required, CredentialUpstream::Removed);
+        rules.identity_headers = vec![header("user", of(IdentityValue::User)), header("x-org-id", of(IdentityValue::Organization))];
+        let headers = |lines: &[(&'static str, &'static str)]| {
+            Headers::new(lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect())
+        };
+        // `user: alice` and `x-org-id: acme` are added: 2 lines, 21 bytes.
+        let table: &[(&[(&str, &str)], usize, usize)] = &[
+            (&[], 2, 21),
+            (&[("a", "1")], 3, 23),
+            (&[("user", "mallory")], 2, 21),
+            (&[("user", "mallory"), ("user", "eve"), ("a", "1")], 3, 23),
+            (&[("x_org-id", "evil"), ("a", "1")], 3, 23),
+            (&[("x-api-key", "secret"), ("a", "1")], 3, 23),
+        ];
+        for (lines, count, bytes) in table {
+            for (lacking, expected) in [((0, 0), true), ((1, 0), false), ((0, 1), false)] {
+                rules.header_limits = HeaderSize { lines: count - lacking.0, bytes: bytes - lacking.1 };
+                let request = samples::request(Method::Get, "/x", &[]);
+                let found = find_route(&request, &rules).unwrap();
+                let permit = authorise(Some(Arc::new(doubles::caller())), &found).unwrap();
+                let pinned = pin_version(&request, &found, permit.caller(), &rules).unwrap();
+                let composed = compose(permit, pinned, &shown(&["x-api-key"]), &headers(lines), &rules, None);
+                assert_eq!(composed.map(|_| ()).map_err(|denial| denial.reason), if expected { Ok(()) } else { Err(Reason::HeadersTooLarge) });
+            }
+        }
     }
 
     fn rules_with_auth(old: Rules, auth: Auth) -> Rules {

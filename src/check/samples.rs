@@ -16,6 +16,7 @@ use crate::model::route::ErrorFormat;
 use crate::model::route::Route;
 use crate::model::route::RouteIndex;
 use crate::model::rules::DryRun;
+use crate::model::rules::HEADERS_OF_ENVOY;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::GuardLimits;
 use crate::model::rules::ImportedKeys;
@@ -45,6 +46,7 @@ pub(in crate::check) fn rules(routes: Vec<Route>) -> Rules {
         assertion: None,
         api_versions: None,
         guard: GuardLimits { per_address: Limit { per_minute: 6, depth: 3 }, per_key_prefix: Limit { per_minute: 60, depth: 5 } },
+        header_limits: HEADERS_OF_ENVOY,
         trusted_hops: 0,
         dry_run: DryRun::Off,
         limits_failure: LimitsFailure::LocalShare,

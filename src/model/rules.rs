@@ -14,6 +14,7 @@ use crate::model::caller::SourceName;
 use crate::model::issuance::Issuance;
 use crate::model::key::KeyRecord;
 use crate::model::quota::Policy;
+use crate::model::request::HeaderSize;
 use crate::model::route::ErrorFormat;
 use crate::model::route::Route;
 
@@ -42,6 +43,8 @@ pub struct Rules {
     pub assertion: Option<Assertion>,
     pub api_versions: Option<ApiVersions>,
     pub guard: GuardLimits,
+    /// What Envoy takes of a request's headers once ours are added: it refuses more, and the request would have been counted.
+    pub header_limits: HeaderSize,
     /// How many proxies before this Envoy may be believed about `x-forwarded-for`; 0: the peer is the client.
     pub trusted_hops: u8,
     pub dry_run: DryRun,
@@ -54,6 +57,11 @@ pub struct Rules {
     /// How many users `/metrics` lists by name.
     pub usage_series_limit: usize,
 }
+
+/// What no rules go beyond: more is refused before it is read.
+pub const HEADERS_MOST: HeaderSize = HeaderSize { lines: 1024, bytes: 192 * 1024 };
+/// What Envoy takes unless it is told otherwise.
+pub const HEADERS_OF_ENVOY: HeaderSize = HeaderSize { lines: 100, bytes: 60 * 1024 };
 
 /// Whether verdicts are in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,11 +14,15 @@ use crate::config::file::identity::PerFile;
 use crate::config::file::identity::TierFile;
 use crate::config::file::route::GuardFile;
 use crate::config::file::route::GuardLimitFile;
+use crate::config::file::route::HeaderLimitsFile;
 use crate::model::quota::FILL_NANOS_MAX;
 use crate::model::quota::Limit;
 use crate::model::quota::Per;
 use crate::model::quota::Policy;
+use crate::model::request::HeaderSize;
 use crate::model::rules::GuardLimits;
+use crate::model::rules::HEADERS_MOST;
+use crate::model::rules::HEADERS_OF_ENVOY;
 use crate::model::rules::Tier;
 use crate::model::rules::TierState;
 
@@ -109,6 +113,19 @@ pub(super) fn guard(desk: &mut Desk<'_>, spot: &Spot, file: &GuardFile) -> Optio
     let per_address = of("per_address", file.per_address.as_ref(), Limit { per_minute: 60, depth: 30 });
     let per_key_prefix = of("per_key_prefix", file.per_key_prefix.as_ref(), Limit { per_minute: 30, depth: 15 });
     Some(GuardLimits { per_address: per_address?, per_key_prefix: per_key_prefix? })
+}
+
+pub(super) fn headers(desk: &mut Desk<'_>, spot: &Spot, file: &HeaderLimitsFile) -> HeaderSize {
+    let mut of = |key: &str, written: Option<u16>, default: usize, most: usize| {
+        let value = written.map_or(default, usize::from);
+        if value == 0 || value > most {
+            desk.error_expecting(&spot.key(key), format!("{value} is no bound"), format!("1 to {most}"));
+        }
+        value
+    };
+    let lines = of("max_headers_count", file.max_headers_count, HEADERS_OF_ENVOY.lines, HEADERS_MOST.lines);
+    let kib = of("max_request_headers_kb", file.max_request_headers_kb, HEADERS_OF_ENVOY.bytes / 1024, HEADERS_MOST.bytes / 1024);
+    HeaderSize { lines, bytes: kib.saturating_mul(1024) }
 }
 
 /// A rate and a depth, both at least 1 and neither absurd. `spot` is the mapping that holds them.

@@ -70,6 +70,7 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
     let issuance = issuance::issuance(desk, &root, file, revision, &declared);
     let routes = routes::routes(desk, &root.key("routes"), file, &declared, &tiers);
     let guard = limits::guard(desk, &root.key("guard"), &file.guard);
+    let header_limits = limits::headers(desk, &root.key("header_limits"), &file.header_limits);
     let file_keys = keys::file_keys(desk, revision, &root.key("keys_file"), file, &brand, &declared);
     if file.dry_run == Some(true) {
         desk.warn(
@@ -110,6 +111,7 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
         assertion,
         api_versions,
         guard: guard?,
+        header_limits,
         trusted_hops: file.trusted_hops.unwrap_or(0),
         dry_run: match file.dry_run {
             Some(true) => DryRun::On,

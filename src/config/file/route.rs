@@ -237,3 +237,15 @@ pub struct GuardLimitFile {
     #[schemars(range(min = 1, max = 60_000_000))]
     pub burst: Option<u32>,
 }
+
+/// How many headers Envoy takes, with ours. What it does not show us (`allowed_headers`) cannot be counted.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderLimitsFile {
+    /// As in `common_http_protocol_options` of Envoy's listener. Default: 100, as Envoy's.
+    #[schemars(range(min = 1, max = 1024))]
+    pub max_headers_count: Option<u16>,
+    /// As in Envoy's listener. Default: 60, as Envoy's.
+    #[schemars(range(min = 1, max = 192))]
+    pub max_request_headers_kb: Option<u16>,
+}
