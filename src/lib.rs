@@ -44,6 +44,7 @@
 //! - `secrets`: peppers, wrapping, random bytes. Keys, the signing ring and the resource API all need them, and none owns them.
 //! - `ops`: the operator's door (health, metrics, counts, published keys). It shares nothing with Envoy's door but the counts.
 //! - `listen`: sockets, TLS with renewal, accepting and draining, once for all doors.
+//! - `outbound`: what everything that we ask of others by HTTP keeps to; the key sets' task and the issuer's federation both do.
 //! - `recording`: requests written down without their secrets, and judged again under other rules (`check/rehearse.rs`).
 //! - `stats`: the contract by which two doors read the counts without knowing who keeps them.
 //!
@@ -96,6 +97,8 @@ pub mod telemetry;
 pub mod recording;
 
 pub mod listen;
+
+pub mod outbound;
 
 pub mod grpc;
 

@@ -414,6 +414,13 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let check = CheckServer::start(check_listener, check_tls, Arc::clone(&door), access_log, options).await;
     let shelves = Shelves { records, peppers, counts, observer: counting, gate: judging, signer: Arc::clone(&signer) };
     let state = issuer_state(shelves, Arc::clone(&rules), clock);
+    tasks.spawn({
+        let (state, end) = (state.clone(), end.clone());
+        async move {
+            end.cancelled().await;
+            issuer::audit::finish(&state).await;
+        }
+    });
     if let Some(control) = control {
         let resource_api = issuer::router(state.clone()).merge(explain::router(explainer));
         tasks.spawn(control.serve(resource_api, end.clone().cancelled_owned()));

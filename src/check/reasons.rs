@@ -173,8 +173,6 @@ registry! {
     Deadline => Fault, "deadline", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
     /// More than 10,000 checks at once in this process. More instances.
     Overloaded => Fault, "overloaded", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
-    /// Kept for a gate that is asked before it is ready. This version never says so: it takes no checks until it is.
-    NotReady => Fault, "not_ready", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
 }
 
 impl Reason {

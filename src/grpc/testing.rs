@@ -1,6 +1,5 @@
 //! A door with a stub shelf behind it, and the messages that Envoy would send.
 
-use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -44,25 +43,13 @@ use crate::model::key::Rights;
 use crate::model::key::UserRecord;
 use crate::model::key::UserState;
 use crate::model::quota::Limit;
+use crate::model::route;
 use crate::model::route::Answerer;
 use crate::model::route::Auth;
-use crate::model::route::ClientRequestId;
-use crate::model::route::Cors;
-use crate::model::route::CountAs;
-use crate::model::route::CredentialUpstream;
-use crate::model::route::Ending;
-use crate::model::route::ErrorFormat;
-use crate::model::route::Matcher;
-use crate::model::route::MatrixParameters;
-use crate::model::route::PathTemplate;
-use crate::model::route::QueryToken;
 use crate::model::route::Route;
 use crate::model::route::RouteIndex;
-use crate::model::route::ScopeDemand;
-use crate::model::route::Segment;
-use crate::model::route::Upgrades;
 use crate::model::route::Versioned;
-use crate::model::rules::DryRun;
+use crate::model::rules;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::GuardLimits;
 use crate::model::rules::IdentityHeader;
@@ -72,7 +59,6 @@ use crate::model::rules::ImportedKeys;
 use crate::model::rules::LimitsFailure;
 use crate::model::rules::Place;
 use crate::model::rules::Rules;
-use crate::model::rules::Source;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
@@ -186,31 +172,7 @@ pub(crate) fn now() -> Timestamp {
 }
 
 pub(crate) fn route(name: &str, auth: Auth) -> Route {
-    Route {
-        name: name.into(),
-        matcher: Matcher {
-            host: None,
-            port: None,
-            path: PathTemplate { segments: vec![Segment::Literal(name.into())], ending: Ending::Exact },
-            methods: Vec::new(),
-        },
-        auth,
-        scopes: ScopeDemand::default(),
-        tenant: None,
-        environments: Vec::new(),
-        versioned: Versioned::No,
-        cost: 1,
-        limits: Vec::new(),
-        count_as: CountAs::RouteName,
-        errors: ErrorFormat::Standard,
-        credential_upstream: CredentialUpstream::Removed,
-        query_token: QueryToken::Refused,
-        cors: Cors::Ordinary,
-        upgrades: Upgrades::Refused,
-        matrix_parameters: MatrixParameters::Refused,
-        request_id: ClientRequestId::Replaced,
-        answer: Answerer::Upstream,
-    }
+    Route { auth, versioned: Versioned::No, ..route::samples::route(name, &[], &format!("/{name}")) }
 }
 
 pub(crate) fn caller() -> Arc<Caller> {
@@ -240,30 +202,17 @@ pub(crate) fn rules(fault_answer: FaultAnswer) -> Rules {
     stats.answer = Answerer::Stats;
     let routes = vec![Arc::new(route("open", Auth::Public)), Arc::new(route("closed", Auth::Required)), Arc::new(stats)];
     Rules {
-        revision: "0123456789ab".into(),
         route_index: RouteIndex::build(&routes).unwrap(),
         routes,
-        errors: ErrorFormat::Standard,
         places: vec![Place { header: "x-api-key".into(), scheme: None }],
-        key_brand: "tg".into(),
         imported_keys: ImportedKeys::Accepted,
-        local: Source { name: SourceName::local(), namespace: Namespace::Bare },
-        issuers: Vec::new(),
-        issuance: None,
-        mesh: None,
-        tiers: BTreeMap::new(),
-        default_tier: None,
         identity_headers: vec![IdentityHeader::new("x-user-id".into(), vec![IdentityPart::Of(IdentityValue::User)])],
-        assertion: None,
-        api_versions: None,
         guard: GuardLimits { per_address: limit, per_key_prefix: limit },
-        trusted_hops: 0,
-        dry_run: DryRun::Off,
         limits_failure: LimitsFailure::Deny,
         fault_answer,
-        file_keys: BTreeMap::new(),
         log_allows: 0.0,
         usage_series_limit: 10,
+        ..rules::samples::nothing()
     }
 }
 

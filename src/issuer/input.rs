@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use aws_lc_rs::digest;
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header;
@@ -15,6 +14,7 @@ use serde::de;
 
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
+use crate::secrets::sha256;
 
 /// The largest body.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -178,12 +178,6 @@ impl Fields {
             Some(_) => Err(Problem::field(self.place, "there is a member of an unknown name")),
         }
     }
-}
-
-pub(in crate::issuer) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
-    hash
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

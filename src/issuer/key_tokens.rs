@@ -263,22 +263,14 @@ fn fresh(
 ) -> GrantRecord {
     let ends = now.plus(issuance.lifetimes.key_token_absolute);
     let after_the_last = old.map_or(0, |old| old.generation.saturating_add(1));
+    let of = GrantOf::Key { key: key.clone(), user: caller.subject.clone() };
     GrantRecord {
-        id: id.clone(),
-        of: GrantOf::Key { key: key.clone(), user: caller.subject.clone() },
         organization: caller.organization.clone(),
-        environment: caller.environment,
         scopes: Arc::new(caller.scopes.without_reserved()),
         resources: resources(issuance),
-        state: GrantState::Live,
         generation: u32::try_from(now.unix_seconds()).unwrap_or(u32::MAX).max(after_the_last),
-        advanced: now,
-        pepper: Arc::from(state.peppers.current_id()),
-        created: now,
         idle_until: now.plus(issuance.lifetimes.key_token).min(ends),
-        ends,
-        session: None,
-        access: Vec::new(),
+        ..GrantRecord::new(id.clone(), of, caller.environment, state.peppers.current_id(), now, ends)
     }
 }
 

@@ -88,7 +88,7 @@ pub(in crate::issuer) async fn rotate(
     let subject = if emergency { "issuer (emergency)" } else { "issuer" };
     let address = peer.and_then(|Extension(Peer(peer))| peer).map(|peer| peer.ip());
     let entry = Entry { deed: Deed::RingRotated, actor: &actor, subject, organization: None, address, request_id: None };
-    audit::note(&state, entry, now).await?;
+    audit::note(&state, entry, now).await;
     view(&state, now)
 }
 

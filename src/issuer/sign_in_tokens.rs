@@ -20,7 +20,6 @@ use crate::model::caller::Subject;
 use crate::model::grant::GrantId;
 use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
-use crate::model::grant::GrantState;
 use crate::model::issuance::Issuance;
 use crate::model::key::Rights;
 use crate::model::scope::Scope;
@@ -102,21 +101,10 @@ pub(in crate::issuer) async fn sign_own(
 ) -> Result<String, Problem> {
     let OwnToken { id, of, organization, environment, scopes, subject, jti, ends, stands_on } = own;
     let grant = GrantRecord {
-        id,
-        of,
         organization,
-        environment,
         scopes: Arc::new(scopes),
         resources: issuance.resources.iter().take(1).map(|resource| Arc::clone(&resource.uri)).collect(),
-        state: GrantState::Live,
-        generation: 0,
-        advanced: now,
-        pepper: Arc::from(state.peppers.current_id()),
-        created: now,
-        idle_until: ends,
-        ends,
-        session: None,
-        access: Vec::new(),
+        ..GrantRecord::new(id, of, environment, state.peppers.current_id(), now, ends)
     };
     let claims = AccessClaims {
         iss: &issuance.url,

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
@@ -18,6 +17,7 @@ use crate::jose::json::Members;
 use crate::jose::json::read_object;
 use crate::jose::vet;
 use crate::model::rules::Algorithm;
+use crate::secrets::sha256;
 
 /// A larger key set is refused before it is read.
 pub const SET_BYTES_MAX: usize = 1024 * 1024;
@@ -138,7 +138,7 @@ impl KeySet {
         }
         let (family, key) = public_key(&der)?;
         let keys = vec![VerificationKey { id: None, algorithms: of_family(family).collect(), key }];
-        Self { keys, skipped: Vec::new(), digest: digest_of(pem) }.usable_with(allowed)
+        Self { keys, skipped: Vec::new(), digest: sha256(pem) }.usable_with(allowed)
     }
 
     /// One shared secret.
@@ -152,7 +152,7 @@ impl KeySet {
             check_secret(secret, *algorithm)?;
         }
         let keys = vec![VerificationKey { id: None, algorithms, key: DecodingKey::from_secret(secret) }];
-        Self { keys, skipped: Vec::new(), digest: digest_of(secret) }.usable_with(allowed)
+        Self { keys, skipped: Vec::new(), digest: sha256(secret) }.usable_with(allowed)
     }
 
     /// The keys of the set that are never used.
@@ -206,7 +206,7 @@ impl KeySet {
         let entries: Vec<&Members<'_>> = entries.iter().map(Json::as_object).collect::<Option<_>>().ok_or(KeySetError::NotASet)?;
         refuse_contradictions(&entries, kind)?;
 
-        let mut set = Self { keys: Vec::new(), skipped: Vec::new(), digest: digest_of(json) };
+        let mut set = Self { keys: Vec::new(), skipped: Vec::new(), digest: sha256(json) };
         let mut ids = BTreeSet::new();
         for (position, entry) in entries.into_iter().enumerate() {
             let id = entry.get("kid").and_then(Json::as_text);
@@ -326,12 +326,6 @@ fn check_secret(secret: &[u8], algorithm: Algorithm) -> Result<(), KeySetError> 
         return Err(KeySetError::SecretLength { bytes: secret.len(), least, algorithm: algorithm.name() });
     }
     Ok(())
-}
-
-fn digest_of(bytes: &[u8]) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
-    out
 }
 
 /// Any PEM section, with its kind.

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
 use arc_swap::ArcSwapOption;
-use aws_lc_rs::digest;
 use quick_cache::sync::Cache;
 use tokio::sync::Notify;
 
@@ -27,6 +26,7 @@ use crate::model::rules::Issuer;
 use crate::model::rules::IssuerKeys;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
+use crate::secrets::sha256;
 
 /// Verifies bearer JWTs and remembers whom they prove.
 pub struct Tokens {
@@ -88,8 +88,7 @@ impl Tokens {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::Malformed("the token is longer than 8 KiB"));
         }
-        let mut key = [0; 32];
-        key.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+        let key = sha256(token.as_bytes());
         if let Some(known) = self.verified.get(&key)
             && self.still_rests(&known, rules)
         {

@@ -159,6 +159,27 @@ pub enum AccessState {
 }
 
 impl GrantRecord {
+    /// A grant that lives from now to its end, and opens nothing yet: whoever makes it says what.
+    pub fn new(id: GrantId, of: GrantOf, environment: Environment, pepper: &str, now: Timestamp, ends: Timestamp) -> Self {
+        Self {
+            id,
+            of,
+            organization: None,
+            environment,
+            scopes: Arc::default(),
+            resources: Vec::new(),
+            state: GrantState::Live,
+            generation: 0,
+            advanced: now,
+            pepper: Arc::from(pepper),
+            created: now,
+            idle_until: ends,
+            ends,
+            session: None,
+            access: Vec::new(),
+        }
+    }
+
     pub fn client(&self) -> Option<&ClientId> {
         match &self.of {
             GrantOf::Consent { client, .. } | GrantOf::Client { client } => Some(client),

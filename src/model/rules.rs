@@ -343,3 +343,41 @@ pub enum FaultAnswer {
     /// A denial with 503: Envoy's failure mode never applies.
     Deny,
 }
+
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::*;
+    use crate::model::quota::Limit;
+    use crate::model::route::RouteIndex;
+
+    /// Rules without routes, places, sources and limits, of which a test says what it is about.
+    pub(crate) fn nothing() -> Rules {
+        Rules {
+            revision: "0123456789ab".into(),
+            routes: Vec::new(),
+            route_index: RouteIndex::default(),
+            errors: ErrorFormat::Standard,
+            places: Vec::new(),
+            key_brand: "tg".into(),
+            imported_keys: ImportedKeys::Refused,
+            local: Source { name: SourceName::local(), namespace: Namespace::Bare },
+            issuers: Vec::new(),
+            issuance: None,
+            mesh: None,
+            tiers: BTreeMap::new(),
+            default_tier: None,
+            identity_headers: Vec::new(),
+            assertion: None,
+            api_versions: None,
+            guard: GuardLimits { per_address: Limit { per_minute: 6, depth: 3 }, per_key_prefix: Limit { per_minute: 60, depth: 5 } },
+            header_limits: HEADERS_OF_ENVOY,
+            trusted_hops: 0,
+            dry_run: DryRun::Off,
+            limits_failure: LimitsFailure::LocalShare,
+            fault_answer: FaultAnswer::RpcError,
+            file_keys: BTreeMap::new(),
+            log_allows: 1.0,
+            usage_series_limit: 100,
+        }
+    }
+}

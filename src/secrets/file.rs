@@ -24,6 +24,8 @@ use crate::secrets::random_bytes;
 
 /// The file's name inside the store's folder.
 const FILE_NAME: &str = "pepper";
+/// How the name begins of one that is being written; the pepper's id follows.
+const DRAFT: &str = ".pepper.";
 /// Larger files are not pepper files.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 const SECRET_BYTES: usize = 32;
@@ -116,26 +118,37 @@ fn create(folder: &Path, path: &Path) -> Result<Peppers, PepperFileError> {
     let mut line = Zeroizing::new(String::with_capacity(128));
     line.push('p');
     push_base62(&mut line, &mut random_bytes::<8>()?, 7);
+    // Of no other process, also where each has a process id 1 of its own.
+    let draft = folder.join(format!("{DRAFT}{}", *line));
     line.push(' ');
     for byte in Zeroizing::new(random_bytes::<SECRET_BYTES>()?).iter() {
         line.extend([byte >> 4, byte & 15].into_iter().filter_map(|digit| char::from_digit(u32::from(digit), 16)));
     }
     line.push('\n');
-    let draft = folder.join(format!(".pepper.{}", std::process::id()));
     let written =
         write_draft(&draft, line.as_bytes()).and_then(|()| publish(&draft, path)).and_then(|()| fs::File::open(folder)?.sync_all());
     if let Err(source) = written {
         let _leftover = fs::remove_file(&draft);
-        // Another process was quicker: its pepper counts.
-        if source.kind() != io::ErrorKind::AlreadyExists {
+        // Another process was quicker, and may have taken the draft away: its pepper counts.
+        if !matches!(source.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) {
             return Err(failed(source));
         }
     }
-    load(path, fs::File::open(path).map_err(failed)?)
+    let peppers = load(path, fs::File::open(path).map_err(failed)?)?;
+    remove_drafts(folder);
+    Ok(peppers)
+}
+
+/// Now that there is a pepper, a draft is what a start that was killed left, or too late.
+fn remove_drafts(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(DRAFT.as_bytes()) {
+            let _leftover = fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn write_draft(draft: &Path, bytes: &[u8]) -> io::Result<()> {
-    let _leftover = fs::remove_file(draft);
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
     file.write_all(bytes)?;
     file.sync_all()
@@ -165,6 +178,27 @@ mod tests {
         let second = Peppers::load_or_create(&folder).unwrap();
         assert!(second.matches(b"text", &hash));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn starts_at_the_same_instant_agree_and_starts_that_were_killed_leave_nothing() {
+        for _round in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            for id in ["p0000001", "p0000002"] {
+                fs::write(folder.path().join(format!("{DRAFT}{id}")), b"half a li").unwrap();
+            }
+            let together = std::sync::Barrier::new(4);
+            let start = || {
+                together.wait();
+                Peppers::load_or_create(folder.path()).unwrap().hash(b"text")
+            };
+            let hashes: Vec<_> = std::thread::scope(|scope| {
+                let starts: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+                starts.into_iter().map(|start| start.join().unwrap()).collect()
+            });
+            assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the pepper alone");
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub mod codec;
 pub mod embedded;
 pub mod shared;
 
+mod user_place;
+
 #[cfg(test)]
 mod conformance;
 

@@ -17,7 +17,11 @@ const HEAD: &str = "# Metrics
 Every metric, as `tollgate schema --metrics` prints it. `/metrics` of `listen.ops` has them all, and `/metrics/usage` has
 `tollgate_user_requests_total` for every user; [the rules and dashboards](../k8s/prometheus/README.md) stand on them.
 Nothing that a client sends stands in a label, but for names of users, and those are bounded: see `metrics.usage_series`.
+The last column names the alerts and then the dashboards that ask for a metric, by themselves or by a recorded rule.
 ";
+
+/// A metric on each line, and what of `k8s/prometheus/` asks for it.
+const USES: &str = include_str!("uses.txt");
 
 const DECIDED: [&str; 3] = [Outcome::Allowed.as_str(), Outcome::Limited.as_str(), Outcome::Refused.as_str()];
 
@@ -89,16 +93,22 @@ pub fn markdown() -> Result<String, MetricsError> {
     let mut page = HEAD.to_owned();
     for part in parts()? {
         // Writing to a String cannot fail.
-        let _ = write!(page, "\n## {}\n\n| metric | type | labels | what it is |\n| --- | --- | --- | --- |\n", part.when);
+        let _ = write!(page, "\n## {}\n\n| metric | type | labels | what it is | used by |\n| --- | --- | --- | --- | --- |\n", part.when);
         for family in part.families {
             let labels: Vec<String> = family.labels.iter().map(|label| format!("`{}`: {}", label.name, show(label.values))).collect();
+            let labels = labels.join("; ");
             let unit = ["seconds", "bytes"].into_iter().find(|unit| family.name.trim_end_matches("_total").ends_with(&format!("_{unit}")));
             let unit = unit.map(|unit| format!(", {unit}")).unwrap_or_default();
             let kind = family.kind.as_str();
-            let _ = writeln!(page, "| `{}` | {kind}{unit} | {} | {} |", family.name, labels.join("; "), family.help);
+            let _ = writeln!(page, "| `{}` | {kind}{unit} | {labels} | {} | {} |", family.name, family.help, uses(&family.name));
         }
     }
     Ok(page)
+}
+
+/// Empty: nothing asks for it.
+fn uses(metric: &str) -> &'static str {
+    USES.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(": ")).unwrap_or_default()
 }
 
 fn show(values: Values) -> String {
@@ -119,7 +129,7 @@ mod tests {
     fn the_reference_is_what_is_exported() {
         let page = markdown().unwrap();
         let count: usize = parts().unwrap().iter().map(|part| part.families.len()).sum();
-        assert_eq!(page.lines().filter(|line| line.starts_with("| `") && line.matches(" | ").count() == 3).count(), count);
+        assert_eq!(page.lines().filter(|line| line.starts_with("| `") && line.matches(" | ").count() == 4).count(), count);
         let reference = include_str!("../../envoy/metrics.md");
         assert_eq!(reference, page, "write it anew: tollgate schema --metrics > envoy/metrics.md");
     }

@@ -97,7 +97,11 @@ impl Dictionary {
         let failed = |source| LedgerError::of("create", &path, HEADER_BYTES as u64, source);
         let file = write_whole(&fresh, &header(writer)).map_err(failed)?;
         disk::install(folder, &fresh, &path).map_err(failed)?;
-        Ok(Self {
+        Ok(Self::empty(path, file, writer))
+    }
+
+    fn empty(path: PathBuf, file: File, writer: [u64; 2]) -> Self {
+        Self {
             path,
             file,
             writer,
@@ -108,7 +112,7 @@ impl Dictionary {
             routes: HashMap::new(),
             segments: 0,
             changed: false,
-        })
+        }
     }
 
     /// Reads one that is there; none when there is none.
@@ -129,18 +133,7 @@ impl Dictionary {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
         let writer = read_header(&path, &bytes)?;
-        let mut dictionary = Self {
-            path,
-            file,
-            writer,
-            length: HEADER_BYTES as u64,
-            next: 1,
-            users: HashMap::new(),
-            keys: HashMap::new(),
-            routes: HashMap::new(),
-            segments: 0,
-            changed: false,
-        };
+        let mut dictionary = Self::empty(path, file, writer);
         let (records, end, damaged) = read_records(&bytes);
         dictionary.length = end as u64;
         let mut names = Vec::with_capacity(records.len());

@@ -15,22 +15,6 @@ use crate::support::tollgate::CheckAt;
 use crate::support::tollgate::Tollgate;
 use crate::support::upstream::Upstream;
 
-const ENDPOINT: &str = "              - endpoint: { address: { pipe: { path: run/check.sock } } }\n";
-
-/// Both instances, asked for their health so that one which drains is left in peace before it goes. Envoy otherwise collects changes of
-/// health for a second before its workers hear of them, and the drain delay would have to be longer than that.
-const ENDPOINTS: &str = "              - endpoint: { address: { pipe: { path: run/a.sock } } }
-              - endpoint: { address: { pipe: { path: run/b.sock } } }
-      common_lb_config: { healthy_panic_threshold: { value: 0 }, update_merge_window: 0s }
-      health_checks:
-        - timeout: 1s
-          interval: 0.1s
-          no_traffic_interval: 0.1s
-          unhealthy_threshold: 1
-          healthy_threshold: 1
-          grpc_health_check: { service_name: envoy.service.auth.v3.Authorization }
-";
-
 fn token(subject: &str) -> String {
     let claims = jwt::claims("https://id.demo.example", "https://api.demo.example", subject);
     jwt::hs256(&jwt::with(claims, json!({ "scope": "conversations:read", "tier": "enterprise" })), JWT_SECRET)
@@ -44,7 +28,7 @@ fn request(credential: &str) -> Vec<u8> {
 fn two_instances_are_restarted_in_turn_and_no_request_fails() {
     let (port, admin_port) = (free_port(), free_port());
     let plan = Plan::of("quickstart")
-        .envoy_with(ENDPOINT, ENDPOINTS)
+        .with_two_instances()
         .envoy_with("port_value: 10000", &format!("port_value: {port}"))
         .envoy_with("port_value: 9901", &format!("port_value: {admin_port}"))
         .tollgate_with("requests_per_minute: 1000, burst: 100", "requests_per_minute: 60000000, burst: 1000000")

@@ -28,8 +28,8 @@ struct Clients {
     native: MadeClient,
 }
 
-fn run(script: &str, issuer: &str, clients: &Clients, more: &[(&str, &str)]) -> Report {
-    let mut environment = vec![
+fn environment<'a>(issuer: &'a str, clients: &'a Clients) -> Vec<(&'a str, &'a str)> {
+    vec![
         ("ISSUER", issuer),
         ("RESOURCE", RESOURCE),
         ("SCOPE", "conversations:read customers:read"),
@@ -41,7 +41,11 @@ fn run(script: &str, issuer: &str, clients: &Clients, more: &[(&str, &str)]) -> 
         ("OTHER_CLIENT_ID", &clients.other.id),
         ("OTHER_CLIENT_SECRET", &clients.other.secret),
         ("PUBLIC_CLIENT_ID", &clients.native.id),
-    ];
+    ]
+}
+
+fn run(script: &str, issuer: &str, clients: &Clients, more: &[(&str, &str)]) -> Report {
+    let mut environment = environment(issuer, clients);
     environment.extend(more);
     run_script(script, &environment)
 }
@@ -74,19 +78,7 @@ fn the_same_checks_hold_on_a_certified_server() {
     let folder = Folder::new();
     let mut command = node();
     command.arg(scripts().join("control.mjs"));
-    command.envs([
-        ("ISSUER", issuer.as_str()),
-        ("RESOURCE", RESOURCE),
-        ("SCOPE", "conversations:read customers:read"),
-        ("REDIRECT_URI", REDIRECT_URI),
-        ("TEST_USER", USER),
-        ("TEST_PASSWORD", PASSWORD),
-        ("CLIENT_ID", &clients.confidential.id),
-        ("CLIENT_SECRET", &clients.confidential.secret),
-        ("OTHER_CLIENT_ID", &clients.other.id),
-        ("OTHER_CLIENT_SECRET", &clients.other.secret),
-        ("PUBLIC_CLIENT_ID", &clients.native.id),
-    ]);
+    command.envs(environment(&issuer, &clients));
     let _control = Process::start("control", command, folder.path()).ready(|| TcpStream::connect(("127.0.0.1", port)).is_ok());
     for script in SCRIPTS {
         let report = run(script, &issuer, &clients, &[("DISCOVERY", "oidc"), ("SKIP", UNSUPPORTED_BY_THE_CONTROL)]);

@@ -31,17 +31,59 @@ fn expressions() -> Vec<(String, String)> {
     rules.map(|(name, rule)| (name, text(&rule, "/expr"))).chain(questions()).collect()
 }
 
+/// The metrics of the reference.
+fn known() -> BTreeSet<String> {
+    parts().expect("metrics").into_iter().flat_map(|part| part.families).map(|family| family.name).collect()
+}
+
+/// The metric of the reference that a series belongs to: a histogram has three kinds of them.
+fn family_of<'a>(series: &'a str, known: &BTreeSet<String>) -> Option<&'a str> {
+    let family = ["_bucket", "_count", "_sum"].iter().find_map(|end| series.strip_suffix(end)).unwrap_or(series);
+    [series, family].into_iter().find(|name| known.contains(*name))
+}
+
+/// What an expression asks for, with what the recorded rules in it ask for.
+fn asked_by(expression: &str, recorded: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let of = |metric: String| match recorded.get(&metric) {
+        Some(rule) => asked_by(rule, recorded),
+        None => BTreeSet::from([metric]),
+    };
+    metrics_in(expression).into_iter().flat_map(of).collect()
+}
+
+/// The last column of `envoy/metrics.md` comes from this file.
+#[test]
+fn the_reference_names_the_alerts_and_dashboards_that_use_a_metric() {
+    let known = known();
+    let recorded = rules("recording.yaml").into_iter().map(|(name, rule)| (name, text(&rule, "/expr"))).collect();
+    let alerts = rules("alerts.yaml").into_iter().map(|(name, rule)| (0, format!("`{name}`"), text(&rule, "/expr")));
+    let panels = questions().into_iter().map(|(place, question)| (1, place.split(".json").next().unwrap_or_default().to_owned(), question));
+    let mut uses: BTreeMap<String, [BTreeSet<String>; 2]> = BTreeMap::new();
+    for (kind, user, expression) in alerts.chain(panels) {
+        for family in asked_by(&expression, &recorded).iter().filter_map(|series| family_of(series, &known)) {
+            uses.entry(family.to_owned()).or_default()[kind].insert(user.clone());
+        }
+    }
+    let mut file = String::new();
+    for (family, users) in uses {
+        let lists = users.into_iter().filter(|list| !list.is_empty()).map(|list| Vec::from_iter(list).join(", "));
+        let _ = writeln!(file, "{family}: {}", Vec::from_iter(lists).join("; "));
+    }
+    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("uses.txt");
+    std::fs::write(&made, &file).expect("a folder for what tests make");
+    let (here, from) = ("src/telemetry/uses.txt", made.display());
+    assert_eq!(include_str!("../../src/telemetry/uses.txt"), file, "write it anew: cp {from} {here}, then envoy/metrics.md");
+}
+
 /// An alert on a metric that does not exist never fires. What Envoy has is held to a real one by `envoy_metrics`.
 #[test]
 fn every_metric_that_a_rule_or_dashboard_names_exists() {
-    let told = parts().expect("metrics").into_iter().flat_map(|part| part.families);
-    let known: BTreeSet<String> = told.map(|family| family.name).collect();
+    let known = known();
     let recorded: BTreeSet<String> = rules("recording.yaml").into_iter().map(|(name, _)| name).collect();
     let mut named = BTreeSet::new();
     for (place, expression) in expressions() {
         for metric in metrics_in(&expression) {
-            let family = ["_bucket", "_count", "_sum"].iter().find_map(|end| metric.strip_suffix(end)).unwrap_or(&metric);
-            let is_known = metric.starts_with("envoy_") || recorded.contains(&metric) || known.contains(&metric) || known.contains(family);
+            let is_known = metric.starts_with("envoy_") || recorded.contains(&metric) || family_of(&metric, &known).is_some();
             assert!(is_known, "{place}: there is no {metric}");
             named.insert(metric);
         }

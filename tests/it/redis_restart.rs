@@ -20,21 +20,6 @@ use crate::support::tollgate::CheckAt;
 use crate::support::tollgate::Tollgate;
 use crate::support::upstream::Upstream;
 
-const ENDPOINT: &str = "              - endpoint: { address: { pipe: { path: run/check.sock } } }\n";
-
-/// Both sidecars, asked for their health so that one which drains is left in peace before it goes.
-const ENDPOINTS: &str = "              - endpoint: { address: { pipe: { path: run/a.sock } } }
-              - endpoint: { address: { pipe: { path: run/b.sock } } }
-      common_lb_config: { healthy_panic_threshold: { value: 0 }, update_merge_window: 0s }
-      health_checks:
-        - timeout: 1s
-          interval: 0.1s
-          no_traffic_interval: 0.1s
-          unhealthy_threshold: 1
-          healthy_threshold: 1
-          grpc_health_check: { service_name: envoy.service.auth.v3.Authorization }
-";
-
 /// Two sidecars behind an Envoy.
 struct Pair {
     sidecars: Vec<Tollgate>,
@@ -48,7 +33,7 @@ impl Pair {
     fn start(store: &str, tier: &str) -> Self {
         let (port, admin_port) = (free_port(), free_port());
         let plan = Plan::of("quickstart")
-            .envoy_with(ENDPOINT, ENDPOINTS)
+            .with_two_instances()
             .envoy_with("port_value: 10000", &format!("port_value: {port}"))
             .envoy_with("port_value: 9901", &format!("port_value: {admin_port}"))
             .tollgate_with("  embedded: { path: ./data }\n", &format!("  redis: {{ path: ./data, {store} }}\n"))

@@ -27,11 +27,7 @@ pub fn identity_id(issuer: &str, subject: &str) -> String {
     hash.update(&(issuer.len() as u64).to_be_bytes());
     hash.update(issuer.as_bytes());
     hash.update(subject.as_bytes());
-    let mut bytes = [0; 32];
-    for (to, from) in bytes.iter_mut().zip(hash.finish().as_ref()) {
-        *to = *from;
-    }
-    write_hex(&bytes)
+    write_hex(hash.finish().as_ref())
 }
 
 /// The record that links a sign-in elsewhere to a user.

@@ -11,6 +11,7 @@ use crate::issuer::checks::run;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::users;
+use crate::model::caller::Environment;
 use crate::model::key::Rights;
 use crate::model::key::UserRecord;
 use crate::model::key::UserState;
@@ -71,6 +72,25 @@ fn touches_no_superior(touch: &Touch<'_>) -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::new(Code::Forbidden, "this user holds more than you do"))
+}
+
+/// A key or a client that somebody would change to whom it does not belong: whoever may could use it.
+pub(in crate::issuer) struct Takeover<'a> {
+    pub(in crate::issuer) actor: &'a Actor,
+    pub(in crate::issuer) scopes: &'a ScopeSet,
+    pub(in crate::issuer) environment: Environment,
+    pub(in crate::issuer) refusal: &'static str,
+}
+
+impl Takeover<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 2] = [
+        Check { name: "whoever changes a key or a client holds what it holds", run: |it| it.unless(it.actor.may_grant_all(it.scopes)) },
+        Check { name: "what is kept from live routes changes nothing live", run: |it| it.unless(it.actor.may_use(it.environment)) },
+    ];
+
+    fn unless(&self, holds: bool) -> Result<(), Problem> {
+        if holds { Ok(()) } else { Err(Problem::new(Code::Forbidden, self.refusal)) }
+    }
 }
 
 /// What a user is to hold.

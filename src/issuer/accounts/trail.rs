@@ -27,11 +27,11 @@ pub(in crate::issuer) struct Done<'a> {
     pub address: Option<IpAddr>,
 }
 
-/// Notes it. A note that fails is told by the audit log itself, and undoes nothing.
+/// Writes it into the audit log.
 pub(in crate::issuer) async fn note(state: &IssuerState, actor: &Actor, done: Done<'_>, now: Timestamp) {
     let Done { deed, subject, organization, address } = done;
     let entry = Entry { deed, actor, subject, organization, address, request_id: None };
-    let _told_there = audit::note(state, entry, now).await;
+    audit::note(state, entry, now).await;
 }
 
 /// A user who just proved who it is, and has no session yet.

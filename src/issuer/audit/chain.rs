@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -39,6 +40,8 @@ const WAITING_MAX: usize = 4096;
 /// Entries of one commit.
 const TOGETHER: usize = 32;
 const ATTEMPTS: usize = 4;
+/// How long an entry that nobody waits for lies before it is written, together with those that came meanwhile.
+pub(super) const BEHIND: Duration = Duration::from_millis(250);
 /// Entries of ours, written by a commit whose reply was lost, that are taken into account at once.
 const ADOPTED_MAX: usize = 2 * TOGETHER;
 
@@ -54,6 +57,8 @@ pub struct Audit {
 struct Queue {
     waiting: Vec<Waiting>,
     is_served: bool,
+    /// Somebody will serve it after a while.
+    is_due: bool,
 }
 
 #[derive(Debug)]
@@ -154,26 +159,55 @@ impl Pen {
     }
 
     /// Has the entry written, by a task of its own: whether it stands comes later.
-    pub(super) fn post(self, draft: Draft) -> oneshot::Receiver<bool> {
-        let (done, written) = oneshot::channel();
-        let is_served = {
-            let mut queue = self.audit.queue();
-            if queue.waiting.len() >= WAITING_MAX {
-                drop(queue);
-                tracing::error!(deed = draft.deed, "an entry of the audit log is lost: too many wait to be written");
-                self.observer.noted(false);
-                return written;
-            }
-            queue.waiting.push(Waiting { draft, done });
-            std::mem::replace(&mut queue.is_served, true)
-        };
+    fn post(self, draft: Draft) -> oneshot::Receiver<bool> {
+        let (written, is_served) = self.queue(draft, |queue| &mut queue.is_served);
         if !is_served {
-            tokio::spawn(self.serve());
+            tokio::spawn(async move { self.serve().await });
         }
         written
     }
 
-    async fn serve(self) {
+    /// Has the entry written after a while.
+    pub(super) fn post_behind(self, draft: Draft) {
+        let (_nobody_waits, is_due) = self.queue(draft, |queue| &mut queue.is_due);
+        if is_due {
+            return;
+        }
+        tokio::spawn(async move {
+            tokio::time::sleep(BEHIND).await;
+            let is_served = {
+                let mut queue = self.audit.queue();
+                queue.is_due = false;
+                std::mem::replace(&mut queue.is_served, true)
+            };
+            if !is_served {
+                self.serve().await;
+            }
+        });
+    }
+
+    /// Writes what waits, and returns when nothing is under way.
+    pub(super) async fn finish(self) {
+        self.serve().await;
+        // Another may still write what it took.
+        drop(self.audit.head.lock().await);
+    }
+
+    /// Puts the entry in the queue, and raises a flag that says who will serve it; true: it was raised already.
+    fn queue(&self, draft: Draft, flag: impl FnOnce(&mut Queue) -> &mut bool) -> (oneshot::Receiver<bool>, bool) {
+        let (done, written) = oneshot::channel();
+        let mut queue = self.audit.queue();
+        if queue.waiting.len() >= WAITING_MAX {
+            drop(queue);
+            tracing::error!(deed = draft.deed, "an entry of the audit log is lost: too many wait to be written");
+            self.observer.noted(false);
+            return (written, true);
+        }
+        queue.waiting.push(Waiting { draft, done });
+        (written, std::mem::replace(flag(&mut queue), true))
+    }
+
+    async fn serve(&self) {
         let mut leaving = Leaving { audit: &self.audit, is_abrupt: true };
         while let Some(some) = self.audit.some_or_leave() {
             let (drafts, done): (Vec<Draft>, Vec<oneshot::Sender<bool>>) =

@@ -185,17 +185,19 @@ pub struct Entry<'a> {
 
 /// Notes that something was done. Called after the deed's commit. The deed stands whether it can be noted or not, so a note that fails
 /// is told in the log and in metrics, and never to whoever did the deed.
-///
-/// # Errors
-/// None: what is returned is for callers that go on with `?`.
-pub async fn note(state: &IssuerState, entry: Entry<'_>, now: Timestamp) -> Result<(), Problem> {
+pub async fn note(state: &IssuerState, entry: Entry<'_>, now: Timestamp) {
     let _written = pen(state).write(entry.draft(now)).await;
-    Ok(())
 }
 
-/// Has it noted, and waits for nothing: of what is refused the time of the answer tells nothing of the names that the entry needs.
+/// Has it noted a while later, together with what else was refused meanwhile: so neither this answer's time nor the next one's tells
+/// of the names that the entry needs. A process that is killed loses what waited.
 pub fn note_behind(state: &IssuerState, entry: Entry<'_>, now: Timestamp) {
-    let _written_later = pen(state).post(entry.draft(now));
+    pen(state).post_behind(entry.draft(now));
+}
+
+/// Writes what still waits.
+pub async fn finish(state: &IssuerState) {
+    pen(state).finish().await;
 }
 
 fn pen(state: &IssuerState) -> Pen {

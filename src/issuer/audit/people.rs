@@ -60,6 +60,9 @@ pub(super) async fn find_or_make(
     subject: &str,
     now: Timestamp,
 ) -> Result<Option<NameRecord>, StoreError> {
+    if subject.is_empty() {
+        return Ok(None);
+    }
     for _attempt in 0..ATTEMPTS {
         if let Some(found) = find(records, source, subject).await? {
             return Ok(Some(found));

@@ -7,13 +7,13 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use aws_lc_rs::hmac;
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::model::time::Timestamp;
 use crate::secrets::Peppers;
+use crate::secrets::sha256;
 use crate::store::Family;
 use crate::store::codec::Shelved;
 use crate::store::codec::read_hex;
@@ -125,8 +125,7 @@ impl AuditRecord {
 
     /// What the entry after it names.
     pub(super) fn digest(&self) -> [u8; 32] {
-        let text = serde_json::to_vec(self).unwrap_or_default();
-        <[u8; 32]>::try_from(digest::digest(&digest::SHA256, &text).as_ref()).unwrap_or(NOTHING)
+        sha256(&serde_json::to_vec(self).unwrap_or_default())
     }
 
     fn closed_text(&self) -> Vec<u8> {
@@ -163,7 +162,7 @@ pub(super) fn mask_address(seal: &[u8; 32], id: &str, address: IpAddr) -> String
         *to = from;
     }
     apply_mask(seal, id, &mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    write_hex(&bytes)
 }
 
 /// What [`mask_address`] hid.

@@ -7,8 +7,11 @@ use crate::issuer::actor::Actor;
 use crate::issuer::actor::Person;
 use crate::issuer::audit::Deed;
 use crate::issuer::audit::Entry;
+use crate::issuer::audit::chain::BEHIND;
+use crate::issuer::audit::finish;
 use crate::issuer::audit::forget;
 use crate::issuer::audit::note;
+use crate::issuer::audit::note_behind;
 use crate::issuer::audit::record::AuditRecord;
 use crate::issuer::audit::record::KEPT;
 use crate::issuer::tests::Issuer;
@@ -49,7 +52,7 @@ async fn person(issuer: &Issuer, name: &str) -> Actor {
 }
 
 async fn noted(issuer: &Issuer, deed: Deed, actor: &Actor, subject: &str) {
-    note(&issuer.state, entry(deed, actor, subject), issuer.state.clock.now()).await.unwrap();
+    note(&issuer.state, entry(deed, actor, subject), issuer.state.clock.now()).await;
 }
 
 /// What the list shows under a query, oldest first; what the resource API itself notes of its users is left out.
@@ -242,4 +245,26 @@ async fn a_place_that_is_taken_by_our_own_entry_is_gone_on_from_and_by_anothers_
         entries(&issuer).await.into_iter().map(|(place, _)| place.id[..22].to_owned()).collect();
     assert_eq!(chains.len(), 2);
     assert_ne!(findings(&issuer).await, Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_waits_for_is_written_a_while_later_and_what_is_left_at_the_end() {
+    let issuer = Issuer::issuing(|_| ());
+    let refused = || note_behind(&issuer.state, entry(Deed::SignInFailed, &Actor::Operator, ""), issuer.state.clock.now());
+    for round in 1..=2 {
+        refused();
+        refused();
+        tokio::task::yield_now().await;
+        assert_eq!(entries(&issuer).await.len(), (round - 1) * 2, "nothing is written at once");
+        while entries(&issuer).await.len() < round * 2 {
+            tokio::time::sleep(BEHIND).await;
+        }
+    }
+    refused();
+    finish(&issuer.state).await;
+    assert_eq!((entries(&issuer).await.len(), findings(&issuer).await.len()), (5, 0));
+    // Whoever waits brings along what lay there before.
+    refused();
+    noted(&issuer, Deed::KeyCreated, &Actor::Operator, "k1").await;
+    assert_eq!(entries(&issuer).await.len(), 7);
 }

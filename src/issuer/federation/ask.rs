@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -21,6 +20,7 @@ use crate::model::issuance::Issuance;
 use crate::model::issuance::Provider;
 use crate::model::time::Timestamp;
 use crate::secrets::SecretError;
+use crate::secrets::sha256;
 
 /// What a ticket is for, before the provider's name.
 pub(super) const SIGN_IN: &str = "federation:";
@@ -60,7 +60,7 @@ impl Proofs {
     }
 
     fn challenge(&self) -> String {
-        URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, self.verifier.as_bytes()))
+        URL_SAFE_NO_PAD.encode(sha256(self.verifier.as_bytes()))
     }
 }
 

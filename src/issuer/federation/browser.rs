@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use axum::http::HeaderMap;
 
 use crate::issuer::IssuerState;
 use crate::issuer::problem::Problem;
 use crate::issuer::sessions;
+use crate::secrets::sha256;
 use crate::store::codec::write_hex;
 
 /// A browser that we know again.
@@ -22,9 +22,7 @@ pub(super) struct Browser {
 /// Knows the browser again, or from now on.
 pub(super) fn meet(state: &IssuerState, headers: &HeaderMap) -> Result<Browser, Problem> {
     let (id, cookie) = sessions::browser(state, headers)?;
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest::digest(&digest::SHA256, id.as_bytes()).as_ref());
-    Ok(Browser { mark: Arc::from(write_hex(&bytes)), cookie })
+    Ok(Browser { mark: Arc::from(write_hex(&sha256(id.as_bytes()))), cookie })
 }
 
 /// The mark of the browser that sent this; none where it is new to us.

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use reqwest::Client;
 use reqwest::RequestBuilder;
-use reqwest::Response;
 use reqwest::StatusCode;
 use reqwest::Url;
 use reqwest::dns::Addrs;
@@ -23,8 +22,12 @@ use reqwest::dns::Resolve;
 use reqwest::dns::Resolving;
 use reqwest::header::ACCEPT;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::redirect::Policy;
 use tokio::sync::Semaphore;
+
+use crate::outbound;
+use crate::outbound::Unread;
+use crate::outbound::causes;
+use crate::outbound::is_loopback;
 
 /// From the look-up of the name to the last byte of the body.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -76,7 +79,7 @@ impl Reach {
     /// By what the config says, never by what a provider does.
     pub(super) fn of(issuer: &str) -> Self {
         let host = Url::parse(issuer).ok().and_then(|url| url.host_str().map(str::to_owned));
-        if host.is_some_and(|host| is_loopback_name(&host)) { Self::Loopback } else { Self::Public }
+        if host.is_some_and(|host| is_loopback(&host)) { Self::Loopback } else { Self::Public }
     }
 
     pub(super) fn allows(self, address: IpAddr) -> bool {
@@ -94,10 +97,19 @@ impl Reach {
         }
         let url = Url::parse(text).map_err(|_error| refused())?;
         let host = url.host_str().ok_or_else(refused)?;
-        let is_encrypted = url.scheme() == "https" || (url.scheme() == "http" && self == Self::Loopback && is_loopback_name(host));
+        let is_encrypted = url.scheme() == "https" || (url.scheme() == "http" && self == Self::Loopback && is_loopback(host));
         let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
         let is_plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
         if is_encrypted && is_plain && literal.is_none_or(|address| self.allows(address)) { Ok(url) } else { Err(refused()) }
+    }
+}
+
+impl From<Unread> for FetchError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::TooLarge => Self::TooLarge,
+            Unread::Broken(why) => Self::Unreachable(why),
+        }
     }
 }
 
@@ -132,13 +144,13 @@ impl Fetcher {
 
     async fn ask(&self, request: RequestBuilder) -> Result<Vec<u8>, FetchError> {
         let _place = self.questions.try_acquire().map_err(|_full| FetchError::Overloaded)?;
-        let response = request.header(ACCEPT, "application/json").send().await.map_err(|error| unreachable_provider(&error))?;
+        let response = request.header(ACCEPT, "application/json").send().await.map_err(|error| FetchError::Unreachable(causes(&error)))?;
         let status = response.status();
         if status.is_redirection() {
             return Err(FetchError::Redirected(status));
         }
-        let is_json = is_json(&response);
-        let body = read_bounded(response).await?;
+        let is_json = outbound::is_json(outbound::content_type(&response));
+        let body = outbound::read_bounded(response, ANSWER_BYTES_MAX).await?;
         if status != StatusCode::OK {
             return Err(FetchError::Status(status, error_code(&body)));
         }
@@ -155,17 +167,7 @@ impl Fetcher {
 }
 
 fn build(reach: Reach) -> Option<Client> {
-    let built = Client::builder()
-        .redirect(Policy::none())
-        .timeout(TIMEOUT)
-        .pool_max_idle_per_host(2)
-        // Proxies would come from the environment, which only the config may read.
-        .no_proxy()
-        .referer(false)
-        .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
-        .dns_resolver(Arc::new(Guarded(reach)))
-        .build();
-    match built {
+    match outbound::client(TIMEOUT, 2).dns_resolver(Arc::new(Guarded(reach))).build() {
         Ok(client) => Some(client),
         Err(error) => {
             tracing::error!(%error, "providers of sign-ins cannot be asked");
@@ -189,11 +191,6 @@ impl Resolve for Guarded {
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
-}
-
-fn is_loopback_name(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether the whole world means the same machine by it.
@@ -226,43 +223,11 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
 }
 
-fn is_json(response: &Response) -> bool {
-    let shown = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = shown.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
-}
-
-async fn read_bounded(mut response: Response) -> Result<Vec<u8>, FetchError> {
-    if response.content_length().unwrap_or_default() > ANSWER_BYTES_MAX as u64 {
-        return Err(FetchError::TooLarge);
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable_provider(&error))? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(FetchError::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
 /// The `error` of RFC 6749 section 5.2, for the log; nothing else of the answer, which may hold a token.
 fn error_code(body: &[u8]) -> String {
     let members = crate::jose::json::read_object(body).unwrap_or_default();
     let code = members.get("error").and_then(crate::jose::json::Json::as_text).unwrap_or_default();
     if super::is_error_code(code) { format!(" and says `{code}`") } else { String::new() }
-}
-
-/// The whole chain of causes: the outermost alone says only that sending failed.
-fn unreachable_provider(error: &reqwest::Error) -> FetchError {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    FetchError::Unreachable(text)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::caps;
+use crate::issuer::accounts::reach::Takeover;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::KEYS;
 use crate::issuer::actor::Reach;
@@ -289,30 +290,11 @@ pub(in crate::issuer) fn check_may_change(actor: &Actor, record: &KeyRecord) -> 
         Actor::Caller(caller) => caller.key.as_ref() == Some(&record.id),
         Actor::Person(person) => person.user.subject == record.user,
     };
-    if is_itself { Ok(()) } else { run(&Touch::CHECKS, &Touch { actor, record }) }
-}
-
-/// A key that somebody else would change.
-pub(in crate::issuer) struct Touch<'a> {
-    actor: &'a Actor,
-    record: &'a KeyRecord,
-}
-
-impl Touch<'_> {
-    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 2] = [
-        Check {
-            name: "whoever changes a key holds what it holds",
-            run: |touch| if touch.actor.may_grant_all(&touch.record.scopes) { Ok(()) } else { Err(more_than_you()) },
-        },
-        Check {
-            name: "what is kept from live routes changes no live key",
-            run: |touch| if touch.actor.may_use(touch.record.environment) { Ok(()) } else { Err(more_than_you()) },
-        },
-    ];
-}
-
-fn more_than_you() -> Problem {
-    Problem::new(Code::Forbidden, "the key holds more than you hold yourself now; revoking it is all that you may do")
+    if is_itself {
+        return Ok(());
+    }
+    let refusal = "the key holds more than you hold yourself now; revoking it is all that you may do";
+    run(&Takeover::CHECKS, &Takeover { actor, scopes: &record.scopes, environment: record.environment, refusal })
 }
 
 /// Refuses scopes that a key's user, or whoever gives them, does not hold.

@@ -8,7 +8,6 @@ use zeroize::Zeroizing;
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::shelf;
 use crate::issuer::keys::ATTEMPTS;
-use crate::issuer::oauth::sha256_hex;
 use crate::issuer::problem::Problem;
 use crate::issuer::users;
 use crate::model::caller::Subject;
@@ -26,8 +25,10 @@ use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 use crate::secrets::SecretError;
 use crate::secrets::random_id;
+use crate::secrets::sha256;
 use crate::store::Precondition;
 use crate::store::Write;
+use crate::store::codec::write_hex;
 
 /// How long a grant that opens nothing any more is still known, so that a late repeat is told from a made-up one.
 pub(in crate::issuer) const FORGOTTEN_AFTER: Duration = Duration::from_secs(86_400);
@@ -81,7 +82,7 @@ pub(in crate::issuer) fn new_grant_id(user: &Subject) -> Result<GrantId, SecretE
 
 /// What this user's grants begin with.
 fn neighbourhood(user: &Subject) -> String {
-    let mut digest = sha256_hex(format!("grants of {}", user.as_str()).as_bytes());
+    let mut digest = write_hex(&sha256(format!("grants of {}", user.as_str()).as_bytes()));
     digest.truncate(16);
     digest
 }
@@ -96,11 +97,10 @@ pub(in crate::issuer) fn pending(
 ) -> (GrantRecord, Write) {
     let lifetimes = issuance.lifetimes;
     let expires = now.plus(lifetimes.code);
+    let of = GrantOf::Consent { client: granted.client.id.clone(), user: granted.user.subject.clone() };
+    let ends = now.plus(lifetimes.refresh_absolute);
     let record = GrantRecord {
-        id,
-        of: GrantOf::Consent { client: granted.client.id.clone(), user: granted.user.subject.clone() },
         organization: granted.user.organization.clone(),
-        environment: granted.client.environment,
         scopes: granted.scopes,
         resources: granted.resources,
         state: GrantState::Pending(PendingCode {
@@ -110,14 +110,9 @@ pub(in crate::issuer) fn pending(
             expires,
             failures: 0,
         }),
-        generation: 0,
-        advanced: now,
-        pepper: Arc::from(state.peppers.current_id()),
-        created: now,
         idle_until: now.plus(lifetimes.refresh_idle),
-        ends: now.plus(lifetimes.refresh_absolute),
         session: granted.session,
-        access: Vec::new(),
+        ..GrantRecord::new(id, of, granted.client.environment, state.peppers.current_id(), now, ends)
     };
     let write = shelf::put(&record, Some(expires.plus(FORGOTTEN_AFTER)));
     (record, write)

@@ -18,7 +18,6 @@ pub(in crate::issuer) mod grants;
 mod consent;
 pub(in crate::issuer) mod metadata;
 
-use aws_lc_rs::digest;
 use axum::Router;
 use axum::routing::get;
 use axum::routing::post;
@@ -35,9 +34,4 @@ pub(in crate::issuer) fn router() -> Router<IssuerState> {
         .route("/.well-known/oauth-authorization-server/{*path}", get(metadata::document_of_path))
         .merge(token::router())
         .merge(clients::router())
-}
-
-/// 64 hex digits.
-pub(in crate::issuer) fn sha256_hex(bytes: &[u8]) -> String {
-    digest::digest(&digest::SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,9 +3,10 @@
 use std::sync::LazyLock;
 
 use askama::Template;
-use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+
+use crate::secrets::sha256;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--page:#f4f5f7;--card:#fff;--text:#1a1d21;--soft:#565d66;--line:#7b838d;--mark:#1650b8;--on-mark:#fff;\
@@ -42,7 +43,7 @@ code{font-size:.875em}.secret{display:block;padding:.75rem;border:1px dashed var
 dl{display:grid;grid-template-columns:auto 1fr;gap:.25rem 1rem;margin:0}dt{color:var(--soft)}dd{margin:0}\
 @media(max-width:30rem){body{padding:.75rem}main{padding:1.25rem}}";
 
-static DIGEST: LazyLock<String> = LazyLock::new(|| STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes())));
+static DIGEST: LazyLock<String> = LazyLock::new(|| STANDARD.encode(sha256(STYLE.as_bytes())));
 
 #[derive(Template)]
 #[template(

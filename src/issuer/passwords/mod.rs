@@ -28,7 +28,7 @@ pub const PASSWORD_BYTES_MAX: usize = 1024;
 /// The shortest password that may be set, in characters.
 pub const PASSWORD_CHARACTERS_MIN: usize = 8;
 /// How much behind the process's other threads the pool's stand, where the system lets them.
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 19;
 
 /// The pool, and what was guessed lately.
 #[derive(Debug, Default)]

@@ -6,7 +6,6 @@ mod forms;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use axum::http::HeaderMap;
 use axum::http::header;
 
@@ -39,6 +38,7 @@ use crate::model::key::UserRecord;
 use crate::model::key::push_base62;
 use crate::model::time::Timestamp;
 use crate::secrets::random_id;
+use crate::secrets::sha256;
 use crate::store::Write;
 use crate::store::codec::Shelved;
 
@@ -240,7 +240,7 @@ async fn touch(
 /// random bits, and the id alone opens nothing.
 fn beginning_of(user: &Subject) -> String {
     let mut text = String::with_capacity(BEGINNING_DIGITS);
-    push_base62(&mut text, &mut digest::digest(&digest::SHA256, user.as_str().as_bytes()).as_ref().to_vec(), BEGINNING_DIGITS);
+    push_base62(&mut text, &mut sha256(user.as_str().as_bytes()), BEGINNING_DIGITS);
     text
 }
 

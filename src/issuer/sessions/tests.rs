@@ -14,7 +14,6 @@ use crate::model::caller::Environment;
 use crate::model::client::ClientId;
 use crate::model::grant::GrantId;
 use crate::model::grant::GrantOf;
-use crate::model::grant::GrantState;
 use crate::model::handle::HandleKind;
 use crate::model::key::KeyId;
 use crate::model::key::UserState;
@@ -99,21 +98,8 @@ async fn using_the_website_slides_the_tokens_of_its_owners_keys() {
     let user = alice(&issuer).await;
     let now = issuer.clock.now();
     let grant = |id: &str, of: GrantOf| GrantRecord {
-        id: GrantId::new(id),
-        of,
-        organization: None,
-        environment: Environment::Live,
-        scopes: Arc::default(),
-        resources: Vec::new(),
-        state: GrantState::Live,
-        generation: 1,
-        advanced: now,
-        pepper: Arc::from("p1"),
-        created: now,
         idle_until: now.plus(Duration::from_secs(600)),
-        ends: now.plus(Duration::from_secs(3_000)),
-        session: None,
-        access: Vec::new(),
+        ..GrantRecord::new(GrantId::new(id), of, Environment::Live, "p1", now, now.plus(Duration::from_secs(3_000)))
     };
     let of_key = |user: &str| GrantOf::Key { key: KeyId::new("k"), user: Subject::parse(user).unwrap() };
     let grants =
@@ -184,22 +170,10 @@ async fn signing_out_ends_the_session_and_by_policy_what_was_allowed_under_it() 
         let user = alice(&issuer).await;
         let now = issuer.clock.now();
         let opened = open(&issuer.state, &HeaderMap::new(), &user, BY_PASSWORD, None, now).await.unwrap();
+        let of = GrantOf::Consent { client: ClientId::new("app_00000000000000000000"), user: user.clone() };
         let grant = GrantRecord {
-            id: GrantId::new("g"),
-            of: GrantOf::Consent { client: ClientId::new("app_00000000000000000000"), user: user.clone() },
-            organization: None,
-            environment: Environment::Live,
-            scopes: Arc::default(),
-            resources: Vec::new(),
-            state: GrantState::Live,
-            generation: 1,
-            advanced: now,
-            pepper: Arc::from("p1"),
-            created: now,
-            idle_until: now.plus(Duration::from_secs(600)),
-            ends: now.plus(Duration::from_secs(600)),
             session: Some(Arc::clone(&opened.person.session.id)),
-            access: Vec::new(),
+            ..GrantRecord::new(GrantId::new("g"), of, Environment::Live, "p1", now, now.plus(Duration::from_secs(600)))
         };
         issuer.records.commit(Vec::new(), vec![shelf::put(&grant, None)], now).await.unwrap();
         let browser = browser_with(&[&opened.cookie]);

@@ -40,8 +40,8 @@ async fn a_stolen_store_holds_no_key() {
     assert!(holds(b"hmac_sha256"), "the record lies there in plain view");
     let secret = &text.as_bytes()[text.len() - 49..text.len() - 6];
     assert!(!holds(text.as_bytes()) && !holds(secret));
-    let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    assert!(!holds(sha256.as_ref()) && !holds(crate::store::codec::write_hex(&sha256.as_ref().try_into().unwrap()).as_bytes()));
+    let sha256 = crate::secrets::sha256(text.as_bytes());
+    assert!(!holds(&sha256) && !holds(crate::store::codec::write_hex(&sha256).as_bytes()));
 }
 
 fn flip(text: &str, at: usize) -> String {
@@ -306,10 +306,7 @@ async fn the_last_use_is_shown_and_never_written() {
 async fn foreign_keys_come_in_by_their_hash() {
     let issuer = Issuer::new();
     let text = "a6b2d038-4eb1-4ca1-a3b4-2cf783ad55e1";
-    let sha256 = |text: &str| {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-        crate::store::codec::write_hex(&digest.as_ref().try_into().unwrap())
-    };
+    let sha256 = |text: &str| crate::store::codec::write_hex(&crate::secrets::sha256(text.as_bytes()));
     assert_eq!(issuer.judge(text).await.unwrap_err(), Reason::UnknownKey);
     let entry = |hash: String| json!({"sha256": hash, "name": "old", "user": "carol", "scopes": ["a:b"]});
     let report = issuer

@@ -69,18 +69,13 @@ use crate::model::issuance::SignUp;
 use crate::model::key::KeyForm;
 use crate::model::key::KeyId;
 use crate::model::key::read_key;
-use crate::model::quota::Limit;
 use crate::model::route::ErrorFormat;
-use crate::model::route::RouteIndex;
+use crate::model::rules;
 use crate::model::rules::Algorithm;
 use crate::model::rules::ClaimNames;
-use crate::model::rules::DryRun;
-use crate::model::rules::FaultAnswer;
-use crate::model::rules::GuardLimits;
 use crate::model::rules::ImportedKeys;
 use crate::model::rules::Issuer as TrustedIssuer;
 use crate::model::rules::IssuerKeys;
-use crate::model::rules::LimitsFailure;
 use crate::model::rules::Managed;
 use crate::model::rules::Place;
 use crate::model::rules::Rules;
@@ -149,32 +144,13 @@ impl UsageRead for Counted {
 fn rules() -> Rules {
     let tier = |name: &str| Tier { name: Arc::from(name), policies: Vec::new(), state: TierState::Active, grace: Duration::ZERO };
     Rules {
-        revision: "0123456789ab".into(),
-        routes: Vec::new(),
-        route_index: RouteIndex::build(&[]).unwrap(),
-        errors: ErrorFormat::Standard,
         places: [("authorization", Some("Bearer")), ("x-api-key", None), ("x-authorization", Some("Agent"))]
             .map(|(header, scheme)| Place { header: header.into(), scheme: scheme.map(Arc::from) })
             .to_vec(),
         key_brand: "reva".into(),
         imported_keys: ImportedKeys::Accepted,
-        local: Source { name: SourceName::local(), namespace: Namespace::Bare },
-        issuers: Vec::new(),
-        issuance: None,
-        mesh: None,
         tiers: ["free", "pro"].into_iter().map(|name| (Arc::from(name), tier(name))).collect(),
-        default_tier: None,
-        identity_headers: Vec::new(),
-        assertion: None,
-        api_versions: None,
-        guard: GuardLimits { per_address: Limit { per_minute: 6, depth: 3 }, per_key_prefix: Limit { per_minute: 60, depth: 5 } },
-        trusted_hops: 0,
-        dry_run: DryRun::Off,
-        limits_failure: LimitsFailure::LocalShare,
-        fault_answer: FaultAnswer::RpcError,
-        file_keys: BTreeMap::new(),
-        log_allows: 1.0,
-        usage_series_limit: 100,
+        ..rules::samples::nothing()
     }
 }
 

@@ -10,7 +10,6 @@ mod published;
 pub mod rotation;
 mod signatures;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -34,15 +33,9 @@ use crate::model::caller::Environment;
 use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
 use crate::model::claims::VerifiedClaims;
-use crate::model::quota::Limit;
-use crate::model::route::ErrorFormat;
-use crate::model::route::RouteIndex;
+use crate::model::rules;
 use crate::model::rules::Algorithm;
 use crate::model::rules::ClaimNames;
-use crate::model::rules::DryRun;
-use crate::model::rules::FaultAnswer;
-use crate::model::rules::GuardLimits;
-use crate::model::rules::ImportedKeys;
 use crate::model::rules::Issuer;
 use crate::model::rules::IssuerKeys;
 use crate::model::rules::LimitsFailure;
@@ -228,32 +221,7 @@ pub fn remote_issuer() -> Issuer {
 }
 
 pub fn rules(issuers: Vec<Issuer>) -> Rules {
-    Rules {
-        revision: "0123456789ab".into(),
-        routes: Vec::new(),
-        route_index: RouteIndex::default(),
-        errors: ErrorFormat::Standard,
-        places: Vec::new(),
-        key_brand: "tg".into(),
-        imported_keys: ImportedKeys::Refused,
-        local: Source { name: SourceName::local(), namespace: Namespace::Bare },
-        issuers,
-        issuance: None,
-        mesh: None,
-        tiers: BTreeMap::new(),
-        default_tier: None,
-        identity_headers: Vec::new(),
-        assertion: None,
-        api_versions: None,
-        guard: GuardLimits { per_address: Limit { per_minute: 6, depth: 3 }, per_key_prefix: Limit { per_minute: 60, depth: 5 } },
-        trusted_hops: 0,
-        dry_run: DryRun::Off,
-        limits_failure: LimitsFailure::Deny,
-        fault_answer: FaultAnswer::RpcError,
-        file_keys: BTreeMap::new(),
-        log_allows: 1.0,
-        usage_series_limit: 100,
-    }
+    Rules { issuers, limits_failure: LimitsFailure::Deny, ..rules::samples::nothing() }
 }
 
 /// Judges a token by itself, with nothing remembered.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use aws_lc_rs::encoding::AsBigEndian as _;
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
@@ -20,6 +19,7 @@ use zeroize::Zeroizing;
 use crate::jose::keys::rsa_integers;
 use crate::jose::ring::RingError;
 use crate::model::rules::Algorithm;
+use crate::secrets::sha256;
 
 /// What a ring's keys can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl PublicKey {
             Material::Ed25519 { x } => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#),
             Material::Rsa { n, e } => format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#),
         };
-        let id = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.as_bytes()).as_ref());
+        let id = URL_SAFE_NO_PAD.encode(sha256(members.as_bytes()));
         Self { id: Arc::from(id), material }
     }
 

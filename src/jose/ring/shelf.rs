@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use zeroize::Zeroizing;
 
 use crate::jose::ring::Fresh;
@@ -13,6 +12,7 @@ use crate::jose::ring::RingError;
 use crate::jose::ring::Rotation;
 use crate::model::time::Timestamp;
 use crate::secrets::Peppers;
+use crate::secrets::sha256;
 use crate::store::Committed;
 use crate::store::Family;
 use crate::store::Precondition;
@@ -56,7 +56,7 @@ impl Shelf {
     pub(in crate::jose) async fn read(&self, records: &dyn Records, peppers: &Peppers) -> Result<Option<Found>, RingError> {
         let Some(stored) = records.get(&self.key()).await? else { return Ok(None) };
         let ring = Arc::new(self.open(&stored, peppers)?);
-        Ok(Some(Found { ring, mark: mark(&stored) }))
+        Ok(Some(Found { ring, mark: sha256(&stored.bytes) }))
     }
 
     /// The ring that lies there; where there is none, one is made.
@@ -88,14 +88,14 @@ impl Shelf {
             return Ok(Looked::Found(self.find_or_create(records, peppers, now).await?, Rotation::Adopted));
         };
         let stored = records.get(&self.key()).await?.ok_or_else(|| RingError::Unreadable("it is gone from the store".to_owned()))?;
-        let is_known = mark(&stored) == known.mark;
+        let is_known = sha256(&stored.bytes) == known.mark;
         if is_known && !is_due(&known.ring) {
             return Ok(Looked::Unchanged);
         }
         let ring = self.open(&stored, peppers)?;
         if !is_due(&ring) {
             let rotation = if is_known { Rotation::NotDue } else { Rotation::Adopted };
-            return Ok(Looked::Found(Found { ring: Arc::new(ring), mark: mark(&stored) }, rotation));
+            return Ok(Looked::Found(Found { ring: Arc::new(ring), mark: sha256(&stored.bytes) }, rotation));
         }
         let turned = ring.turn(self.fresh().await?, self.shown_after, now);
         let put = self.put(&turned, peppers)?;
@@ -155,10 +155,4 @@ impl Shelf {
         let bytes = peppers.wrap(&ring.encode()?, self.context).map_err(|error| RingError::Wrapping(error.to_string()))?;
         Ok(Write::Put { key: self.key(), bytes, expires: None })
     }
-}
-
-fn mark(stored: &Stored) -> [u8; 32] {
-    let mut mark = [0; 32];
-    mark.copy_from_slice(digest::digest(&digest::SHA256, &stored.bytes).as_ref());
-    mark
 }

@@ -122,8 +122,8 @@ pub fn read_hex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// The 64 lower-case hex digits of 32 bytes.
-pub fn write_hex(bytes: &[u8; 32]) -> String {
+/// Two lower-case hex digits for each byte.
+pub fn write_hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
 }
 

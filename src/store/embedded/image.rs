@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
-use papaya::Equivalent;
 use papaya::HashMap;
 
 use crate::clock::Clock;
@@ -27,6 +25,8 @@ use crate::store::codec::decode_key;
 use crate::store::codec::decode_user;
 use crate::store::codec::read_hex;
 use crate::store::embedded::Counts;
+use crate::store::user_place::AskedPlace;
+use crate::store::user_place::UserPlace;
 
 /// The decoded records. The maps' hashing is keyed at random, so nobody can choose ids that collide.
 #[derive(Debug, Default)]
@@ -45,25 +45,6 @@ pub(super) struct Image {
 struct Entry<T: ?Sized> {
     record: Result<Arc<T>, StoreError>,
     expires: Option<Timestamp>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct UserPlace {
-    source: Arc<str>,
-    subject: Arc<str>,
-}
-
-/// [`UserPlace`] as it is asked for; the fields' order keeps the hashes equal.
-#[derive(Hash)]
-struct AskedPlace<'a> {
-    source: &'a str,
-    subject: &'a str,
-}
-
-impl Equivalent<UserPlace> for AskedPlace<'_> {
-    fn equivalent(&self, place: &UserPlace) -> bool {
-        self.source == &*place.source && self.subject == &*place.subject
-    }
 }
 
 impl<T: ?Sized> Entry<T> {
@@ -142,7 +123,7 @@ impl Image {
                 self.keys.pin().insert(Arc::from(key.id.as_str()), Entry { record, expires });
             }
             Family::User => {
-                if let Some(place) = user_place(&key.id) {
+                if let Some(place) = UserPlace::of(&key.id) {
                     let record = self.told(key, decode_user(&key.id, bytes).map(Arc::new));
                     self.users.pin().insert(place, Entry { record, expires });
                 }
@@ -180,7 +161,7 @@ impl Image {
                 self.keys.pin().remove(key.id.as_str());
             }
             Family::User => {
-                if let Some(place) = user_place(&key.id) {
+                if let Some(place) = UserPlace::of(&key.id) {
                     self.users.pin().remove(&place);
                 }
             }
@@ -216,8 +197,4 @@ impl Image {
         self.grants.pin().retain(|id, _entry| present.contains(&GrantRecord::place(id)));
         self.clients.pin().retain(|id, _entry| present.contains(&ClientRecord::place(id)));
     }
-}
-
-fn user_place(id: &str) -> Option<UserPlace> {
-    id.split_once(':').map(|(source, subject)| UserPlace { source: Arc::from(source), subject: Arc::from(subject) })
 }

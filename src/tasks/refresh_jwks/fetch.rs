@@ -1,23 +1,21 @@
 //! How one key set is fetched: encrypted, without redirects, small, quickly, or not at all.
 
-use std::error::Error as _;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use reqwest::Client;
-use reqwest::Response;
 use reqwest::StatusCode;
 use reqwest::Url;
 use reqwest::header::ACCEPT;
-use reqwest::header::CONTENT_TYPE;
-use reqwest::redirect::Policy;
 
 use crate::jose::KeySet;
 use crate::jose::keys::KeySetError;
 use crate::jose::keys::SET_BYTES_MAX;
 use crate::model::rules::Algorithm;
+use crate::outbound;
+use crate::outbound::Unread;
+use crate::outbound::causes;
 
 /// From the first byte of the look-up of the name to the last of the body.
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,7 +67,7 @@ impl Fetcher {
     pub async fn fetch(&self, url: &str, allowed: &[Algorithm]) -> Result<KeySet, FetchError> {
         let url = check_url(url)?;
         let request = self.client()?.get(url).header(ACCEPT, "application/jwk-set+json, application/json");
-        let response = request.send().await.map_err(|error| unreachable_provider(&error))?;
+        let response = request.send().await.map_err(|error| FetchError::Unreachable(causes(&error)))?;
         let status = response.status();
         if status.is_redirection() {
             return Err(FetchError::Redirected(status));
@@ -77,8 +75,11 @@ impl Fetcher {
         if status != StatusCode::OK {
             return Err(FetchError::Status(status));
         }
-        check_content_type(&response)?;
-        let body = read_bounded(response).await?;
+        let shown = outbound::content_type(&response);
+        if !outbound::is_json(shown) {
+            return Err(FetchError::ContentType(shown.chars().take(100).collect()));
+        }
+        let body = outbound::read_bounded(response, SET_BYTES_MAX).await?;
         Ok(KeySet::from_jwks(&body, allowed)?)
     }
 
@@ -87,17 +88,17 @@ impl Fetcher {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let built = Client::builder()
-            .redirect(Policy::none())
-            .timeout(self.total)
-            .pool_max_idle_per_host(1)
-            // Proxies would come from the environment, which only the config may read.
-            .no_proxy()
-            .referer(false)
-            .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| unreachable_provider(&error))?;
+        let built = outbound::client(self.total, 1).build().map_err(|error| FetchError::Unreachable(causes(&error)))?;
         Ok(self.client.get_or_init(|| built))
+    }
+}
+
+impl From<Unread> for FetchError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::TooLarge => Self::TooLarge,
+            Unread::Broken(why) => Self::Unreachable(why),
+        }
     }
 }
 
@@ -114,47 +115,12 @@ impl Default for Fetcher {
 pub fn check_url(text: &str) -> Result<Url, FetchError> {
     let url = Url::parse(text).map_err(|_error| FetchError::NotAUrl(text.to_owned()))?;
     let host = url.host_str().ok_or_else(|| FetchError::NotAUrl(text.to_owned()))?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let is_loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let is_loopback = outbound::is_loopback(host);
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback => Ok(url),
         _ => Err(FetchError::NotEncrypted),
     }
-}
-
-fn check_content_type(response: &Response) -> Result<(), FetchError> {
-    let shown = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = shown.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let is_json = essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
-    if is_json { Ok(()) } else { Err(FetchError::ContentType(shown.chars().take(100).collect())) }
-}
-
-async fn read_bounded(mut response: Response) -> Result<Vec<u8>, FetchError> {
-    let announced = response.content_length().unwrap_or_default();
-    if announced > SET_BYTES_MAX as u64 {
-        return Err(FetchError::TooLarge);
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable_provider(&error))? {
-        if body.len() + chunk.len() > SET_BYTES_MAX {
-            return Err(FetchError::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// The whole chain of causes: the outermost alone says only that sending failed.
-fn unreachable_provider(error: &reqwest::Error) -> FetchError {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    FetchError::Unreachable(text)
 }
 
 #[cfg(test)]

@@ -17,6 +17,22 @@ use crate::support::upstream::Upstream;
 /// The secret that the tests sign the scenarios' HS256 tokens with.
 pub const JWT_SECRET: &str = "a secret of the tests, long enough for HS256";
 
+const ENDPOINT: &str = "              - endpoint: { address: { pipe: { path: run/check.sock } } }\n";
+
+/// Both instances, asked for their health so that one which drains is left in peace before it goes. Envoy otherwise collects changes of
+/// health for a second before its workers hear of them, and the drain delay would have to be longer than that.
+const ENDPOINTS: &str = "              - endpoint: { address: { pipe: { path: run/a.sock } } }
+              - endpoint: { address: { pipe: { path: run/b.sock } } }
+      common_lb_config: { healthy_panic_threshold: { value: 0 }, update_merge_window: 0s }
+      health_checks:
+        - timeout: 1s
+          interval: 0.1s
+          no_traffic_interval: 0.1s
+          unhealthy_threshold: 1
+          healthy_threshold: 1
+          grpc_health_check: { service_name: envoy.service.auth.v3.Authorization }
+";
+
 /// The two kinds of listener that the battery runs against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {
@@ -74,6 +90,12 @@ impl Plan {
     pub fn envoy_with(mut self, from: &str, to: &str) -> Self {
         self.envoy = replaced(&self.envoy, from, to);
         self
+    }
+
+    /// Two instances, at `run/a.sock` and `run/b.sock`.
+    #[must_use]
+    pub fn with_two_instances(self) -> Self {
+        self.envoy_with(ENDPOINT, ENDPOINTS)
     }
 
     /// Replaces a text of the rules, which must be there.

@@ -40,7 +40,6 @@ use crate::model::client::ClientState;
 use crate::model::grant::GrantId;
 use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
-use crate::model::grant::GrantState;
 use crate::model::issuance::FirstKey;
 use crate::model::issuance::PhoneRule;
 use crate::model::key::UserState;
@@ -103,23 +102,8 @@ async fn mallory(issuer: &Issuer) -> (SignedUp, Browser<'_>) {
         created: now,
         website: None,
     };
-    let grant = |id: &str, of: GrantOf| GrantRecord {
-        id: GrantId::new(id),
-        of,
-        organization: None,
-        environment: Environment::Live,
-        scopes: Arc::default(),
-        resources: Vec::new(),
-        state: GrantState::Live,
-        generation: 1,
-        advanced: now,
-        pepper: Arc::from("p1"),
-        created: now,
-        idle_until: now.plus(Duration::from_secs(600)),
-        ends: now.plus(Duration::from_secs(600)),
-        session: None,
-        access: Vec::new(),
-    };
+    let ends = now.plus(Duration::from_secs(600));
+    let grant = |id: &str, of: GrantOf| GrantRecord::new(GrantId::new(id), of, Environment::Live, "p1", now, ends);
     let grants = [
         grant("grant_one", GrantOf::SignIn { user: mallory.user.clone() }),
         grant("grant_two", GrantOf::Client { client: client.id.clone() }),

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use serde_json::Value;
 use serde_json::json;
 
@@ -21,7 +19,6 @@ use crate::model::client::ClientId;
 use crate::model::grant::GrantId;
 use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
-use crate::model::grant::GrantState;
 use crate::model::issuance::Caps;
 use crate::model::key::KeyId;
 
@@ -100,24 +97,8 @@ async fn another_password_ends_what_the_old_one_opened() {
     let user = founder(&issuer, "alice").await.user;
     let now = issuer.clock.now();
     let live = |id: &str, of: GrantOf| {
-        let grant = GrantRecord {
-            id: GrantId::new(id),
-            of,
-            organization: None,
-            environment: Environment::Live,
-            scopes: Arc::default(),
-            resources: Vec::new(),
-            state: GrantState::Live,
-            generation: 1,
-            advanced: now,
-            pepper: Arc::from("p1"),
-            created: now,
-            idle_until: now.plus(std::time::Duration::from_secs(600)),
-            ends: now.plus(std::time::Duration::from_secs(600)),
-            session: None,
-            access: Vec::new(),
-        };
-        shelf::put(&grant, None)
+        let ends = now.plus(std::time::Duration::from_secs(600));
+        shelf::put(&GrantRecord::new(GrantId::new(id), of, Environment::Live, "p1", now, ends), None)
     };
     let writes = vec![
         live("signed-in", GrantOf::SignIn { user: user.clone() }),

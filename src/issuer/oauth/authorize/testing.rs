@@ -29,7 +29,6 @@ use crate::model::client::GrantType;
 use crate::model::grant::GrantId;
 use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
-use crate::model::grant::GrantState;
 use crate::model::handle::HandleKind;
 use crate::model::handle::read_handle;
 use crate::model::key::Rights;
@@ -93,22 +92,12 @@ pub(in crate::issuer::oauth) fn user(name: &str, rights: &str) -> UserRecord {
 
 /// What alice allowed this client: to read orders.
 pub(in crate::issuer::oauth) fn grant_to(client: &ClientRecord) -> GrantRecord {
+    let of = GrantOf::Consent { client: client.id.clone(), user: Subject::parse("alice").unwrap() };
     GrantRecord {
-        id: GrantId::new("g"),
-        of: GrantOf::Consent { client: client.id.clone(), user: Subject::parse("alice").unwrap() },
-        organization: None,
-        environment: Environment::Live,
         scopes: scopes("orders:read"),
         resources: vec!["https://api.example.com".into()],
-        state: GrantState::Live,
         generation: 1,
-        advanced: START,
-        pepper: "p1".into(),
-        created: START,
-        idle_until: START.plus(Duration::from_secs(600)),
-        ends: START.plus(Duration::from_secs(600)),
-        session: None,
-        access: Vec::new(),
+        ..GrantRecord::new(GrantId::new("g"), of, Environment::Live, "p1", START, START.plus(Duration::from_secs(600)))
     }
 }
 

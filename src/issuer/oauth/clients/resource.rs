@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::caps;
 use crate::issuer::accounts::reach;
+use crate::issuer::accounts::reach::Takeover;
 use crate::issuer::actor;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
@@ -351,30 +352,11 @@ pub(in crate::issuer) async fn delete(
 /// 403.
 pub(in crate::issuer) fn check_may_change(actor: &Actor, record: &ClientRecord) -> Result<(), Problem> {
     let is_its_owner = actor.is_in_person() && actor.user().is_some() && actor.user() == record.owner.as_ref();
-    if is_its_owner { Ok(()) } else { run(&Touch::CHECKS, &Touch { actor, record }) }
-}
-
-/// A client that somebody would change who is not its owner in person.
-pub(in crate::issuer) struct Touch<'a> {
-    actor: &'a Actor,
-    record: &'a ClientRecord,
-}
-
-impl Touch<'_> {
-    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 2] = [
-        Check {
-            name: "whoever changes a client holds what it holds",
-            run: |touch| if touch.actor.may_grant_all(&touch.record.scopes) { Ok(()) } else { Err(more_than_you()) },
-        },
-        Check {
-            name: "what is kept from live routes changes no live client",
-            run: |touch| if touch.actor.may_use(touch.record.environment) { Ok(()) } else { Err(more_than_you()) },
-        },
-    ];
-}
-
-fn more_than_you() -> Problem {
-    Problem::new(Code::Forbidden, "the client holds more than you hold yourself now; deleting it is all that you may do")
+    if is_its_owner {
+        return Ok(());
+    }
+    let refusal = "the client holds more than you hold yourself now; deleting it is all that you may do";
+    run(&Takeover::CHECKS, &Takeover { actor, scopes: &record.scopes, environment: record.environment, refusal })
 }
 
 /// The client that the path names, where it lies within the actor's reach.

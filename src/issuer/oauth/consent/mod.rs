@@ -34,7 +34,6 @@ use crate::issuer::oauth::authorize::refusal::Refusal;
 use crate::issuer::oauth::grants;
 use crate::issuer::oauth::grants::Granted;
 use crate::issuer::oauth::grants::Prepared;
-use crate::issuer::oauth::sha256_hex;
 use crate::issuer::pages;
 use crate::issuer::pages::form::Form;
 use crate::issuer::pages::visit::Visit;
@@ -53,8 +52,10 @@ use crate::model::grant::GrantRecord;
 use crate::model::grant::GrantState;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
+use crate::secrets::sha256;
 use crate::store::Precondition;
 use crate::store::Write;
+use crate::store::codec::write_hex;
 
 const PURPOSE: &str = "consent";
 
@@ -358,7 +359,7 @@ fn denied(visit: &Visit, question: &Question) -> String {
 
 /// A ticket belongs to a session, and so to a browser.
 fn bound_to(person: &Person) -> Arc<str> {
-    Arc::from(sha256_hex(person.session.id.as_bytes()))
+    Arc::from(write_hex(&sha256(person.session.id.as_bytes())))
 }
 
 fn form_purpose(ticket: &str) -> String {

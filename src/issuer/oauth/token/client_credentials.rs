@@ -22,7 +22,6 @@ use crate::model::client::ClientRecord;
 use crate::model::grant::GrantId;
 use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
-use crate::model::grant::GrantState;
 use crate::model::key::UserRecord;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
@@ -65,22 +64,12 @@ pub(in crate::issuer) async fn grant(bench: &Bench<'_>, form: &Arc<Form>) -> Res
     let held = families::within(&wanted.unwrap_or_else(|| ScopeSet::clone(&client.scopes)), owner.as_ref()).without_reserved();
     let scopes = Arc::new(audience::at(&held, &audience, bench.issuance));
     let ends = whole(bench.now).plus(bench.issuance.lifetimes.access_token);
+    let (id, of) = (GrantId::new(&random_id()?), GrantOf::Client { client: client.id.clone() });
     let mut record = GrantRecord {
-        id: GrantId::new(&random_id()?),
-        of: GrantOf::Client { client: client.id.clone() },
         organization: client.organization.clone(),
-        environment: client.environment,
         scopes: Arc::clone(&scopes),
         resources: audience.clone(),
-        state: GrantState::Live,
-        generation: 0,
-        advanced: bench.now,
-        pepper: Arc::from(bench.state.peppers.current_id()),
-        created: bench.now,
-        idle_until: ends,
-        ends,
-        session: None,
-        access: Vec::new(),
+        ..GrantRecord::new(id, of, client.environment, bench.state.peppers.current_id(), bench.now, ends)
     };
     let order = Order { subject: client.id.as_str(), form: client.token_form, scopes, audience, no_later_than: ends, act: None };
     let minted = mint::mint(bench, &mut record, order).await?;

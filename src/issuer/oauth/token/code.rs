@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::constant_time;
-use aws_lc_rs::digest;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -33,6 +32,7 @@ use crate::model::handle::HandleKind;
 use crate::model::handle::read_handle;
 use crate::model::key::UserRecord;
 use crate::model::time::Timestamp;
+use crate::secrets::sha256;
 
 /// Wrong verifiers that end the grant.
 const FAILURES_MAX: u32 = 3;
@@ -222,8 +222,7 @@ fn verifier_matches(redemption: &Redemption) -> Result<(), Stop> {
 
 /// RFC 7636 section 4.6, in constant time. A challenge that is not there is nobody's.
 fn challenge_of(verifier: &str, challenge: &str) -> bool {
-    let hash = digest::digest(&digest::SHA256, verifier.as_bytes());
-    let computed = URL_SAFE_NO_PAD.encode(hash.as_ref());
+    let computed = URL_SAFE_NO_PAD.encode(sha256(verifier.as_bytes()));
     constant_time::verify_slices_are_equal(computed.as_bytes(), challenge.as_bytes()).is_ok()
 }
 

@@ -70,11 +70,11 @@ async fn is_refused(check: &'static str) -> bool {
         "nobody keeps the keys of an organisation that they leave" => {
             scene.is_operators(400, "PATCH", USER, json!({"organization": scene.other})).await
         }
-        "whoever changes a key holds what it holds" => {
+        "whoever changes a key or a client holds what it holds" => {
             let (weak, _) = scene.key("ann", &["tollgate:keys"]).await;
             all(&[scene.is(403, &weak, "PATCH", &own, name).await, scene.is(403, &weak, "POST", &rotation, grace).await])
         }
-        "what is kept from live routes changes no live key" => {
+        "what is kept from live routes changes nothing live" => {
             let test = scene.test_key().await;
             all(&[scene.is(403, &test, "PATCH", &own, name).await, scene.is(403, &test, "POST", &rotation, grace).await])
         }
@@ -154,7 +154,7 @@ async fn every_check_of_a_change_is_needed() {
         names(&reach::Grant::CHECKS),
         names(&Erasure::CHECKS),
         names(&Move::CHECKS),
-        names(&owner::Touch::CHECKS),
+        names(&reach::Takeover::CHECKS),
         names(&owner::Lasting::CHECKS),
         names(&owner::Rescoping::CHECKS),
         names(&Limits::CHECKS),

@@ -1,6 +1,7 @@
 //! Who registers what for a client, changes one, and uses the seeds' spellings.
 
 use super::*;
+use crate::issuer::accounts::reach::Takeover;
 use crate::issuer::compat::Spelling;
 use crate::issuer::oauth::clients::draft::Draft;
 use crate::issuer::oauth::clients::draft::Named;
@@ -11,7 +12,6 @@ use crate::issuer::oauth::clients::register::OFTEN;
 use crate::issuer::oauth::clients::register::SWITCH;
 use crate::issuer::oauth::clients::resource::MAKERS;
 use crate::issuer::oauth::clients::resource::OWNERS;
-use crate::issuer::oauth::clients::resource::Touch;
 use crate::issuer::oauth::clients::secrets::KEEPS_ONE;
 use crate::issuer::oauth::clients::secrets::ROTATES;
 
@@ -100,10 +100,10 @@ async fn is_refused(check: &'static str) -> bool {
             scene.is(400, &scene.abe, "POST", CLIENTS, app(json!({"owner": "eve"}))).await,
             scene.is(400, &scene.abe, "POST", CLIENTS, app(json!({"organization": scene.other}))).await,
         ]),
-        "whoever changes a client holds what it holds" | "what is kept from live routes changes no live client" => {
+        "whoever changes a key or a client holds what it holds" | "what is kept from live routes changes nothing live" => {
             let client = scene.client("abe", &scene.acme).await;
             let key = match check {
-                "whoever changes a client holds what it holds" => scene.key("ann", &["tollgate:users"]).await.0,
+                "whoever changes a key or a client holds what it holds" => scene.key("ann", &["tollgate:users"]).await.0,
                 _ => scene.test_key().await,
             };
             all(&[
@@ -178,7 +178,7 @@ async fn every_check_of_a_client_is_needed() {
         names(&Proposal::CHECKS),
         names(&MAKERS),
         names(&OWNERS),
-        names(&Touch::CHECKS),
+        names(&Takeover::CHECKS),
         names(&ROTATES),
         names(&KEEPS_ONE),
         names(&SWITCH),

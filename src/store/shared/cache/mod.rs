@@ -15,7 +15,6 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
-use quick_cache::Equivalent;
 use tokio::time::Instant;
 
 pub(super) use crate::store::shared::cache::part::Known;
@@ -39,6 +38,8 @@ use crate::store::shared::entry::Mark;
 use crate::store::shared::records::SharedCounts;
 use crate::store::shared::tombstones::Closable;
 use crate::store::shared::tombstones::Tombstones;
+use crate::store::user_place::AskedPlace;
+use crate::store::user_place::UserPlace;
 
 /// What it weighs that an id is known not to be there.
 const ABSENT_WEIGHT: usize = 100;
@@ -100,25 +101,6 @@ struct Course {
     /// Sequences behind the cursor that we applied ourselves when we committed them.
     own: BTreeSet<u64>,
     tombstones: Tombstones,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct UserPlace {
-    source: Arc<str>,
-    subject: Arc<str>,
-}
-
-/// [`UserPlace`] as it is asked for; the fields' order keeps the hashes equal.
-#[derive(Hash)]
-struct AskedPlace<'a> {
-    source: &'a str,
-    subject: &'a str,
-}
-
-impl Equivalent<UserPlace> for AskedPlace<'_> {
-    fn equivalent(&self, place: &UserPlace) -> bool {
-        self.source == &*place.source && self.subject == &*place.subject
-    }
 }
 
 /// A record as it was read, ready to be taken in.
@@ -240,7 +222,7 @@ impl Cache {
         read: Option<Taken<UserRecord>>,
         moment: Moment,
     ) -> Option<Arc<UserRecord>> {
-        let place = UserPlace { source: Arc::from(source), subject: Arc::from(subject) };
+        let place = UserPlace::new(source, subject);
         self.take_in(&self.users, place, RecordKey::user(source, subject), read, moment)
     }
 

@@ -179,11 +179,11 @@ impl Stage {
         let state = &self.issuer.state;
         let now = state.clock.now();
         let lifetimes = state.rules.load().issuance.as_ref().unwrap().lifetimes;
+        let id = GrantId::new(&random_id().unwrap());
+        let of = GrantOf::Consent { client: ClientId::new(&app.id), user: Subject::parse(user).unwrap() };
+        let ends = now.plus(lifetimes.refresh_absolute);
         let record = GrantRecord {
-            id: GrantId::new(&random_id().unwrap()),
-            of: GrantOf::Consent { client: ClientId::new(&app.id), user: Subject::parse(user).unwrap() },
             organization: Some("acme".into()),
-            environment: Environment::Live,
             scopes: Arc::new(read_scopes(Some(scopes)).unwrap().unwrap()),
             resources: resources.iter().map(|uri| Arc::from(*uri)).collect(),
             state: GrantState::Pending(PendingCode {
@@ -193,14 +193,8 @@ impl Stage {
                 expires: now.plus(lifetimes.code),
                 failures: 0,
             }),
-            generation: 0,
-            advanced: now,
-            pepper: state.peppers.current_id().into(),
-            created: now,
             idle_until: now.plus(lifetimes.refresh_idle),
-            ends: now.plus(lifetimes.refresh_absolute),
-            session: None,
-            access: Vec::new(),
+            ..GrantRecord::new(id, of, Environment::Live, state.peppers.current_id(), now, ends)
         };
         assert!(families::create(state, &record, now).await.unwrap());
         record
