@@ -506,13 +506,14 @@ mod tests {
 
     #[test]
     fn only_what_is_new_takes_room_among_the_headers() {
+        type Lines = [(&'static str, &'static str)];
         let mut rules = rules(Auth::Required, CredentialUpstream::Removed);
         rules.identity_headers = vec![header("user", of(IdentityValue::User)), header("x-org-id", of(IdentityValue::Organization))];
-        let headers = |lines: &[(&'static str, &'static str)]| {
+        let headers = |lines: &Lines| {
             Headers::new(lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect())
         };
         // `user: alice` and `x-org-id: acme` are added: 2 lines, 21 bytes.
-        let table: &[(&[(&str, &str)], usize, usize)] = &[
+        let table: &[(&Lines, usize, usize)] = &[
             (&[], 2, 21),
             (&[("a", "1")], 3, 23),
             (&[("user", "mallory")], 2, 21),

@@ -186,7 +186,7 @@ fn open_file(path: &Path) -> std::io::Result<File> {
     if std::fs::metadata(path)?.is_file() {
         return File::open(path);
     }
-    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file (what a pipe has can go to standard input or into a file)"))
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file; put into one what it has"))
 }
 
 fn speak(command: impl voice::Command, out: &mut dyn Write, complaints: &mut dyn Write) -> std::io::Result<Exit> {

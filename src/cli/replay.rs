@@ -155,7 +155,7 @@ fn judge(line: &[u8], before: &mut Judge, after: &mut Judge) -> Result<Option<(R
     Ok(Some((record, one, other)))
 }
 
-fn skip_line(lines: &mut io::Take<&mut dyn BufRead>) -> io::Result<()> {
+fn skip_line(lines: &mut io::Take<impl BufRead>) -> io::Result<()> {
     loop {
         if lines.limit() == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a line goes on for more than 8 MiB"));
@@ -286,7 +286,7 @@ mod tests {
         std::fs::write(&rules, RULES).unwrap();
         let judge = || judge_of(&rules, &mut Vec::new()).unwrap().unwrap();
         let endless = compare(&mut BufReader::with_capacity(1 << 20, io::repeat(b'x')), judge(), judge(), &mut Vec::new());
-        assert!(endless.unwrap_err().to_string().contains("goes on for more than 8 MiB"));
+        assert!(endless.is_err_and(|error| error.to_string().contains("goes on for more than 8 MiB")));
         let replay = Replay { records: "/dev/zero".into(), before: rules.clone(), after: rules, json: false };
         let mut complaints = Vec::new();
         assert_eq!(replay.run(&mut Vec::new(), &mut complaints).unwrap(), Exit::Failed);

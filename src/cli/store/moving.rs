@@ -44,8 +44,9 @@ pub(super) struct Migrate {
 
 /// Write all records and all usage into one file.
 ///
-/// The file has mode 0600 and gets its name when it is complete; nothing but a backup is ever replaced. It holds keyed hashes of keys and no key, and the wrapped signing
-/// keys. The peppers are not in it, and without them it opens nothing: back them up elsewhere. The command names those it takes.
+/// The file has mode 0600 and gets its name when it is complete; only a backup is ever replaced. It holds keyed hashes of keys and no
+/// key, and the wrapped signing keys. The peppers are not in it, and without them it opens nothing: back them up elsewhere. The
+/// command names those it takes.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Export {
     #[command(flatten)]
