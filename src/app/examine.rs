@@ -15,7 +15,6 @@ use crate::app::moving::survey::name_some;
 use crate::clock::Clock;
 use crate::config::Boot;
 use crate::config::boot::RedisBoot;
-use crate::config::boot::RedisMode;
 use crate::store::Family;
 use crate::store::shared::link::Link;
 use crate::store::shared::link::ServerFacts;
@@ -114,15 +113,10 @@ pub async fn examine(named: Named, clock: &Arc<dyn Clock>) -> Examined {
 }
 
 fn describe_redis(redis: &RedisBoot, examined: &mut Examined) {
-    let mode = match &redis.mode {
-        RedisMode::Standalone => "standalone".to_owned(),
-        RedisMode::Sentinel { master_name } => format!("sentinel, primary {master_name}"),
-        RedisMode::Cluster => "cluster".to_owned(),
-    };
     let login = redis.login.username.as_deref().unwrap_or("default").to_owned();
     examined.facts.extend([
         ("store", "redis".to_owned().into()),
-        ("mode", mode.into()),
+        ("mode", redis.mode.to_string().into()),
         ("tls", yes(redis.tls.is_some()).into()),
         ("user", login.into()),
         ("prefix", redis.prefix.to_string().into()),

@@ -1,13 +1,4 @@
 //! The composition root: a config goes in, running servers come out, and go down again in order. Alone knows the concrete stores.
-//!
-//! # The end
-//!
-//! 1. Health says NOT_SERVING and `/readyz` 503, while everything is still judged, for `drain_delay`: whoever balances looks away.
-//! 2. No connection is accepted any more; those that there are get a GOAWAY and finish what is under way, for at most `grace`.
-//! 3. The background tasks end; what waits of Envoy's access log is counted; usage is flushed a last time, and told to a shared store; the sockets' files are removed; the stores
-//!    are closed; the last lines are written and the last spans are sent.
-//!
-//! What is cut short in step 2 was never answered, so nobody was let through uncounted.
 
 pub mod examine;
 pub mod hosted;
@@ -17,6 +8,7 @@ mod counts;
 mod engine;
 mod measured;
 mod open;
+mod running;
 mod shared;
 mod watchers;
 mod wording;
@@ -32,7 +24,6 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,7 +35,8 @@ use crate::app::measured::Measured;
 use crate::app::open::Opened;
 use crate::app::open::door_of;
 use crate::app::open::open_in_turn;
-use crate::app::shared::Publishing;
+pub use crate::app::running::Ended;
+pub use crate::app::running::Running;
 use crate::app::watchers::Counting;
 use crate::app::watchers::KeyRings;
 use crate::app::watchers::PartsOf;
@@ -72,9 +64,7 @@ use crate::jose::Assertions;
 use crate::jose::Tokens;
 use crate::jose::ring::RingError;
 use crate::jose::signer::Signer;
-use crate::listen::Drained;
 use crate::listen::Server;
-use crate::listen::address::Address;
 use crate::listen::address::BindError;
 use crate::listen::address::Endpoint;
 use crate::listen::address::Listener;
@@ -95,7 +85,6 @@ use crate::secrets::random_bytes;
 use crate::store::Records;
 use crate::store::embedded::OpenError;
 use crate::store::shared::outbox::OutboxError;
-use crate::tasks::flush_usage::FlushError;
 use crate::tasks::flush_usage::FlushUsage;
 use crate::tasks::refresh_jwks;
 use crate::tasks::refresh_jwks::RefreshJwks;
@@ -112,7 +101,6 @@ use crate::telemetry::Metrics;
 use crate::telemetry::access_log_metrics::AccessLogMetrics;
 use crate::telemetry::decisions::DecisionLog;
 use crate::telemetry::decisions::QUEUE_LENGTH;
-use crate::telemetry::decisions::Writer;
 use crate::telemetry::metrics::MetricsError;
 use crate::telemetry::traces;
 use crate::telemetry::traces::Collector;
@@ -134,10 +122,6 @@ const OPS_CONNECTIONS_MAX: usize = 64;
 const ISSUER_CONNECTIONS_MAX: usize = 4_096;
 /// How often certificate files are looked at.
 const TLS_POLL: Duration = Duration::from_secs(10);
-/// How long the operator's listener may finish its pages at the end.
-const OPS_GRACE: Duration = Duration::from_secs(1);
-/// How long the last spans may take.
-const TRACES_GRACE: Duration = Duration::from_secs(2);
 
 /// How long a folder that another process has is waited for. Commands have it for far less; a process that serves keeps it.
 pub(crate) const HELD_TIME_MAX: Duration = Duration::from_secs(5);
@@ -221,49 +205,6 @@ impl AppError {
             | Self::Recording { .. } => None,
         }
     }
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// Everything under way was answered, and everything counted is in the history.
-    Cleanly,
-    /// The grace was up before the last check; it was cut, and not let through.
-    Cut,
-    /// The last flush failed; the counts are in the ledger, and the next start flushes them.
-    Unflushed,
-    /// Redis was not told of the last counts; they are in this sidecar's folder, and the next start on it tells them.
-    Unpublished,
-}
-
-/// A started program.
-#[derive(Debug)]
-pub struct Running {
-    check: CheckServer,
-    ops: Server,
-    /// None: this node issues nothing.
-    issuer: Option<Server>,
-    door: Arc<Door>,
-    readiness: Arc<Readiness>,
-    writer: Writer,
-    /// None: Envoy's access log is not taken.
-    access_log: Option<Counter>,
-    /// None: nothing is recorded.
-    recording: Option<recorder::Writer>,
-    /// None: nothing is traced.
-    tracing: Option<traces::Sender>,
-    tasks: TaskTracker,
-    /// Ends the background tasks.
-    end: CancellationToken,
-    /// Ends the flushing of usage, after everything that counts.
-    flush_end: CancellationToken,
-    flushing: JoinHandle<Result<(), FlushError>>,
-    /// Ends the publishing of usage, after its last flush.
-    publish_end: CancellationToken,
-    /// With a shared store only.
-    publishing: Option<Publishing>,
-    drain_delay: Duration,
-    grace: Duration,
 }
 
 /// Opens the stores, binds the listeners, starts the tasks. When it returns, every listener accepts.
@@ -351,6 +292,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         .into_iter()
         .filter_map(|(name, tls)| Some((name, tls.clone()?)))
         .collect();
+    let listeners = std::iter::once(&check_listener).chain(issuer_listener.as_ref().map(|(listener, _)| listener));
     let parts = PartsOf {
         reload: reload_status,
         rules: Arc::clone(&rules),
@@ -362,6 +304,7 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         assertions: Arc::clone(&assertions),
         signer: Arc::clone(&signer),
         tls: tls.clone(),
+        sockets: listeners.filter_map(|listener| Some((listener.name(), listener.socket_file()?))).collect(),
         clock: Arc::clone(&clock),
     };
     let readiness = Arc::new(Readiness::starting(parts));
@@ -530,102 +473,4 @@ fn tell_rules(rules: &Rules, metrics: &Metrics) {
     metrics.rules_changed(&rules.revision, routes, rules.tiers.keys(), rules.usage_series_limit);
     let issuers: Vec<_> = fetched_issuers(rules).map(|(name, _)| name).collect();
     metrics.issuers_changed(issuers.iter());
-}
-
-impl Running {
-    /// Where checks are answered; the real port where 0 was asked for.
-    pub fn check_address(&self) -> &Address {
-        self.check.server.address()
-    }
-
-    /// Where the issuer is reached; none: this node issues nothing.
-    pub fn issuer_address(&self) -> Option<&Address> {
-        self.issuer.as_ref().map(Server::address)
-    }
-
-    /// Where the operator's pages are.
-    pub fn ops_address(&self) -> &Address {
-        self.ops.address()
-    }
-
-    /// The door itself, for what runs in the same process.
-    pub fn door(&self) -> &Arc<Door> {
-        &self.door
-    }
-
-    /// Returns when the program cannot go on by itself: usage is not flushed or not published any more.
-    pub async fn failed(&self) {
-        tokio::select! {
-            () = self.flush_end.cancelled() => {}
-            () = self.publish_end.cancelled() => {}
-        }
-    }
-
-    /// The orderly end, in the order that the head of this file tells.
-    pub async fn shutdown(self) -> Ended {
-        let Self {
-            check,
-            ops,
-            issuer,
-            door,
-            readiness,
-            writer,
-            access_log,
-            recording,
-            tracing,
-            tasks,
-            end,
-            flush_end,
-            flushing,
-            publish_end,
-            publishing,
-            drain_delay,
-            grace,
-        } = self;
-        readiness.set_draining();
-        check.announce_end().await;
-        tokio::time::sleep(drain_delay).await;
-
-        let issuing = async {
-            match issuer {
-                Some(issuer) => issuer.shutdown(grace).await,
-                None => Drained::Cleanly,
-            }
-        };
-        let (drained, _issued) = tokio::join!(check.server.shutdown(grace), issuing);
-        end.cancel();
-        tasks.close();
-        // A request on the control socket may be under way, or idle and open: it gets no more time than a check.
-        let _ = tokio::time::timeout(grace, tasks.wait()).await;
-
-        if let Some(counter) = access_log {
-            // Before the last flush; a ledger that hangs holds nobody up for long.
-            let _ = tokio::time::timeout(grace, tokio::task::spawn_blocking(|| counter.finish())).await;
-        }
-        flush_end.cancel();
-        let flushed = flushing.await;
-        publish_end.cancel();
-        let published = match publishing {
-            None => true,
-            Some(publishing) => publishing.finish().await,
-        };
-        ops.shutdown(OPS_GRACE).await;
-        drop(door);
-        // The writer waits for a disk or a pipe, and the last line is worth waiting for, but not without end.
-        let last_lines = tokio::task::spawn_blocking(|| {
-            if let Some(recording) = recording {
-                recording.finish();
-            }
-            writer.finish();
-        });
-        // A collector may be slow, or away.
-        let last_spans = tokio::task::spawn_blocking(|| tracing.map(traces::Sender::finish));
-        let _ = tokio::join!(tokio::time::timeout(OPS_GRACE, last_lines), tokio::time::timeout(TRACES_GRACE, last_spans));
-        match (flushed, published, drained) {
-            (Ok(Err(_)) | Err(_), _, Drained::Cleanly | Drained::Cut) => Ended::Unflushed,
-            (Ok(Ok(())), false, Drained::Cleanly | Drained::Cut) => Ended::Unpublished,
-            (Ok(Ok(())), true, Drained::Cleanly) => Ended::Cleanly,
-            (Ok(Ok(())), true, Drained::Cut) => Ended::Cut,
-        }
-    }
 }

@@ -20,6 +20,7 @@ use crate::jose::Tokens;
 use crate::jose::ring::RingError;
 use crate::jose::ring::Rotation;
 use crate::jose::signer::Signer;
+use crate::listen::address::SocketFile;
 use crate::listen::tls::Tls;
 use crate::model::key::KEY_STATES;
 use crate::model::rules::DryRun;
@@ -56,6 +57,8 @@ pub(super) struct PartsOf {
     pub(super) signer: Arc<Signer>,
     /// Of the listeners that have one.
     pub(super) tls: Vec<(&'static str, Arc<Tls>)>,
+    /// Of the listeners that have one.
+    pub(super) sockets: Vec<(&'static str, SocketFile)>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -65,6 +68,7 @@ impl Parts for PartsOf {
         let (corrupt, corrupt_records) = self.engine.corrupt(CORRUPT_SHOWN);
         let ledger = self.usage.ledger().gauges();
         let rules = self.rules.load();
+        let misplaced = self.sockets.iter().find(|(_, file)| !file.is_in_place());
         let missing = fetched_issuers(&rules).filter(|(_, url)| !self.tokens.has_keys(url));
         PartsReport {
             config_revision: reload.revision.to_string(),
@@ -79,6 +83,9 @@ impl Parts for PartsOf {
             shared_store_error: self.engine.trouble(),
             signing_keys_missing: rules.assertion.is_some() && !self.assertions.has_ring(),
             issuer_keys_missing: rules.issuance.is_some() && !self.signer.has_ring(),
+            listener_error: misplaced.map(|(listener, file)| {
+                format!("{} is gone or another's, and nobody comes to `listen.{listener}` any more; restart", file.path().display())
+            }),
             ledger_error: (ledger.growth_failures > 0 && ledger.slots_used >= ledger.slots)
                 .then(|| String::from("the ledger is full and cannot grow; make room on its disk")),
             dry_run: rules.dry_run == DryRun::On,

@@ -38,7 +38,7 @@ pub fn waive<'r>(caller: Option<&Caller>, headers: Option<&Headers<'_>>, rules: 
         DryRun::Off => return None,
         DryRun::On => {}
     }
-    let mut edits = Edits::default();
+    let mut edits = Edits::under(rules);
     for header in &rules.identity_headers {
         // What cannot stand in a header is not told; a trial refuses nobody for it.
         match caller.and_then(|caller| fill(&header.value, caller).ok().flatten()) {
@@ -52,7 +52,7 @@ pub fn waive<'r>(caller: Option<&Caller>, headers: Option<&Headers<'_>>, rules: 
             edits.remove(&assertion.header);
         }
     }
-    edits.remove_look_alikes(rules, headers);
+    edits.remove_look_alikes(&rules.look_alikes, headers);
     if headers.is_some_and(|headers| !edits.fit(headers, rules.header_limits)) {
         edits.forgo();
     }
@@ -67,17 +67,17 @@ mod tests {
     use super::*;
     use crate::check::doubles::caller;
     use crate::check::samples;
+    use crate::model::look_alikes::LookAlikes;
     use crate::model::request::HeaderSize;
     use crate::model::request::Method;
     use crate::model::rules::Assertion;
     use crate::model::rules::IdentityHeader;
     use crate::model::rules::IdentityPart;
     use crate::model::rules::IdentityValue;
-    use crate::model::rules::LookAlikes;
 
     fn trial(assertion: &str) -> Rules {
-        let header = |name: &str, value| IdentityHeader::new(name.into(), vec![IdentityPart::Of(value)]);
-        Rules {
+        let header = |name: &str, value| IdentityHeader { name: name.into(), value: vec![IdentityPart::Of(value)] };
+        let mut rules = Rules {
             dry_run: DryRun::On,
             identity_headers: vec![
                 header("user", IdentityValue::User),
@@ -86,14 +86,15 @@ mod tests {
             ],
             assertion: Some(Assertion {
                 header: assertion.into(),
-                look_alikes: LookAlikes::of(assertion),
                 prefix: "".into(),
                 issuer: "gate".into(),
                 audience: Vec::new(),
                 lifetime: Duration::from_secs(60),
             }),
             ..samples::rules(Vec::new())
-        }
+        };
+        rules.look_alikes = LookAlikes::of(&rules);
+        rules
     }
 
     fn told(waiver: &Waiver<'_>) -> (Vec<String>, BTreeSet<String>) {

@@ -6,25 +6,14 @@ use serde_json::json;
 use crate::cli::Exit;
 use crate::cli::client::CliError;
 use crate::cli::client::Client;
-use crate::cli::client::Reach;
 use crate::cli::client::Target;
 use crate::cli::client::encode;
 use crate::cli::table::Cell;
 use crate::cli::table::show;
-use crate::cli::voice;
 use crate::cli::voice::Gathered;
+use crate::cli::voice::Verbs;
 use crate::cli::voice::Voice;
 use crate::cli::voice::filters;
-
-/// Who did what to which key, user or client, from where; and whether the log is as it was written.
-#[derive(Clone, Debug, clap::Args)]
-#[command(subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
-pub struct Audit {
-    #[command(flatten)]
-    reach: Reach,
-    #[command(subcommand)]
-    command: Command,
-}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,7 +25,7 @@ Examples:
 Entries are kept for 400 days. Of a user who was erased there is a pseudonym alone.";
 
 #[derive(Clone, Debug, clap::Subcommand)]
-enum Command {
+pub(in crate::cli) enum Audit {
     /// List entries.
     List(Filter),
     /// Look at every entry: its MAC, and the one before it.
@@ -44,7 +33,7 @@ enum Command {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Filter {
+pub(in crate::cli) struct Filter {
     /// Only what this user, client or pseudonym did; or `operator`, or `nobody`.
     #[arg(long)]
     actor: Option<String>,
@@ -71,17 +60,15 @@ struct Filter {
     after: Option<String>,
 }
 
-impl voice::Command for Audit {
+impl Verbs for Audit {
     const NAME: &'static str = "audit";
-
-    fn reach(&self) -> &Reach {
-        &self.reach
-    }
+    const ABOUT: &'static str = "Who did what to which key, user or client, from where; and whether the log is as it was written";
+    const EXAMPLES: &'static str = EXAMPLES;
 
     async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
-        match self.command {
-            Command::List(filter) => list(target, filter, voice).await,
-            Command::Verify => verify(target, voice).await,
+        match self {
+            Audit::List(filter) => list(target, filter, voice).await,
+            Audit::Verify => verify(target, voice).await,
         }
     }
 }
@@ -91,18 +78,18 @@ async fn list(target: Target, filter: Filter, voice: &mut Voice<'_>) -> Result<E
     let given = [("actor", &actor), ("subject", &subject), ("deed", &deed), ("organization", &org), ("from", &from), ("to", &to)];
     let client = Client::open(target).await?;
     let found = Gathered::read(&client, "/v1/audit", &filters(&given), limit, after).await?;
-    voice.records(&found, "entries", &COLUMNS)?;
+    voice.records(&found, "entries", &CELLS)?;
     Ok(Exit::Good)
 }
 
-const COLUMNS: [Cell; 7] = [
-    Cell::when("TIME", "time"),
-    Cell::made("ACTOR", |entry| party(entry, "actor")),
-    Cell::of("VIA", "via"),
-    Cell::of("DEED", "deed"),
-    Cell::made("SUBJECT", |entry| party(entry, "subject")),
-    Cell::of("ORG", "organization"),
-    Cell::of("ADDRESS", "address"),
+const CELLS: [Cell; 7] = [
+    Cell::when("time", "time").column("TIME"),
+    Cell::made("actor", |entry| party(entry, "actor")).column("ACTOR"),
+    Cell::of("via", "via").column("VIA"),
+    Cell::of("deed", "deed").column("DEED"),
+    Cell::made("subject", |entry| party(entry, "subject")).column("SUBJECT"),
+    Cell::of("org", "organization").column("ORG"),
+    Cell::of("address", "address").column("ADDRESS"),
 ];
 
 fn party(entry: &Value, name: &str) -> String {

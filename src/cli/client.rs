@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -24,6 +25,7 @@ use zeroize::Zeroizing;
 use crate::app::HELD_TIME_MAX;
 use crate::app::LOOK_AGAIN_AFTER;
 use crate::clock::monotonic;
+use crate::model::rules::Rules;
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -100,7 +102,10 @@ pub enum Unhosted {
 }
 
 /// Where to look for the API, and what to do when no process answers.
+#[derive(Default)]
 pub struct Target {
+    /// What was read to find it, and from where; none: it was named.
+    pub config: Option<(PathBuf, Arc<Rules>)>,
     /// Where it is spoken to over HTTP; then nothing else is tried.
     pub remote: Option<Remote>,
     /// None: the config names no control socket.

@@ -7,25 +7,14 @@ use serde_json::json;
 use crate::cli::Exit;
 use crate::cli::client::CliError;
 use crate::cli::client::Client;
-use crate::cli::client::Reach;
 use crate::cli::client::Target;
 use crate::cli::client::encode;
 use crate::cli::table::Cell;
 use crate::cli::table::show;
-use crate::cli::voice;
 use crate::cli::voice::Gathered;
 use crate::cli::voice::Part;
+use crate::cli::voice::Verbs;
 use crate::cli::voice::Voice;
-
-/// Register, look at, change and end OAuth applications.
-#[derive(Clone, Debug, clap::Args)]
-#[command(subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
-pub struct Clients {
-    #[command(flatten)]
-    reach: Reach,
-    #[command(subcommand)]
-    command: Command,
-}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,7 +31,7 @@ Examples:
   tollgate clients delete app_0123456789abcdefghij             with all that was given to it";
 
 #[derive(Clone, Debug, clap::Subcommand)]
-enum Command {
+pub(in crate::cli) enum Clients {
     /// Register an application. Its secret goes to standard output, once; nothing can show it again.
     Create(New),
     /// List applications.
@@ -62,7 +51,7 @@ enum Command {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct New {
+pub(in crate::cli) struct New {
     /// What people are asked about.
     #[arg(long, short)]
     name: String,
@@ -87,13 +76,13 @@ struct New {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct One {
+pub(in crate::cli) struct One {
     /// `app_…`
     id: String,
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Edit {
+pub(in crate::cli) struct Edit {
     /// `app_…`
     id: String,
     /// What people are asked about.
@@ -108,7 +97,7 @@ struct Edit {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Rotation {
+pub(in crate::cli) struct Rotation {
     /// `app_…`
     id: String,
     /// How long the old secret still works.
@@ -116,22 +105,20 @@ struct Rotation {
     grace: String,
 }
 
-impl voice::Command for Clients {
+impl Verbs for Clients {
     const NAME: &'static str = "clients";
-
-    fn reach(&self) -> &Reach {
-        &self.reach
-    }
+    const ABOUT: &'static str = "Register, look at, change and end OAuth applications";
+    const EXAMPLES: &'static str = EXAMPLES;
 
     async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
-        perform(self.command, target, voice).await.map(|()| Exit::Good)
+        perform(self, target, voice).await.map(|()| Exit::Good)
     }
 }
 
-async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Result<(), CliError> {
+async fn perform(command: Clients, target: Target, voice: &mut Voice<'_>) -> Result<(), CliError> {
     let client = Client::open(target).await?;
     match command {
-        Command::Create(new) => {
+        Clients::Create(new) => {
             let made = client.call("POST", "/v1/clients", Some(&new.body())).await?;
             let id = show(&made, "id");
             let words = format!("{id} ({})", show(&made, "name"));
@@ -142,60 +129,50 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
                 voice.done(&made, &words, "registered; it has no secret")
             }
         }
-        Command::List(part) => {
+        Clients::List(part) => {
             let found = Gathered::part(&client, "/v1/clients", "", part).await?;
-            voice.records(&found, "applications", &COLUMNS)
+            voice.records(&found, "applications", &CELLS)
         }
-        Command::Show(one) => {
+        Clients::Show(one) => {
             let found = client.call("GET", &path_of(&one.id), None).await?;
-            voice.record(&found, &ALL)
+            voice.record(&found, &CELLS)
         }
-        Command::Change(edit) => {
+        Clients::Change(edit) => {
             let changed = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
-            voice.record(&changed, &ALL)
+            voice.record(&changed, &CELLS)
         }
-        Command::Rotate(rotation) => {
+        Clients::Rotate(rotation) => {
             let path = format!("{}/rotate", path_of(&rotation.id));
             let made = client.call("POST", &path, Some(&json!({"grace": rotation.grace}))).await?;
             let words = format!("a new secret of {}; the one before works for {}.", rotation.id, rotation.grace);
             voice.hand_over(&made, "client_secret", &words, &format!("`tollgate clients rotate {}` makes another", rotation.id))
         }
-        Command::Disable(one) => {
+        Clients::Disable(one) => {
             let changed = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": false}))).await?;
             voice.done(&changed, &one.id, "disabled: nothing that was given to it opens anything")
         }
-        Command::Enable(one) => {
+        Clients::Enable(one) => {
             let changed = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": true}))).await?;
             voice.done(&changed, &one.id, "enabled")
         }
-        Command::Delete(one) => {
+        Clients::Delete(one) => {
             let answer = client.call("DELETE", &path_of(&one.id), None).await?;
             voice.done(&answer, &one.id, "deleted, with everything that was given to it")
         }
     }
 }
 
-const COLUMNS: [Cell; 7] = [
-    Cell::of("ID", "id"),
-    Cell::of("NAME", "name"),
-    Cell::of("KIND", "kind"),
-    Cell::of("ACTIVE", "active"),
-    Cell::of("OWNER", "owner"),
-    Cell::of("ORG", "organization"),
-    Cell::of("SCOPES", "scopes"),
-];
-
-const ALL: [Cell; 12] = [
-    Cell::of("id", "id"),
-    Cell::of("name", "name"),
-    Cell::of("kind", "kind"),
-    Cell::of("active", "active"),
-    Cell::of("owner", "owner"),
-    Cell::of("organisation", "organization"),
+const CELLS: [Cell; 12] = [
+    Cell::of("id", "id").column("ID"),
+    Cell::of("name", "name").column("NAME"),
+    Cell::of("kind", "kind").column("KIND"),
+    Cell::of("active", "active").column("ACTIVE"),
+    Cell::of("owner", "owner").column("OWNER"),
+    Cell::of("organisation", "organization").column("ORG"),
     Cell::of("proves itself", "token_endpoint_auth_method"),
     Cell::of("redirects", "redirect_uris"),
     Cell::of("grants", "grant_types"),
-    Cell::of("scopes", "scopes"),
+    Cell::of("scopes", "scopes").column("SCOPES"),
     Cell::of("access tokens", "access_tokens"),
     Cell::when("created", "created_at"),
 ];

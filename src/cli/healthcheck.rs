@@ -25,7 +25,7 @@ pub struct Healthcheck {
     #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml", value_name = "FILE")]
     pub config: PathBuf,
     /// Ask there instead, and read no config.
-    #[arg(long, conflicts_with = "config")]
+    #[arg(long)]
     pub address: Option<SocketAddr>,
 }
 

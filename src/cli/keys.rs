@@ -11,16 +11,16 @@ use serde_json::json;
 use crate::cli::Exit;
 use crate::cli::client::CliError;
 use crate::cli::client::Client;
-use crate::cli::client::Reach;
 use crate::cli::client::Target;
 use crate::cli::client::encode;
 use crate::cli::open_file;
+use crate::cli::scopes::doubt;
 use crate::cli::table::Cell;
 use crate::cli::table::show;
 use crate::cli::table::show_when;
-use crate::cli::voice;
 use crate::cli::voice::Gathered;
 use crate::cli::voice::Part;
+use crate::cli::voice::Verbs;
 use crate::cli::voice::Voice;
 use crate::cli::voice::filters;
 
@@ -33,16 +33,6 @@ const REQUEST_BYTES_MAX: usize = 60 * 1024;
 
 /// What an answer cannot tell apart: whether other sidecars share the store.
 const FROM_WHEN: &str = "from the next request on (where sidecars share a Redis, at the others within 0.75 s)";
-
-/// Make, look at, change and end API keys.
-#[derive(Clone, Debug, clap::Args)]
-#[command(subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
-pub struct Keys {
-    #[command(flatten)]
-    reach: Reach,
-    #[command(subcommand)]
-    command: Command,
-}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,7 +51,7 @@ Examples:
   tollgate keys new-file-entry --user ci >> keys.yaml";
 
 #[derive(Clone, Debug, clap::Subcommand)]
-enum Command {
+pub(in crate::cli) enum Keys {
     /// Make a key. Its text goes to standard output, once; nothing can show it again.
     Create(New),
     /// List keys.
@@ -85,7 +75,7 @@ enum Command {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct New {
+pub(in crate::cli) struct New {
     /// Whom the key acts for; made if there is no such user.
     #[arg(long, short)]
     user: String,
@@ -119,7 +109,7 @@ struct New {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Filter {
+pub(in crate::cli) struct Filter {
     /// Only this user's.
     #[arg(long, short)]
     user: Option<String>,
@@ -134,13 +124,13 @@ struct Filter {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct One {
+pub(in crate::cli) struct One {
     /// The key's id: the 12 characters after `_sk_`.
     id: String,
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Edit {
+pub(in crate::cli) struct Edit {
     /// The key's id: the 12 characters after `_sk_`.
     id: String,
     /// For people.
@@ -167,7 +157,7 @@ struct Edit {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Rotation {
+pub(in crate::cli) struct Rotation {
     /// The key's id: the 12 characters after `_sk_`.
     id: String,
     /// How long the old secret still works: 0s to 30d.
@@ -179,60 +169,61 @@ struct Rotation {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Import {
+pub(in crate::cli) struct Import {
     /// JSON: a list of `{sha256, name, user, …}`, or an object with such a list as `keys`; `-` for standard input.
     file: PathBuf,
 }
 
-impl voice::Command for Keys {
+impl Verbs for Keys {
     const NAME: &'static str = "keys";
-
-    fn reach(&self) -> &Reach {
-        &self.reach
-    }
+    const ABOUT: &'static str = "Make, look at, change and end API keys";
+    const EXAMPLES: &'static str = EXAMPLES;
 
     async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
-        perform(self.command, target, voice).await
+        perform(self, target, voice).await
     }
 }
 
-async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
+async fn perform(command: Keys, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
     // Read before the store is opened: a missing file needs no store.
     let entries = match &command {
-        Command::Import(import) => read_entries(import)?,
-        Command::Create(_)
-        | Command::List(_)
-        | Command::Show(_)
-        | Command::Change(_)
-        | Command::Rotate(_)
-        | Command::Disable(_)
-        | Command::Enable(_)
-        | Command::Revoke(_)
-        | Command::NewFileEntry(_) => Vec::new(),
+        Keys::Import(import) => read_entries(import)?,
+        Keys::Create(_)
+        | Keys::List(_)
+        | Keys::Show(_)
+        | Keys::Change(_)
+        | Keys::Rotate(_)
+        | Keys::Disable(_)
+        | Keys::Enable(_)
+        | Keys::Revoke(_)
+        | Keys::NewFileEntry(_) => Vec::new(),
     };
+    let config = target.config.clone();
     let client = Client::open(target).await?;
     match command {
-        Command::Create(new) => {
+        Keys::Create(new) => {
             let key = client.call("POST", "/v1/keys", Some(&new.body())).await?;
             let name = new.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
             let id = show(&key, "id");
             let words = format!("key {id}{name} for {}.", show(&key, "user"));
             voice.hand_over(&key, "key", &words, &format!("`tollgate keys revoke {id}` ends the key"))?;
+            doubt(&new.scopes, config.as_ref(), voice)?;
         }
-        Command::List(filter) => {
+        Keys::List(filter) => {
             let query = filters(&[("user", &filter.user), ("organization", &filter.org), ("state", &filter.state)]);
             let found = Gathered::part(&client, "/v1/keys", &query, filter.part).await?;
-            voice.records(&found, "keys", &COLUMNS)?;
+            voice.records(&found, "keys", &CELLS)?;
         }
-        Command::Show(one) => {
+        Keys::Show(one) => {
             let key = client.call("GET", &path_of(&one.id), None).await?;
-            voice.record(&key, &ALL)?;
+            voice.record(&key, &CELLS)?;
         }
-        Command::Change(edit) => {
+        Keys::Change(edit) => {
             let key = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
-            voice.record(&key, &ALL)?;
+            voice.record(&key, &CELLS)?;
+            doubt(edit.scopes.as_deref().unwrap_or_default(), config.as_ref(), voice)?;
         }
-        Command::Rotate(rotation) => {
+        Keys::Rotate(rotation) => {
             let mut body = Map::from_iter([("grace".to_owned(), json!(rotation.grace))]);
             set_expiry(&mut body, rotation.expires.as_deref());
             let key = client.call("POST", &format!("{}/rotate", path_of(&rotation.id)), Some(&Value::Object(body))).await?;
@@ -244,20 +235,20 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
             let words = format!("new secret for key {id}. {until}");
             voice.hand_over(&key, "key", &words, &format!("`tollgate keys rotate {id}` makes another"))?;
         }
-        Command::Disable(one) => {
+        Keys::Disable(one) => {
             let key = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": false}))).await?;
             voice.done(&key, &show(&key, "id"), &format!("disabled: it opens nothing {FROM_WHEN}; `keys enable` turns it on again"))?;
         }
-        Command::Enable(one) => {
+        Keys::Enable(one) => {
             let key = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": true}))).await?;
             voice.done(&key, &show(&key, "id"), &format!("enabled; it is {}", show(&key, "state")))?;
         }
-        Command::Revoke(one) => {
+        Keys::Revoke(one) => {
             let key = client.call("DELETE", &path_of(&one.id), None).await?;
             voice.done(&key, &show(&key, "id"), &format!("revoked for good, {FROM_WHEN}"))?;
         }
-        Command::Import(_) => return import(&client, &entries, voice).await,
-        Command::NewFileEntry(new) => {
+        Keys::Import(_) => return import(&client, &entries, voice).await,
+        Keys::NewFileEntry(new) => {
             let entry = client.call("POST", "/v1/keys/file-entry", Some(&new.body())).await?;
             if voice.json {
                 voice.write_json(&entry)?;
@@ -269,49 +260,31 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
                     "This is the key. Store it now: it is not shown again. Nothing was stored here; the entry makes it valid."
                 )?;
             }
+            doubt(&new.scopes, config.as_ref(), voice)?;
         }
     }
     Ok(Exit::Good)
 }
 
-const COLUMNS: [Cell; 10] = [
-    Cell::of("ID", "id"),
-    Cell::of("NAME", "name"),
-    Cell::of("USER", "user"),
-    Cell::of("ORG", "organization"),
-    Cell::of("ENV", "environment"),
-    Cell::of("STATE", "state"),
-    Cell::of("TIER", "tier"),
-    Cell::of("SCOPES", "scopes"),
-    Cell::when("EXPIRES", "expires_at"),
-    Cell::when("LAST USED", "last_used_at"),
-];
-
-const ALL: [Cell; 16] = [
-    Cell::of("id", "id"),
-    Cell::of("name", "name"),
+const CELLS: [Cell; 17] = [
+    Cell::of("id", "id").column("ID"),
+    Cell::of("name", "name").column("NAME"),
     Cell::made("key", |key| format!("{}…", show(key, "display"))),
-    Cell::of("state", "state"),
-    Cell::of("user", "user"),
-    Cell::of("organisation", "organization"),
-    Cell::of("environment", "environment"),
-    Cell::of("scopes", "scopes"),
-    Cell::of("tier", "tier"),
+    Cell::of("state", "state").column("STATE"),
+    Cell::of("user", "user").column("USER"),
+    Cell::of("organisation", "organization").column("ORG"),
+    Cell::of("environment", "environment").column("ENV"),
+    Cell::of("scopes", "scopes").column("SCOPES"),
+    Cell::of("tier", "tier").column("TIER"),
     Cell::of("rate limit", "rate_limit"),
     Cell::of("api version", "version"),
     Cell::when("created", "created_at"),
     Cell::when("not before", "not_before"),
-    Cell::when("expires", "expires_at"),
+    Cell::when("expires", "expires_at").column("EXPIRES"),
     Cell::when("old secret until", "old_secret_until"),
-    Cell::made("last used", last_used),
+    Cell::when("last used", "last_used_at").column("LAST USED"),
+    Cell::of("last route", "last_used_route"),
 ];
-
-fn last_used(key: &Value) -> String {
-    match (show_when(key, "last_used_at"), show(key, "last_used_route")) {
-        (at, route) if at == "-" || route == "-" => at,
-        (at, route) => format!("{at} on {route}"),
-    }
-}
 
 impl New {
     fn body(&self) -> Value {

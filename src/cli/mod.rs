@@ -34,6 +34,8 @@ pub mod users;
 
 mod examples;
 
+mod scopes;
+
 mod table;
 
 mod voice;
@@ -73,6 +75,7 @@ use crate::cli::serve::Serve;
 use crate::cli::store::Store;
 use crate::cli::usage::Usage;
 use crate::cli::users::Users;
+use crate::cli::voice::Speaking;
 use crate::clock::SystemClock;
 use crate::config;
 use crate::config::boot::Listen;
@@ -129,12 +132,12 @@ enum Command {
     Serve(Serve),
     CheckConfig(CheckConfig),
     Envoy(Envoy),
-    Keys(Keys),
-    Users(Users),
-    Clients(Clients),
-    Ring(Ring),
+    Keys(Speaking<Keys>),
+    Users(Speaking<Users>),
+    Clients(Speaking<Clients>),
+    Ring(Speaking<Ring>),
     Usage(Usage),
-    Audit(Audit),
+    Audit(Speaking<Audit>),
     Explain(Explain),
     Replay(Replay),
     Healthcheck(Healthcheck),
@@ -204,10 +207,10 @@ fn wait_for<T>(command: impl Future<Output = std::io::Result<T>>) -> std::io::Re
 fn reach(reach: &Reach, complaints: &mut dyn Write) -> std::io::Result<Option<Target>> {
     if let Some(url) = &reach.url {
         let remote = Remote { url: url.clone(), key: reach.api_key.clone() };
-        return Ok(Some(Target { remote: Some(remote), socket: None, host: None }));
+        return Ok(Some(Target { remote: Some(remote), ..Target::default() }));
     }
     if let Some(socket) = &reach.socket {
-        return Ok(Some(Target { remote: None, socket: Some(socket.clone()), host: None }));
+        return Ok(Some(Target { socket: Some(socket.clone()), ..Target::default() }));
     }
     let loaded = match config::load(&reach.config) {
         Ok(loaded) => loaded,
@@ -224,6 +227,7 @@ fn reach(reach: &Reach, complaints: &mut dyn Write) -> std::io::Result<Option<Ta
         Some(Listen::Tcp { .. }) | None => None,
     };
     let (boot, rules) = (Arc::new(loaded.boot), Arc::new(loaded.rules));
+    let read = (reach.config.clone(), Arc::clone(&rules));
     let host: Host = Box::new(move || {
         let (boot, rules) = (Arc::clone(&boot), Arc::clone(&rules));
         Box::pin(async move {
@@ -233,5 +237,5 @@ fn reach(reach: &Reach, complaints: &mut dyn Write) -> std::io::Result<Option<Ta
             )
         })
     });
-    Ok(Some(Target { remote: None, socket, host: Some(host) }))
+    Ok(Some(Target { config: Some(read), remote: None, socket, host: Some(host) }))
 }

@@ -6,22 +6,11 @@ use serde_json::json;
 use crate::cli::Exit;
 use crate::cli::client::CliError;
 use crate::cli::client::Client;
-use crate::cli::client::Reach;
 use crate::cli::client::Target;
 use crate::cli::table::Cell;
-use crate::cli::voice;
 use crate::cli::voice::Gathered;
+use crate::cli::voice::Verbs;
 use crate::cli::voice::Voice;
-
-/// Look at the keys that sign tokens, and turn them.
-#[derive(Clone, Debug, clap::Args)]
-#[command(subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
-pub struct Ring {
-    #[command(flatten)]
-    reach: Reach,
-    #[command(subcommand)]
-    command: Command,
-}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,7 +19,7 @@ Examples:
   tollgate ring rotate --emergency      a key has leaked: every token signed until now ends";
 
 #[derive(Clone, Debug, clap::Subcommand)]
-enum Command {
+pub(in crate::cli) enum Ring {
     /// Show the keys. No private half is ever shown.
     Show,
     /// Let the next keys sign.
@@ -38,32 +27,34 @@ enum Command {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Rotation {
+pub(in crate::cli) struct Rotation {
     /// A key has leaked: throw all of them away, and with them every token that they signed.
     #[arg(long)]
     emergency: bool,
 }
 
-impl voice::Command for Ring {
+impl Verbs for Ring {
     const NAME: &'static str = "ring";
-
-    fn reach(&self) -> &Reach {
-        &self.reach
-    }
+    const ABOUT: &'static str = "Look at the keys that sign tokens, and turn them";
+    const EXAMPLES: &'static str = EXAMPLES;
 
     async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
-        perform(self.command, target, voice).await.map(|()| Exit::Good)
+        perform(self, target, voice).await.map(|()| Exit::Good)
     }
 }
 
-const COLUMNS: [Cell; 4] =
-    [Cell::of("KID", "kid"), Cell::of("ALGORITHM", "alg"), Cell::of("STATE", "state"), Cell::when("PUBLISHED UNTIL", "published_until")];
+const CELLS: [Cell; 4] = [
+    Cell::of("kid", "kid").column("KID"),
+    Cell::of("algorithm", "alg").column("ALGORITHM"),
+    Cell::of("state", "state").column("STATE"),
+    Cell::when("published until", "published_until").column("PUBLISHED UNTIL"),
+];
 
-async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Result<(), CliError> {
+async fn perform(command: Ring, target: Target, voice: &mut Voice<'_>) -> Result<(), CliError> {
     let client = Client::open(target).await?;
     let mut ring = match command {
-        Command::Show => client.call("GET", "/v1/ring", None).await?,
-        Command::Rotate(Rotation { emergency }) => client.call("POST", "/v1/ring/rotate", Some(&json!({"emergency": emergency}))).await?,
+        Ring::Show => client.call("GET", "/v1/ring", None).await?,
+        Ring::Rotate(Rotation { emergency }) => client.call("POST", "/v1/ring/rotate", Some(&json!({"emergency": emergency}))).await?,
     };
     if voice.json {
         return voice.write_json(&ring);
@@ -72,5 +63,5 @@ async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Res
         Some(Value::Array(keys)) => keys,
         Some(_) | None => Vec::new(),
     };
-    voice.records(&Gathered { data, next: None }, "signing keys", &COLUMNS)
+    voice.records(&Gathered { data, next: None }, "signing keys", &CELLS)
 }

@@ -15,6 +15,8 @@ pub(in crate::cli) enum Side {
 /// One thing that is said of a record: under which name, and what.
 pub(in crate::cli) struct Cell {
     name: &'static str,
+    /// None: a list does not say it.
+    heading: Option<&'static str>,
     reading: Reading,
 }
 
@@ -28,15 +30,20 @@ enum Reading {
 
 impl Cell {
     pub(in crate::cli) const fn of(name: &'static str, member: &'static str) -> Self {
-        Self { name, reading: Reading::Member(member) }
+        Self { name, heading: None, reading: Reading::Member(member) }
     }
 
     pub(in crate::cli) const fn when(name: &'static str, member: &'static str) -> Self {
-        Self { name, reading: Reading::When(member) }
+        Self { name, heading: None, reading: Reading::When(member) }
     }
 
     pub(in crate::cli) const fn made(name: &'static str, make: fn(&Value) -> String) -> Self {
-        Self { name, reading: Reading::Made(make) }
+        Self { name, heading: None, reading: Reading::Made(make) }
+    }
+
+    /// In a list too, under this heading.
+    pub(in crate::cli) const fn column(self, heading: &'static str) -> Self {
+        Self { heading: Some(heading), ..self }
     }
 
     fn read(&self, record: &Value) -> String {
@@ -50,8 +57,9 @@ impl Cell {
 
 /// Records, one a line.
 pub(in crate::cli) fn write_records(out: &mut dyn Write, cells: &[Cell], records: &[Value]) -> io::Result<()> {
-    let columns: Vec<(&str, Side)> = cells.iter().map(|cell| (cell.name, Side::Left)).collect();
-    let rows: Vec<Vec<String>> = records.iter().map(|record| cells.iter().map(|cell| cell.read(record)).collect()).collect();
+    let cells = || cells.iter().filter_map(|cell| Some((cell.heading?, cell)));
+    let columns: Vec<(&str, Side)> = cells().map(|(heading, _)| (heading, Side::Left)).collect();
+    let rows: Vec<Vec<String>> = records.iter().map(|record| cells().map(|(_, cell)| cell.read(record)).collect()).collect();
     write_table(out, &columns, &rows)
 }
 

@@ -25,7 +25,10 @@ use crate::cli::keys::Keys;
 use crate::cli::usage::Usage;
 use crate::cli::users::Users;
 use crate::cli::voice::Command as _;
+use crate::cli::voice::Speaking;
 use crate::clock::ManualClock;
+use crate::config::compile_text;
+use crate::config::outside::Outside;
 use crate::issuer::IssuerState;
 use crate::issuer::NeverUsed;
 use crate::issuer::control::Control;
@@ -38,6 +41,7 @@ use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
 use crate::model::key::KeyForm;
 use crate::model::key::read_key;
+use crate::model::look_alikes::LookAlikes;
 use crate::model::quota::Limit;
 use crate::model::route::ErrorFormat;
 use crate::model::route::RouteIndex;
@@ -63,10 +67,10 @@ const START: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
 #[derive(Debug, Parser)]
 #[command(name = "tollgate")]
 enum Line {
-    Keys(Keys),
-    Users(Users),
-    Clients(Clients),
-    Audit(Audit),
+    Keys(Speaking<Keys>),
+    Users(Speaking<Users>),
+    Clients(Speaking<Clients>),
+    Audit(Speaking<Audit>),
     Usage(Usage),
 }
 
@@ -113,6 +117,7 @@ fn rules() -> Rules {
         identity_headers: Vec::new(),
         assertion: None,
         api_versions: None,
+        look_alikes: LookAlikes::default(),
         guard: GuardLimits { per_address: Limit { per_minute: 6, depth: 3 }, per_key_prefix: Limit { per_minute: 60, depth: 5 } },
         header_limits: HEADERS_OF_ENVOY,
         trusted_hops: 0,
@@ -181,7 +186,7 @@ impl Alone {
     fn target(&self) -> Target {
         let folder = self.folder();
         let host: Host = Box::new(move || Box::pin(std::future::ready(api(&folder))));
-        Target { remote: None, socket: Some(self.0.path().join("control.sock")), host: Some(host) }
+        Target { socket: Some(self.0.path().join("control.sock")), host: Some(host), ..Target::default() }
     }
 
     async fn good(&self, words: &[&str]) -> Ran {
@@ -210,12 +215,35 @@ async fn a_new_key_goes_to_standard_output_alone() {
     let expected = format!(
         "id                {id}\nname              ci\nkey               tg_live_sk_{id}…\nstate             active\nuser              alice\n\
          organisation      -\nenvironment       live\nscopes            a:b c:d\ntier              -\nrate limit        -\napi version       -\n\
-         created           2027-01-15 08:00\nnot before        -\nexpires           2027-04-15 08:00\nold secret until  -\nlast used         -\n"
+         created           2027-01-15 08:00\nnot before        -\nexpires           2027-04-15 08:00\nold secret until  -\nlast used         -\nlast route        -\n"
     );
     assert_eq!(shown, expected);
     let machine: Value =
         serde_json::from_str(&alone.good(&["keys", "create", "--user", "alice", "--env", "test", "--json"]).await.out).unwrap();
     assert!(machine["key"].as_str().unwrap().starts_with("tg_test_sk_"));
+}
+
+#[tokio::test]
+async fn a_scope_that_no_route_wants_is_told_beside_the_key() {
+    let alone = Alone::new();
+    let text = "routes: [{ path: /orders, scopes: { all_of: [\"orders:read\"] } }]";
+    let rules = Arc::new(compile_text(text, &Outside::default()).unwrap().1);
+    let target = || Target { config: Some(("own.yaml".into(), Arc::clone(&rules))), ..alone.target() };
+    let told = "warning: no route of own.yaml wants the scope `order:read` (did you mean `orders:read`?); \
+                `tollgate check-config own.yaml` shows what each route wants\n";
+    for words in [&["keys", "create", "--user", "alice"][..], &["keys", "new-file-entry", "--user", "alice"]] {
+        for machine in [&[][..], &["--json"]] {
+            let told_of = async |scopes| run(target(), &[words, &["--scope", scopes], machine].concat()).await;
+            let good = told_of("orders:read").await;
+            assert!(good.exit == Exit::Good && !good.complaints.contains("warning"), "{words:?}: {}", good.complaints);
+            let ran = told_of("orders:read,order:read").await;
+            assert!(ran.exit == Exit::Good && ran.complaints.ends_with(told), "{words:?}: {}", ran.complaints);
+            assert!(!ran.out.contains("check-config"), "{words:?}: {}", ran.out);
+        }
+    }
+    let id = id_of(&run(target(), &["keys", "create", "--user", "alice"]).await.out);
+    assert_eq!(run(target(), &["keys", "change", &id, "--scope", "order:read"]).await.complaints, told);
+    assert_eq!(run(target(), &["keys", "change", &id, "--name", "ci"]).await.complaints, "");
 }
 
 #[tokio::test]
@@ -238,7 +266,7 @@ async fn a_key_lives_and_ends_by_commands() {
     assert_eq!(
         listed,
         format!(
-            "ID            NAME  USER   ORG  ENV   STATE   TIER  SCOPES  EXPIRES  LAST USED\n{id}  key   alice  -    live  active  -     -       -        -\n"
+            "ID            NAME  STATE   USER   ORG  ENV   SCOPES  TIER  EXPIRES  LAST USED\n{id}  key   active  alice  -    live  -       -     -        -\n"
         )
     );
     assert!(alone.good(&["keys", "revoke", &id]).await.out.contains("for good"));
@@ -328,9 +356,9 @@ async fn a_running_process_is_asked_and_its_store_never_opened_twice() {
         let _any = stopped.await;
     }));
     let over_socket = || Target {
-        remote: None,
         socket: Some(path.clone()),
         host: Some(Box::new(|| Box::pin(std::future::ready(Err(Unhosted::Failed("it was opened twice".to_owned())))))),
+        ..Target::default()
     };
     let ran = run(over_socket(), &["keys", "create", "--user", "alice"]).await;
     assert_eq!(ran.exit, Exit::Good, "{}", ran.complaints);
@@ -344,7 +372,7 @@ async fn a_running_process_is_asked_and_its_store_never_opened_twice() {
     assert!(ran.complaints.contains("no process answers on") && ran.complaints.contains("is in use by process"), "{}", ran.complaints);
     stop.send(()).unwrap();
     serving.await.unwrap().unwrap();
-    let only_socket = Target { remote: None, socket: Some(path.clone()), host: None };
+    let only_socket = Target { socket: Some(path.clone()), ..Target::default() };
     let ran = run(only_socket, &["keys", "list"]).await;
     assert!(ran.complaints.contains("start `tollgate serve`"), "{}", ran.complaints);
     assert!(alone.good(&["keys", "list"]).await.out.contains(&id), "and with the process gone the store opens here");
@@ -357,6 +385,8 @@ fn the_command_line_is_sound() {
         let words = ["tollgate", "explain"].into_iter().chain(line.split(' '));
         assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
     }
+    // A container's environment names the config.
+    assert!(Arguments::try_parse_from(["tollgate", "healthcheck", "--config", "a", "--address", "127.0.0.1:9464"]).is_ok());
     let bare = Arguments::try_parse_from(["tollgate", "explain"]).unwrap_err().to_string();
     assert!(bare.contains("explain [OPTIONS] --curl") && bare.contains("explain [OPTIONS] --recorded"), "{bare}");
 }
@@ -400,7 +430,7 @@ async fn a_key_is_not_sent_where_it_could_be_read() {
         ("https://tollgate.example", None, "set TOLLGATE_KEY"),
         ("http://127.0.0.1:1", key(), "cannot be reached"),
     ] {
-        let target = Target { remote: Some(Remote { url: url.to_owned(), key }), socket: None, host: None };
+        let target = Target { remote: Some(Remote { url: url.to_owned(), key }), ..Target::default() };
         let ran = run(target, &["keys", "list"]).await;
         assert_eq!(ran.exit, Exit::Failed);
         assert!(ran.complaints.contains(expected) && !ran.complaints.contains("tg_live_sk_x"), "{url}: {}", ran.complaints);

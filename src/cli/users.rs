@@ -13,29 +13,18 @@ use zeroize::Zeroizing;
 use crate::cli::Exit;
 use crate::cli::client::CliError;
 use crate::cli::client::Client;
-use crate::cli::client::Reach;
 use crate::cli::client::Target;
 use crate::cli::client::encode;
 use crate::cli::table::Cell;
 use crate::cli::table::show;
 use crate::cli::table::show_when;
-use crate::cli::voice;
 use crate::cli::voice::Gathered;
 use crate::cli::voice::Part;
+use crate::cli::voice::Verbs;
 use crate::cli::voice::Voice;
 
 /// More than any password may have.
 const PASSWORD_BYTES_MAX: u64 = 4096;
-
-/// Make, look at, change and erase users.
-#[derive(Clone, Debug, clap::Args)]
-#[command(subcommand_required = true, arg_required_else_help = true, after_help = EXAMPLES)]
-pub struct Users {
-    #[command(flatten)]
-    reach: Reach,
-    #[command(subcommand)]
-    command: Command,
-}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,7 +41,7 @@ Examples:
   tollgate users erase alice                     with her keys and her name, everywhere, for good";
 
 #[derive(Clone, Debug, clap::Subcommand)]
-enum Command {
+pub(in crate::cli) enum Users {
     /// Make a user.
     Create(New),
     /// List users.
@@ -76,7 +65,7 @@ enum Command {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct New {
+pub(in crate::cli) struct New {
     /// What it is called.
     id: String,
     /// The organisation.
@@ -94,13 +83,13 @@ struct New {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct One {
+pub(in crate::cli) struct One {
     /// What it is called.
     id: String,
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Edit {
+pub(in crate::cli) struct Edit {
     /// What it is called.
     id: String,
     /// The organisation, or `none`.
@@ -121,7 +110,7 @@ struct Edit {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Invitation {
+pub(in crate::cli) struct Invitation {
     /// The organisation. Default: one's own.
     #[arg(long)]
     org: Option<String>,
@@ -133,63 +122,61 @@ struct Invitation {
     rights: Option<Vec<String>>,
 }
 
-impl voice::Command for Users {
+impl Verbs for Users {
     const NAME: &'static str = "users";
-
-    fn reach(&self) -> &Reach {
-        &self.reach
-    }
+    const ABOUT: &'static str = "Make, look at, change and erase users";
+    const EXAMPLES: &'static str = EXAMPLES;
 
     async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
-        perform(self.command, target, voice).await.map(|()| Exit::Good)
+        perform(self, target, voice).await.map(|()| Exit::Good)
     }
 }
 
-async fn perform(command: Command, target: Target, voice: &mut Voice<'_>) -> Result<(), CliError> {
+async fn perform(command: Users, target: Target, voice: &mut Voice<'_>) -> Result<(), CliError> {
     // Read before the store is opened: nobody waits for a hand that types.
     let password = match &command {
-        Command::Password(_) => Zeroizing::new(read_password()?),
-        Command::Create(_)
-        | Command::List(_)
-        | Command::Show(_)
-        | Command::Change(_)
-        | Command::SignOut(_)
-        | Command::Disable(_)
-        | Command::Enable(_)
-        | Command::Erase(_)
-        | Command::Invite(_) => Zeroizing::default(),
+        Users::Password(_) => Zeroizing::new(read_password()?),
+        Users::Create(_)
+        | Users::List(_)
+        | Users::Show(_)
+        | Users::Change(_)
+        | Users::SignOut(_)
+        | Users::Disable(_)
+        | Users::Enable(_)
+        | Users::Erase(_)
+        | Users::Invite(_) => Zeroizing::default(),
     };
     let client = Client::open(target).await?;
     match command {
-        Command::Create(new) => {
+        Users::Create(new) => {
             let user = client.call("POST", "/v1/users", Some(&new.body())).await?;
             voice.done(&user, &new.id, "made")
         }
-        Command::List(part) => {
+        Users::List(part) => {
             let found = Gathered::part(&client, "/v1/users", "", part).await?;
-            voice.records(&found, "users", &COLUMNS)
+            voice.records(&found, "users", &CELLS)
         }
-        Command::Show(one) => {
+        Users::Show(one) => {
             let user = client.call("GET", &path_of(&one.id), None).await?;
-            voice.record(&user, &ALL)
+            voice.record(&user, &CELLS)
         }
-        Command::Change(edit) => {
+        Users::Change(edit) => {
             let user = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
-            voice.record(&user, &ALL)
+            voice.record(&user, &CELLS)
         }
-        Command::Password(one) => {
+        Users::Password(one) => {
             change(&client, &one.id, json!({"password": *password}), "has the new password, and is signed out everywhere", voice).await
         }
-        Command::SignOut(one) => {
+        Users::SignOut(one) => {
             change(&client, &one.id, json!({"valid_from": "now"}), "signed out: tokens from before open nothing", voice).await
         }
-        Command::Disable(one) => change(&client, &one.id, json!({"active": false}), "disabled: nothing of it opens anything", voice).await,
-        Command::Enable(one) => change(&client, &one.id, json!({"active": true}), "enabled", voice).await,
-        Command::Erase(one) => {
+        Users::Disable(one) => change(&client, &one.id, json!({"active": false}), "disabled: nothing of it opens anything", voice).await,
+        Users::Enable(one) => change(&client, &one.id, json!({"active": true}), "enabled", voice).await,
+        Users::Erase(one) => {
             let answer = client.call("DELETE", &path_of(&one.id), None).await?;
             voice.done(&answer, &one.id, "erased, with its keys")
         }
-        Command::Invite(invitation) => {
+        Users::Invite(invitation) => {
             // Asked before: what is shown once must not be lost to a second question.
             let members = match &invitation.org {
                 Some(org) => client.call("GET", &format!("/v1/users?limit=1&organization={}", encode(org)), None).await?,
@@ -213,24 +200,14 @@ async fn change(client: &Client, id: &str, body: Value, words: &str, voice: &mut
     voice.done(&user, id, words)
 }
 
-const COLUMNS: [Cell; 7] = [
-    Cell::of("ID", "id"),
-    Cell::of("SOURCE", "source"),
-    Cell::of("STATE", "state"),
-    Cell::of("ORG", "organization"),
-    Cell::of("ROLE", "role"),
-    Cell::of("TIER", "tier"),
-    Cell::made("RIGHTS", rights),
-];
-
-const ALL: [Cell; 13] = [
-    Cell::of("id", "id"),
-    Cell::of("source", "source"),
-    Cell::of("state", "state"),
-    Cell::of("organisation", "organization"),
-    Cell::of("role", "role"),
-    Cell::of("tier", "tier"),
-    Cell::made("rights", rights),
+const CELLS: [Cell; 13] = [
+    Cell::of("id", "id").column("ID"),
+    Cell::of("source", "source").column("SOURCE"),
+    Cell::of("state", "state").column("STATE"),
+    Cell::of("organisation", "organization").column("ORG"),
+    Cell::of("role", "role").column("ROLE"),
+    Cell::of("tier", "tier").column("TIER"),
+    Cell::made("rights", rights).column("RIGHTS"),
     Cell::of("e-mail", "email"),
     Cell::of("password", "has_password"),
     Cell::of("online", "online"),

@@ -48,6 +48,37 @@ pub(in crate::cli) trait Command: Sized {
     }
 }
 
+/// A command of several verbs.
+pub(in crate::cli) trait Verbs: clap::Subcommand {
+    const NAME: &'static str;
+    const ABOUT: &'static str;
+    const EXAMPLES: &'static str;
+
+    async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError>;
+}
+
+/// Its arguments.
+#[derive(Clone, Debug, clap::Args)]
+#[command(about = V::ABOUT, after_help = V::EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+pub(in crate::cli) struct Speaking<V: Verbs> {
+    #[command(flatten)]
+    reach: Reach,
+    #[command(subcommand)]
+    verb: V,
+}
+
+impl<V: Verbs> Command for Speaking<V> {
+    const NAME: &'static str = V::NAME;
+
+    fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
+        self.verb.perform(target, voice).await
+    }
+}
+
 /// How much of a list.
 #[derive(Clone, Debug, clap::Args)]
 pub(in crate::cli) struct Part {

@@ -167,6 +167,16 @@ pub enum RedisMode {
     Cluster,
 }
 
+impl fmt::Display for RedisMode {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Standalone => out.write_str("standalone"),
+            Self::Sentinel { master_name } => write!(out, "sentinel, primary {master_name}"),
+            Self::Cluster => out.write_str("cluster"),
+        }
+    }
+}
+
 /// One server's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisServer {

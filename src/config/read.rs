@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::de::DeserializeSeed;
 use serde::de::Error as _;
+use serde::de::Expected;
 use serde::de::IntoDeserializer;
 use serde::de::MapAccess;
 use serde::de::SeqAccess;
@@ -169,7 +170,7 @@ fn explain(file: &Arc<str>, place: Place, field: String, what: &What) -> Complai
     match what {
         What::Unknown { name, known } => {
             let mut unknown = complaint("there is no such setting here".to_owned());
-            unknown.hint = not_in_this_build(&field).map(str::to_owned).or_else(|| suggestion(name, known.iter().copied()));
+            unknown.hint = suggestion(name, known.iter().copied());
             unknown
         }
         What::Missing(name) => complaint(format!("`{name}` is missing")),
@@ -180,14 +181,6 @@ fn explain(file: &Arc<str>, place: Place, field: String, what: &What) -> Complai
         }
         What::Type { found, expected } => complaint(format!("found {found}")).expecting(expected.as_str()),
         What::Said(text) => complaint(text.clone()),
-    }
-}
-
-/// Settings of the contract that later builds will have.
-fn not_in_this_build(field: &str) -> Option<&'static str> {
-    match field {
-        "listen.issuer" => Some("this build has no issuer yet"),
-        _ => None,
     }
 }
 
@@ -242,11 +235,11 @@ impl serde::de::Error for Broken {
         Self::new(What::Said(text.to_string()))
     }
 
-    fn invalid_type(found: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         Self::new(What::Type { found: kind(&found).to_owned(), expected: expected.to_string() })
     }
 
-    fn invalid_value(found: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         Self::invalid_type(found, expected)
     }
 
@@ -281,43 +274,33 @@ fn kind(found: &Unexpected<'_>) -> &'static str {
     }
 }
 
-/// Reads a whole number within the bounds of the type that is wanted.
-fn whole<T: std::str::FromStr>(node: &Node, least: impl fmt::Display, most: impl fmt::Display) -> Result<T, Broken> {
-    let expected = || format!("a whole number in plain digits, {least} to {most}");
-    match &node.value {
-        Value::Integer(text) => text.parse().map_err(|_| Broken::new(What::Type { found: cut(text), expected: expected() })),
-        Value::Decimal(text) | Value::OddNumber(text) => Err(Broken::new(What::Type { found: cut(text), expected: expected() })),
-        Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Mapping(_) => Err(Broken::wanted(node, expected())),
+/// Reads a number as its visitor wants it. Whatever is wrong with it, its own bounds are told.
+fn number<'de, T: std::str::FromStr, V: Visitor<'de>>(
+    node: &Node,
+    digits: Option<&String>,
+    visitor: V,
+    visit: impl FnOnce(V, T) -> Result<V::Value, Broken>,
+) -> Result<V::Value, Broken> {
+    let expected = (&visitor as &dyn Expected).to_string();
+    if let Some(value) = digits.and_then(|digits| digits.parse().ok())
+        && let Ok(value) = visit(visitor, value)
+    {
+        return Ok(value);
     }
-}
-
-macro_rules! whole_numbers {
-    ($($method:ident $visit:ident $type:ty;)*) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Broken> {
-            visitor.$visit(whole::<$type>(self, <$type>::MIN, <$type>::MAX)?)
-        })*
-    };
+    match &node.value {
+        Value::Integer(text) | Value::Decimal(text) | Value::OddNumber(text) => Err(Broken::new(What::Type { found: cut(text), expected })),
+        Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Mapping(_) => Err(Broken::wanted(node, expected)),
+    }
 }
 
 impl<'de> serde::Deserializer<'de> for &'de Node {
     type Error = Broken;
 
-    whole_numbers! {
-        deserialize_i8 visit_i8 i8;
-        deserialize_i16 visit_i16 i16;
-        deserialize_i32 visit_i32 i32;
-        deserialize_i64 visit_i64 i64;
-        deserialize_u8 visit_u8 u8;
-        deserialize_u16 visit_u16 u16;
-        deserialize_u32 visit_u32 u32;
-        deserialize_u64 visit_u64 u64;
-    }
-
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Broken> {
         match &self.value {
             Value::Null => Err(Broken::wanted(self, "")),
             Value::Bool(value) => visitor.visit_bool(*value),
-            Value::Integer(_) => visitor.visit_i64(whole(self, i64::MIN, i64::MAX)?),
+            Value::Integer(_) => self.deserialize_u64(visitor),
             Value::Decimal(_) => self.deserialize_f64(visitor),
             Value::OddNumber(text) | Value::Text(text) => visitor.visit_borrowed_str(text),
             Value::List(_) => self.deserialize_seq(visitor),
@@ -330,20 +313,14 @@ impl<'de> serde::Deserializer<'de> for &'de Node {
         visitor.visit_bool(*value)
     }
 
-    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Broken> {
-        let expected = "a number in plain digits, such as 1 or 0.25";
-        match &self.value {
-            Value::Integer(text) | Value::Decimal(text) => {
-                let value: f64 = text.parse().map_err(|_| Broken::wanted(self, expected))?;
-                visitor.visit_f64(value)
-            }
-            Value::OddNumber(text) => Err(Broken::new(What::Type { found: cut(text), expected: expected.to_owned() })),
-            Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Mapping(_) => Err(Broken::wanted(self, expected)),
-        }
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Broken> {
+        let digits = if let Value::Integer(text) = &self.value { Some(text) } else { None };
+        number(self, digits, visitor, V::visit_u64)
     }
 
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Broken> {
-        self.deserialize_f64(visitor)
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Broken> {
+        let digits = if let Value::Integer(text) | Value::Decimal(text) = &self.value { Some(text) } else { None };
+        number(self, digits, visitor, V::visit_f64)
     }
 
     /// A scalar where text is meant is the literal text, however YAML would read it.
@@ -417,7 +394,7 @@ impl<'de> serde::Deserializer<'de> for &'de Node {
     }
 
     serde::forward_to_deserialize_any! {
-        i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct
+        i8 i16 i32 i64 i128 u8 u16 u32 u128 f32 char bytes byte_buf unit unit_struct tuple tuple_struct
     }
 }
 

@@ -244,10 +244,10 @@ impl Door {
             None => answer,
         };
         if about.dry_run {
-            self.metrics.dry_run_checks.with_label_values(&[decision_label(reason.row().kind)]).inc();
+            self.metrics.dry_run_checks.of(reason.row().kind).inc();
         }
         if let (Some(_), Some(shared)) = (circumstances.lapsed_for, &self.metrics.shared) {
-            shared.grace_decisions.with_label_values(&[decision_label(reason.row().kind)]).inc();
+            shared.grace_decisions.of(reason.row().kind).inc();
         }
         witnessed(circumstances.trail, Leg::Encode);
         let ended = self.clock.now();

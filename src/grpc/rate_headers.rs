@@ -1,11 +1,13 @@
 //! `X-RateLimit-*` for one bucket, the tightest, and the IETF pair `RateLimit-Policy` and `RateLimit` for all of them.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::check::throttle::Admission;
 use crate::check::throttle::PolicyLevel;
 use crate::model::time::Timestamp;
+
+/// What two policies take in a header.
+const USUAL_BYTES: usize = 64;
 
 /// The headers that tell a client how far it may go; none where nothing limits it.
 pub fn rate_headers(admission: &Admission, now: Timestamp) -> Vec<(&'static str, String)> {
@@ -13,15 +15,14 @@ pub fn rate_headers(admission: &Admission, now: Timestamp) -> Vec<(&'static str,
     let Some(tightest) = admission.tightest() else {
         return Vec::new();
     };
-    let (mut policies, mut remaining) = (String::new(), String::new());
+    let (mut policies, mut remaining) = (String::with_capacity(USUAL_BYTES), String::with_capacity(USUAL_BYTES));
     for (position, bucket) in levels.iter().enumerate() {
         let separator = if position == 0 { "" } else { ", " };
         let name = quoted(&bucket.policy);
-        // Writing to a String cannot fail.
-        let _ = write!(policies, "{separator}{name};q={};w=60", bucket.limit.per_minute);
-        let _ = write!(remaining, "{separator}{name};r={}", bucket.level.remaining);
+        policies.extend([separator, &name, ";q=", &bucket.limit.per_minute.to_string(), ";w=60"]);
+        remaining.extend([separator, &name, ";r=", &bucket.level.remaining.to_string()]);
         if bucket.level.remaining == 0 {
-            let _ = write!(remaining, ";t={}", whole_seconds(bucket.level.next_token).max(1));
+            remaining.extend([";t=", &whole_seconds(bucket.level.next_token).max(1).to_string()]);
         }
     }
     vec![

@@ -42,6 +42,7 @@ use crate::model::key::KeyState;
 use crate::model::key::Rights;
 use crate::model::key::UserRecord;
 use crate::model::key::UserState;
+use crate::model::look_alikes::LookAlikes;
 use crate::model::quota::Limit;
 use crate::model::route;
 use crate::model::route::Answerer;
@@ -201,19 +202,21 @@ pub(crate) fn rules(fault_answer: FaultAnswer) -> Rules {
     let mut stats = route("stats", Auth::Required);
     stats.answer = Answerer::Stats;
     let routes = vec![Arc::new(route("open", Auth::Public)), Arc::new(route("closed", Auth::Required)), Arc::new(stats)];
-    Rules {
+    let mut rules = Rules {
         route_index: RouteIndex::build(&routes).unwrap(),
         routes,
         places: vec![Place { header: "x-api-key".into(), scheme: None }],
         imported_keys: ImportedKeys::Accepted,
-        identity_headers: vec![IdentityHeader::new("x-user-id".into(), vec![IdentityPart::Of(IdentityValue::User)])],
+        identity_headers: vec![IdentityHeader { name: "x-user-id".into(), value: vec![IdentityPart::Of(IdentityValue::User)] }],
         guard: GuardLimits { per_address: limit, per_key_prefix: limit },
         limits_failure: LimitsFailure::Deny,
         fault_answer,
         log_allows: 0.0,
         usage_series_limit: 10,
         ..rules::samples::nothing()
-    }
+    };
+    rules.look_alikes = LookAlikes::of(&rules);
+    rules
 }
 
 pub(crate) fn gate() -> Gate {

@@ -140,10 +140,20 @@ impl Listener {
 }
 
 impl SocketFile {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether whoever comes by the path still comes to us.
+    pub fn is_in_place(&self) -> bool {
+        std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.dev() == self.device && found.ino() == self.inode)
+    }
+
     /// Removes the file, unless another process has put its own in the place.
     pub fn remove(&self) {
-        let is_ours = std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.dev() == self.device && found.ino() == self.inode);
-        if is_ours && let Err(error) = std::fs::remove_file(&self.path) {
+        if self.is_in_place()
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
             tracing::warn!(path = %self.path.display(), %error, "the socket file cannot be removed");
         }
     }
@@ -253,6 +263,7 @@ mod tests {
         let _held = std::fs::hard_link(&path, folder.path().join("held"));
         std::fs::remove_file(&path).unwrap();
         let _theirs = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(!ours.is_in_place());
         ours.remove();
         assert!(path.exists());
     }

@@ -315,9 +315,14 @@ pub fn read_key<'m>(brand: &str, text: &'m str) -> KeyForm<'m> {
 /// Where in a text a credential may begin that stands among other things, and where that which shows it ends: the brand as a word of
 /// its own, the middle of a key or a handle of any brand, or a JWT. Allocates nothing.
 pub fn find_credential(brand: &str, text: &str) -> Option<Range<usize>> {
+    let first_of_brand = brand.bytes().next();
     let mut before = b'/';
     text.bytes().enumerate().find_map(|(at, byte)| {
         let is_inside_word = std::mem::replace(&mut before, byte).is_ascii_alphanumeric();
+        // Nothing that is looked for begins with most bytes.
+        if !matches!(byte, b'l' | b't' | b'e') && first_of_brand.is_some_and(|first| first != byte) {
+            return None;
+        }
         let rest = text.get(at..)?;
         let branded = || rest.strip_prefix(brand).is_some_and(|rest| rest.starts_with('_') && (!is_inside_word || names_kind(rest)));
         let length = match byte {
@@ -423,7 +428,30 @@ mod tests {
         matches!(read_key(brand, text), KeyForm::Own(_))
     }
 
+    /// As if at each place everything were looked for.
+    fn sought_everywhere(brand: &str, text: &str) -> Option<Range<usize>> {
+        (0..text.len()).find_map(|at| {
+            let rest = text.get(at..)?;
+            let is_inside_word = at > 0 && text.as_bytes()[at - 1].is_ascii_alphanumeric();
+            let is_jwt = rest.starts_with("eyJ") && word_length(rest) >= SHORTEST_JOSE_HEADER_BYTES;
+            let is_brand = rest.strip_prefix(brand).is_some_and(|rest| rest.starts_with('_') && (!is_inside_word || names_kind(rest)));
+            match rest {
+                _ if rest.starts_with("live_sk_") || rest.starts_with("test_sk_") => Some(at..at + 8),
+                _ if is_jwt => Some(at..at + 3),
+                _ => is_brand.then(|| at..at + brand.len() + 1),
+            }
+        })
+    }
+
     proptest! {
+        #[test]
+        fn a_credential_is_found_as_if_sought_everywhere(
+            brand in prop::sample::select(vec!["tg", "live", "e", "acme", "", "ümlaut"]),
+            text in "(l|t|e|_|/|ü|tg_|acme_|live_|live_sk_|test_sk_|eyJ[a-z]{0,30}|_at_|_cs_|[a-z]){0,8}",
+        ) {
+            prop_assert_eq!(find_credential(brand, &text), sought_everywhere(brand, &text));
+        }
+
         #[test]
         fn a_written_key_is_read_back(brand in brands(), environment in environments(), id: [u8; 16], secret: [u8; 32]) {
             let (id, text) = write_key(&brand, environment, &id, &secret);

@@ -14,6 +14,7 @@ pub mod handle;
 pub mod host;
 pub mod issuance;
 pub mod key;
+pub mod look_alikes;
 pub mod path;
 pub mod path_template;
 pub mod query;

@@ -167,6 +167,10 @@ fn check_segments(canonical: &str) -> Result<(), RequestError> {
             }
             continue;
         }
+        // What is left without parameters is the segment's beginning.
+        if !segment.starts_with(['.', ';', '%']) {
+            continue;
+        }
         // Some servers cut `;` parameters before they resolve dots, some decode `%3B` before they cut.
         match before_parameters(segment) {
             "" => return Err(refused("an empty segment (`/;`)")),
@@ -199,6 +203,15 @@ mod tests {
     fn check_refused(raw: &[u8]) {
         let answer = Path::parse(raw);
         assert_eq!(answer.as_ref().err().map(|error| error.part), Some(Part::Path), "{:?} gave {answer:?}", String::from_utf8_lossy(raw));
+    }
+
+    proptest! {
+        #[test]
+        fn a_segment_that_begins_otherwise_is_none_that_resolves(segment in "(\\.|;|%3B|%2D|a|A|-){0,5}") {
+            let resolves = matches!(before_parameters(&segment), "" | "." | "..");
+            prop_assert!(segment.is_empty() || segment.starts_with(['.', ';', '%']) || !resolves);
+            prop_assert_eq!(check_segments(&format!("/a/{segment}/b")).is_err(), resolves);
+        }
     }
 
     // battery: P10 P20

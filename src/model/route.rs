@@ -1,6 +1,7 @@
 //! Routes: what a rule matches, which of two rules is the more specific, and what it asks for.
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::model::caller::Environment;
@@ -96,6 +97,16 @@ pub struct ScopeDemand {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScopeTemplate(pub Vec<TemplatePart>);
+
+impl fmt::Display for ScopeTemplate {
+    /// As it is written.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| match part {
+            TemplatePart::Text(text) => out.write_str(text),
+            TemplatePart::Variable(name) => write!(out, "{{{name}}}"),
+        })
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemplatePart {

@@ -13,6 +13,7 @@ use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
 use crate::model::issuance::Issuance;
 use crate::model::key::KeyRecord;
+use crate::model::look_alikes::LookAlikes;
 use crate::model::quota::Policy;
 use crate::model::request::HeaderSize;
 use crate::model::route::ErrorFormat;
@@ -42,6 +43,8 @@ pub struct Rules {
     pub identity_headers: Vec<IdentityHeader>,
     pub assertion: Option<Assertion>,
     pub api_versions: Option<ApiVersions>,
+    /// Of the identity headers and the assertion's.
+    pub look_alikes: LookAlikes,
     pub guard: GuardLimits,
     /// What Envoy takes of a request's headers once ours are added: it refuses more, and the request would have been counted.
     pub header_limits: HeaderSize,
@@ -62,6 +65,15 @@ pub struct Rules {
 pub const HEADERS_MOST: HeaderSize = HeaderSize { lines: 1024, bytes: 192 * 1024 };
 /// What Envoy takes unless it is told otherwise.
 pub const HEADERS_OF_ENVOY: HeaderSize = HeaderSize { lines: 100, bytes: 60 * 1024 };
+
+impl Rules {
+    /// What is signed differs each time and says nothing that the other headers do not, so what is judged to be compared does without.
+    pub fn without_assertion(self) -> Self {
+        let mut rules = Self { assertion: None, ..self };
+        rules.look_alikes = LookAlikes::of(&rules);
+        rules
+    }
+}
 
 /// Whether verdicts are in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,61 +236,7 @@ pub enum TierState {
 pub struct IdentityHeader {
     /// Lower case.
     pub name: Arc<str>,
-    pub look_alikes: LookAlikes,
     pub value: Vec<IdentityPart>,
-}
-
-impl IdentityHeader {
-    pub fn new(name: Arc<str>, value: Vec<IdentityPart>) -> Self {
-        Self { look_alikes: LookAlikes::of(&name), name, value }
-    }
-}
-
-/// How many dashes and underscores a name has whose spellings are all listed: with three, seven others.
-const SEPARATORS_MAX: usize = 3;
-
-/// The other spellings of a header's name that many servers take for the same one: CGI and what descends from it read `x_user_id`, and
-/// `x_user-id` too, as `x-user-id`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LookAlikes {
-    /// None for a name of one word.
-    pub spellings: Vec<Arc<str>>,
-    /// Whether there are no more than these. A long name has too many to list; of it only the usual one is here.
-    pub are_all: bool,
-}
-
-impl LookAlikes {
-    pub fn of(name: &str) -> Self {
-        let separators = name.bytes().filter(|byte| matches!(byte, b'-' | b'_')).count();
-        if separators > SEPARATORS_MAX {
-            let usual = if name.contains('-') { name.replace('-', "_") } else { name.replace('_', "-") };
-            return Self { spellings: vec![usual.into()], are_all: false };
-        }
-        // The usual one, all underscores, is the first.
-        let spellings = (0_u32..1 << separators).rev().map(|underscores| spelled(name, underscores));
-        Self { spellings: spellings.filter(|spelling| spelling != name).map(Arc::from).collect(), are_all: true }
-    }
-}
-
-/// The name with an underscore for each separator whose bit is set, and a dash for the others.
-fn spelled(name: &str, mut underscores: u32) -> String {
-    let mut spell = |letter| match letter {
-        '-' | '_' => {
-            let spelled = if underscores & 1 == 1 { '_' } else { '-' };
-            underscores >>= 1;
-            spelled
-        }
-        other => other,
-    };
-    name.chars().map(&mut spell).collect()
-}
-
-/// Whether such a server would take one name for the other, which is another.
-pub fn looks_like(name: &[u8], other: &str) -> bool {
-    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.len() == other.len()
-        && !name.eq_ignore_ascii_case(other.as_bytes())
-        && name.iter().zip(other.as_bytes()).all(|(left, right)| fold(*left) == fold(*right))
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -310,7 +268,6 @@ pub enum IdentityValue {
 pub struct Assertion {
     /// Lower case.
     pub header: Arc<str>,
-    pub look_alikes: LookAlikes,
     /// `Bearer ` or nothing, put before the token.
     pub prefix: Arc<str>,
     pub issuer: Arc<str>,
@@ -369,6 +326,7 @@ pub(crate) mod samples {
             identity_headers: Vec::new(),
             assertion: None,
             api_versions: None,
+            look_alikes: LookAlikes::default(),
             guard: GuardLimits { per_address: Limit { per_minute: 6, depth: 3 }, per_key_prefix: Limit { per_minute: 60, depth: 5 } },
             header_limits: HEADERS_OF_ENVOY,
             trusted_hops: 0,

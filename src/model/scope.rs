@@ -25,6 +25,9 @@ pub const UNLIMITED: &str = "tollgate:unlimited";
 /// The right to everything, in every organisation.
 pub const ADMIN: &str = "tollgate:admin";
 
+/// The reserved scopes that mean something.
+pub const RESERVED: [&str; 5] = [ADMIN, "tollgate:keys", "tollgate:users", "tollgate:usage", UNLIMITED];
+
 /// Why a text is not a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a scope is 1 to 128 visible ASCII characters without space, quote or backslash")]

@@ -40,6 +40,9 @@ pub struct PartsReport {
     /// The config has an issuer, and its keys are still out of reach: nothing is issued, and our own tokens get no verdict, so it
     /// decides about readiness.
     pub issuer_keys_missing: bool,
+    /// None: every Unix socket is where it was put. Envoy's connections live on without its file, and no new one is made, so it
+    /// decides about readiness before they end.
+    pub listener_error: Option<String>,
     /// None: it counts. Without it nothing is let through, so it decides about readiness.
     pub ledger_error: Option<String>,
     /// Verdicts are logged and counted, and nobody is refused.
@@ -83,8 +86,8 @@ impl Readiness {
 
     pub fn detail(&self) -> Detail {
         let parts = self.parts.report();
-        let fails =
-            parts.ledger_error.is_some() || parts.shared_store_error.is_some() || parts.signing_keys_missing || parts.issuer_keys_missing;
+        let errors = [&parts.listener_error, &parts.ledger_error, &parts.shared_store_error];
+        let fails = errors.into_iter().any(Option::is_some) || parts.signing_keys_missing || parts.issuer_keys_missing;
         let status = match (self.stage.load(Ordering::Acquire), fails) {
             (STARTING, _) => "starting",
             (READY, false) => "ready",

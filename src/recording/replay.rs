@@ -49,8 +49,7 @@ impl Judge {
     /// # Errors
     /// When the system gives no random bytes.
     pub fn new(rules: Rules) -> Result<Self, RingError> {
-        // What is signed differs each time and says nothing that the other headers do not.
-        let rules = Rules { assertion: None, ..rules };
+        let rules = rules.without_assertion();
         let clock = Timestamp::from_nanos(0);
         Ok(Self { rules, buckets: Buckets::default(), assertions: Assertions::ephemeral(clock)?, clock })
     }

@@ -60,10 +60,36 @@ pub struct MetricsError(#[from] prometheus::Error);
 /// Counters by names of the config, found before there is a check.
 #[derive(Debug, Default)]
 struct Named {
-    /// Allows, denials, faults.
-    routes: HashMap<Arc<str>, [IntCounter; 3]>,
+    routes: HashMap<Arc<str>, ByKind<IntCounter>>,
     /// In the order of [`Outcome::DECIDED`].
     tiers: HashMap<Arc<str>, [IntCounter; 3]>,
+}
+
+/// What there is of each kind of verdict, found before there is a check.
+#[derive(Debug)]
+pub struct ByKind<T>([T; 3]);
+
+impl<T> ByKind<T> {
+    /// `find` is told what the kind is called in labels.
+    fn found(find: impl FnMut(&'static str) -> T) -> Self {
+        Self([Kind::Allow, Kind::Denial, Kind::Fault].map(decision_label).map(find))
+    }
+
+    pub fn of(&self, kind: Kind) -> &T {
+        let Self([allow, denial, fault]) = self;
+        match kind {
+            Kind::Allow => allow,
+            Kind::Denial => denial,
+            Kind::Fault => fault,
+        }
+    }
+}
+
+impl ByKind<IntCounter> {
+    /// Counters whose only label is the decision.
+    pub(super) fn counted(counters: &IntCounterVec) -> Self {
+        Self::found(|decision| counters.with_label_values(&[decision]))
+    }
 }
 
 /// Whose metrics there are.
@@ -79,7 +105,7 @@ pub struct Metrics {
     registry: Registry,
     families: Vec<Family>,
     checks: Vec<IntCounter>,
-    durations: [Histogram; 3],
+    durations: ByKind<Histogram>,
     pub checks_in_flight: IntGauge,
     route_checks: IntCounterVec,
     tier_checks: IntCounterVec,
@@ -98,7 +124,7 @@ pub struct Metrics {
     pub config_restart_needed: IntGauge,
     /// 1: nobody is refused.
     pub dry_run: IntGauge,
-    pub dry_run_checks: IntCounterVec,
+    pub dry_run_checks: ByKind<IntCounter>,
     config_info: IntGaugeVec,
     pub tls_reloads: IntCounterVec,
     pub tls_certificate_expiry_timestamp: GaugeVec,
@@ -165,11 +191,7 @@ impl Metrics {
             .map(|reason| checks.get_metric_with_label_values(&[decision_label(reason.row().kind), reason.row().label]))
             .collect::<Result<Vec<_>, _>>()?;
         let durations = maker.histograms("check_duration_seconds", "Time from the message to the answer.", [DECISION], &CHECK_BUCKETS)?;
-        let durations = [
-            durations.get_metric_with_label_values(&[decision_label(Kind::Allow)])?,
-            durations.get_metric_with_label_values(&[decision_label(Kind::Denial)])?,
-            durations.get_metric_with_label_values(&[decision_label(Kind::Fault)])?,
-        ];
+        let durations = ByKind::found(|decision| durations.with_label_values(&[decision]));
         let build_info = maker.gauges(
             "build_info",
             "The program's version, and the revision of its sources.",
@@ -222,11 +244,11 @@ impl Metrics {
             config_restart_needed: maker
                 .gauge("config_restart_needed", "1 when the config in force has settings that only a restart takes up.")?,
             dry_run: maker.gauge("dry_run", "1 when the config is a trial's: verdicts are logged and counted, and nobody is refused.")?,
-            dry_run_checks: maker.counters_at_zero(
+            dry_run_checks: ByKind::counted(&maker.counters_at_zero(
                 "dry_run_checks_total",
                 "Checks of a trial by what the verdict would have been; the reasons stand in checks_total.",
                 [one_of("would", &["allow", "deny", "fault"])],
-            )?,
+            )?),
             config_info: maker.gauges(
                 "config_info",
                 "The revision of the config in force.",
@@ -324,14 +346,10 @@ impl Metrics {
             counter.inc();
         }
         let kind = reason.row().kind;
-        self.duration_of(kind).observe(duration.as_secs_f64());
+        self.durations.of(kind).observe(duration.as_secs_f64());
         let named = self.named.load();
-        if let Some([allows, denials, faults]) = route.and_then(|route| named.routes.get(route)) {
-            match kind {
-                Kind::Allow => allows.inc(),
-                Kind::Denial => denials.inc(),
-                Kind::Fault => faults.inc(),
-            }
+        if let Some(counters) = route.and_then(|route| named.routes.get(route)) {
+            counters.of(kind).inc();
         }
         if let Some(counters) = tier.and_then(|tier| named.tiers.get(tier))
             && let Some((_, counter)) = Outcome::DECIDED.iter().zip(counters).find(|(outcome, _)| reason.outcome() == Some(**outcome))
@@ -355,11 +373,11 @@ impl Metrics {
         usage_series_limit: usize,
     ) {
         self.usage_series_limit.set(i64::try_from(usage_series_limit).unwrap_or(i64::MAX));
-        let decisions = [Kind::Allow, Kind::Denial, Kind::Fault].map(decision_label);
-        let outcomes = Outcome::DECIDED.map(Outcome::as_str);
+        let of_route = |name: &Arc<str>| ByKind::found(|decision| self.route_checks.with_label_values(&[name, decision]));
+        let of_tier = |name: &Arc<str>| Outcome::DECIDED.map(|outcome| self.tier_checks.with_label_values(&[name, outcome.as_str()]));
         self.named.store(Arc::new(Named {
-            routes: handles(&self.route_checks, routes, decisions),
-            tiers: handles(&self.tier_checks, tiers, outcomes),
+            routes: routes.map(|name| (Arc::clone(name), of_route(name))).collect(),
+            tiers: tiers.map(|name| (Arc::clone(name), of_tier(name))).collect(),
         }));
         self.config_info.reset();
         if let Ok(info) = self.config_info.get_metric_with_label_values(&[revision]) {
@@ -403,23 +421,6 @@ impl Metrics {
     pub(super) fn maker(&self) -> Maker<'_> {
         Maker::new(&self.registry)
     }
-
-    fn duration_of(&self, kind: Kind) -> &Histogram {
-        let [allows, denials, faults] = &self.durations;
-        match kind {
-            Kind::Allow => allows,
-            Kind::Denial => denials,
-            Kind::Fault => faults,
-        }
-    }
-}
-
-fn handles<'a>(
-    counters: &IntCounterVec,
-    names: impl Iterator<Item = &'a Arc<str>>,
-    values: [&str; 3],
-) -> HashMap<Arc<str>, [IntCounter; 3]> {
-    names.map(|name| (Arc::clone(name), values.map(|value| counters.with_label_values(&[name, value])))).collect()
 }
 
 /// How a kind is called in labels, in the log and in dynamic metadata.

@@ -7,6 +7,7 @@ use prometheus::IntGauge;
 
 use crate::telemetry::families::Maker;
 use crate::telemetry::families::one_of;
+use crate::telemetry::metrics::ByKind;
 use crate::telemetry::metrics::DECISION;
 use crate::telemetry::metrics::MetricsError;
 use crate::telemetry::metrics::RESULT;
@@ -62,7 +63,7 @@ pub struct SharedMetrics {
     pub changes_reapplied: IntCounter,
     /// Own changes that a rollback would still be healed from.
     pub outbox_entries: IntGauge,
-    pub grace_decisions: IntCounterVec,
+    pub grace_decisions: ByKind<IntCounter>,
     pub limit_calls: IntCounterVec,
     pub limit_failures: IntCounter,
     /// Requests paid for in advance, and those of them that nobody made in time.
@@ -107,11 +108,11 @@ impl SharedMetrics {
             changes_reapplied: maker
                 .counter("changes_reapplied_total", "Own changes that the server had lost and that were made again.")?,
             outbox_entries: maker.gauge("outbox_entries", "Own changes that are kept to be made again if the server loses them.")?,
-            grace_decisions: maker.counters_at_zero(
+            grace_decisions: ByKind::counted(&maker.counters_at_zero(
                 "grace_decisions_total",
                 "Checks judged by what was known before the shared store fell silent.",
                 [DECISION],
-            )?,
+            )?),
             limit_calls: maker.counters_at_zero(
                 "limit_calls_total",
                 "Calls to the shared limiter: for one request, or for some in advance.",

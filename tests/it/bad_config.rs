@@ -294,43 +294,46 @@ fn collect_properties(schema: &serde_json::Value, properties: &mut BTreeSet<Stri
     members.chain(schema.as_array().into_iter().flatten()).for_each(|inner| collect_properties(inner, properties));
 }
 
-/// The bounds that the schema tells editors, and the reference people, are those that are kept.
+/// The bounds that the schema tells editors, and the reference people, are those that are kept, and told to whoever goes beyond,
+/// however far.
 #[test]
 fn numbers_beyond_the_bounds_of_the_schema_are_refused() {
     let schema: serde_json::Value = serde_json::from_str(&config::schema::config_schema()).expect("JSON");
     let (_folder, path) = full();
     let text = std::fs::read_to_string(&path).expect("the config");
     let whole: serde_json::Value = serde_yaml::from_str(&text).expect("YAML");
-    let refused = |config: &serde_json::Value| {
+    let told = |config: &serde_json::Value| {
         std::fs::write(&path, config.to_string()).expect("the config");
-        config::load(&path).is_err()
+        said(&path)
     };
-    assert!(!refused(&whole), "the config itself");
+    assert!(told(&whole).starts_with("good"), "the config itself");
     let mut numbers = Vec::new();
     collect_numbers(&whole, &schema, &schema, "", &mut numbers);
     assert!(numbers.len() > 20, "{numbers:?}");
-    for (place, beyond) in numbers {
+    for (place, beyond, bounds) in numbers {
         let mut config = whole.clone();
         *config.pointer_mut(&place).expect("a number of the config") = beyond.clone();
-        assert!(refused(&config), "{place}: {beyond}");
+        let told = told(&config);
+        assert!(told.contains(&format!("found {beyond};")) && told.contains(&bounds), "{place}: {beyond}: {bounds}: {told}");
     }
 }
 
-/// Each number of a config, and what is just out of its bounds.
+/// Each number of a config, what is out of its bounds, and the bounds.
 fn collect_numbers(
     value: &serde_json::Value,
     shape: &serde_json::Value,
     schema: &serde_json::Value,
     place: &str,
-    found: &mut Vec<(String, serde_json::Value)>,
+    found: &mut Vec<(String, serde_json::Value, String)>,
 ) {
     let parts = ["allOf", "anyOf"].iter().filter_map(|keyword| shape[*keyword].as_array()).flatten();
     let named = shape["$ref"].as_str().and_then(|name| schema.pointer(name.strip_prefix('#')?));
     parts.chain(named).for_each(|part| collect_numbers(value, part, schema, place, found));
     if value.is_number() {
-        let beyond = [shape["maximum"].as_f64().map(|most| most + 1.0), shape["minimum"].as_f64().map(|least| least - 1.0)];
-        #[expect(clippy::cast_possible_truncation, reason = "bounds are small")]
-        found.extend(beyond.into_iter().flatten().map(|number| (place.to_owned(), serde_json::Value::from(number as i64))));
+        let (least, most) = (shape["minimum"].as_i64().into_iter(), shape["maximum"].as_i64().into_iter());
+        let bounds = if let Some(most) = most.clone().next() { format!("{} to {most}", shape["minimum"]) } else { "or more".to_owned() };
+        let beyond = least.map(|least| least - 1).chain(most.flat_map(|most| [most + 1, i64::MAX]));
+        found.extend(beyond.map(|number| (place.to_owned(), number.into(), bounds.clone())));
     }
     for (index, item) in value.as_array().into_iter().flatten().enumerate() {
         collect_numbers(item, &shape["items"], schema, &format!("{place}/{index}"), found);
@@ -446,6 +449,10 @@ fn the_smallest_config_has_the_documented_defaults() {
     assert_eq!(places, ["authorization: Bearer", "x-api-key: -", "x-authorization: Agent"]);
     let headers: Vec<&str> = rules.identity_headers.iter().map(|header| &*header.name).collect();
     assert_eq!(headers, ["user", "x-key-id", "x-org-id", "x-scopes", "x-tier", "x-user-id"]);
+    let strangers: Vec<&str> = rules.look_alikes.strangers.iter().map(|name| &**name).collect();
+    let three_and_two = ["x_key_id", "x-key_id", "x_key-id", "x_org_id", "x-org_id", "x_org-id", "x_scopes", "x_tier"];
+    assert_eq!(strangers, [&three_and_two[..], &["x_user_id", "x-user_id", "x_user-id"]].concat());
+    assert!(rules.look_alikes.contested.is_empty() && rules.look_alikes.long.is_empty());
     assert_eq!(rules.routes[0].auth, tollgate::model::route::Auth::Required);
     assert_eq!(rules.routes[0].name.as_ref(), "/a");
 }

@@ -59,6 +59,21 @@ fn a_key_is_made_while_the_process_starts() {
     }
 }
 
+/// The config is at hand, whether a process runs or not.
+#[test]
+fn a_scope_that_no_route_of_the_config_wants_is_told() {
+    let folder = Folder::new();
+    write_config(&folder);
+    let said = |scope: &str| {
+        let made = tollgate::run(folder.path(), &["keys", "create", "--user", "alice", "--scope", scope]);
+        assert!(made.status.success() && String::from_utf8_lossy(&made.stdout).lines().count() == 1, "{made:?}");
+        String::from_utf8_lossy(&made.stderr).into_owned()
+    };
+    assert!(!said("a:read").contains("warning"));
+    let told = "no route of tollgate.yaml wants the scope `a:raed` (did you mean `a:read`?); `tollgate check-config tollgate.yaml` shows";
+    assert!(said("a:raed").contains(told), "{}", said("a:raed"));
+}
+
 // battery: X9
 #[test]
 fn a_second_process_waits_and_is_refused() {

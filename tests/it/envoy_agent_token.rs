@@ -83,6 +83,7 @@ fn key(seed: &Seed, user: &str, scopes: &[&str]) -> (String, String) {
 #[test]
 fn the_pages_offer_both_providers() {
     let seed = agent_token();
+    seed.assert_described();
     for page in ["/sign-in", "/sign-up"] {
         let text = Browser::new(seed.scenario.envoy.port).get(page).text();
         for provider in ["Microsoft", "Google"] {

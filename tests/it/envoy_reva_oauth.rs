@@ -74,6 +74,7 @@ fn an_application_is_registered_allowed_and_calls_the_api() {
     let (seed, _) = reva_with(|plan| plan);
     let metadata = seed.ask("GET", "/.well-known/oauth-authorization-server", &[], &Value::Null);
     assert_eq!((metadata.status, metadata.json()["issuer"].as_str()), (200, Some(seed.url.as_str())), "{}", metadata.text());
+    seed.assert_described();
     sign_up(&seed, "alice");
     let (id, secret) = application(&seed, "bob");
     let code = code(&seed, "alice", &id, "conversations:read");

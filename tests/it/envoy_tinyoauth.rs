@@ -89,6 +89,7 @@ fn the_protected_resource_is_401_without_and_through_with() {
         let reply = seed.ask("POST", "/protected/resource", &headers, &json!({}));
         assert_eq!((reply.status, reply.json()["result"].as_str()), (401, Some("failed")), "{bad:?}: {}", reply.text());
     }
+    seed.assert_described();
     assert_eq!(seed.scenario.upstream.count(), 0);
     let token = login(&seed, "user");
     let reply = seed.bearer(&token, "POST", "/protected/resource", &json!({ "a": 1 }));

@@ -201,6 +201,27 @@ async fn a_key_of_the_resource_api_opens_the_gate_until_it_is_revoked() {
     assert!(!folder.path().join("control.sock").exists());
 }
 
+#[tokio::test]
+async fn a_socket_that_nobody_comes_to_any_more_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_config(folder.path(), ROUTES);
+    let socket = folder.path().join("check.sock");
+    let text = std::fs::read_to_string(&path).unwrap().replace("check: 127.0.0.1:0", &format!("check: unix:{}", socket.display()));
+    std::fs::write(&path, text).unwrap();
+    let running = try_start(&path).await.unwrap();
+    assert_eq!(page(&running, "/readyz").await.0, 200);
+    let aside = folder.path().join("aside");
+    std::fs::rename(&socket, &aside).unwrap();
+    for cover in [None, Some("another's")] {
+        cover.into_iter().for_each(|text| std::fs::write(&socket, text).unwrap());
+        let (status, detail) = page(&running, "/readyz").await;
+        assert!(status == 503 && detail.contains("\"failing\"") && detail.contains("check.sock is gone or another's"), "{detail}");
+    }
+    std::fs::rename(&aside, &socket).unwrap();
+    assert_eq!(page(&running, "/readyz").await.0, 200, "it is back");
+    assert_eq!(running.shutdown().await, Ended::Cleanly);
+}
+
 // battery: K21
 #[tokio::test]
 async fn readiness_detail_tells_every_part_and_corrupt_records_by_name() {
@@ -230,6 +251,7 @@ async fn readiness_detail_tells_every_part_and_corrupt_records_by_name() {
         "shared_store_error": null,
         "signing_keys_missing": false,
         "issuer_keys_missing": false,
+        "listener_error": null,
         "dry_run": false,
         "ledger_error": null,
         "key_sets_missing": ["away"],

@@ -55,6 +55,7 @@ use crate::model::grant::GrantRecord;
 use crate::model::grant::GrantState;
 use crate::model::key::KeyId;
 use crate::model::key::KeyState;
+use crate::model::look_alikes::LookAlikes;
 use crate::model::quota::Limit;
 use crate::model::quota::Per;
 use crate::model::quota::Policy;
@@ -138,7 +139,8 @@ impl House {
         };
         rules.tiers = BTreeMap::from([(Arc::from("free"), tier)]);
         rules.default_tier = Some("free".into());
-        rules.identity_headers = vec![IdentityHeader::new("x-user-id".into(), vec![IdentityPart::Of(IdentityValue::User)])];
+        rules.identity_headers = vec![IdentityHeader { name: "x-user-id".into(), value: vec![IdentityPart::Of(IdentityValue::User)] }];
+        rules.look_alikes = LookAlikes::of(&rules);
         let mut file_key = key_record(FILE_ID, &key_text(Environment::Live, FILE_ID, 'f'));
         file_key.user = Subject::parse("robot").unwrap();
         rules.file_keys = BTreeMap::from([(Arc::from(FILE_ID), Arc::new(file_key))]);

@@ -104,8 +104,7 @@ pub(super) fn question_of(asked: &Asked) -> Result<Question, CliError> {
 
 /// How the recorded request ends under these rules.
 pub(super) fn explain(record: &Record, rules: Rules) -> Result<Explanation, CliError> {
-    // What is signed differs each time.
-    let rules = Rules { assertion: None, ..rules };
+    let rules = rules.without_assertion();
     let bad = |why: String| CliError::said(format!("the record cannot be judged: {why}"));
     let now = record.at().map_err(|why| bad(why.to_string()))?;
     let known = record.known().map_err(|why| bad(why.to_string()))?;

@@ -14,7 +14,7 @@ use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::seconds;
 use crate::config::bootstrap::tree::text;
 use crate::config::yaml::Node;
-use crate::model::rules::LookAlikes;
+use crate::model::look_alikes::Spellings;
 
 /// A check that may take longer than this holds a client's request up more than any route should allow.
 pub(super) const LONGEST_TIMEOUT_SECONDS: f64 = 5.0;
@@ -133,7 +133,7 @@ impl Judge<'_> {
         let credentials = self.rules.places.iter().map(|place| Arc::clone(&place.header));
         let version = self.rules.api_versions.iter().map(|versions| Arc::clone(&versions.header));
         let identity = self.identity_names();
-        let look_alikes = identity.iter().flat_map(|name| LookAlikes::of(name).spellings);
+        let look_alikes = identity.iter().flat_map(|name| Spellings::of(name).listed);
         identity.iter().cloned().chain(look_alikes).chain(credentials).chain(version).collect()
     }
 

@@ -37,13 +37,13 @@ use crate::config::file::listen::PepperFile;
 use crate::config::file::listen::RecordFile;
 use crate::config::file::listen::TlsFile;
 use crate::config::file::scalars::Period;
+use crate::config::file::scalars::Whole;
 use crate::config::outside::Readers;
 
 /// The kernel's bound on the path of a unix socket, without its closing zero byte.
 const LONGEST_SOCKET_PATH_BYTES: usize = 107;
 const LEAST_PEPPER_BYTES: usize = 32;
 const LEAST_TOKEN_BYTES: usize = 16;
-const LEAST_RECORDING_BYTES: u64 = 65_536;
 
 pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Option<Boot> {
     let store = store_folder(file);
@@ -59,7 +59,13 @@ pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Optio
         None => None,
     };
     let ops = ops(desk, &listen.key("ops"), file.listen.ops.as_ref());
-    refuse_shared(desk, &listen, check.as_ref(), control.as_ref(), ops.as_ref());
+    let doors = [
+        ("check", check.as_ref().and_then(place)),
+        ("control", control.as_ref().and_then(place)),
+        ("issuer", issuer.as_ref().and_then(place)),
+        ("ops", ops.as_ref().and_then(|ops| place_of(ops.addr))),
+    ];
+    refuse_shared(desk, &listen, doors);
     let peppers = peppers(desk, &root.key("peppers"), file.peppers.as_deref());
     if file.store.redis.is_some() && file.peppers.is_none() {
         desk.missing(&root.key("store").key("redis"), "`peppers` must be given: a key that one sidecar issues must open at the others");
@@ -74,9 +80,6 @@ pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Optio
     // Sidecars of one store shall see each other's counts soon.
     let flush_default = if file.store.redis.is_some() { seconds(1) } else { seconds(10) };
     let ledger_flush_interval = period(desk, &flush, file.ledger.flush_interval, flush_default, seconds(1)..=seconds(600));
-    if file.lifecycle.workers.is_some_and(|workers| !(1..=256).contains(&workers)) {
-        desk.error_expecting(&life.key("workers"), "this many threads make no sense", "1 to 256");
-    }
     if let (Some(listen::AccessLogFile::Accepted), Some(Listen::Tcp { addr, tls })) = (file.access_log, &check) {
         let mutual = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
         if !addr.ip().is_loopback() && !mutual {
@@ -105,7 +108,7 @@ pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Optio
         drain_delay,
         grace,
         max_connection_age,
-        workers: file.lifecycle.workers.map(usize::from),
+        workers: file.lifecycle.workers.map(|workers| workers.0),
         log: Log {
             level: match file.logging.level {
                 Some(listen::LogLevel::Error) => LogLevel::Error,
@@ -123,14 +126,8 @@ pub(super) fn boot(desk: &mut Desk<'_>, root: &Spot, file: &ConfigFile) -> Optio
 }
 
 fn record(desk: &mut Desk<'_>, spot: &Spot, written: &RecordFile) -> Record {
-    let share = written.sample.unwrap_or(1.0);
-    if !(0.0..=1.0).contains(&share) {
-        desk.error_expecting(&spot.key("sample"), format!("{share} is no share"), "a number from 0 to 1");
-    }
-    let bytes_max = written.max_bytes.unwrap_or(100_000_000);
-    if bytes_max < LEAST_RECORDING_BYTES {
-        desk.error_expecting(&spot.key("max_bytes"), "no file can be this small", format!("at least {LEAST_RECORDING_BYTES}"));
-    }
+    let share = written.sample.map_or(1.0, |share| share.0);
+    let bytes_max = Whole::or(written.max_bytes, 100_000_000);
     if written.file.as_os_str().is_empty() {
         desk.error(&spot.key("file"), "the path is empty");
     }
@@ -279,19 +276,26 @@ pub(super) fn private_key(desk: &mut Desk<'_>, spot: &Spot, path: &Path) {
     }
 }
 
-fn refuse_shared(desk: &mut Desk<'_>, spot: &Spot, check: Option<&Listen>, control: Option<&Listen>, ops: Option<&OpsListen>) {
-    match (check, ops) {
-        (Some(Listen::Tcp { addr, .. }), Some(ops)) if *addr == ops.addr && addr.port() != 0 => {
-            desk.error(&spot.key("ops"), "`check` has the same address");
+/// No two doors can stand in one place.
+fn refuse_shared(desk: &mut Desk<'_>, spot: &Spot, doors: [(&str, Option<(&str, String)>); 4]) {
+    for (index, (key, place)) in doors.iter().enumerate() {
+        let earlier = doors.iter().take(index).find(|(_, earlier)| earlier == place);
+        if let (Some((what, _)), Some((other, _))) = (place, earlier) {
+            desk.error(&spot.key(key), format!("`{other}` has the same {what}"));
         }
-        (Some(_) | None, _) => {}
     }
-    match (check, control) {
-        (Some(Listen::Unix { path: one, .. }), Some(Listen::Unix { path: other, .. })) if one == other => {
-            desk.error(&spot.key("control"), "`check` has the same path");
-        }
-        (Some(_) | None, _) => {}
+}
+
+/// None: the system finds one.
+fn place(listen: &Listen) -> Option<(&'static str, String)> {
+    match listen {
+        Listen::Tcp { addr, .. } => place_of(*addr),
+        Listen::Unix { path, .. } => Some(("path", path.display().to_string())),
     }
+}
+
+fn place_of(addr: SocketAddr) -> Option<(&'static str, String)> {
+    (addr.port() != 0).then(|| ("address", addr.to_string()))
 }
 
 fn peppers(desk: &mut Desk<'_>, spot: &Spot, written: Option<&[PepperFile]>) -> Option<Peppers> {

@@ -15,7 +15,6 @@ use crate::model::rules::Assertion;
 use crate::model::rules::IdentityHeader;
 use crate::model::rules::IdentityPart;
 use crate::model::rules::IdentityValue;
-use crate::model::rules::LookAlikes;
 use crate::model::rules::Place;
 
 /// Headers that belong to one connection, or to the message's own framing.
@@ -102,7 +101,6 @@ pub(super) fn assertion(desk: &mut Desk<'_>, spot: &Spot, file: Option<&Assertio
     }
     let header = header?;
     Some(Assertion {
-        look_alikes: LookAlikes::of(&header),
         header,
         prefix: match file.prefix {
             Some(AssertionPrefix::Bearer) => Arc::from("Bearer "),
@@ -158,7 +156,7 @@ pub(super) fn identity_headers(
         if headers.iter().any(|header| header.name == name) {
             desk.error(&spot, format!("the header `{name}` stands here twice (names are compared without regard to case)"));
         }
-        headers.push(IdentityHeader::new(name, value));
+        headers.push(IdentityHeader { name, value });
     }
     headers.sort_by(|left, right| left.name.cmp(&right.name));
     headers

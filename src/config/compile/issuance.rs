@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +30,7 @@ use crate::config::file::issuance::ResourceFile;
 use crate::config::file::issuance::SignOutFile;
 use crate::config::file::issuance::SignUpFile;
 use crate::config::file::issuance::SigningFile;
+use crate::config::file::scalars::Whole;
 use crate::model::caller::Environment;
 use crate::model::issuance::Caps;
 use crate::model::issuance::Compatibility;
@@ -83,8 +83,8 @@ pub(super) fn issuance(
     if let Some(tier) = &written.tier {
         limits::known_tier(desk, &spot.key("tier"), tier, file);
     }
-    let passwords = passwords(desk, &spot.key("passwords"), written.passwords);
-    let caps = caps(desk, &spot.key("caps"), written.caps);
+    let passwords = passwords(written.passwords);
+    let caps = caps(written.caps);
     let providers = providers(desk, &spot.key("providers"), &written.providers, revision);
     let compatibility = compatibility(desk, &spot.key("compatibility"), &written.compatibility);
     let registration = registration(desk, &spot.key("registration"), written.registration.as_ref(), revision);
@@ -125,7 +125,7 @@ pub(super) fn issuance(
         registration: registration?,
         compatibility,
         errors: error_format(written.errors.or(file.errors)),
-        trusted_hops: written.trusted_hops.unwrap_or(0),
+        trusted_hops: Whole::or(written.trusted_hops, 0),
         home: written.home.as_deref().map(Arc::from),
     })
 }
@@ -324,37 +324,24 @@ fn first_key(desk: &mut Desk<'_>, spot: &Spot, written: &FirstKeyFile, rights: &
     }
 }
 
-fn passwords(desk: &mut Desk<'_>, spot: &Spot, written: PasswordsFile) -> Passwords {
-    let mut number = |key: &str, written, default, bounds| number(desk, &spot.key(key), written, default, bounds);
+fn passwords(written: PasswordsFile) -> Passwords {
     Passwords {
-        memory_kib: number("memory_kib", written.memory_kib, 19_456, 8_192..=1_048_576),
-        iterations: number("iterations", written.iterations, 2, 1..=16),
-        workers: usize::try_from(number("workers", written.workers.map(u32::from), 1, 1..=64)).unwrap_or(1),
-        waiting: usize::try_from(number("waiting", written.waiting.map(u32::from), 8, 1..=1_024)).unwrap_or(1),
-        per_address: number("per_address", written.per_address, 30, 1..=1_000_000),
-        per_account_and_address: number("per_account_and_address", written.per_account_and_address, 5, 1..=1_000_000),
+        memory_kib: Whole::or(written.memory_kib, 19_456),
+        iterations: Whole::or(written.iterations, 2),
+        workers: Whole::or(written.workers, 1),
+        waiting: Whole::or(written.waiting, 8),
+        per_address: Whole::or(written.per_address, 30),
+        per_account_and_address: Whole::or(written.per_account_and_address, 5),
     }
 }
 
-fn caps(desk: &mut Desk<'_>, spot: &Spot, written: CapsFile) -> Caps {
-    let mut most = |key: &str, written, default| {
-        let most = number(desk, &spot.key(key), written, default, 1..=100_000);
-        usize::try_from(most).unwrap_or(usize::MAX)
-    };
+fn caps(written: CapsFile) -> Caps {
     Caps {
-        keys: most("keys", written.keys, 100),
-        clients: most("clients", written.clients, 20),
-        sessions: most("sessions", written.sessions, 50),
-        invitations: most("invitations", written.invitations, 100),
+        keys: Whole::or(written.keys, 100),
+        clients: Whole::or(written.clients, 20),
+        sessions: Whole::or(written.sessions, 50),
+        invitations: Whole::or(written.invitations, 100),
     }
-}
-
-fn number(desk: &mut Desk<'_>, spot: &Spot, written: Option<u32>, default: u32, bounds: RangeInclusive<u32>) -> u32 {
-    let number = written.unwrap_or(default);
-    if !bounds.contains(&number) {
-        desk.error_expecting(spot, format!("{number} is out of bounds"), format!("{} to {}", bounds.start(), bounds.end()));
-    }
-    number
 }
 
 fn providers(desk: &mut Desk<'_>, spot: &Spot, written: &[ProviderFile], revision: &mut Revision) -> Vec<Provider> {

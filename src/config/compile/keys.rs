@@ -80,9 +80,6 @@ fn record(desk: &mut Desk<'_>, spot: &Spot, key: &KeyFile, file: &ConfigFile, br
     if let Some(version) = &key.version {
         api_versions::known_version(desk, &spot.key("version"), version, file.api_versions.as_ref());
     }
-    if let Some(rate) = key.rate_limit {
-        limits::limit(desk, spot, "rate_limit", rate, None);
-    }
     if key.expires.zip(key.not_before).is_some_and(|(expires, not_before)| expires.0 <= not_before.0) {
         desk.error(&spot.key("expires"), "the key ends before it begins (`not_before`)");
     }
@@ -97,7 +94,7 @@ fn record(desk: &mut Desk<'_>, spot: &Spot, key: &KeyFile, file: &ConfigFile, br
         environment,
         scopes,
         tier: key.tier.as_deref().map(Arc::from),
-        rate_limit: key.rate_limit,
+        rate_limit: key.rate_limit.map(|rate| rate.0),
         pinned_version: key.version.as_deref().map(Arc::from),
         secrets: vec![KeySecret { hash: hash?, retires: None }],
         state: if key.disabled == Some(true) { KeyState::Disabled } else { KeyState::Active },

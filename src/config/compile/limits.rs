@@ -15,19 +15,18 @@ use crate::config::file::identity::TierFile;
 use crate::config::file::route::GuardFile;
 use crate::config::file::route::GuardLimitFile;
 use crate::config::file::route::HeaderLimitsFile;
+use crate::config::file::scalars::Rate;
+use crate::config::file::scalars::Whole;
 use crate::model::quota::FILL_NANOS_MAX;
 use crate::model::quota::Limit;
 use crate::model::quota::Per;
 use crate::model::quota::Policy;
 use crate::model::request::HeaderSize;
 use crate::model::rules::GuardLimits;
-use crate::model::rules::HEADERS_MOST;
 use crate::model::rules::HEADERS_OF_ENVOY;
 use crate::model::rules::Tier;
 use crate::model::rules::TierState;
 
-/// A million requests a second; more is a slip of the pen.
-const MOST_PER_MINUTE: u32 = 60_000_000;
 /// A revocation that goes unnoticed for longer is none.
 const LONGEST_GRACE: Duration = Duration::from_secs(600);
 
@@ -42,7 +41,7 @@ pub(super) fn tiers(desk: &mut Desk<'_>, spot: &Spot, written: &BTreeMap<String,
         let mut policies = Vec::new();
         match (tier.requests_per_minute, tier.burst) {
             (Some(per_minute), burst) => {
-                let limit = limit(desk, &spot, "requests_per_minute", per_minute, burst);
+                let limit = limit(desk, &spot, per_minute, burst);
                 policies.extend(limit.map(|limit| Policy { name: Arc::clone(&name), per: Per::Owner, limit }));
             }
             (None, Some(_)) if desk.is_whole(&spot) => desk.error(&spot.key("burst"), "`burst` is given without `requests_per_minute`"),
@@ -98,7 +97,7 @@ pub(super) fn named_limits(
             Some(PerFile::Route) => Per::Route,
             Some(PerFile::Address) => Per::Address,
         };
-        if let Some(limit) = limit(desk, &spot, "requests_per_minute", file.requests_per_minute, file.burst) {
+        if let Some(limit) = limit(desk, &spot, file.requests_per_minute, file.burst) {
             policies.push((index, Policy { name, per, limit }));
         }
     }
@@ -107,7 +106,7 @@ pub(super) fn named_limits(
 
 pub(super) fn guard(desk: &mut Desk<'_>, spot: &Spot, file: &GuardFile) -> Option<GuardLimits> {
     let mut of = |key: &str, written: Option<&GuardLimitFile>, default: Limit| match written {
-        Some(file) => limit(desk, &spot.key(key), "failures_per_minute", file.failures_per_minute, file.burst),
+        Some(file) => limit(desk, &spot.key(key), file.failures_per_minute, file.burst),
         None => Some(default),
     };
     let per_address = of("per_address", file.per_address.as_ref(), Limit { per_minute: 60, depth: 30 });
@@ -115,38 +114,19 @@ pub(super) fn guard(desk: &mut Desk<'_>, spot: &Spot, file: &GuardFile) -> Optio
     Some(GuardLimits { per_address: per_address?, per_key_prefix: per_key_prefix? })
 }
 
-pub(super) fn headers(desk: &mut Desk<'_>, spot: &Spot, file: &HeaderLimitsFile) -> HeaderSize {
-    let mut of = |key: &str, written: Option<u16>, default: usize, most: usize| {
-        let value = written.map_or(default, usize::from);
-        if value == 0 || value > most {
-            desk.error_expecting(&spot.key(key), format!("{value} is no bound"), format!("1 to {most}"));
-        }
-        value
-    };
-    let lines = of("max_headers_count", file.max_headers_count, HEADERS_OF_ENVOY.lines, HEADERS_MOST.lines);
-    let kib = of("max_request_headers_kb", file.max_request_headers_kb, HEADERS_OF_ENVOY.bytes / 1024, HEADERS_MOST.bytes / 1024);
-    HeaderSize { lines, bytes: kib.saturating_mul(1024) }
+pub(super) fn headers(file: &HeaderLimitsFile) -> HeaderSize {
+    let lines = Whole::or(file.max_headers_count, HEADERS_OF_ENVOY.lines);
+    let bytes = file.max_request_headers_kb.map_or(HEADERS_OF_ENVOY.bytes, |kib| kib.0 * 1024);
+    HeaderSize { lines, bytes }
 }
 
-/// A rate and a depth, both at least 1 and neither absurd. `spot` is the mapping that holds them.
-pub(super) fn limit(desk: &mut Desk<'_>, spot: &Spot, rate_key: &str, per_minute: u32, burst: Option<u32>) -> Option<Limit> {
-    let mut good = true;
-    if per_minute == 0 || per_minute > MOST_PER_MINUTE {
-        desk.error_expecting(&spot.key(rate_key), format!("{per_minute} is no rate"), format!("1 to {MOST_PER_MINUTE}"));
-        good = false;
-    }
-    if let Some(burst) = burst
-        && (burst == 0 || burst > MOST_PER_MINUTE)
-    {
-        let wrong = format!("{burst} is no depth: a bucket holds at least one request");
-        desk.error_expecting(&spot.key("burst"), wrong, format!("1 to {MOST_PER_MINUTE}"));
-        good = false;
-    }
-    let limit = Limit { per_minute, depth: burst.unwrap_or(per_minute) };
+/// `spot` is the mapping that holds them.
+fn limit(desk: &mut Desk<'_>, spot: &Spot, per_minute: Rate, burst: Option<Rate>) -> Option<Limit> {
+    let limit = Limit { per_minute: per_minute.0, depth: burst.unwrap_or(per_minute).0 };
     // Longer than anybody would wait, and longer than a shared bucket can be counted exactly.
-    if good && limit.fill_nanos() > FILL_NANOS_MAX {
+    let is_filled = limit.fill_nanos() <= FILL_NANOS_MAX;
+    if !is_filled {
         desk.error(&spot.key("burst"), "at this rate the bucket takes more than 100 days to fill; raise the rate or lower the burst");
-        good = false;
     }
-    good.then_some(limit)
+    is_filled.then_some(limit)
 }

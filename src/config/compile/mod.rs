@@ -29,8 +29,10 @@ use crate::config::file::identity::ImportedKeysFile;
 use crate::config::file::route::ErrorsFile;
 use crate::config::file::route::FaultsFile;
 use crate::config::file::route::LimitsFailureFile;
+use crate::config::file::scalars::Whole;
 use crate::config::outside::Outside;
 use crate::config::yaml::Node;
+use crate::model::look_alikes::LookAlikes;
 use crate::model::route::ErrorFormat;
 use crate::model::rules::DryRun;
 use crate::model::rules::FaultAnswer;
@@ -70,7 +72,6 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
     let issuance = issuance::issuance(desk, &root, file, revision, &declared);
     let routes = routes::routes(desk, &root.key("routes"), file, &declared, &tiers);
     let guard = limits::guard(desk, &root.key("guard"), &file.guard);
-    let header_limits = limits::headers(desk, &root.key("header_limits"), &file.header_limits);
     let file_keys = keys::file_keys(desk, revision, &root.key("keys_file"), file, &brand, &declared);
     if file.dry_run == Some(true) {
         desk.warn(
@@ -78,19 +79,11 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
             "nobody is refused: verdicts are logged and counted, and every request goes through; for a trial only",
         );
     }
-    let log_allows = file.logging.allows.unwrap_or(1.0);
-    if !(0.0..=1.0).contains(&log_allows) {
-        desk.error_expecting(&root.key("logging").key("allows"), format!("{log_allows} is no share"), "a number from 0 to 1");
-    }
-    let usage_series = file.metrics.usage_series.unwrap_or(1_000);
-    if usage_series > 100_000 {
-        desk.error_expecting(&root.key("metrics").key("usage_series"), "this many series would drown a Prometheus", "at most 100000");
-    }
     let (mut sources, (routes, route_index)) = (sources?, routes?);
     if let Some(issuance) = &issuance {
         sources.issuers.push(issuance::own_issuer(issuance, sources.local.clone()));
     }
-    let rules = Rules {
+    let mut rules = Rules {
         revision: revision.text(),
         routes,
         route_index,
@@ -110,9 +103,10 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
         identity_headers,
         assertion,
         api_versions,
+        look_alikes: LookAlikes::default(),
         guard: guard?,
-        header_limits,
-        trusted_hops: file.trusted_hops.unwrap_or(0),
+        header_limits: limits::headers(&file.header_limits),
+        trusted_hops: Whole::or(file.trusted_hops, 0),
         dry_run: match file.dry_run {
             Some(true) => DryRun::On,
             Some(false) | None => DryRun::Off,
@@ -128,9 +122,10 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
             Some(FaultsFile::Deny) => FaultAnswer::Deny,
         },
         file_keys: file_keys?,
-        log_allows,
-        usage_series_limit: usize::try_from(usage_series).unwrap_or(usize::MAX),
+        log_allows: file.logging.allows.map_or(1.0, |share| share.0),
+        usage_series_limit: Whole::or(file.metrics.usage_series, 1_000),
     };
+    rules.look_alikes = LookAlikes::of(&rules);
     Some((boot?, rules))
 }
 

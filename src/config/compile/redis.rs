@@ -24,13 +24,13 @@ use crate::config::file::redis::RedisModeFile;
 use crate::config::file::redis::RedisTimeoutsFile;
 use crate::config::file::redis::RedisTlsFile;
 use crate::config::file::scalars::SecretPlace;
+use crate::config::file::scalars::Whole;
 
 /// As Redis and Sentinel listen unless told otherwise.
 const REDIS_PORT: u16 = 6_379;
 const SENTINEL_PORT: u16 = 26_379;
 /// More first addresses than this help nobody.
 const MOST_SERVERS: usize = 32;
-const MOST_REPLICAS: u8 = 5;
 const URL_FORMS: &str = "`redis://host:port`, `rediss://host:port` (TLS) or `unix:/path`";
 
 /// The outer none: a mistake; the inner one: the store is embedded.
@@ -59,10 +59,7 @@ fn boot(desk: &mut Desk<'_>, spot: &Spot, written: &RedisFile) -> Option<RedisBo
         desk.error_expecting(&spot.key("prefix"), "this is no prefix", "1 to 64 of `a-z A-Z 0-9 . _ -`");
     }
     let timeouts = timeouts(desk, &spot.key("timeouts"), &written.timeouts);
-    let replicas = written.replicas.unwrap_or(u8::from(written.mode.is_some_and(|mode| mode != RedisModeFile::Standalone)));
-    if replicas > MOST_REPLICAS {
-        desk.error_expecting(&spot.key("replicas"), "so many would have to answer each time", format!("0 to {MOST_REPLICAS}"));
-    }
+    let replicas = Whole::or(written.replicas, u8::from(written.mode.is_some_and(|mode| mode != RedisModeFile::Standalone)));
     let places = places?;
     let database = database(desk, spot, written, &places);
     Some(RedisBoot {

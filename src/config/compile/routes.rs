@@ -20,6 +20,7 @@ use crate::config::file::route::MatrixFile;
 use crate::config::file::route::MethodFile;
 use crate::config::file::route::RouteFile;
 use crate::config::file::route::UpgradesFile;
+use crate::config::file::scalars::Whole;
 use crate::model::caller::Environment;
 use crate::model::quota::Per;
 use crate::model::quota::Policy;
@@ -50,7 +51,6 @@ const MOST_ROUTES: usize = 10_000;
 const LONGEST_PATH_BYTES: usize = 512;
 /// Derived names are metric labels and stand in every count.
 const LONGEST_DERIVED_NAME_BYTES: usize = 128;
-const HIGHEST_COST: u32 = 1_000_000;
 
 type Tiers = BTreeMap<Arc<str>, Tier>;
 
@@ -114,10 +114,7 @@ fn route(desk: &mut Desk<'_>, spot: &Spot, written: &RouteFile, file: &ConfigFil
         Some(AuthFile::Optional) => Auth::Optional,
         Some(AuthFile::Public) => Auth::Public,
     };
-    let cost = written.cost.unwrap_or(1);
-    if cost == 0 || cost > HIGHEST_COST {
-        desk.error_expecting(&spot.key("cost"), format!("{cost} is no cost"), format!("1 to {HIGHEST_COST}"));
-    }
+    let cost = Whole::or(written.cost, 1);
     refuse_open(desk, spot, written, &path, auth);
     refuse_what_needs_a_caller(desk, spot, written, auth);
     let own_limits = own_limits(desk, spot, written, &name, auth);

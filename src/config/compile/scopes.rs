@@ -8,12 +8,9 @@ use crate::config::desk::shorten;
 use crate::model::path_template::parse_template;
 use crate::model::route::ScopeTemplate;
 use crate::model::route::TemplatePart;
+use crate::model::scope::RESERVED;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
-use crate::model::scope::UNLIMITED;
-
-/// The reserved scopes that mean something.
-const RESERVED: [&str; 5] = ["tollgate:admin", "tollgate:keys", "tollgate:users", "tollgate:usage", UNLIMITED];
 
 /// The scopes that there are, where the file lists them.
 pub(super) struct Declared(Option<Vec<String>>);

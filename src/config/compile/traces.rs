@@ -8,12 +8,12 @@ use crate::config::desk::Desk;
 use crate::config::desk::Spot;
 use crate::config::file::listen::ParentFile;
 use crate::config::file::listen::TracesFile;
+use crate::config::file::scalars::Whole;
 
 /// Where a collector listens by OpenTelemetry's specification.
 const ENDPOINT: &str = "http://localhost:4317";
 const SHARE: f64 = 0.01;
 const PER_SECOND_MAX: u32 = 100;
-const MOST_PER_SECOND: u32 = 10_000;
 const URL_FORMS: &str = "`http://host:port` or `https://host:port`";
 
 const DISABLED: &str = "OTEL_SDK_DISABLED";
@@ -51,19 +51,8 @@ pub(super) fn traces(desk: &mut Desk<'_>, spot: &Spot, written: &TracesFile) -> 
         desk.read(&spot, path).map(|contents| contents.bytes.to_vec())
     });
     let (share, follows_parents) = sampler(desk, spot);
-    let share = written.sample.unwrap_or(share);
-    if !(0.0..=1.0).contains(&share) {
-        desk.error_expecting(&spot.key("sample"), format!("{share} is no share"), "a number from 0 to 1");
-    }
-    let per_second_max = written.max_per_second.unwrap_or(PER_SECOND_MAX);
-    if !(1..=MOST_PER_SECOND).contains(&per_second_max) {
-        let spot = spot.key("max_per_second");
-        desk.error_expecting(
-            &spot,
-            format!("{per_second_max} is no bound"),
-            format!("1 to {MOST_PER_SECOND}; leave `traces` out for none"),
-        );
-    }
+    let share = written.sample.map_or(share, |share| share.0);
+    let per_second_max = Whole::or(written.max_per_second, PER_SECOND_MAX);
     let follows_parents = match written.parent {
         Some(ParentFile::Follow) => true,
         Some(ParentFile::Ignore) => false,
@@ -230,9 +219,9 @@ mod tests {
             }
         }
         let table = [
-            ("{ sample: 1.5 }", "1.5 is no share"),
-            ("{ max_per_second: 0 }", "0 is no bound"),
-            ("{ max_per_second: 10001 }", "10001 is no bound"),
+            ("{ sample: 1.5 }", "traces.sample: found 1.5; expected a number in plain digits from 0 to 1"),
+            ("{ max_per_second: 0 }", "found 0; expected a whole number in plain digits, 1 to 10000"),
+            ("{ max_per_second: 99999999999 }", "found 99999999999; expected a whole number in plain digits, 1 to 10000"),
             ("{ endpoint: \"http://c:4317\", ca: ca.pem }", "does not ask for TLS"),
             ("{ endpoint: \"https://c:4317\", ca: ca.pem }", "there is no such file"),
         ];

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::config::file::scalars::Instant;
 use crate::config::file::scalars::Period;
+use crate::config::file::scalars::Rate;
 use crate::config::file::scalars::SecretPlace;
 use crate::config::file::scalars::Several;
 
@@ -186,11 +187,9 @@ pub enum ImportedKeysFile {
 #[serde(deny_unknown_fields)]
 pub struct TierFile {
     /// Refill of the bucket of the organisation (of the user where there is none). Default: no such limit.
-    #[schemars(range(min = 1, max = 60_000_000))]
-    pub requests_per_minute: Option<u32>,
+    pub requests_per_minute: Option<Rate>,
     /// Depth of that bucket: how many requests pass at once. Default: one minute's allowance.
-    #[schemars(range(min = 1, max = 60_000_000))]
-    pub burst: Option<u32>,
+    pub burst: Option<Rate>,
     /// Further limits; all of them must admit.
     #[serde(default)]
     pub limits: Vec<LimitFile>,
@@ -210,11 +209,9 @@ pub struct LimitFile {
     /// Whose bucket it is. Default: `owner`.
     pub per: Option<PerFile>,
     /// Refill of the bucket.
-    #[schemars(range(min = 1, max = 60_000_000))]
-    pub requests_per_minute: u32,
+    pub requests_per_minute: Rate,
     /// Depth: how many requests pass at once. Default: one minute's allowance.
-    #[schemars(range(min = 1, max = 60_000_000))]
-    pub burst: Option<u32>,
+    pub burst: Option<Rate>,
 }
 
 /// Whose bucket a limit fills.
@@ -279,8 +276,7 @@ pub struct KeyFile {
     /// Which routes it may come to. Default: `live`.
     pub environment: Option<EnvironmentFile>,
     /// One more bucket, of the key alone: requests per minute. Default: none.
-    #[schemars(range(min = 1, max = 60_000_000))]
-    pub rate_limit: Option<u32>,
+    pub rate_limit: Option<Rate>,
     /// From then on it opens nothing. Default: never.
     pub expires: Option<Instant>,
     /// Before then it opens nothing. Default: it is good at once.

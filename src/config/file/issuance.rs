@@ -9,6 +9,7 @@ use crate::config::file::identity::EnvironmentFile;
 use crate::config::file::route::ErrorsFile;
 use crate::config::file::scalars::Period;
 use crate::config::file::scalars::SecretPlace;
+use crate::config::file::scalars::Whole;
 
 /// Accounts, keys and tokens of our own. Sidecars that only check our tokens have it too, without `listen.issuer`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -62,7 +63,7 @@ pub struct IssuanceFile {
     pub errors: Option<ErrorsFile>,
     /// How many proxies before `listen.issuer` are believed about `x-forwarded-for`: behind one Envoy 1, else everybody shares Envoy's
     /// address and its limits. Default: 0, the peer is the client.
-    pub trusted_hops: Option<u8>,
+    pub trusted_hops: Option<Whole<u8, 0, 255>>,
     /// Where a person goes who signed in and asked for nothing else. Default: our own page.
     pub home: Option<String>,
 }
@@ -163,23 +164,17 @@ pub struct FirstKeyFile {
 #[serde(deny_unknown_fields)]
 pub struct PasswordsFile {
     /// Memory of one hash in KiB. Default: 19456.
-    #[schemars(range(min = 8_192, max = 1_048_576))]
-    pub memory_kib: Option<u32>,
+    pub memory_kib: Option<Whole<u32, 8_192, 1_048_576>>,
     /// Passes over that memory. Default: 2.
-    #[schemars(range(min = 1, max = 16))]
-    pub iterations: Option<u32>,
+    pub iterations: Option<Whole<u32, 1, 16>>,
     /// Hashes at a time. Default: 1.
-    #[schemars(range(min = 1, max = 64))]
-    pub workers: Option<u16>,
+    pub workers: Option<Whole<usize, 1, 64>>,
     /// Sign-ins that may wait for one; more are refused. Default: 8.
-    #[schemars(range(min = 1, max = 1_024))]
-    pub waiting: Option<u16>,
+    pub waiting: Option<Whole<usize, 1, 1_024>>,
     /// Failed sign-ins per minute and address. Default: 30.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub per_address: Option<u32>,
+    pub per_address: Option<Whole<u32, 1, 1_000_000>>,
     /// Failed sign-ins per minute, account and address. Default: 5.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub per_account_and_address: Option<u32>,
+    pub per_account_and_address: Option<Whole<u32, 1, 1_000_000>>,
 }
 
 /// How much one user may have at a time.
@@ -187,17 +182,13 @@ pub struct PasswordsFile {
 #[serde(deny_unknown_fields)]
 pub struct CapsFile {
     /// Keys that are neither revoked nor expired. Default: 100.
-    #[schemars(range(min = 1, max = 100_000))]
-    pub keys: Option<u32>,
+    pub keys: Option<Whole<usize, 1, 100_000>>,
     /// Applications. Default: 20.
-    #[schemars(range(min = 1, max = 100_000))]
-    pub clients: Option<u32>,
+    pub clients: Option<Whole<usize, 1, 100_000>>,
     /// Sessions; with one more the oldest ends. Default: 50.
-    #[schemars(range(min = 1, max = 100_000))]
-    pub sessions: Option<u32>,
+    pub sessions: Option<Whole<usize, 1, 100_000>>,
     /// Invitations that are out. Default: 100.
-    #[schemars(range(min = 1, max = 100_000))]
-    pub invitations: Option<u32>,
+    pub invitations: Option<Whole<usize, 1, 100_000>>,
 }
 
 /// A provider of sign-ins.

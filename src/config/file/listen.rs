@@ -17,6 +17,8 @@ use serde::de::value::MapAccessDeserializer;
 use crate::config::file::redis::RedisFile;
 use crate::config::file::scalars::Period;
 use crate::config::file::scalars::SecretPlace;
+use crate::config::file::scalars::Share;
+use crate::config::file::scalars::Whole;
 
 /// The doors.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -157,8 +159,7 @@ pub struct LifecycleFile {
     /// How long Envoy's connection may live before it is asked to reconnect, `10s` to `1d`. Default: `30m`.
     pub max_connection_age: Option<Period>,
     /// Threads that judge. Default: as many as there are processors.
-    #[schemars(range(min = 1, max = 256))]
-    pub workers: Option<u16>,
+    pub workers: Option<Whole<usize, 1, 256>>,
 }
 
 /// A recording of what Envoy asked, for `tollgate replay` and `tollgate explain --recorded`. No credential, cookie, query value or body
@@ -169,11 +170,9 @@ pub struct RecordFile {
     /// Where the records go, one JSON line each.
     pub file: PathBuf,
     /// Share of the requests that is recorded. Limits can be replayed only where all are. Default: 1.
-    #[schemars(range(min = 0, max = 1))]
-    pub sample: Option<f64>,
+    pub sample: Option<Share>,
     /// A file that has grown to this is put aside as `<file>.1`, in place of the one before. Default: 100000000.
-    #[schemars(range(min = 65_536))]
-    pub max_bytes: Option<u64>,
+    pub max_bytes: Option<Whole<u64, 65_536, { u64::MAX }>>,
 }
 
 /// Spans of checks, sent over OTLP (gRPC) to an OpenTelemetry collector.
@@ -186,13 +185,11 @@ pub struct TracesFile {
     /// Authorities of its certificate, PEM. Default: the system's.
     pub ca: Option<PathBuf>,
     /// Share of the checks that is traced where no parent decides. Default: as `OTEL_TRACES_SAMPLER` says, or 0.01.
-    #[schemars(range(min = 0, max = 1))]
-    pub sample: Option<f64>,
+    pub sample: Option<Share>,
     /// Whether a `traceparent` decides for its check. Default: as `OTEL_TRACES_SAMPLER` says, or `follow`.
     pub parent: Option<ParentFile>,
     /// How many traces begin in a second at the most, whoever asks for them: clients may too. Default: 100.
-    #[schemars(range(min = 1, max = 10_000))]
-    pub max_per_second: Option<u32>,
+    pub max_per_second: Option<Whole<u32, 1, 10_000>>,
 }
 
 /// What a `traceparent` decides.
@@ -214,8 +211,7 @@ pub struct LoggingFile {
     /// How a log line looks. Default: `json`. Needs a restart.
     pub format: Option<LogFormat>,
     /// Share of allowed requests that the decision log shows; denials and faults are always shown. Default: 1.
-    #[schemars(range(min = 0, max = 1))]
-    pub allows: Option<f64>,
+    pub allows: Option<Share>,
 }
 
 /// How much is logged.
@@ -244,6 +240,5 @@ pub enum LogFormat {
 #[serde(deny_unknown_fields)]
 pub struct MetricsFile {
     /// How many users have a usage series of their own; the rest share one. Default: 1000.
-    #[schemars(range(max = 100_000))]
-    pub usage_series: Option<u32>,
+    pub usage_series: Option<Whole<usize, 0, 100_000>>,
 }

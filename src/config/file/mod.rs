@@ -41,6 +41,7 @@ use crate::config::file::route::FaultsFile;
 use crate::config::file::route::GuardFile;
 use crate::config::file::route::HeaderLimitsFile;
 use crate::config::file::route::RouteFile;
+use crate::config::file::scalars::Whole;
 
 /// Tollgate's configuration: one YAML file. Relative paths are relative to its folder.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -105,7 +106,7 @@ pub struct ConfigFile {
     #[serde(default)]
     pub header_limits: HeaderLimitsFile,
     /// How many proxies before this Envoy are believed about `x-forwarded-for`. Default: 0, the peer is the client.
-    pub trusted_hops: Option<u8>,
+    pub trusted_hops: Option<Whole<u8, 0, 255>>,
     /// A trial: everything is judged, logged and counted, and nobody is refused, faults included. Default: `false`.
     pub dry_run: Option<bool>,
     /// What the process says.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::config::file::scalars::Period;
 use crate::config::file::scalars::SecretPlace;
+use crate::config::file::scalars::Whole;
 
 /// Redis 7 or newer, or Valkey: users, keys, limits and counts of all sidecars that name it.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -39,8 +40,7 @@ pub struct RedisFile {
     #[serde(default)]
     pub timeouts: RedisTimeoutsFile,
     /// How many replicas must confirm a change before it is acknowledged without reserve. Default: 1; 0 for `standalone`.
-    #[schemars(range(max = 5))]
-    pub replicas: Option<u8>,
+    pub replicas: Option<Whole<u8, 0, 5>>,
 }
 
 /// How the servers are arranged.

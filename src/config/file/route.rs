@@ -6,6 +6,8 @@ use serde::Deserialize;
 use crate::config::file::identity::EnvironmentFile;
 use crate::config::file::identity::LimitFile;
 use crate::config::file::scalars::Instant;
+use crate::config::file::scalars::Rate;
+use crate::config::file::scalars::Whole;
 
 /// One entry of the route table.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -29,8 +31,7 @@ pub struct RouteFile {
     #[serde(default)]
     pub environments: Vec<EnvironmentFile>,
     /// What one request takes from every bucket and adds to its counter. Default: 1.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub cost: Option<u32>,
+    pub cost: Option<Whole<u32, 1, 1_000_000>>,
     /// Limits of this route's own, beside the tier's.
     #[serde(default)]
     pub limits: Vec<LimitFile>,
@@ -231,11 +232,9 @@ pub struct GuardFile {
 #[serde(deny_unknown_fields)]
 pub struct GuardLimitFile {
     /// Refill of the bucket.
-    #[schemars(range(min = 1, max = 60_000_000))]
-    pub failures_per_minute: u32,
+    pub failures_per_minute: Rate,
     /// Depth: how many failures pass at once. Default: one minute's allowance.
-    #[schemars(range(min = 1, max = 60_000_000))]
-    pub burst: Option<u32>,
+    pub burst: Option<Rate>,
 }
 
 /// How many headers Envoy takes, with ours. What it does not show us (`allowed_headers`) cannot be counted.
@@ -243,9 +242,7 @@ pub struct GuardLimitFile {
 #[serde(deny_unknown_fields)]
 pub struct HeaderLimitsFile {
     /// As in `common_http_protocol_options` of Envoy's listener. Default: 100, as Envoy's.
-    #[schemars(range(min = 1, max = 1024))]
-    pub max_headers_count: Option<u16>,
+    pub max_headers_count: Option<Whole<usize, 1, 1024>>,
     /// As in Envoy's listener. Default: 60, as Envoy's.
-    #[schemars(range(min = 1, max = 192))]
-    pub max_request_headers_kb: Option<u16>,
+    pub max_request_headers_kb: Option<Whole<usize, 1, 192>>,
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use schemars::json_schema;
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::de::SeqAccess;
+use serde::de::Unexpected;
 use serde::de::Visitor;
 
 use crate::model::time::Timestamp;
@@ -98,6 +100,100 @@ impl JsonSchema for Instant {
             "type": "string",
             "description": "A date (its first instant in UTC) or an RFC 3339 instant, such as `2027-01-31T12:00:00Z`."
         })
+    }
+}
+
+/// A whole number of these bounds: the schema tells them to editors, and a complaint to whoever goes beyond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whole<T, const LEAST: u64, const MOST: u64>(pub T);
+
+/// Tokens of a bucket: up to a million a second; more is a slip of the pen.
+pub type Rate = Whole<u32, 1, 60_000_000>;
+
+impl<T, const LEAST: u64, const MOST: u64> Whole<T, LEAST, MOST> {
+    /// What is written, or what holds where nothing is.
+    pub fn or(written: Option<Self>, default: T) -> T {
+        written.map_or(default, |number| number.0)
+    }
+}
+
+impl<'de, T: TryFrom<u64>, const LEAST: u64, const MOST: u64> Deserialize<'de> for Whole<T, LEAST, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_u64(WholeVisitor(PhantomData))
+    }
+}
+
+struct WholeVisitor<T, const LEAST: u64, const MOST: u64>(PhantomData<T>);
+
+impl<T: TryFrom<u64>, const LEAST: u64, const MOST: u64> Visitor<'_> for WholeVisitor<T, LEAST, MOST> {
+    type Value = Whole<T, LEAST, MOST>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "a whole number in plain digits, {LEAST} ")?;
+        if MOST == u64::MAX { out.write_str("or more") } else { write!(out, "to {MOST}") }
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        let within = Some(number).filter(|number| (LEAST..=MOST).contains(number)).and_then(|number| T::try_from(number).ok());
+        within.map(Whole).ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
+    }
+}
+
+impl<T: JsonSchema, const LEAST: u64, const MOST: u64> JsonSchema for Whole<T, LEAST, MOST> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("From{LEAST}To{MOST}").into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = T::json_schema(generator);
+        schema.insert("minimum".to_owned(), LEAST.into());
+        if MOST < u64::MAX {
+            schema.insert("maximum".to_owned(), MOST.into());
+        }
+        schema
+    }
+}
+
+/// A part of a whole.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share(pub f64);
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_f64(ShareVisitor)
+    }
+}
+
+struct ShareVisitor;
+
+impl Visitor<'_> for ShareVisitor {
+    type Value = Share;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a number in plain digits from 0 to 1, such as 0.25")
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, share: f64) -> Result<Share, E> {
+        let is_share = (0.0..=1.0).contains(&share);
+        is_share.then_some(Share(share)).ok_or_else(|| E::invalid_value(Unexpected::Float(share), &self))
+    }
+}
+
+impl JsonSchema for Share {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Share".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "format": "double", "minimum": 0, "maximum": 1 })
     }
 }
 

@@ -21,6 +21,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::check::Gate;
+use crate::check::reasons::Kind;
 use crate::check::reasons::Reason;
 use crate::grpc::Door;
 use crate::grpc::server::CheckServer;
@@ -211,7 +212,7 @@ async fn in_a_trial_a_fault_lets_the_request_through_and_is_counted() {
             let told = &response.dynamic_metadata.unwrap().fields;
             assert!(told.contains_key("dry_run") && told.contains_key("reason"), "{told:?}");
         }
-        assert_eq!(door.metrics.dry_run_checks.with_label_values(&["fault"]).get(), faults);
+        assert_eq!(door.metrics.dry_run_checks.of(Kind::Fault).get(), faults);
     }
 }
 

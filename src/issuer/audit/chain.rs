@@ -64,7 +64,7 @@ struct Queue {
 #[derive(Debug)]
 struct Waiting {
     draft: Draft,
-    done: oneshot::Sender<bool>,
+    done: oneshot::Sender<()>,
 }
 
 /// Who did it, before names are looked up.
@@ -153,13 +153,13 @@ impl Audit {
 }
 
 impl Pen {
-    /// Whether the entry stands. What is under way is finished also when nobody waits for it any more.
-    pub(super) async fn write(self, draft: Draft) -> bool {
-        self.post(draft).await.unwrap_or(false)
+    /// Writes the entry. What is under way is finished also when nobody waits for it any more.
+    pub(super) async fn write(self, draft: Draft) {
+        let _told_already = self.post(draft).await;
     }
 
-    /// Has the entry written, by a task of its own: whether it stands comes later.
-    fn post(self, draft: Draft) -> oneshot::Receiver<bool> {
+    /// Has the entry written, by a task of its own, which says when it is done with it.
+    fn post(self, draft: Draft) -> oneshot::Receiver<()> {
         let (written, is_served) = self.queue(draft, |queue| &mut queue.is_served);
         if !is_served {
             tokio::spawn(async move { self.serve().await });
@@ -194,7 +194,7 @@ impl Pen {
     }
 
     /// Puts the entry in the queue, and raises a flag that says who will serve it; true: it was raised already.
-    fn queue(&self, draft: Draft, flag: impl FnOnce(&mut Queue) -> &mut bool) -> (oneshot::Receiver<bool>, bool) {
+    fn queue(&self, draft: Draft, flag: impl FnOnce(&mut Queue) -> &mut bool) -> (oneshot::Receiver<()>, bool) {
         let (done, written) = oneshot::channel();
         let mut queue = self.audit.queue();
         if queue.waiting.len() >= WAITING_MAX {
@@ -210,7 +210,7 @@ impl Pen {
     async fn serve(&self) {
         let mut leaving = Leaving { audit: &self.audit, is_abrupt: true };
         while let Some(some) = self.audit.some_or_leave() {
-            let (drafts, done): (Vec<Draft>, Vec<oneshot::Sender<bool>>) =
+            let (drafts, done): (Vec<Draft>, Vec<oneshot::Sender<()>>) =
                 some.into_iter().map(|waiting| (waiting.draft, waiting.done)).unzip();
             let outcome = self.append(&drafts).await;
             if let Err(error) = &outcome {
@@ -221,7 +221,7 @@ impl Pen {
             for sender in done {
                 self.observer.noted(outcome.is_ok());
                 // Whoever asked may be gone; the entry stands all the same.
-                let _gone = sender.send(outcome.is_ok());
+                let _gone = sender.send(());
             }
         }
         leaving.is_abrupt = false;

@@ -186,7 +186,7 @@ pub struct Entry<'a> {
 /// Notes that something was done. Called after the deed's commit. The deed stands whether it can be noted or not, so a note that fails
 /// is told in the log and in metrics, and never to whoever did the deed.
 pub async fn note(state: &IssuerState, entry: Entry<'_>, now: Timestamp) {
-    let _written = pen(state).write(entry.draft(now)).await;
+    pen(state).write(entry.draft(now)).await;
 }
 
 /// Has it noted a while later, together with what else was refused meanwhile: so neither this answer's time nor the next one's tells

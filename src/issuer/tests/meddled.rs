@@ -30,6 +30,8 @@ pub(in crate::issuer) struct Meddled {
     pub(in crate::issuer) is_begun: AtomicBool,
     /// Whether commits rest on nothing: then what happened in between is overwritten.
     pub(in crate::issuer) is_careless: AtomicBool,
+    /// What was looked for, in turn.
+    pub(in crate::issuer) looks: Mutex<Vec<RecordKey>>,
     /// A family of which nothing is written.
     pub(in crate::issuer) neglected: Mutex<Option<Family>>,
 }
@@ -42,6 +44,7 @@ impl Meddled {
             permits: Semaphore::new(permits),
             is_begun: AtomicBool::new(false),
             is_careless: AtomicBool::new(false),
+            looks: Mutex::default(),
             neglected: Mutex::default(),
         })
     }
@@ -49,6 +52,7 @@ impl Meddled {
 
 impl Records for Meddled {
     fn get(&self, key: &RecordKey) -> Answer<'_, Result<Option<Stored>, StoreError>> {
+        self.looks.lock().unwrap().push(key.clone());
         self.records.get(key)
     }
 

@@ -32,7 +32,6 @@ use crate::model::key::KeyId;
 use crate::model::rules::Algorithm;
 use crate::model::rules::Assertion;
 use crate::model::rules::Issuer;
-use crate::model::rules::LookAlikes;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
@@ -98,7 +97,6 @@ pub fn peppers() -> Peppers {
 fn assertion() -> Assertion {
     Assertion {
         header: "authorization".into(),
-        look_alikes: LookAlikes::of("authorization"),
         prefix: "Bearer ".into(),
         issuer: "https://gate.example.com".into(),
         audience: vec!["internal".into()],

@@ -59,6 +59,12 @@ impl Seed {
         self.scenario.client().send(method, target, &headers, &text)
     }
 
+    /// Whoever writes a program for the issuer's own API finds its description where it is served.
+    pub fn assert_described(&self) {
+        let document = self.ask("GET", "/openapi.json", &[], &Value::Null);
+        assert!(document.status == 200 && document.json()["paths"]["/v1/keys"].is_object(), "{}", document.text());
+    }
+
     /// The same with a bearer credential.
     pub fn bearer(&self, credential: &str, method: &str, target: &str, body: &Value) -> Reply {
         self.ask(method, target, &[("authorization", &format!("Bearer {credential}"))], body)
