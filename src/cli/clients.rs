@@ -123,7 +123,8 @@ async fn perform(command: Clients, target: Target, voice: &mut Voice<'_>) -> Res
             let id = show(&made, "id");
             let words = format!("{id} ({})", show(&made, "name"));
             if made.get("client_secret").is_some() {
-                let remedy = format!("`tollgate clients delete {id}` ends the application, `tollgate clients rotate {id}` gives it another");
+                let remedy =
+                    format!("`tollgate clients delete {id}` ends the application, `tollgate clients rotate {id}` gives it another");
                 voice.hand_over(&made, "client_secret", &format!("the secret of {words}."), &remedy)
             } else {
                 voice.done(&made, &words, "registered; it has no secret")

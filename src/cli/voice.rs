@@ -101,10 +101,11 @@ impl Voice<'_> {
     /// The one time that a secret is seen: alone on standard output, so that a script can take it. `remedy`: what to do where it cannot
     /// be written, and nobody will ever have it.
     pub(in crate::cli) fn hand_over(&mut self, record: &Value, member: &str, what: &str, remedy: &str) -> Result<(), CliError> {
-        let written = if self.json { self.write_json(record) } else { writeln!(self.out, "{}", show(record, member)).map_err(CliError::from) };
-        written
-            .and_then(|()| Ok(self.out.flush()?))
-            .map_err(|why| CliError::said(format!("{what}\nThis was done, but the secret could not be written ({why}) and is lost: {remedy}")))?;
+        let written =
+            if self.json { self.write_json(record) } else { writeln!(self.out, "{}", show(record, member)).map_err(CliError::from) };
+        written.and_then(|()| Ok(self.out.flush()?)).map_err(|why| {
+            CliError::said(format!("{what}\nThis was done, but the secret could not be written ({why}) and is lost: {remedy}"))
+        })?;
         if !self.json {
             writeln!(self.complaints, "{what} Store it now: it is not shown again.")?;
         }

@@ -200,9 +200,7 @@ fn only_what_is_new_takes_room_among_the_headers() {
     let mut rules = rules(Auth::Required, CredentialUpstream::Removed);
     rules.identity_headers = vec![header("user", of(IdentityValue::User)), header("x-org-id", of(IdentityValue::Organization))];
     rules.look_alikes = LookAlikes::of(&rules);
-    let headers = |lines: &Lines| {
-        Headers::new(lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect())
-    };
+    let headers = |lines: &Lines| Headers::new(lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect());
     // `user: alice` and `x-org-id: acme` are added: 2 lines, 21 bytes.
     let table: &[(&Lines, usize, usize)] = &[
         (&[], 2, 21),
