@@ -125,6 +125,7 @@ pub(in crate::check) fn user_record(source: &str, subject: &str) -> UserRecord {
         tier: None,
         rights: Rights::Unlimited,
         state: UserState::Active,
+        disabled_by: None,
         valid_from: None,
         created: seconds_from_now(-7200),
     }

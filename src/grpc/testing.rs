@@ -110,6 +110,7 @@ impl Facts for StubFacts {
             tier: None,
             rights: Rights::Unlimited,
             state: UserState::Active,
+            disabled_by: None,
             valid_from: None,
             created: now(),
         }))))

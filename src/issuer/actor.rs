@@ -177,17 +177,16 @@ impl Reach {
         }
     }
 
-    /// What is said of something that it disables. What was disabled by who reaches further stays so.
-    pub fn disables(&self, before: Option<DisabledBy>) -> Option<DisabledBy> {
-        before.max(Some(self.level()))
-    }
-
-    /// Refuses to enable what was disabled by who reaches further: a block is not for the blocked to lift.
+    /// On whose word something is disabled after it was switched on or off; none: it is enabled. To disable it again makes it nobody
+    /// else's word, and what who reaches further disabled is not enabled: a block is not for the blocked to lift.
     ///
     /// # Errors
     /// 403.
-    pub fn check_may_enable(&self, disabled_by: Option<DisabledBy>) -> Result<(), Problem> {
-        run(&Lift::CHECKS, &Lift { by: self.level(), disabled_by }).map_err(|Unmet| {
+    pub fn switch(&self, active: bool, disabled: Option<DisabledBy>) -> Result<Option<DisabledBy>, Problem> {
+        if !active {
+            return Ok(disabled.max(Some(self.level())));
+        }
+        run(&Lift::CHECKS, &Lift { by: self.level(), disabled }).map(|()| None).map_err(|Unmet| {
             Problem::new(Code::Forbidden, "this was disabled by an administrator who reaches further than you do; ask one to enable it")
         })
     }
@@ -204,12 +203,12 @@ impl Reach {
 /// What is to be enabled again.
 pub(in crate::issuer) struct Lift {
     by: DisabledBy,
-    disabled_by: Option<DisabledBy>,
+    disabled: Option<DisabledBy>,
 }
 
 impl Lift {
     pub(in crate::issuer) const CHECKS: [Check<Self>; 1] =
-        [Check { name: "what is disabled is enabled by whoever reaches as far", run: |lift| hold(lift.disabled_by <= Some(lift.by)) }];
+        [Check { name: "what is disabled is enabled by whoever reaches as far", run: |lift| hold(lift.disabled <= Some(lift.by)) }];
 }
 
 /// A scope that is to be handed on, by somebody who is no admin.

@@ -161,3 +161,13 @@ pub struct ClientRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub website: Option<Arc<str>>,
 }
+
+impl ClientRecord {
+    /// Who disabled it; none: it is not disabled.
+    pub fn disabled(&self) -> Option<DisabledBy> {
+        match self.state {
+            ClientState::Disabled => Some(self.disabled_by.unwrap_or_default()),
+            ClientState::Active => None,
+        }
+    }
+}

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -92,12 +93,13 @@ pub enum KeyState {
 }
 
 /// How far whoever disabled something reached: who reaches less does not enable it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DisabledBy {
-    /// Or nobody knows.
     Owner,
     Organization,
+    /// Or nobody knows.
+    #[default]
     Operator,
 }
 
@@ -165,6 +167,13 @@ impl KeyNotes {
         self.0.as_ref().and_then(|extras| extras.made_by.as_ref())
     }
 
+    /// Whether the key opens anything from this address.
+    pub fn admits(&self, address: Option<IpAddr>) -> bool {
+        let networks = self.allowed_networks();
+        let is_inside = |address: IpAddr| networks.iter().any(|network| network.contains(&address.to_canonical()));
+        networks.is_empty() || address.is_some_and(is_inside)
+    }
+
     /// The networks from which alone the key opens anything; empty: every one.
     pub fn allowed_networks(&self) -> &[IpNet] {
         self.0.as_ref().map_or(&[], |extras| &extras.allowed_networks)
@@ -175,6 +184,14 @@ impl KeyNotes {
 pub const KEY_STATES: [&str; 5] = ["active", "disabled", "revoked", "expired", "scheduled"];
 
 impl KeyRecord {
+    /// Who disabled it; none: it is not disabled.
+    pub fn disabled(&self) -> Option<DisabledBy> {
+        match self.state {
+            KeyState::Disabled => Some(self.notes.extras().and_then(|extras| extras.disabled_by).unwrap_or_default()),
+            KeyState::Active | KeyState::Revoked => None,
+        }
+    }
+
     /// What the key is at this instant, in the word that people and metrics read.
     pub fn state_at(&self, now: Timestamp) -> &'static str {
         match self.state {
@@ -197,6 +214,8 @@ pub struct UserRecord {
     pub tier: Option<Arc<str>>,
     pub rights: Rights,
     pub state: UserState,
+    /// While it is disabled.
+    pub disabled_by: Option<DisabledBy>,
     /// Tokens issued before this are refused.
     pub valid_from: Option<Timestamp>,
     pub created: Timestamp,
@@ -211,6 +230,14 @@ pub enum Rights {
 }
 
 impl UserRecord {
+    /// Who disabled it; none: it is not disabled.
+    pub fn disabled(&self) -> Option<DisabledBy> {
+        match self.state {
+            UserState::Disabled => Some(self.disabled_by.unwrap_or_default()),
+            UserState::Active => None,
+        }
+    }
+
     /// Whether it is still of the organisation for which something in its name was given. What was given for none asks for none.
     pub fn is_still_of(&self, organization: Option<&Arc<str>>) -> bool {
         organization.is_none_or(|given_for| self.organization.as_ref() == Some(given_for))

@@ -106,9 +106,7 @@ pub(super) fn stands(record: &KeyRecord, address: Option<IpAddr>, now: Timestamp
     if record.expires.is_some_and(|end| now >= end) {
         return Err(deny(Reason::Expired, "the key has expired"));
     }
-    let networks = record.notes.allowed_networks();
-    let is_inside = |address: IpAddr| networks.iter().any(|network| network.contains(&address.to_canonical()));
-    if networks.is_empty() || address.is_some_and(is_inside) {
+    if record.notes.admits(address) {
         Ok(())
     } else {
         Err(deny(Reason::WrongNetwork, "the client's address lies outside the key's networks"))

@@ -58,7 +58,8 @@ pub(in crate::issuer) async fn check_invitations(
     refuse_beyond(caps.invitations, out.len(), "invitations of one user that are out; revoke one first")
 }
 
-/// A user's sessions beyond its cap, the oldest first. All of them begin like the newest, which stays.
+/// A user's sessions beyond its cap, the oldest first. All of them begin like the newest, which stays; one of before ids began so is not
+/// counted, and ends with its `session_absolute` at the latest.
 pub(in crate::issuer) async fn surplus_sessions(
     state: &IssuerState,
     newest: &SessionRecord,

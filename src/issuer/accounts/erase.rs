@@ -183,7 +183,7 @@ async fn keys_made_by(state: &IssuerState, user: &Subject) -> Result<Vec<(KeyRec
 /// Counts, series and the audit log's names.
 async fn forget_elsewhere(state: &IssuerState, source: &str, subject: &Subject) -> Result<(), Problem> {
     let user: Arc<str> = Arc::from(usage::render(&state.rules.load(), source, subject).as_str());
-    audit::forget(state, subject).await?;
+    audit::forget(state, source, subject).await?;
     state.usage.forget(&user).await.map_err(|error| {
         tracing::error!(%error, "the counts of a user could not be erased");
         Problem::new(Code::Unavailable, "the user's counts cannot be erased now; the user is disabled: ask again to complete it")

@@ -257,8 +257,9 @@ pub(super) async fn create(
     let life = fields.optional("expires_in", names::length, names::LENGTH)?.unwrap_or(issuance.lifetimes.invitation);
     fields.finish()?;
     once.check(&state).await?;
+    reach::refuse_bound(&state, &actor, &reach).await?;
     let maker = reach::maker(&state, &actor).await?;
-    refuse_role(&state, &reach, maker.as_ref().map(|(user, _)| user.subject.as_str()), role).await?;
+    refuse_role(&state, &actor, &reach, role).await?;
     let wish = Wish { life, longest: issuance.lifetimes.invitation, asked, ceiling: reach::ceiling(&actor) };
     run(&WISH, &wish)?;
     if let Some((maker, _)) = &maker {
@@ -338,26 +339,22 @@ pub(super) async fn revoke(
 struct Appointment {
     role: Role,
     by_operator: bool,
-    /// What the one is who gives it; none: nobody with an account.
-    by: Option<Role>,
+    /// What the one is who gives it.
+    by: Role,
 }
 
 const APPOINTMENT: [Check<Appointment, Problem>; 1] = [Check { name: "only an admin makes another one", run: may_appoint }];
 
 fn may_appoint(appointment: &Appointment) -> Result<(), Problem> {
-    if appointment.role == Role::Member || appointment.by_operator || appointment.by == Some(Role::Admin) {
+    if appointment.role == Role::Member || appointment.by_operator || appointment.by == Role::Admin {
         return Ok(());
     }
     Err(Problem::field("role", "must be \"member\": only an admin makes another one"))
 }
 
 /// Only an admin makes another one.
-pub(in crate::issuer) async fn refuse_role(state: &IssuerState, reach: &Reach, maker: Option<&str>, role: Role) -> Result<(), Problem> {
-    let account = match maker {
-        Some(maker) if role == Role::Admin => shelf::find::<AccountRecord>(state, maker).await?,
-        Some(_) | None => None,
-    };
-    let by = account.map(|(account, _version)| account.role);
+pub(in crate::issuer) async fn refuse_role(state: &IssuerState, actor: &Actor, reach: &Reach, role: Role) -> Result<(), Problem> {
+    let by = if role == Role::Admin { reach::role_of(state, actor).await? } else { Role::Member };
     run(&APPOINTMENT, &Appointment { role, by_operator: *reach == Reach::Everything, by })
 }
 
@@ -477,7 +474,7 @@ mod tests {
         assert_each_is_needed(|| WISH, &rows);
         let appointment = |by| Appointment { role: Role::Admin, by_operator: false, by };
         let one = "only an admin makes another one";
-        run(&APPOINTMENT, &appointment(Some(Role::Admin))).unwrap();
-        assert_each_is_needed(|| APPOINTMENT, &[(one, appointment(Some(Role::Member))), (one, appointment(None))]);
+        run(&APPOINTMENT, &appointment(Role::Admin)).unwrap();
+        assert_each_is_needed(|| APPOINTMENT, &[(one, appointment(Role::Member))]);
     }
 }

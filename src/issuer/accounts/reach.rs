@@ -3,15 +3,21 @@
 use std::sync::Arc;
 
 use crate::issuer::IssuerState;
+use crate::issuer::accounts::shelf;
 use crate::issuer::actor::ADMIN;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
 use crate::issuer::checks::Check;
 use crate::issuer::checks::run;
+use crate::issuer::keys::owner::maker_of;
+use crate::issuer::keys::refuse_unbound;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::users;
+use crate::model::account::AccountRecord;
+use crate::model::account::Role;
 use crate::model::caller::Environment;
+use crate::model::caller::Subject;
 use crate::model::key::Rights;
 use crate::model::key::UserRecord;
 use crate::model::key::UserState;
@@ -36,6 +42,14 @@ pub(in crate::issuer) fn ceiling(actor: &Actor) -> Ceiling {
     (!held.covers(ADMIN)).then_some(held)
 }
 
+/// What a user holds at the most.
+pub(in crate::issuer) fn held_by(user: &UserRecord) -> Ceiling {
+    match &user.rights {
+        Rights::Unlimited => None,
+        Rights::Only(scopes) => Some((**scopes).clone()),
+    }
+}
+
 /// Whether rights lie within a ceiling.
 pub(in crate::issuer) fn is_within(rights: &Rights, ceiling: &Ceiling) -> bool {
     match (rights, ceiling) {
@@ -45,33 +59,67 @@ pub(in crate::issuer) fn is_within(rights: &Rights, ceiling: &Ceiling) -> bool {
     }
 }
 
-/// Refuses to touch somebody who holds more than the actor: whoever may set its password would be it.
+/// Refuses to touch somebody who holds or is more than the actor: whoever may set its password would be it.
 ///
 /// # Errors
 /// 403.
-pub(in crate::issuer) fn refuse_superior(actor: &Actor, reach: &Reach, target: &UserRecord) -> Result<(), Problem> {
-    run(&Touch::CHECKS, &Touch { actor, reach, target })
+pub(in crate::issuer) async fn refuse_superior(
+    state: &IssuerState,
+    actor: &Actor,
+    reach: &Reach,
+    target: &UserRecord,
+) -> Result<(), Problem> {
+    let is_local = &*target.source == users::LOCAL;
+    if *reach == Reach::Everything || (is_local && actor.user() == Some(&target.subject)) {
+        return Ok(());
+    }
+    let role = if is_local { role_of_user(state, &target.subject).await? } else { Role::Member };
+    run(&Touch::CHECKS, &Touch { actor, by: role_of(state, actor).await?, target, role })
 }
 
-/// Something that is to be done to a user.
+/// Something that is to be done to another user.
 pub(in crate::issuer) struct Touch<'a> {
     actor: &'a Actor,
-    reach: &'a Reach,
+    by: Role,
     target: &'a UserRecord,
+    role: Role,
 }
 
 impl Touch<'_> {
-    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 1] =
-        [Check { name: "nobody touches a user who holds more than itself", run: touches_no_superior }];
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 2] = [
+        Check {
+            name: "nobody touches a user who holds more than itself",
+            run: |touch| {
+                let issue = "this user holds more than you do";
+                if is_within(&touch.target.rights, &ceiling(touch.actor)) { Ok(()) } else { Err(Problem::new(Code::Forbidden, issue)) }
+            },
+        },
+        Check {
+            name: "nobody but an admin touches one",
+            run: |touch| {
+                let issue = "this user is an admin, and you are not";
+                let is_equal = touch.role == Role::Member || touch.by == Role::Admin;
+                if is_equal { Ok(()) } else { Err(Problem::new(Code::Forbidden, issue)) }
+            },
+        },
+    ];
 }
 
-fn touches_no_superior(touch: &Touch<'_>) -> Result<(), Problem> {
-    let Touch { actor, reach, target } = touch;
-    let is_own = &*target.source == users::LOCAL && actor.user() == Some(&target.subject);
-    if **reach == Reach::Everything || is_own || is_within(&target.rights, &ceiling(actor)) {
-        return Ok(());
+/// What an actor is: an admin where its user is one, and beside that user whoever made it the key that is shown.
+pub(in crate::issuer) async fn role_of(state: &IssuerState, actor: &Actor) -> Result<Role, Problem> {
+    let Some(user) = actor.user() else { return Ok(Role::Member) };
+    let (maker, _standing) = maker_of(state, actor, user).await?;
+    if let Some(maker) = maker
+        && role_of_user(state, &maker).await? == Role::Member
+    {
+        return Ok(Role::Member);
     }
-    Err(Problem::new(Code::Forbidden, "this user holds more than you do"))
+    role_of_user(state, user).await
+}
+
+async fn role_of_user(state: &IssuerState, user: &Subject) -> Result<Role, Problem> {
+    let account = shelf::find::<AccountRecord>(state, user.as_str()).await?;
+    Ok(account.map_or(Role::Member, |(account, _version)| account.role))
 }
 
 /// A key or a client that somebody would change to whom it does not belong: whoever may could use it.
@@ -110,15 +158,30 @@ impl Grant<'_> {
         },
         Check {
             name: "a user is given no more than its maker holds, by nobody's hand",
-            run: |grant| match grant.maker.map(|maker| &maker.rights) {
-                Some(Rights::Only(held)) if !is_within(grant.rights, &Some((**held).clone())) => {
-                    Err("must be within what the user's maker holds")
-                }
-                Some(Rights::Only(_) | Rights::Unlimited) | None => Ok(()),
+            run: |grant| {
+                let is_bounded = grant.maker.is_none_or(|maker| is_within(grant.rights, &held_by(maker)));
+                is_bounded.then_some(()).ok_or("must be within what the user's maker holds")
             },
         },
     ];
 }
+
+/// Refuses a key that is bound, or for tests, to give anybody a way in or more than before.
+///
+/// # Errors
+/// 403.
+pub(in crate::issuer) async fn refuse_bound(state: &IssuerState, actor: &Actor, reach: &Reach) -> Result<(), Problem> {
+    run(&LIVE, actor)?;
+    refuse_unbound(state, actor, reach).await
+}
+
+pub(in crate::issuer) const LIVE: [Check<Actor, Problem>; 1] = [Check {
+    name: "what is for tests makes nobody who is not",
+    run: |actor| {
+        let issue = "this would be live, and the key that you show is for tests";
+        if actor.may_use(Environment::Live) { Ok(()) } else { Err(Problem::new(Code::Forbidden, issue)) }
+    },
+}];
 
 /// The actor's own record: what a change on its behalf stands on, so that it is refused when the actor loses something meanwhile.
 ///

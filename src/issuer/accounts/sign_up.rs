@@ -259,6 +259,7 @@ async fn commit(
             tier: place.tier.clone(),
             rights: Rights::Only(Arc::clone(&place.rights)),
             state: UserState::Active,
+            disabled_by: None,
             valid_from: None,
             created: now,
         };

@@ -58,6 +58,7 @@ pub(in crate::issuer) fn somebody(now: Timestamp) -> Option<Actor> {
         tier: None,
         rights: Rights::Only(Arc::new(ScopeSet::default())),
         state: UserState::Disabled,
+        disabled_by: None,
         valid_from: None,
         created: now,
     };

@@ -217,13 +217,13 @@ pub async fn pseudonym(state: &IssuerState, user: &Subject) -> Result<Option<Arc
     Ok(people::find(&*state.records, people::LOCAL, user.as_str()).await?.map(|name| name.pseudonym))
 }
 
-/// Takes a local user's name out of the log, and the means to read the addresses noted with it. Called when the user is erased, before and
+/// Takes a user's name out of the log, and the means to read the addresses noted with it. Called when the user is erased, before and
 /// after its record is gone: its last deeds could give it a name again.
 ///
 /// # Errors
 /// A store that does not answer.
-pub async fn forget(state: &IssuerState, user: &Subject) -> Result<(), Problem> {
-    Ok(people::forget(&*state.records, people::LOCAL, user.as_str(), state.clock.now()).await?)
+pub async fn forget(state: &IssuerState, source: &str, user: &Subject) -> Result<(), Problem> {
+    Ok(people::forget(&*state.records, source, user.as_str(), state.clock.now()).await?)
 }
 
 /// The routes.

@@ -103,7 +103,7 @@ async fn what_a_person_did_outlives_its_name() {
     noted(&issuer, Deed::KeyCreated, &alice, "k1").await;
     issuer.ok("DELETE", "/v1/users/alice", Value::Null).await;
     noted(&issuer, Deed::UserChanged, &alice, "alice").await;
-    forget(&issuer.state, &Subject::parse("alice").unwrap()).await.unwrap();
+    forget(&issuer.state, "local", &Subject::parse("alice").unwrap()).await.unwrap();
     let shown = listed(&issuer, "").await;
     assert_eq!(shown.len(), 2);
     // What is noted after its end says nothing of it at all.

@@ -21,6 +21,7 @@ use crate::issuer::input::Change;
 use crate::issuer::input::Fields;
 use crate::issuer::keys::check_may_change;
 use crate::issuer::keys::load;
+use crate::issuer::keys::owner::above_maker;
 use crate::issuer::keys::owner::check_ceiling;
 use crate::issuer::keys::owner::maker_of;
 use crate::issuer::keys::refuse_outlasting;
@@ -36,7 +37,6 @@ use crate::issuer::openapi::answers::Missing;
 use crate::issuer::openapi::answers::WithBody;
 use crate::issuer::openapi::schemas::KeyChangeBody;
 use crate::issuer::parameters::key_id;
-use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::issuer::views::Changed;
 use crate::issuer::views::KeyView;
@@ -83,6 +83,7 @@ async fn change_one(
     let now = state.clock.now();
     let rules = state.rules.load_full();
     let (mut record, revision) = load(state, &asker.actor, &id).await?;
+    let before = record.clone();
     check_revision(headers, revision)?;
     refuse_revoked(&record)?;
     check_may_change(&asker.actor, &record)?;
@@ -99,11 +100,7 @@ async fn change_one(
         preconditions = standing;
     }
     change_limits(&mut fields, &rules, &reach, &mut record)?;
-    let networks = record.notes.allowed_networks().to_vec();
     change_notes(&mut fields, &mut record)?;
-    if record.notes.allowed_networks() != networks {
-        refuse_wider(state, &asker.actor, &reach, record.notes.allowed_networks()).await?;
-    }
     names::version(&mut fields, &rules)?.apply(&mut record.pinned_version);
     fields.change("not_before", names::instant, names::INSTANT)?.apply(&mut record.not_before);
     let expiry = names::expiry(&mut fields, now)?;
@@ -122,6 +119,9 @@ async fn change_one(
         return Err(fields.complaint("not_before", "must lie before the expiry"));
     }
     fields.finish()?;
+    if opens_more(&record, &before) {
+        refuse_wider(state, &asker.actor, &reach, record.notes.allowed_networks()).await?;
+    }
     let outcome = replace_with(state, &record, revision, (preconditions, Vec::new()), now).await?;
     tracing::info!(key = %record.id, state = record.state_at(now), scopes = %record.scopes, "key changed");
     asker.note(state, Deed::KeyChanged, record.id.as_str(), record.organization.as_deref(), now).await;
@@ -129,16 +129,19 @@ async fn change_one(
     Ok(answer_change(&outcome, revision, KeyView::new(&record, revision, state, now).await))
 }
 
+/// Whether a key may open from elsewhere, more, or for longer than before.
+fn opens_more(key: &KeyRecord, before: &KeyRecord) -> bool {
+    key.notes.allowed_networks() != before.notes.allowed_networks()
+        || key.scopes.iter().any(|scope| !before.scopes.covers(scope.as_str()))
+        || before.expires.is_some_and(|before| key.expires.is_none_or(|expires| expires > before))
+}
+
 /// Switches a key on or off, for who may.
 fn change_state(record: &mut KeyRecord, active: bool, reach: &Reach) -> Result<KeyEvent, Problem> {
     let before = record.state;
     let mut extras = record.notes.extras().cloned().unwrap_or_default();
-    if active {
-        reach.check_may_enable(extras.disabled_by)?;
-        (record.state, extras.disabled_by) = (KeyState::Active, None);
-    } else {
-        (record.state, extras.disabled_by) = (KeyState::Disabled, reach.disables(extras.disabled_by));
-    }
+    extras.disabled_by = reach.switch(active, record.disabled())?;
+    record.state = if active { KeyState::Active } else { KeyState::Disabled };
     record.notes = KeyNotes::new(extras);
     Ok(match (active, before) {
         (true, KeyState::Active) | (false, KeyState::Disabled) => KeyEvent::Changed,
@@ -176,13 +179,13 @@ fn leaves_the_tier(limits: &Limits<'_>) -> Result<(), Problem> {
     if !limits.is_tier_named || *limits.reach == Reach::Everything {
         return Ok(());
     }
-    Err(Problem { code: Code::Forbidden, ..Problem::field("tier", "must be absent: tiers are given by operators") })
+    Err(above_maker("tier", "must be absent: tiers are given by operators"))
 }
 
 fn is_no_looser(limits: &Limits<'_>) -> Result<(), Problem> {
     let is_looser = limits.before.is_some_and(|before| limits.after.is_none_or(|after| after > before));
     match limits.reach {
-        Reach::Own(_) if is_looser => Err(Problem { code: Code::Forbidden, ..Problem::field("rate_limit", "must not be more than it is") }),
+        Reach::Own(_) if is_looser => Err(above_maker("rate_limit", "must not be more than it is")),
         Reach::Everything | Reach::Organization(_) | Reach::Own(_) => Ok(()),
     }
 }

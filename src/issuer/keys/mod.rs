@@ -70,6 +70,7 @@ pub(in crate::issuer) use crate::issuer::keys::file_entry::file_entry;
 pub(in crate::issuer) use crate::issuer::keys::owner::check_may_change;
 pub(in crate::issuer) use crate::issuer::keys::owner::owner_of_new_key;
 pub(in crate::issuer) use crate::issuer::keys::owner::refuse_outlasting;
+pub(in crate::issuer) use crate::issuer::keys::owner::refuse_unbound;
 pub(in crate::issuer) use crate::issuer::keys::owner::refuse_wider;
 
 /// How often a change that loses a race is judged again before its caller is asked to.

@@ -14,6 +14,8 @@ use crate::issuer::actor::Actor;
 use crate::issuer::actor::KEYS;
 use crate::issuer::actor::Reach;
 use crate::issuer::checks::Check;
+use crate::issuer::checks::Unmet;
+use crate::issuer::checks::hold;
 use crate::issuer::checks::run;
 use crate::issuer::input::Fields;
 use crate::issuer::keys::Draft;
@@ -97,6 +99,7 @@ pub(in crate::issuer) async fn owner_of_new_key(
             tier: None,
             rights: Rights::Unlimited,
             state: UserState::Active,
+            disabled_by: None,
             valid_from: None,
             created: now,
         };
@@ -157,14 +160,17 @@ fn tier(wish: &Wish<'_>) -> Result<(), Problem> {
 }
 
 fn rate(wish: &Wish<'_>) -> Result<(), Problem> {
-    let limit = match (wish.maker, wish.reach) {
-        (Actor::Caller(caller), Reach::Own(_)) => caller.key_rate_limit,
-        (Actor::Operator | Actor::Caller(_) | Actor::Person(_), _) => None,
-    };
-    if limit.is_some_and(|limit| wish.draft.rate_limit.is_none_or(|asked| asked > limit)) {
+    if own_limit(wish.maker, wish.reach).is_some_and(|limit| wish.draft.rate_limit.is_none_or(|asked| asked > limit)) {
         return Err(above_maker("rate_limit", "must not be more than your own key's"));
     }
     Ok(())
+}
+
+fn own_limit(maker: &Actor, reach: &Reach) -> Option<u32> {
+    match (maker, reach) {
+        (Actor::Caller(caller), Reach::Own(_)) => caller.key_rate_limit,
+        (Actor::Operator | Actor::Caller(_) | Actor::Person(_), _) => None,
+    }
 }
 
 fn lifetime(wish: &Wish<'_>) -> Result<(), Problem> {
@@ -259,6 +265,37 @@ struct Opening<'o> {
 impl Opening<'_> {
     const CHECKS: [Check<Self, Problem>; 1] =
         [Check { name: "it opens from nowhere else than what changes it", run: |opening| within_networks(opening.held, opening.asked) }];
+}
+
+/// Refuses a key that is bound to make what nothing binds: an application, a password, an invitation, another's rights. By these whoever
+/// has its text for a moment would have more, for longer and from elsewhere.
+///
+/// # Errors
+/// 403.
+pub(in crate::issuer) async fn refuse_unbound(state: &IssuerState, maker: &Actor, reach: &Reach) -> Result<(), Problem> {
+    let networks = networks_of(state, maker, reach).await?;
+    run(&Unbound::CHECKS, &Unbound { maker, reach, networks: &networks }).map_err(|Unmet| {
+        let issue = "this would be bound by nothing, and the key that you show is: to networks, an end or a limit; sign in for it";
+        Problem::new(Code::Forbidden, issue)
+    })
+}
+
+/// Something that nothing binds, and who would make it.
+pub(in crate::issuer) struct Unbound<'u> {
+    maker: &'u Actor,
+    reach: &'u Reach,
+    networks: &'u [IpNet],
+}
+
+impl Unbound<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self>; 3] = [
+        Check { name: "what opens from some networks makes nothing that opens from all", run: |new| hold(new.networks.is_empty()) },
+        Check {
+            name: "what ends makes nothing that does not",
+            run: |new| hold(lasts_no_longer(&Lasting { actor: new.maker, reach: new.reach, expires: None }).is_ok()),
+        },
+        Check { name: "what is limited makes nothing that is not", run: |new| hold(own_limit(new.maker, new.reach).is_none()) },
+    ];
 }
 
 /// The networks to which the key is bound that this one shows; empty: to none. Who reaches everything has whatever it likes.
@@ -372,8 +409,9 @@ fn exceeds(rights: &Rights, scopes: &ScopeSet) -> bool {
     }
 }
 
-fn above_maker(field: &'static str, issue: &'static str) -> Problem {
-    Problem { code: Code::Forbidden, ..Problem::field(field, issue) }
+/// What somebody may do, and not as far as this field says.
+pub(super) fn above_maker(field: &'static str, issue: &'static str) -> Problem {
+    Problem { code: Code::Forbidden, message: "this is more than you may give".into(), ..Problem::field(field, issue) }
 }
 
 #[cfg(test)]
@@ -447,6 +485,7 @@ mod tests {
             tier: None,
             rights: Rights::Only(scopes("orders:*")),
             state: UserState::Active,
+            disabled_by: None,
             valid_from: None,
             created: Timestamp::from_unix_seconds(0),
         }

@@ -26,6 +26,7 @@ use crate::model::handle::HandleKind;
 use crate::model::handle::read_handle;
 use crate::model::key::KeyForm;
 use crate::model::key::KeyId;
+use crate::model::key::KeyNotes;
 use crate::model::key::KeyRecord;
 use crate::model::key::UserRecord;
 use crate::model::key::UserState;
@@ -71,6 +72,8 @@ pub(in crate::issuer) struct Active {
     /// `jti`.
     pub(in crate::issuer) id: Option<Arc<str>>,
     pub(in crate::issuer) act: Option<Value>,
+    /// Of the key that it is, or stands on.
+    pub(in crate::issuer) notes: KeyNotes,
 }
 
 /// A text that we made, and where it leads; nothing is known of whether it opens anything.
@@ -164,6 +167,7 @@ struct Holders {
     acting: Option<ClientRecord>,
     /// What its key holds now.
     key: Option<ScopeSet>,
+    notes: KeyNotes,
 }
 
 impl Holders {
@@ -193,7 +197,7 @@ impl Holders {
         if let (Some(id), Some(user)) = (grant.key(), user) {
             let Some(key) = key_record(state, id).await?.filter(|key| key.state_at(now) == "active") else { return Ok(None) };
             let Some(scopes) = scopes_of_key(state, &key, user).await? else { return Ok(None) };
-            holders.key = Some(scopes);
+            (holders.key, holders.notes) = (Some(scopes), key.notes);
         }
         Ok(Some(holders))
     }
@@ -226,6 +230,7 @@ fn refresh(grant: GrantRecord, generation: u32, holders: Holders) -> Option<Acti
         expires: Some(grant.idle_until.min(grant.ends)),
         id: None,
         act: None,
+        notes: holders.notes,
         grant: Some(grant),
     })
 }
@@ -256,6 +261,7 @@ fn opaque(grant: GrantRecord, number: u32, holders: Holders, now: Timestamp) -> 
         expires: Some(expires),
         id: Some(Arc::from(format!("{}.{number}", grant.id))),
         act: None,
+        notes: holders.notes,
         grant: Some(grant),
     })
 }
@@ -285,6 +291,7 @@ fn signed(grant: GrantRecord, claims: &VerifiedClaims, text: &str, holders: Hold
         expires: Some(claims.expires),
         id: Some(id),
         act: payload.get("act").cloned(),
+        notes: holders.notes,
         grant: Some(grant),
     })
 }
@@ -353,6 +360,7 @@ async fn key_of_text(state: &IssuerState, rules: &Rules, text: &str, now: Timest
         expires: record.expires,
         id: Some(Arc::from(record.id.as_str())),
         act: None,
+        notes: record.notes,
     }))
 }
 

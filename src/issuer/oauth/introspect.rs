@@ -172,7 +172,7 @@ async fn asker(state: &IssuerState, rules: &Rules, checks: &Checks, asked: &Aske
         return Err(Refusal::too_many(seconds));
     }
     match inspect::active(state, rules, shown, now).await? {
-        Some(own) if own.kind != Kind::Refresh => {
+        Some(own) if own.kind != Kind::Refresh && own.notes.admits(asked.address) => {
             attempt.succeeded(state);
             Ok(Asker::Bearer(Box::new(own)))
         }

@@ -105,8 +105,8 @@ async fn take_back(
                 None => false,
             },
         };
-        // One token was all that this grant was for.
-        let was_only_one = matches!(grant.of, GrantOf::Client { .. });
+        // One token was all that this grant was for; who traded it for another took that one back alone.
+        let was_only_one = matches!(&grant.of, GrantOf::Client { client: own } if *own == client.id);
         if !is_noted || was_only_one {
             families::finish(&mut grant, GrantEnd::Revoked, now);
         }

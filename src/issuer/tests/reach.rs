@@ -236,24 +236,43 @@ async fn what_was_disabled_is_enabled_by_whoever_reaches_as_far() {
     let (key, _) = issuer.key_of("abe", "acme", &["orders:read"]).await;
     let client = json!({"name": "c", "redirect_uris": ["https://app.example.com/callback"], "scopes": ["orders:read"]});
     let (_, client) = issuer.call_with(&owner, "POST", "/v1/clients", client).await;
+    issuer.ok("POST", "/v1/users", json!({"id": "bea", "organization": "acme", "rights": []})).await;
     let askers = [(0, Some(&owner)), (1, Some(&admin)), (2, Some(&root)), (2, None)];
-    for path in [format!("/v1/keys/{key}"), format!("/v1/clients/{}", client["id"].as_str().unwrap())] {
+    let client = format!("/v1/clients/{}", client["id"].as_str().unwrap());
+    // Nobody says of itself whether it is active.
+    for (path, askers) in [(format!("/v1/keys/{key}"), &askers[..]), (client, &askers), ("/v1/users/bea".to_owned(), &askers[1..])] {
+        let least = askers[0].1;
         let set = async |asker: Option<&String>, active: bool| match asker {
             Some(key) => issuer.call_with(key, "PATCH", &path, json!({"active": active})).await.0,
             None => issuer.call("PATCH", &path, json!({"active": active})).await.0,
         };
-        for (level, disabling) in askers {
-            for (reached, enabling) in askers {
+        for &(level, disabling) in askers {
+            for &(reached, enabling) in askers {
                 assert_eq!(set(disabling, false).await, 200);
-                assert_eq!(set(Some(&owner), false).await, 200, "and to disable it again makes it nobody else's word");
+                assert_eq!(set(least, false).await, 200, "and to disable it again makes it nobody else's word");
                 let expected = if reached >= level { 200 } else { 403 };
                 assert_eq!(set(enabling, true).await, expected, "{path}: disabled by {level}, enabled by {reached}");
                 assert_eq!(set(None, true).await, 200);
-                assert_eq!(set(Some(&owner), false).await, 200, "what is enabled is disabled by nobody");
-                assert_eq!(set(Some(&owner), true).await, 200);
+                assert_eq!(set(least, false).await, 200, "what is enabled is disabled by nobody");
+                assert_eq!(set(least, true).await, 200);
             }
         }
     }
+    let (status, _) = issuer.call_with(&admin, "POST", "/v1/users", json!({"id": "zoe", "active": false})).await;
+    assert_eq!(status, 201);
+    assert_eq!(issuer.call_with(&admin, "PATCH", "/v1/users/zoe", json!({"active": true})).await.0, 200);
+    issuer.ok("POST", "/v1/users", json!({"id": "zed", "organization": "acme", "rights": [], "active": false})).await;
+    assert_eq!(issuer.call_with(&admin, "PATCH", "/v1/users/zed", json!({"active": true})).await.0, 403, "made so by an operator");
+}
+
+/// Asks with a key that opens from 192.0.2.0/24, from there.
+async fn ask_from_within(issuer: &Issuer, key: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
+    let request = Request::builder().method(method).uri(path).header("x-api-key", key).header("content-type", "application/json");
+    let request = request.extension(Peer(Some("192.0.2.7:9".parse().unwrap()))).body(Body::from(body.to_string()));
+    let response = issuer.public.clone().oneshot(request.unwrap()).await.unwrap();
+    let status = response.status().as_u16();
+    let answer = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    (status, serde_json::from_slice::<Value>(&answer).unwrap())
 }
 
 // oauth: T5
@@ -266,14 +285,7 @@ async fn what_a_key_that_is_bound_to_networks_makes_is_bound_to_them_too() {
     for scope in ["orders:read", "tollgate:keys", admin] {
         let bound = json!({"name": "b", "user": "abe", "scopes": [scope], "allowed_networks": ["192.0.2.0/24"]});
         let key = issuer.ok("POST", "/v1/keys", bound.clone()).await["key"].as_str().unwrap().to_owned();
-        let ask = async |method: &str, path: &str, body: Value| {
-            let request = Request::builder().method(method).uri(path).header("x-api-key", &key).header("content-type", "application/json");
-            let request = request.extension(Peer(Some("192.0.2.7:9".parse().unwrap()))).body(Body::from(body.to_string()));
-            let response = issuer.public.clone().oneshot(request.unwrap()).await.unwrap();
-            let status = response.status().as_u16();
-            let answer = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
-            (status, serde_json::from_slice::<Value>(&answer).unwrap())
-        };
+        let ask = async |method: &str, path: &str, body: Value| ask_from_within(&issuer, &key, method, path, body).await;
         let wider = if scope == admin { 2 } else { 4 };
         for (networks, class) in [(json!(["0.0.0.0/0"]), wider), (json!(["192.0.2.0/24", "198.51.100.7/32"]), wider), (within.clone(), 2)] {
             let body = json!({"name": "n", "allowed_networks": networks});
@@ -297,6 +309,61 @@ async fn what_a_key_that_is_bound_to_networks_makes_is_bound_to_them_too() {
             "nor is a secret learned that opens from elsewhere"
         );
         assert_eq!(ask("POST", &format!("{path}/rotate"), json!({"grace": "1h"})).await.0, 200);
+    }
+}
+
+// oauth: T5
+#[tokio::test]
+async fn a_key_that_is_bound_to_networks_makes_nothing_that_opens_from_everywhere() {
+    let issuer = Issuer::issuing(|_| {});
+    let rights = ["orders:read", "tollgate:keys", "tollgate:users", "tollgate:admin"];
+    issuer.ok("POST", "/v1/users", json!({"id": "abe", "organization": "acme", "rights": rights})).await;
+    issuer.ok("POST", "/v1/users", json!({"id": "bea", "organization": "acme", "rights": ["orders:read"]})).await;
+    let app = json!({"name": "app", "redirect_uris": ["https://app.example.com/cb"], "scopes": ["orders:read"]});
+    let mut of_abe = app.clone();
+    (of_abe["owner"], of_abe["organization"]) = (json!("abe"), json!("acme"));
+    let (bound, unbound) = (json!(["192.0.2.0/24"]), json!([]));
+    for (number, (scopes, networks, class)) in
+        [(&rights[..3], &bound, 4), (&rights[..3], &unbound, 2), (&rights[3..], &bound, 2)].into_iter().enumerate()
+    {
+        let key = json!({"name": "b", "user": "abe", "scopes": scopes, "allowed_networks": networks});
+        let key = issuer.ok("POST", "/v1/keys", key).await["key"].as_str().unwrap().to_owned();
+        let client = issuer.ok("POST", "/v1/clients", of_abe.clone()).await["id"].as_str().unwrap().to_owned();
+        let client = format!("/v1/clients/{client}");
+        let of_bea = json!({"name": "n", "user": "bea", "expires_in": "1h"});
+        let of_bea = issuer.ok("POST", "/v1/keys", of_bea).await["id"].as_str().unwrap().to_owned();
+        let of_bea = format!("/v1/keys/{of_bea}");
+        let user = |name: &str| json!({"id": format!("{name}{number}"), "organization": "acme", "rights": []});
+        let mut with_password = user("zoe");
+        with_password["password"] = json!("correct horse");
+        let (bea, password) = ("/v1/users/bea", json!({"password": "correct horse"}));
+        for (method, path, body, class) in [
+            ("POST", "/v1/clients", app.clone(), class),
+            ("POST", &format!("{client}/rotate"), json!({"grace": "0s"}), class),
+            ("PATCH", &client, json!({"redirect_uris": ["https://evil.example.com/cb"]}), class),
+            ("PATCH", &client, json!({"scopes": []}), class),
+            ("PATCH", &client, json!({"name": "mine"}), 2),
+            ("POST", "/v1/users", with_password, class),
+            ("POST", "/v1/users", user("zed"), 2),
+            ("PATCH", bea, password, class),
+            ("PATCH", bea, json!({"rights": ["orders:read", "tollgate:keys"]}), class),
+            ("PATCH", bea, json!({"rights": ["orders:read"], "display_name": "Bea"}), 2),
+            ("POST", "/v1/invitations", json!({"organization": "acme"}), class),
+            ("PATCH", &of_bea, json!({"scopes": ["orders:read"]}), class),
+            ("PATCH", &of_bea, json!({"expires_at": null}), class),
+            ("PATCH", &of_bea, json!({"name": "mine", "expires_in": "1m", "active": false}), 2),
+        ] {
+            let request = format!("{scopes:?} {networks}: {method} {path} {body}");
+            let (status, answer) = ask_from_within(&issuer, &key, method, path, body).await;
+            assert_eq!(status / 100, class, "{request}: {answer}");
+            if class == 4 {
+                assert_eq!(status, 403, "{request}: {answer}");
+                assert!(
+                    answer["error"]["message"].as_str().unwrap().contains("to networks") || method == "PATCH" && path == of_bea,
+                    "{answer}"
+                );
+            }
+        }
     }
 }
 

@@ -81,7 +81,7 @@ pub(in crate::issuer) async fn change(
     let now = state.clock.now();
     let reach = actor.reach(USERS)?;
     let (record, revision) = find_within(&state, &reach, &source, &subject).await?;
-    reach::refuse_superior(&actor, &reach, &record)?;
+    reach::refuse_superior(&state, &actor, &reach, &record).await?;
     check_revision(&headers, revision)?;
     let account = if &*source == LOCAL { shelf::find::<AccountRecord>(&state, subject.as_str()).await? } else { None };
     let version = account.as_ref().map(|(_account, version)| *version);
@@ -94,10 +94,14 @@ pub(in crate::issuer) async fn change(
         fields.refuse(&["role", "rights", "active", "valid_from"], USERS)?;
     }
     draft.take_user(&state, &actor, &reach, &mut fields, now).await?;
-    let maker_name = maker.as_ref().map(|(user, _)| user.subject.as_str());
-    let new_password = draft.take_account(&state, &reach, maker_name, &mut fields, now).await?;
+    let new_password = draft.take_account(&state, &actor, &reach, &mut fields, now).await?;
     let current = fields.optional("current_password", |value| names::text(value).map(str::to_owned), "must be a text")?;
     fields.finish()?;
+    // Its own password whoever changes it must know already.
+    let is_given_password = new_password.is_some() && actor.user() != Some(&subject);
+    if is_given_password || !reach::is_within(&draft.record.rights, &reach::held_by(&draft.before)) {
+        reach::refuse_bound(&state, &actor, &reach).await?;
+    }
     if let Some(new) = new_password {
         draft.set_password(&state, &actor, (current, new), address, now).await?;
     }
@@ -143,6 +147,7 @@ static SAMPLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
         tier: None,
         rights: Rights::Only(Arc::new(ScopeSet::new(rights))),
         state: UserState::Active,
+        disabled_by: None,
         valid_from: None,
         created: Timestamp::from_unix_seconds(0),
     });
@@ -196,6 +201,7 @@ impl Draft {
             self.record.rights = rights;
         }
         if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
+            self.record.disabled_by = reach.switch(active, self.record.disabled())?;
             self.record.state = if active { UserState::Active } else { UserState::Disabled };
             if !active {
                 self.ends = Some(GrantEnd::Revoked);
@@ -214,14 +220,14 @@ impl Draft {
     async fn take_account(
         &mut self,
         state: &IssuerState,
+        actor: &Actor,
         reach: &Reach,
-        maker: Option<&str>,
         fields: &mut Fields,
         now: Timestamp,
     ) -> Result<Option<Zeroizing<String>>, Problem> {
         let role = if reach.is_managers() { fields.optional("role", names::role, names::ROLE)? } else { None };
         if let Some(role) = role {
-            refuse_role(state, reach, maker, role).await?;
+            refuse_role(state, actor, reach, role).await?;
         }
         let text = |read: fn(&str) -> Option<Arc<str>>| move |value: &Value| read(names::text(value)?);
         let display_name = fields.change("display_name", text(names::plain_name), names::NAME)?;

@@ -119,6 +119,7 @@ mod tests {
             tier: None,
             rights: Rights::Unlimited,
             state,
+            disabled_by: None,
             valid_from: None,
             created: Timestamp::from_unix_seconds(0),
         };

@@ -99,11 +99,11 @@ pub(in crate::issuer) async fn create(
     let reach = actor.reach(USERS)?;
     let maker = reach::maker(&state, &actor).await?;
     let record = read_user(&state, &actor, &reach, maker.as_ref().map(|(user, _)| user), &mut fields, now)?;
-    let maker_name = maker.as_ref().map(|(user, _)| user.subject.as_str());
-    let (mut account, password) = read_account(&state, &reach, maker_name, &record, &mut fields, now).await?;
+    let (mut account, password) = read_account(&state, &actor, &reach, &record, &mut fields, now).await?;
     fields.finish()?;
     once.check(&state).await?;
     if let Some(password) = password {
+        reach::refuse_bound(&state, &actor, &reach).await?;
         account.password = Some(state.passwords.hash(issuance(&state)?.passwords, password.to_string()).await?);
     }
     // An operator's word stands by itself.
@@ -164,13 +164,15 @@ fn read_user(
     };
     let grant = reach::Grant { rights: &rights, giver: actor, maker: None };
     run(&reach::Grant::CHECKS, &grant).map_err(|issue| fields.complaint("rights", issue))?;
+    let active = fields.optional("active", names::truth, names::TRUTH)?.unwrap_or(true);
     Ok(UserRecord {
         source: source.unwrap_or_else(|| Arc::from(LOCAL)),
         subject,
         organization,
         tier,
         rights,
-        state: if fields.optional("active", names::truth, names::TRUTH)? == Some(false) { UserState::Disabled } else { UserState::Active },
+        state: if active { UserState::Active } else { UserState::Disabled },
+        disabled_by: reach.switch(active, None)?,
         valid_from: None,
         created: now,
     })
@@ -178,8 +180,8 @@ fn read_user(
 
 async fn read_account(
     state: &IssuerState,
+    actor: &Actor,
     reach: &Reach,
-    maker: Option<&str>,
     record: &UserRecord,
     fields: &mut Fields,
     now: Timestamp,
@@ -189,7 +191,7 @@ async fn read_account(
         return Ok((account, None));
     }
     account.role = fields.optional("role", names::role, names::ROLE)?.unwrap_or(Role::Member);
-    refuse_role(state, reach, maker, account.role).await?;
+    refuse_role(state, actor, reach, account.role).await?;
     let text = |read: fn(&str) -> Option<Arc<str>>| move |value: &Value| read(names::text(value)?);
     account.display_name = fields.optional("display_name", text(names::plain_name), names::NAME)?;
     account.email = fields.optional("email", text(names::email), names::EMAIL)?;
@@ -268,7 +270,7 @@ pub(in crate::issuer) async fn delete(
     let (source, subject) = named(&state, id, query.as_deref())?;
     let reach = actor.reach(USERS)?;
     let (record, _revision) = find_within(&state, &reach, &source, &subject).await?;
-    reach::refuse_superior(&actor, &reach, &record)?;
+    reach::refuse_superior(&state, &actor, &reach, &record).await?;
     let is_own = &*source == LOCAL && actor.user() == Some(&subject);
     run(&Erasure::CHECKS, &Erasure { actor: &actor, reach: &reach, is_own })?;
     let now = state.clock.now();

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::model::caller::Environment;
 use crate::model::caller::Subject;
+use crate::model::key::DisabledBy;
 use crate::model::key::HashAlgorithm;
 use crate::model::key::KeyExtras;
 use crate::model::key::KeyId;
@@ -202,6 +203,8 @@ struct StoredUser {
     rights: StoredRights,
     state: StoredUserState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    disabled_by: Option<DisabledBy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     valid_from: Option<Timestamp>,
     created: Timestamp,
 }
@@ -342,6 +345,7 @@ impl From<&UserRecord> for StoredUser {
                 UserState::Active => StoredUserState::Active,
                 UserState::Disabled => StoredUserState::Disabled,
             },
+            disabled_by: record.disabled_by,
             valid_from: record.valid_from,
             created: record.created,
         }
@@ -363,6 +367,7 @@ impl StoredUser {
                 StoredUserState::Active => UserState::Active,
                 StoredUserState::Disabled => UserState::Disabled,
             },
+            disabled_by: self.disabled_by,
             valid_from: self.valid_from,
             created: self.created,
         })
@@ -383,6 +388,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::client::ClientRecord;
 
     pub(crate) fn key_record(id: &str) -> KeyRecord {
         KeyRecord {
@@ -416,6 +422,7 @@ pub(crate) mod tests {
             tier: None,
             rights: Rights::Only(Arc::new(ScopeSet::new([Scope::parse("*").unwrap()]))),
             state: UserState::Disabled,
+            disabled_by: None,
             valid_from: Some(Timestamp::from_unix_seconds(5)),
             created: Timestamp::from_unix_seconds(1),
         }
@@ -440,6 +447,47 @@ pub(crate) mod tests {
         }
         let owner = KeyId::new("abc");
         assert_eq!(decode_digest_owner("00", &encode_digest_owner(&owner)).unwrap(), owner);
+    }
+
+    /// Byte for byte: a member that is not there is not written either, so that what another version writes beside us stays readable to it.
+    #[test]
+    fn records_of_before_it_was_noted_who_disabled_them_are_read_and_written_as_they_were() {
+        let digest = "07".repeat(32);
+        let secret = format!(r#""secrets":[{{"pepper":"p1","algorithm":"hmac_sha256","digest":"{digest}"}}]"#);
+        let notes = r#""notes":{"allowed_networks":["192.0.2.0/24"],"tags":["ci"],"made_by":"ann"}"#;
+        for (state, disabled) in [("active", None), ("disabled", Some(DisabledBy::Operator)), ("revoked", None)] {
+            let rest = format!(r#""scopes":["a:b"],{secret},"state":"{state}","created":12,"display":"tg_test_sk_abc""#);
+            for notes in [String::new(), format!(",{notes}")] {
+                let stored = format!("\x01k{{\"id\":\"abc\",\"name\":\"ci\",\"user\":\"alice\",\"environment\":\"test\",{rest}{notes}}}");
+                let key = decode_key("abc", stored.as_bytes()).unwrap();
+                assert_eq!((key.disabled(), String::from_utf8(encode_key(&key)).unwrap()), (disabled, stored));
+            }
+        }
+        for (state, disabled) in [("active", None), ("disabled", Some(DisabledBy::Operator))] {
+            let stored =
+                format!("\x01u{{\"source\":\"local\",\"subject\":\"bob\",\"rights\":\"unlimited\",\"state\":\"{state}\",\"created\":1}}");
+            let user = decode_user("local:bob", stored.as_bytes()).unwrap();
+            assert_eq!((user.disabled(), String::from_utf8(encode_user(&user)).unwrap()), (disabled, stored));
+            let secret = r#"{"hash":{"pepper":"p1","algorithm":"hmac_sha256","digest":[DIGEST]},"created":5}"#;
+            let secret = secret.replace("DIGEST", &["7"; 32].join(","));
+            let form = r#""kind":"confidential","auth":"client_secret_basic","grant_types":["client_credentials"],"scopes":["a:b"]"#;
+            let id = shelved::tests::client_id(1);
+            let stored = format!(
+                "\x01c{{\"id\":\"{id}\",\"name\":\"app\",{form},\"token_form\":\"opaque\",\"environment\":\"live\",\"secrets\":[{secret}],\"state\":\"{state}\",\"created\":1}}"
+            );
+            let client = ClientRecord::decode(&id, stored.as_bytes()).unwrap();
+            assert_eq!((client.disabled(), String::from_utf8(client.encode()).unwrap()), (disabled, stored));
+        }
+    }
+
+    #[test]
+    fn who_disabled_something_comes_back() {
+        let by = Some(DisabledBy::Organization);
+        let user = UserRecord { disabled_by: by, ..user_record("local", "alice") };
+        assert_eq!(decode_user("local:alice", &encode_user(&user)).unwrap(), user);
+        let notes = KeyNotes::new(KeyExtras { disabled_by: by, ..KeyExtras::default() });
+        let key = KeyRecord { state: KeyState::Disabled, notes, ..key_record("abc") };
+        assert_eq!(decode_key("abc", &encode_key(&key)).unwrap().disabled(), by);
     }
 
     // battery: K21

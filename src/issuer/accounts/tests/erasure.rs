@@ -21,6 +21,7 @@ use crate::issuer::accounts::tests::Browser;
 use crate::issuer::accounts::tests::call_as;
 use crate::issuer::accounts::tests::founder;
 use crate::issuer::accounts::tests::new;
+use crate::issuer::audit;
 use crate::issuer::oauth::authorize::asked::AuthorizeParameters;
 use crate::issuer::oauth::authorize::authorize_as;
 use crate::issuer::oauth::authorize::testing;
@@ -228,4 +229,18 @@ async fn the_log_says_by_pseudonym_who_was_erased() {
     assert_eq!((&erased[0]["subject"], &erased[0]["subject_kind"]), (&made[0]["subject"], &json!("erased")), "{erased}");
     assert_ne!(made[0]["subject"], json!("ann"));
     assert_eq!(made[1]["subject"], json!("bob"));
+}
+
+#[tokio::test]
+async fn whoever_has_the_same_name_elsewhere_keeps_its_own_in_the_log() {
+    let issuer = issuing();
+    let (state, now) = (&issuer.state, issuer.clock.now());
+    let (mallory, _browser) = mallory(&issuer).await;
+    let before = audit::pseudonym(state, &mallory.user).await.unwrap();
+    assert!(before.is_some());
+    let (local, _version) = users::find(state, users::LOCAL, "mallory").await.unwrap().unwrap();
+    let foreign = crate::model::key::UserRecord { source: Arc::from("micro"), ..local };
+    issuer.put(Write::Put { key: RecordKey::user("micro", "mallory"), bytes: encode_user(&foreign), expires: None }).await;
+    assert!(erase::erase(state, "micro", &mallory.user, now).await.unwrap().is_some());
+    assert_eq!(audit::pseudonym(state, &mallory.user).await.unwrap(), before);
 }

@@ -85,6 +85,7 @@ pub(in crate::issuer::oauth) fn user(name: &str, rights: &str) -> UserRecord {
         tier: None,
         rights: Rights::Only(scopes(rights)),
         state: UserState::Active,
+        disabled_by: None,
         valid_from: None,
         created: START,
     }

@@ -29,6 +29,7 @@ use crate::issuer::checks::Check;
 use crate::issuer::checks::hold;
 use crate::issuer::checks::run;
 use crate::issuer::input::Fields;
+use crate::issuer::keys::refuse_unbound;
 use crate::issuer::names;
 use crate::issuer::oauth::clients;
 use crate::issuer::oauth::clients::NotMade;
@@ -210,6 +211,7 @@ pub(in crate::issuer) async fn create(
     fields.finish()?;
     draft.check(&asker.actor)?;
     once.check(&state).await?;
+    refuse_unbound(&state, &asker.actor, &reach).await?;
     if let Some(owner) = &owner {
         caps::check_clients(&state, &reach, owner).await?;
     }
@@ -300,14 +302,10 @@ pub(in crate::issuer) async fn change(
     check_revision(&headers, revision)?;
     check_may_change(&asker.actor, &record)?;
     let draft = Draft::change(&record, &mut fields, &rules, &issuance)?;
+    let reach = asker.actor.reach(actor::USERS)?;
     if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
-        let reach = asker.actor.reach(actor::USERS)?;
-        (record.state, record.disabled_by) = if active {
-            reach.check_may_enable(record.disabled_by)?;
-            (ClientState::Active, None)
-        } else {
-            (ClientState::Disabled, reach.disables(record.disabled_by))
-        };
+        record.disabled_by = reach.switch(active, record.disabled())?;
+        record.state = if active { ClientState::Active } else { ClientState::Disabled };
     }
     fields.finish()?;
     let is_same_reach = draft.tier == record.tier && draft.scopes == record.scopes && draft.grant_types == record.grant_types;
@@ -316,6 +314,9 @@ pub(in crate::issuer) async fn change(
         draft.consistent().map_err(|(field, issue)| Problem::field(field, issue))?;
     } else {
         draft.check(&asker.actor)?;
+    }
+    if !is_same_reach || draft.redirect_uris != record.redirect_uris || draft.resources != record.resources {
+        refuse_unbound(&state, &asker.actor, &reach).await?;
     }
     draft.apply(&mut record);
     let outcome = replace(&state, &record, revision, now).await?;

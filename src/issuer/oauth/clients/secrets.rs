@@ -8,11 +8,13 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 
 use crate::issuer::IssuerState;
+use crate::issuer::actor::USERS;
 use crate::issuer::audit::Deed;
 use crate::issuer::callers::Asker;
 use crate::issuer::checks::Check;
 use crate::issuer::checks::run;
 use crate::issuer::input::Fields;
+use crate::issuer::keys::refuse_unbound;
 use crate::issuer::names;
 use crate::issuer::oauth::client_auth::SECRETS_MAX;
 use crate::issuer::oauth::clients;
@@ -50,6 +52,7 @@ pub(in crate::issuer) async fn rotate(
     let (mut record, revision) = within_reach(&state, &asker.actor, id).await?;
     check_revision(&headers, revision)?;
     check_may_change(&asker.actor, &record)?;
+    refuse_unbound(&state, &asker.actor, &asker.actor.reach(USERS)?).await?;
     run(&ROTATES, &record)?;
     let (text, secret) = clients::new_secret(&state, now)?;
     // One old secret at a time: what was already on its way out ends with this rotation.

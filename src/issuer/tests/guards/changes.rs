@@ -19,8 +19,16 @@ use crate::issuer::users::Erasure;
 use crate::issuer::users::change::Move;
 use crate::issuer::views::Revision;
 use crate::model::issuance::Caps;
+use crate::model::key::KeyRecord;
+use crate::model::key::KeyState;
+use crate::store::codec::decode_key;
+use crate::store::codec::encode_key;
 
 const USER: &str = "/v1/users/abe";
+
+fn app() -> Value {
+    json!({"name": "n", "redirect_uris": ["https://app.example.com/cb"], "scopes": ["orders:read"]})
+}
 
 async fn is_refused(check: &'static str) -> bool {
     let scene = Scene::new().await;
@@ -49,6 +57,54 @@ async fn is_refused(check: &'static str) -> bool {
                 scene.is(403, &weak, "PATCH", USER, json!({"display_name": "mine"})).await,
                 scene.is(403, &weak, "PATCH", USER, json!({"password": "correct horse"})).await,
                 scene.is(403, &weak, "DELETE", USER, Value::Null).await,
+            ])
+        }
+        "nobody but an admin touches one" => {
+            let max = scene.manager("max").await;
+            // Who manages keys can make one in an admin's name, and is none by that.
+            let body = json!({"name": "n", "user": "ann", "scopes": ["tollgate:users"]});
+            let borrowed = issuer.call_with(&max, "POST", "/v1/keys", body).await.1["key"].as_str().unwrap().to_owned();
+            issuer.ok("POST", "/v1/users", json!({"id": "bea", "organization": scene.acme, "role": "admin", "rights": []})).await;
+            all(&[
+                scene.is(403, &max, "PATCH", "/v1/users/ann", json!({"display_name": "mine"})).await,
+                scene.is(403, &borrowed, "PATCH", "/v1/users/bea", json!({"role": "member"})).await,
+                {
+                    issuer.ok("PATCH", "/v1/users/bea", json!({"role": "admin"})).await;
+                    scene.is(403, &max, "DELETE", "/v1/users/bea", Value::Null).await
+                },
+            ])
+        }
+        "what opens from some networks makes nothing that opens from all" => {
+            let (key, id) = scene.key("ann", &["tollgate:users", "orders:read"]).await;
+            let ann = Actor::Caller(issuer.judge(&key).await.unwrap());
+            issuer.ok("PATCH", &format!("/v1/keys/{id}"), json!({"allowed_networks": ["192.0.2.0/24"]})).await;
+            let client = scene.client("abe", &scene.acme).await;
+            all(&[
+                scene.is_actors(403, ann.clone(), "POST", "/v1/clients", app()).await,
+                scene.is_actors(403, ann.clone(), "POST", &format!("{client}/rotate"), json!({"grace": "0s"})).await,
+                scene.is_actors(403, ann.clone(), "POST", "/v1/users", json!({"id": "zoe", "password": "correct horse"})).await,
+                scene.is_actors(403, ann.clone(), "PATCH", USER, json!({"password": "correct horse"})).await,
+                scene.is_actors(403, ann, "POST", "/v1/invitations", json!({})).await,
+            ])
+        }
+        "what ends makes nothing that does not" | "what is limited makes nothing that is not" => {
+            let client = scene.client("abe", &scene.acme).await;
+            let bound = if check.starts_with("what ends") { json!({"expires_in": "1h"}) } else { json!({"rate_limit": 60}) };
+            issuer.ok("PATCH", &own, bound).await;
+            all(&[
+                scene.is(403, &scene.abe, "POST", "/v1/clients", app()).await,
+                scene.is(403, &scene.abe, "POST", &format!("{client}/rotate"), json!({"grace": "0s"})).await,
+                scene.is(403, &scene.abe, "PATCH", &client, json!({"redirect_uris": ["https://app.example.com/other"]})).await,
+            ])
+        }
+        "what is for tests makes nobody who is not" => {
+            let body = json!({"name": "t", "user": "ann", "environment": "test", "scopes": ["tollgate:users", "orders:read"]});
+            let test = issuer.ok("POST", "/v1/keys", body).await["key"].as_str().unwrap().to_owned();
+            all(&[
+                scene.is(403, &test, "POST", "/v1/users", json!({"id": "zoe", "password": "correct horse"})).await,
+                scene.is(403, &test, "PATCH", USER, json!({"password": "correct horse"})).await,
+                scene.is(403, &test, "PATCH", USER, json!({"rights": ["orders:read", "tollgate:users"]})).await,
+                scene.is(403, &test, "POST", "/v1/invitations", json!({})).await,
             ])
         }
         "a user is given no more than its giver holds" => {
@@ -112,8 +168,21 @@ async fn is_refused(check: &'static str) -> bool {
             ])
         }
         "what is disabled is enabled by whoever reaches as far" => {
-            issuer.ok("PATCH", &own, json!({"active": false})).await;
-            scene.is(403, &scene.ann, "PATCH", &own, json!({"active": true})).await
+            let mut refused = Vec::new();
+            for path in [&own, &scene.client("abe", &scene.acme).await, USER] {
+                issuer.ok("PATCH", path, json!({"active": false})).await;
+                refused.push(scene.is(403, &scene.ann, "PATCH", path, json!({"active": true})).await);
+            }
+            // Of before it was noted who disabled something.
+            let (_, id) = scene.key("ann", &["orders:read"]).await;
+            let place = RecordKey::key(&id);
+            let stored = issuer.records.get(&place).await.unwrap().unwrap();
+            let record = KeyRecord { state: KeyState::Disabled, ..decode_key(&id, &stored.bytes).unwrap() };
+            scene.write(Write::Put { key: place, bytes: encode_key(&record), expires: None }).await;
+            let old = format!("/v1/keys/{id}");
+            assert_eq!(scene.status(&scene.ann, "PATCH", &old, json!({"active": false})).await, 200, "which makes it nobody else's word");
+            refused.push(scene.is(403, &scene.ann, "PATCH", &old, json!({"active": true})).await);
+            all(&refused)
         }
         "nobody has more than the config allows" => {
             let scene = Scene::with(|issuance| issuance.caps = Caps { keys: 1, clients: 0, sessions: 1, invitations: 0 }).await;
@@ -155,6 +224,8 @@ async fn every_check_of_a_change_is_needed() {
         names(&Erasure::CHECKS),
         names(&Move::CHECKS),
         names(&reach::Takeover::CHECKS),
+        names(&owner::Unbound::CHECKS),
+        names(&reach::LIVE),
         names(&owner::Lasting::CHECKS),
         names(&owner::Rescoping::CHECKS),
         names(&Limits::CHECKS),
@@ -165,6 +236,22 @@ async fn every_check_of_a_change_is_needed() {
         names(&Revision::CHECKS),
     ];
     assert_each_is_needed(&checks, is_refused).await;
+}
+
+// oauth: U5
+#[tokio::test]
+async fn whoever_makes_a_key_in_an_admins_name_is_no_admin_by_it() {
+    let scene = Scene::new().await;
+    let max = scene.manager("max").await;
+    let key = json!({"name": "n", "user": "ann", "scopes": ["tollgate:users"]});
+    let (status, made) = scene.issuer.call_with(&max, "POST", "/v1/keys", key.clone()).await;
+    assert_eq!(status, 201, "{made}");
+    let (borrowed, own) = (made["key"].as_str().unwrap(), scene.issuer.call_with(&scene.ann, "POST", "/v1/keys", key).await.1);
+    let appointment = |user: &str| json!({"id": user, "role": "admin", "rights": []});
+    for (key, status) in [(max.as_str(), 400), (borrowed, 400), (own["key"].as_str().unwrap(), 201)] {
+        assert_eq!(scene.status(key, "POST", "/v1/users", appointment("zoe")).await, status);
+        assert_eq!(scene.status(key, "POST", "/v1/invitations", json!({"role": "admin"})).await, status);
+    }
 }
 
 /// It is no check that could be left out: the caller's name is part of what is looked for.

@@ -69,6 +69,14 @@ impl Scene {
         (text, id)
     }
 
+    /// The key of somebody new of acme, who manages it and is no admin.
+    async fn manager(&self, user: &str) -> String {
+        let held: Vec<String> = issuance().admin_rights.iter().map(|scope| scope.as_str().to_owned()).collect();
+        self.issuer.ok("POST", "/v1/users", json!({"id": user, "organization": self.acme, "rights": held})).await;
+        let held: Vec<&str> = held.iter().map(String::as_str).collect();
+        self.key(user, &held).await.0
+    }
+
     /// Abe's, for what is not live.
     async fn test_key(&self) -> String {
         let body = json!({"name": "t", "user": "abe", "environment": "test", "scopes": ["orders:read"]});

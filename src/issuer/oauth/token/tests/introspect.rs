@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::clock::Clock as _;
+use crate::issuer::key_tokens::token_for_key;
+use crate::listen::http::Peer;
 
 const NOTHING: &str = r#"{"active":false}"#;
 
@@ -45,6 +47,24 @@ async fn what_is_good_is_described_as_it_is() {
     let said = stage.introspect(&server, &key).await;
     assert_eq!((&said["active"], &said["sub"], &said["jti"]), (&json!(true), &json!("alice"), &json!(id)));
     assert_eq!((&said["token_type"], &said["scope"]), (&json!("api_key"), &json!("orders:read tollgate:users")));
+}
+
+// oauth: K1
+#[tokio::test]
+async fn a_key_that_is_bound_to_networks_asks_from_there_alone() {
+    let stage = Stage::new().await;
+    let key = json!({"name": "b", "user": "alice", "scopes": ["orders:read"], "allowed_networks": ["192.0.2.0/24"]});
+    let key = stage.issuer.ok("POST", "/v1/keys", key).await["key"].as_str().unwrap().to_owned();
+    let within = Some("192.0.2.7".parse().unwrap());
+    let token = token_for_key(&stage.issuer.state, &key, within, stage.issuer.clock.now()).await.unwrap().text;
+    for bearer in [key.as_str(), &token] {
+        for (address, status) in [("192.0.2.7:9", 200), ("198.51.100.7:9", 401)] {
+            let request = Request::post("/oauth/introspect").header("content-type", "application/x-www-form-urlencoded");
+            let request = request.header("authorization", format!("Bearer {bearer}")).extension(Peer(Some(address.parse().unwrap())));
+            let request = request.body(Body::from(format!("token={bearer}"))).unwrap();
+            assert_eq!(stage.router.clone().oneshot(request).await.unwrap().status().as_u16(), status, "{address}");
+        }
+    }
 }
 
 // oauth: K2 K6

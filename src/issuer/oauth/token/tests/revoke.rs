@@ -99,17 +99,19 @@ async fn an_exchanged_token_may_be_taken_back_by_whom_it_was_given_to() {
     let stage = Stage::new().await;
     let app = stage.app(json!({})).await;
     let service = stage.app(json!({"resources": [API]})).await;
-    let (access, _) = stage.family(&app).await;
-    let form = [
-        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
-        ("subject_token", access.as_str()),
-        ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
-    ];
-    let exchanged = stage.token(&service, &form).await.text("access_token");
-    revoke(&stage, &service, &exchanged).await;
-    assert!(!stage.opens(&exchanged).await && stage.opens(&access).await);
-    revoke(&stage, &service, &access).await;
-    assert!(stage.opens(&access).await);
+    let own = stage.token(&app, &[("grant_type", "client_credentials")]).await.text("access_token");
+    for access in [stage.family(&app).await.0, own] {
+        let form = [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            ("subject_token", access.as_str()),
+            ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+        ];
+        let exchanged = stage.token(&service, &form).await.text("access_token");
+        revoke(&stage, &service, &exchanged).await;
+        assert!(!stage.opens(&exchanged).await && stage.opens(&access).await);
+        revoke(&stage, &service, &access).await;
+        assert!(stage.opens(&access).await);
+    }
 }
 
 /// A store that can be read and not written.
