@@ -102,7 +102,8 @@ pub struct ConfigFile {
     /// Limits on failed credentials.
     #[serde(default)]
     pub guard: GuardFile,
-    /// Envoy's bounds on a request's headers, where they are not its defaults. What goes beyond them with our headers added is 431.
+    /// Envoy's bounds on a request's headers, where they are not its defaults. What goes beyond them with our headers added is 431; headers
+    /// that Envoy does not show us (`allowed_headers`) are not counted.
     #[serde(default)]
     pub header_limits: HeaderLimitsFile,
     /// How many proxies before this Envoy are believed about `x-forwarded-for`. Default: 0, the peer is the client.

@@ -237,7 +237,7 @@ pub struct GuardLimitFile {
     pub burst: Option<Rate>,
 }
 
-/// How many headers Envoy takes, with ours. What it does not show us (`allowed_headers`) cannot be counted.
+/// How many headers Envoy takes, with ours.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeaderLimitsFile {
