@@ -207,8 +207,8 @@ fn only_what_is_new_takes_room_among_the_headers() {
         (&[("a", "1")], 3, 23),
         (&[("user", "mallory")], 2, 21),
         (&[("user", "mallory"), ("user", "eve"), ("a", "1")], 3, 23),
-        (&[("x_org-id", "evil"), ("a", "1")], 3, 23),
-        (&[("x-api-key", "secret"), ("a", "1")], 3, 23),
+        (&[("x_org-id", "evil"), ("a", "1")], 4, 35),
+        (&[("x-api-key", "secret"), ("a", "1")], 4, 38),
     ];
     for (lines, count, bytes) in table {
         for (lacking, expected) in [((0, 0), true), ((1, 0), false), ((0, 1), false)] {
