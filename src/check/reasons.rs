@@ -153,6 +153,9 @@ registry! {
     /// The caller is proven, but a value of its identity headers (a name, an organisation …) is too long or not visible ASCII, so the
     /// service could not be told. Change that name, or take the variable out of `identity_headers`.
     UnusableIdentity => Denial, "unusable_identity", "UNAVAILABLE", 503, 14, None, "The request cannot be judged now";
+    /// With the headers that Tollgate adds the request has more of them than Envoy takes (`header_limits`), which would refuse it after it
+    /// was counted. The client sends fewer; or raise `max_headers_count` and `max_request_headers_kb`, in Envoy and here.
+    HeadersTooLarge => Denial, "headers_too_large", "HEADERS_TOO_LARGE", 431, 8, None, "The request has too many headers, or too long ones";
     /// A bucket is empty. The client waits for `retry-after`; if it should have more, give it another tier.
     RateLimited => Denial, "rate_limited", "RATE_LIMITED", 429, 8, None, "The rate limit is used up";
     /// The limits cannot be asked, or this sidecar's share of them cannot, and `failure.limits` is not `pass`. Look at Redis.
@@ -259,7 +262,7 @@ mod tests {
         for (_, row) in rows() {
             grpc_of.entry(row.http).or_default().insert(row.grpc);
         }
-        let expected = [(200, 0), (400, 3), (401, 16), (403, 7), (404, 12), (405, 12), (410, 9), (429, 8), (503, 14)];
+        let expected = [(200, 0), (400, 3), (401, 16), (403, 7), (404, 12), (405, 12), (410, 9), (429, 8), (431, 8), (503, 14)];
         assert_eq!(grpc_of, expected.into_iter().map(|(http, grpc)| (http, BTreeSet::from([grpc]))).collect());
     }
 

@@ -53,6 +53,9 @@ pub fn waive<'r>(caller: Option<&Caller>, headers: Option<&Headers<'_>>, rules: 
         }
     }
     edits.remove_look_alikes(&rules.look_alikes, headers);
+    if headers.is_some_and(|headers| !edits.fit(headers, rules.header_limits)) {
+        edits.forgo();
+    }
     Some(Waiver { set: edits.set, remove: edits.remove })
 }
 
@@ -65,6 +68,7 @@ mod tests {
     use crate::check::doubles::caller;
     use crate::check::samples;
     use crate::model::look_alikes::LookAlikes;
+    use crate::model::request::HeaderSize;
     use crate::model::request::Method;
     use crate::model::rules::Assertion;
     use crate::model::rules::IdentityHeader;
@@ -128,6 +132,17 @@ mod tests {
                 (was_set, was_removed.iter().map(|name| name.to_lowercase()).collect()),
                 (set.into_iter().map(str::to_owned).collect(), remove)
             );
+        }
+    }
+
+    #[test]
+    fn nobody_is_named_where_envoy_would_refuse_the_request_for_it() {
+        let request = samples::request(Method::Get, "/a", &[("a", "1")]);
+        let bytes = request.headers.size().bytes + "useralicex-org-idacme".len();
+        for (lines, is_told) in [(3, true), (2, false)] {
+            let rules = Rules { header_limits: HeaderSize { lines, bytes }, ..trial("x-proof") };
+            let (set, removed) = told(&waive(Some(&caller()), Some(&request.headers), &rules).unwrap());
+            assert_eq!((set.len(), removed.contains("user")), if is_told { (2, false) } else { (0, true) });
         }
     }
 

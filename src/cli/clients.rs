@@ -120,9 +120,12 @@ async fn perform(command: Clients, target: Target, voice: &mut Voice<'_>) -> Res
     match command {
         Clients::Create(new) => {
             let made = client.call("POST", "/v1/clients", Some(&new.body())).await?;
-            let words = format!("{} ({})", show(&made, "id"), show(&made, "name"));
+            let id = show(&made, "id");
+            let words = format!("{id} ({})", show(&made, "name"));
             if made.get("client_secret").is_some() {
-                voice.hand_over(&made, "client_secret", &format!("the secret of {words}. Store it now: it is not shown again."))
+                let remedy =
+                    format!("`tollgate clients delete {id}` ends the application, `tollgate clients rotate {id}` gives it another");
+                voice.hand_over(&made, "client_secret", &format!("the secret of {words}."), &remedy)
             } else {
                 voice.done(&made, &words, "registered; it has no secret")
             }
@@ -142,11 +145,8 @@ async fn perform(command: Clients, target: Target, voice: &mut Voice<'_>) -> Res
         Clients::Rotate(rotation) => {
             let path = format!("{}/rotate", path_of(&rotation.id));
             let made = client.call("POST", &path, Some(&json!({"grace": rotation.grace}))).await?;
-            let words = format!(
-                "a new secret of {}; the one before works for {}. Store it now: it is not shown again.",
-                rotation.id, rotation.grace
-            );
-            voice.hand_over(&made, "client_secret", &words)
+            let words = format!("a new secret of {}; the one before works for {}.", rotation.id, rotation.grace);
+            voice.hand_over(&made, "client_secret", &words, &format!("`tollgate clients rotate {}` makes another", rotation.id))
         }
         Clients::Disable(one) => {
             let changed = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": false}))).await?;

@@ -13,6 +13,7 @@ use crate::cli::client::CliError;
 use crate::cli::client::Client;
 use crate::cli::client::Target;
 use crate::cli::client::encode;
+use crate::cli::open_file;
 use crate::cli::scopes::doubt;
 use crate::cli::table::Cell;
 use crate::cli::table::show;
@@ -203,8 +204,9 @@ async fn perform(command: Keys, target: Target, voice: &mut Voice<'_>) -> Result
         Keys::Create(new) => {
             let key = client.call("POST", "/v1/keys", Some(&new.body())).await?;
             let name = new.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
-            let words = format!("key {}{name} for {}", show(&key, "id"), show(&key, "user"));
-            voice.hand_over(&key, "key", &format!("{words}. Store it now: it is not shown again."))?;
+            let id = show(&key, "id");
+            let words = format!("key {id}{name} for {}.", show(&key, "user"));
+            voice.hand_over(&key, "key", &words, &format!("`tollgate keys revoke {id}` ends the key"))?;
             doubt(&new.scopes, config.as_ref(), voice)?;
         }
         Keys::List(filter) => {
@@ -229,11 +231,9 @@ async fn perform(command: Keys, target: Target, voice: &mut Voice<'_>) -> Result
                 "-" => "The old secret has ended.".to_owned(),
                 until => format!("The old secret works until {until} UTC."),
             };
-            voice.hand_over(
-                &key,
-                "key",
-                &format!("new secret for key {}. {until} Store it now: it is not shown again.", show(&key, "id")),
-            )?;
+            let id = show(&key, "id");
+            let words = format!("new secret for key {id}. {until}");
+            voice.hand_over(&key, "key", &words, &format!("`tollgate keys rotate {id}` makes another"))?;
         }
         Keys::Disable(one) => {
             let key = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": false}))).await?;
@@ -352,12 +352,12 @@ fn read_entries(import: &Import) -> Result<Vec<Value>, CliError> {
     let name = import.file.display();
     let unreadable = |error: io::Error| CliError::said(format!("{name}: {error}"));
     let mut text = String::new();
-    let source: Box<dyn Read> = if import.file.as_os_str() == "-" {
-        Box::new(io::stdin())
-    } else {
-        Box::new(std::fs::File::open(&import.file).map_err(unreadable)?)
-    };
-    source.take(IMPORT_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
+    let source: Box<dyn Read> =
+        if import.file.as_os_str() == "-" { Box::new(io::stdin()) } else { Box::new(open_file(&import.file).map_err(unreadable)?) };
+    let length = source.take(IMPORT_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if u64::try_from(length).is_ok_and(|length| length > IMPORT_BYTES_MAX) {
+        return Err(CliError::said(format!("{name} is larger than {} MiB", IMPORT_BYTES_MAX >> 20)));
+    }
     let place = |error: serde_json::Error| CliError::said(format!("{name} is not JSON: line {}, column {}", error.line(), error.column()));
     let mut value: Value = serde_json::from_str(&text).map_err(place)?;
     let list = if value.is_object() { value.get_mut("keys").map(Value::take).unwrap_or_default() } else { value };
@@ -424,4 +424,17 @@ fn head_that_fits(entries: &[Value]) -> &[Value] {
     };
     let count = entries.iter().take(TOGETHER).take_while(fits).count().max(1);
     entries.get(..count).unwrap_or(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_imported_from_a_file() {
+        for file in ["/dev/zero", "/"] {
+            let said = read_entries(&Import { file: file.into() }).unwrap_err().to_string();
+            assert!(said.contains("it is no regular file"), "{said}");
+        }
+    }
 }

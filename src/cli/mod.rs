@@ -43,7 +43,9 @@ mod voice;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::CommandFactory as _;
@@ -180,6 +182,14 @@ impl Arguments {
             Command::Store(store) => wait_for(store.run(out, complaints)),
         }
     }
+}
+
+/// A file to read. A device or a pipe could go on without end, or wait for ever.
+fn open_file(path: &Path) -> std::io::Result<File> {
+    if std::fs::metadata(path)?.is_file() {
+        return File::open(path);
+    }
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file; put into one what it has"))
 }
 
 fn speak(command: impl voice::Command, out: &mut dyn Write, complaints: &mut dyn Write) -> std::io::Result<Exit> {

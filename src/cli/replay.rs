@@ -1,6 +1,5 @@
 //! `tollgate replay`: recorded requests under two configs, and where the two part.
 
-use std::fs::File;
 use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -11,6 +10,7 @@ use std::path::PathBuf;
 
 use crate::cli::Exit;
 use crate::cli::client::CliError;
+use crate::cli::open_file;
 use crate::cli::table::Side;
 use crate::cli::table::write_table;
 use crate::config;
@@ -23,6 +23,8 @@ use crate::recording::replay::Judge;
 
 /// A longer line is no record of ours.
 const LINE_BYTES_MAX: u64 = 1024 * 1024;
+/// Whatever goes on for longer without an end of a line is no recording.
+const SKIPPED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// More bad lines than this are counted and not named.
 const BAD_LINES_NAMED: u64 = 20;
 
@@ -86,7 +88,7 @@ impl Replay {
         if self.records == Path::new("-") {
             return Ok(Box::new(BufReader::new(io::stdin())));
         }
-        Ok(Box::new(BufReader::with_capacity(256 * 1024, File::open(&self.records)?)))
+        Ok(Box::new(BufReader::with_capacity(256 * 1024, open_file(&self.records)?)))
     }
 }
 
@@ -125,7 +127,7 @@ fn compare(lines: &mut dyn BufRead, mut before: Judge, mut after: Judge, complai
         let judged = if is_whole {
             judge(&line, &mut before, &mut after)
         } else {
-            skip_line(lines).map_err(unreadable)?;
+            skip_line(&mut (&mut *lines).take(SKIPPED_BYTES_MAX)).map_err(unreadable)?;
             Err(BadRecord::NoRecord("the line is longer than 1 MiB".to_owned()))
         };
         match judged {
@@ -153,8 +155,11 @@ fn judge(line: &[u8], before: &mut Judge, after: &mut Judge) -> Result<Option<(R
     Ok(Some((record, one, other)))
 }
 
-fn skip_line(lines: &mut dyn BufRead) -> io::Result<()> {
+fn skip_line(lines: &mut io::Take<impl BufRead>) -> io::Result<()> {
     loop {
+        if lines.limit() == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a line goes on for more than 8 MiB"));
+        }
         let waiting = lines.fill_buf()?;
         let (used, is_end) = match waiting.iter().position(|byte| *byte == b'\n') {
             Some(at) => (at + 1, true),
@@ -272,6 +277,20 @@ mod tests {
         for named in ["line 2: not a record", "line 4: not a record: the line is longer", "line 5: a record of format 9"] {
             assert!(complaints.contains(named), "{complaints}");
         }
+    }
+
+    #[test]
+    fn what_never_ends_is_no_recording() {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = folder.path().join("a.yaml");
+        std::fs::write(&rules, RULES).unwrap();
+        let judge = || judge_of(&rules, &mut Vec::new()).unwrap().unwrap();
+        let endless = compare(&mut BufReader::with_capacity(1 << 20, io::repeat(b'x')), judge(), judge(), &mut Vec::new());
+        assert!(endless.is_err_and(|error| error.to_string().contains("goes on for more than 8 MiB")));
+        let replay = Replay { records: "/dev/zero".into(), before: rules.clone(), after: rules, json: false };
+        let mut complaints = Vec::new();
+        assert_eq!(replay.run(&mut Vec::new(), &mut complaints).unwrap(), Exit::Failed);
+        assert!(String::from_utf8(complaints).unwrap().contains("/dev/zero: it is no regular file"));
     }
 
     #[test]

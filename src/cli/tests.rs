@@ -48,6 +48,7 @@ use crate::model::route::RouteIndex;
 use crate::model::rules::DryRun;
 use crate::model::rules::FaultAnswer;
 use crate::model::rules::GuardLimits;
+use crate::model::rules::HEADERS_OF_ENVOY;
 use crate::model::rules::ImportedKeys;
 use crate::model::rules::LimitsFailure;
 use crate::model::rules::Rules;
@@ -118,6 +119,7 @@ fn rules() -> Rules {
         api_versions: None,
         look_alikes: LookAlikes::default(),
         guard: GuardLimits { per_address: Limit { per_minute: 6, depth: 3 }, per_key_prefix: Limit { per_minute: 60, depth: 5 } },
+        header_limits: HEADERS_OF_ENVOY,
         trusted_hops: 0,
         dry_run: DryRun::Off,
         limits_failure: LimitsFailure::LocalShare,

@@ -185,12 +185,12 @@ async fn perform(command: Users, target: Target, voice: &mut Voice<'_>) -> Resul
             let is_new = members.get("data").and_then(Value::as_array).is_some_and(Vec::is_empty);
             let made = client.call("POST", "/v1/invitations", Some(&invitation.body())).await?;
             let words = format!(
-                "an invitation into {}{}, until {} UTC. Hand it over now: it is not shown again.",
+                "an invitation into {}{}, until {} UTC.",
                 show(&made, "organization"),
                 if is_new { " (nobody is in it yet: whoever comes by this begins it)" } else { "" },
                 show_when(&made, "expires_at")
             );
-            voice.hand_over(&made, "url", &words)
+            voice.hand_over(&made, "url", &words, &format!("DELETE /v1/invitations/{} takes it back", show(&made, "id")))
         }
     }
 }

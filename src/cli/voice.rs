@@ -98,13 +98,17 @@ pub(in crate::cli) struct Voice<'o> {
 }
 
 impl Voice<'_> {
-    /// The one time that a secret is seen: alone on standard output, so that a script can take it.
-    pub(in crate::cli) fn hand_over(&mut self, record: &Value, member: &str, advice: &str) -> Result<(), CliError> {
-        if self.json {
-            return self.write_json(record);
+    /// The one time that a secret is seen: alone on standard output, so that a script can take it. `remedy`: what to do where it cannot
+    /// be written, and nobody will ever have it.
+    pub(in crate::cli) fn hand_over(&mut self, record: &Value, member: &str, what: &str, remedy: &str) -> Result<(), CliError> {
+        let written =
+            if self.json { self.write_json(record) } else { writeln!(self.out, "{}", show(record, member)).map_err(CliError::from) };
+        written.and_then(|()| Ok(self.out.flush()?)).map_err(|why| {
+            CliError::said(format!("{what}\nThis was done, but the secret could not be written ({why}) and is lost: {remedy}"))
+        })?;
+        if !self.json {
+            writeln!(self.complaints, "{what} Store it now: it is not shown again.")?;
         }
-        writeln!(self.out, "{}", show(record, member))?;
-        writeln!(self.complaints, "{advice}")?;
         Ok(())
     }
 
@@ -198,4 +202,34 @@ impl Gathered {
 /// The part of a query that names these filters.
 pub(in crate::cli) fn filters(given: &[(&str, &Option<String>)]) -> String {
     given.iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("&{name}={}", encode(value)))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_secret_that_reached_nobody_is_a_failure_that_names_what_has_it() {
+        for json in [false, true] {
+            let mut complaints = Vec::new();
+            let mut voice = Voice { out: &mut Full, complaints: &mut complaints, json };
+            let made = json!({"id": "3fKq9ZxT0aBc", "key": "tg_live_sk_secret"});
+            // A reader that is gone is no reason for silence here, as it is elsewhere.
+            let Err(CliError::Said(why)) = voice.hand_over(&made, "key", "key 3fKq9ZxT0aBc.", "end it") else { panic!("{json}") };
+            assert!(why.starts_with("key 3fKq9ZxT0aBc.\n") && why.ends_with("is lost: end it") && !why.contains("tg_live"), "{why}");
+            assert_eq!(complaints, b"");
+        }
+    }
 }

@@ -18,11 +18,8 @@ use crate::model::request::Path;
 use crate::model::request::Request;
 use crate::model::request::RequestError;
 use crate::model::request::split_target;
+use crate::model::rules::HEADERS_MOST;
 
-/// More header lines than this are refused; Envoy's own default bound is 100.
-const HEADERS_MAX: usize = 128;
-/// Names and values together; Envoy's own default bound is 60 KiB.
-const HEADER_BYTES_MAX: usize = 96 * 1024;
 const EXTENSIONS_MAX: usize = 64;
 
 /// A decoded message, owning what a [`Request`] borrows.
@@ -93,25 +90,21 @@ impl Message {
             return Err(malformed("headers", "both headers and header_map are filled"));
         }
         let count = raw.len() + self.http.headers.len();
-        if count > HEADERS_MAX {
-            return Err(malformed("headers", "more than 128 header lines"));
+        if count > HEADERS_MOST.lines {
+            return Err(malformed("headers", "more than 1024 header lines"));
         }
         if raw.iter().any(|line| !line.value.is_empty() && !line.raw_value.is_empty() && line.value != line.raw_value) {
             return Err(malformed("header_map", "a header has two different values"));
         }
         let mut entries = Vec::with_capacity(count);
-        let mut total: usize = 0;
         for (name, value) in self.lines() {
             if name.is_empty() || name.iter().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii_graphic()) {
                 return Err(malformed("headers", "a header name is not in lower case"));
             }
-            total = total.saturating_add(name.len()).saturating_add(value.len());
             entries.push((name, value));
         }
-        if total > HEADER_BYTES_MAX {
-            return Err(malformed("headers", "more than 96 KiB of headers"));
-        }
-        Ok(Headers::new(entries))
+        let headers = Headers::new(entries);
+        if headers.size().is_within(HEADERS_MOST) { Ok(headers) } else { Err(malformed("headers", "more than 192 KiB of headers")) }
     }
 
     fn peer_address(&self) -> Option<IpAddr> {

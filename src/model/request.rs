@@ -42,6 +42,14 @@ pub enum Method {
 #[derive(Clone, Default)]
 pub struct Headers<'m> {
     entries: Vec<(&'m [u8], &'m [u8])>,
+    size: HeaderSize,
+}
+
+/// What headers take up, as Envoy counts it: lines, and the bytes of names and values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeaderSize {
+    pub lines: usize,
+    pub bytes: usize,
 }
 
 /// How often a header came.
@@ -171,7 +179,12 @@ impl Method {
 
 impl<'m> Headers<'m> {
     pub fn new(entries: Vec<(&'m [u8], &'m [u8])>) -> Self {
-        Self { entries }
+        let size = entries.iter().fold(HeaderSize::default(), |size, (name, value)| size.with(name, value));
+        Self { entries, size }
+    }
+
+    pub fn size(&self) -> HeaderSize {
+        self.size
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&'m [u8], &'m [u8])> {
@@ -195,6 +208,19 @@ impl<'m> Headers<'m> {
     /// Whether a header of this lower-case name came at all.
     pub fn contains(&self, name: &str) -> bool {
         self.entries.iter().any(|(candidate, _)| *candidate == name.as_bytes())
+    }
+}
+
+impl HeaderSize {
+    /// One line more.
+    #[must_use]
+    pub fn with(self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+        let bytes = self.bytes.saturating_add(name.as_ref().len()).saturating_add(value.as_ref().len());
+        Self { lines: self.lines.saturating_add(1), bytes }
+    }
+
+    pub fn is_within(self, bound: Self) -> bool {
+        self.lines <= bound.lines && self.bytes <= bound.bytes
     }
 }
 

@@ -15,6 +15,7 @@ use crate::model::issuance::Issuance;
 use crate::model::key::KeyRecord;
 use crate::model::look_alikes::LookAlikes;
 use crate::model::quota::Policy;
+use crate::model::request::HeaderSize;
 use crate::model::route::ErrorFormat;
 use crate::model::route::Route;
 
@@ -45,6 +46,8 @@ pub struct Rules {
     /// Of the identity headers and the assertion's.
     pub look_alikes: LookAlikes,
     pub guard: GuardLimits,
+    /// What Envoy takes of a request's headers once ours are added: it refuses more, and the request would have been counted.
+    pub header_limits: HeaderSize,
     /// How many proxies before this Envoy may be believed about `x-forwarded-for`; 0: the peer is the client.
     pub trusted_hops: u8,
     pub dry_run: DryRun,
@@ -57,6 +60,11 @@ pub struct Rules {
     /// How many users `/metrics` lists by name.
     pub usage_series_limit: usize,
 }
+
+/// What no rules go beyond: more is refused before it is read.
+pub const HEADERS_MOST: HeaderSize = HeaderSize { lines: 1024, bytes: 192 * 1024 };
+/// What Envoy takes unless it is told otherwise.
+pub const HEADERS_OF_ENVOY: HeaderSize = HeaderSize { lines: 100, bytes: 60 * 1024 };
 
 impl Rules {
     /// What is signed differs each time and says nothing that the other headers do not, so what is judged to be compared does without.
@@ -320,6 +328,7 @@ pub(crate) mod samples {
             api_versions: None,
             look_alikes: LookAlikes::default(),
             guard: GuardLimits { per_address: Limit { per_minute: 6, depth: 3 }, per_key_prefix: Limit { per_minute: 60, depth: 5 } },
+            header_limits: HEADERS_OF_ENVOY,
             trusted_hops: 0,
             dry_run: DryRun::Off,
             limits_failure: LimitsFailure::LocalShare,

@@ -93,3 +93,17 @@ fn a_second_process_waits_and_is_refused() {
     assert_eq!(Client::new(ops).get("/readyz", &[]).status, 200);
     drop(first);
 }
+
+#[test]
+fn a_key_whose_text_went_nowhere_is_named_on_standard_error() {
+    let folder = Folder::new();
+    write_config(&folder);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a device that takes nothing");
+    let create = ["keys", "create", "--user", "alice"];
+    let output = tollgate::program().current_dir(folder.path()).args(create).stdout(full).output().expect("it runs");
+    let made = tollgate::run_json(folder.path(), &["keys", "list", "--json"]);
+    let id = made["data"][0]["id"].as_str().expect("the key was made");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("`tollgate keys revoke {id}`")) && !said.contains("_sk_"), "{said}");
+}

@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use http::HeaderValue;
 
+use crate::support::envoy;
 use crate::support::http1::Reply;
 use crate::support::http2;
 use crate::support::scenario::Listener;
@@ -242,6 +243,53 @@ fn malformed_and_outsized_heads_are_refused_before_anything_else() {
     let reply = battery.raw(TARGET, &[&bearer, &long]);
     assert!(matches!(reply.status, 200 | 400..=499), "{reply:?}");
     assert_eq!(battery.raw(TARGET, &[&bearer]).status, 200, "and the next request is served");
+}
+
+/// What the requests of this border's two sides came to: those served are a beginning of the list, and all others are this status.
+fn first_refused(replies: &[Reply], status: u16) -> usize {
+    let served = replies.iter().take_while(|reply| reply.status == 200).count();
+    let statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
+    assert!((1..replies.len()).contains(&served) && statuses[served..].iter().all(|refused| *refused == status), "{statuses:?}");
+    served
+}
+
+// battery: H9
+#[test]
+fn what_is_beyond_envoys_bounds_with_our_headers_is_refused_before_it_is_counted() {
+    let bearer = |battery: &Battery| format!("authorization: Bearer {}", battery.key).into_bytes();
+    // From where nobody minds to where Envoy refuses a head by itself, which is 431 as well.
+    let ask = |battery: &Battery, target: &str, credential: &[u8]| -> Vec<Reply> {
+        let fill = |count: usize| (0..count).map(|number| format!("x-a{number}: b").into_bytes()).collect::<Vec<_>>();
+        let heads = (80..105).map(fill);
+        heads.map(|fill| battery.raw(target, &fill.iter().map(Vec::as_slice).chain([credential]).collect::<Vec<_>>())).collect()
+    };
+    let ours = |replies: &[Reply]| replies.iter().filter(|reply| reply.text().contains("HEADERS_TOO_LARGE")).count();
+    for listener in Listener::BOTH {
+        let battery = Battery::start(listener);
+        let keyed = ask(&battery, TARGET, &bearer(&battery));
+        let public = ask(&battery, "/public/ping", b"x-b: c");
+        let served = [first_refused(&keyed, 431), first_refused(&public, 431)];
+        assert!(served[0] < served[1] && ours(&keyed) > 4 && ours(&public) > 0, "a caller's headers take room: {served:?}");
+        let count = |number: usize| u64::try_from(number).unwrap();
+        assert_eq!((battery.scenario.admitted("alice"), battery.scenario.admitted("anonymous")), (count(served[0]), count(served[1])));
+
+        let long = |spare: usize| [b"x-long: ".to_vec(), vec![b'a'; 60 * 1024 - spare]].concat();
+        let lines = bearer(&battery);
+        let replies: Vec<Reply> = (0..40).rev().map(|step| battery.raw(TARGET, &[&lines, &long(step * 32)])).collect();
+        let long_served = first_refused(&replies, 431);
+        assert!(ours(&replies) > 0);
+        assert_eq!(battery.scenario.admitted("alice"), count(served[0] + long_served));
+        assert_eq!(battery.scenario.upstream.count(), count(served[0] + served[1] + long_served));
+
+        // The border is Envoy's own, from the version on that has one.
+        if envoy::asked().is_none_or(|version| envoy::is_since(&version, "1.37")) {
+            let raised = "errors: standard\nheader_limits: { max_headers_count: 200, max_request_headers_kb: 96 }\n";
+            let battery = Battery::of(listener.plan().tollgate_with("errors: standard\n", raised));
+            let keyed = ask(&battery, TARGET, &bearer(&battery));
+            let refused = keyed.iter().position(|reply| reply.status != 200);
+            assert_eq!((refused, keyed[served[0]].status, ours(&keyed)), (Some(served[0]), 500, 0));
+        }
+    }
 }
 
 // battery: H15

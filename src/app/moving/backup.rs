@@ -50,31 +50,66 @@ pub enum BackupError {
     Line { path: PathBuf, line: u64, why: String },
     #[error("{path} has backup format {found}, and this release reads up to {FORMAT}: import it with a newer release")]
     Newer { path: PathBuf, found: u64 },
+    #[error("{path} is {what}, and only a backup is replaced: name another file, or `-` for standard output")]
+    Kept { path: PathBuf, what: &'static str },
     #[error("{path} was cut off: its last line, which has its checksum, is missing")]
     Cut { path: PathBuf },
     #[error("{path} was changed: its lines do not have the checksum that its last line names")]
     Checksum { path: PathBuf },
 }
 
-/// A backup that is being written. It gets its name only when it is complete.
-pub(super) struct Draft {
+/// Where a backup goes.
+pub enum Destination<'o> {
+    /// A file of mode 0600, which gets its name when it is complete. Of what is there, only a backup is replaced.
+    File(&'o Path),
+    /// A pipe.
+    Stream(&'o mut dyn io::Write),
+}
+
+impl std::fmt::Debug for Destination<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.name().to_string_lossy())
+    }
+}
+
+impl Destination<'_> {
+    pub(super) fn name(&self) -> PathBuf {
+        match self {
+            Self::File(path) => path.to_path_buf(),
+            Self::Stream(_) => PathBuf::from("standard output"),
+        }
+    }
+}
+
+/// A backup that is being written.
+pub(super) struct Draft<'o> {
     path: PathBuf,
-    draft: PathBuf,
-    out: BufWriter<fs::File>,
+    out: BufWriter<Box<dyn io::Write + 'o>>,
+    /// The file without its name yet; none: what is written is gone.
+    unnamed: Option<Unnamed>,
     hash: digest::Context,
     lines: u64,
 }
 
-impl Draft {
+struct Unnamed {
+    path: PathBuf,
+    file: fs::File,
+}
+
+impl<'o> Draft<'o> {
     /// `peppers`: the ids of those that the records were made with.
-    pub(super) fn begin(path: &Path, made: &str, peppers: &[String]) -> Result<Self, BackupError> {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let draft = path.with_file_name(format!(".{name}.{}", std::process::id()));
-        let _leftover = fs::remove_file(&draft);
-        let failed = |source| BackupError::Io { path: draft.clone(), source };
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(failed)?;
-        let hash = digest::Context::new(&digest::SHA256);
-        let mut begun = Self { path: path.to_owned(), draft, out: BufWriter::new(file), hash, lines: 0 };
+    pub(super) fn begin(to: Destination<'o>, made: &str, peppers: &[String]) -> Result<Self, BackupError> {
+        let path = to.name();
+        let (out, unnamed): (Box<dyn io::Write + 'o>, Option<Unnamed>) = match to {
+            Destination::Stream(out) => (Box::new(out), None),
+            Destination::File(path) => {
+                check_replaceable(path)?;
+                let unnamed = Unnamed::make(path)?;
+                let failed = |source| BackupError::Io { path: unnamed.path.clone(), source };
+                (Box::new(unnamed.file.try_clone().map_err(failed)?), Some(unnamed))
+            }
+        };
+        let mut begun = Self { path, out: BufWriter::new(out), unnamed, hash: digest::Context::new(&digest::SHA256), lines: 0 };
         begun.line(&json!({"is": KIND, "format": FORMAT, "release": env!("CARGO_PKG_VERSION"), "made": made, "peppers": peppers}))?;
         Ok(begun)
     }
@@ -87,9 +122,8 @@ impl Draft {
         let checksum = hex(self.hash.clone().finish().as_ref());
         let lines = self.lines;
         self.line(&json!({"is": "end", "lines": lines, "sha256": checksum}))?;
-        let written = self.out.flush().and_then(|()| self.out.get_ref().sync_all()).and_then(|()| fs::rename(&self.draft, &self.path));
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        written.and_then(|()| fs::File::open(folder)?.sync_all()).map_err(|source| self.failed(source))
+        let written = self.out.flush().and_then(|()| self.unnamed.as_ref().map_or(Ok(()), |unnamed| unnamed.name(&self.path)));
+        written.map_err(|source| self.failed(source))
     }
 
     fn line(&mut self, value: &Value) -> Result<(), BackupError> {
@@ -104,10 +138,51 @@ impl Draft {
     }
 }
 
-impl Drop for Draft {
+/// Anything else under this name is somebody's, and would be gone.
+fn check_replaceable(path: &Path) -> Result<(), BackupError> {
+    let kind = match fs::symlink_metadata(path) {
+        Ok(facts) => facts.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(BackupError::Io { path: path.to_owned(), source }),
+    };
+    let what = if kind.is_file() {
+        match Backup::open(path) {
+            Ok(_) | Err(BackupError::Newer { .. }) => return Ok(()),
+            Err(error @ BackupError::Io { .. }) => return Err(error),
+            Err(_) => "no backup",
+        }
+    } else if kind.is_dir() {
+        "a folder"
+    } else if kind.is_symlink() {
+        "a symbolic link"
+    } else {
+        "a device, a pipe or a socket"
+    };
+    Err(BackupError::Kept { path: path.to_owned(), what })
+}
+
+impl Unnamed {
+    fn make(path: &Path) -> Result<Self, BackupError> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let draft = path.with_file_name(format!(".{name}.{}", std::process::id()));
+        let _leftover = fs::remove_file(&draft);
+        let failed = |source| BackupError::Io { path: draft.clone(), source };
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(failed)?;
+        Ok(Self { path: draft, file })
+    }
+
+    fn name(&self, path: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.path, path)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::File::open(folder)?.sync_all()
+    }
+}
+
+impl Drop for Unnamed {
     fn drop(&mut self) {
-        // There is none where it was finished.
-        let _leftover = fs::remove_file(&self.draft);
+        // There is none where it got its name.
+        let _leftover = fs::remove_file(&self.path);
     }
 }
 

@@ -20,6 +20,8 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use crate::app::moving::backup::Destination;
+
 use crate::app::AppError;
 use crate::app::moving::backup::Backup;
 use crate::app::moving::backup::BackupError;
@@ -131,16 +133,23 @@ pub async fn migrate(from: Named, to: Named, wishes: Wishes, clock: &Arc<dyn Clo
     transfer(&mut Origin::store(&source), &survey, &target, wishes, clock, tell).await
 }
 
-/// Writes everything that a store holds into a file of mode 0600, which gets its name when it is complete.
+/// Writes everything that a store holds into a file, or a pipe.
 ///
 /// # Errors
 /// [`MovingError`]; there is no file then, or the old one.
-pub async fn export(from: Named, path: &Path, wishes: Wishes, clock: &Arc<dyn Clock>, tell: &mut Tell<'_>) -> Result<Summary, MovingError> {
+pub async fn export(
+    from: Named,
+    to: Destination<'_>,
+    wishes: Wishes,
+    clock: &Arc<dyn Clock>,
+    tell: &mut Tell<'_>,
+) -> Result<Summary, MovingError> {
+    let writing = format!("writing {}", to.name().display());
     let source = Side::open_source(from, clock)?;
     let survey = Survey::of(&mut Origin::store(&source), &mut |count| tell(&format!("reading {}", source.label()), count)).await?;
     check_readable(&survey, wishes)?;
     let peppers: Vec<String> = survey.peppers.iter().cloned().collect();
-    let mut draft = Draft::begin(path, &when(clock), &peppers)?;
+    let mut draft = Draft::begin(to, &when(clock), &peppers)?;
     let mut origin = Origin::store(&source);
     let mut written = 0;
     while let Some(items) = origin.next().await? {
@@ -151,7 +160,7 @@ pub async fn export(from: Named, path: &Path, wishes: Wishes, clock: &Arc<dyn Cl
             }
             written += 1;
         }
-        tell(&format!("writing {}", path.display()), written);
+        tell(&writing, written);
     }
     draft.finish()?;
     let counts = count_both(&survey, &survey);

@@ -163,7 +163,7 @@ impl Desk {
     }
 
     async fn export(&self, from: Named, file: &str) -> Result<Summary, MovingError> {
-        export(from, &self.path(file), Wishes::default(), &self.clock, &mut |_what, _count| {}).await
+        export(from, Destination::File(&self.path(file)), Wishes::default(), &self.clock, &mut |_what, _count| {}).await
     }
 
     async fn import(&self, to: Named, file: &str, wishes: Wishes) -> Result<Summary, MovingError> {
@@ -336,6 +336,44 @@ async fn what_it_holds_stays(desk: &Desk, to: impl Fn() -> Named) {
     let side = desk.open(to());
     let stored: Stored = side.records().get(&RecordKey::key("key7")).await.unwrap().unwrap();
     assert_eq!(stored.bytes, encode_key(&revoked), "a revocation is not undone");
+}
+
+#[tokio::test]
+async fn nothing_but_a_backup_makes_room_for_a_backup() {
+    let desk = Desk::new();
+    desk.fill(|| desk.embedded("a", PEPPER)).await;
+    let export = async |name: &str| desk.export(desk.embedded("a", PEPPER), name).await;
+    export("backup").await.unwrap();
+    std::os::unix::fs::symlink(desk.path("backup"), desk.path("link")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(desk.path("socket")).unwrap();
+    std::fs::write(desk.path("empty"), "").unwrap();
+    let config = std::fs::read(desk.path("a.yaml")).unwrap();
+    for (name, what) in [
+        ("a.yaml", "no backup"),
+        ("pepper-text", "no backup"),
+        ("empty", "no backup"),
+        ("a", "a folder"),
+        ("link", "a symbolic link"),
+        ("socket", "a device, a pipe or a socket"),
+        ("/dev/full", "a device, a pipe or a socket"),
+    ] {
+        let said = export(name).await.unwrap_err().to_string();
+        assert!(said.contains(&format!("{name} is {what}, and only a backup is replaced")) && said.contains("`-`"), "{said}");
+    }
+    assert_eq!(std::fs::read(desk.path("a.yaml")).unwrap(), config);
+    assert!(desk.path("link").is_symlink() && Path::new("/dev/full").exists());
+    // One of a newer release, or one that was cut off, has been a backup all the same.
+    let whole = std::fs::read_to_string(desk.path("backup")).unwrap();
+    for begun in [whole.replacen("\"format\":1", "\"format\":2", 1), whole.lines().next().unwrap().to_owned() + "\n"] {
+        assert_ne!(begun, whole);
+        std::fs::write(desk.path("backup"), begun).unwrap();
+        export("backup").await.unwrap();
+        assert_eq!(std::fs::read_to_string(desk.path("backup")).unwrap(), whole);
+    }
+    let mut piped = Vec::new();
+    let to = Destination::Stream(&mut piped);
+    super::export(desk.embedded("a", PEPPER), to, Wishes::default(), &desk.clock, &mut |_what, _count| {}).await.unwrap();
+    assert_eq!(String::from_utf8(piped).unwrap(), whole);
 }
 
 // battery: X9

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::model::look_alikes::LookAlikes;
 use crate::model::look_alikes::looks_like;
+use crate::model::request::HeaderSize;
 use crate::model::request::Headers;
 use crate::model::rules::Rules;
 
@@ -36,6 +37,23 @@ impl<'r> Edits<'r> {
         if !known {
             self.remove.push(Arc::clone(name));
         }
+    }
+
+    /// Sets nothing; what would have been set is removed, so that no client says it.
+    pub(in crate::check) fn forgo(&mut self) {
+        self.remove.extend(self.set.drain(..).map(|(name, _value)| name));
+    }
+
+    /// Whether the headers with these edits are within Envoy's bounds. What replaces a header adds nothing, which is looked at only where it
+    /// matters; what is removed takes its room all the same, because Envoy counts before it removes.
+    pub(in crate::check) fn fit(&self, headers: &Headers<'_>, limits: HeaderSize) -> bool {
+        let added = |size: HeaderSize| self.set.iter().fold(size, |size, (name, value)| size.with(&**name, &**value));
+        if added(headers.size()).is_within(limits) {
+            return true;
+        }
+        let replaced = |came: &[u8]| self.set.iter().any(|(name, _value)| name.as_bytes().eq_ignore_ascii_case(came));
+        let kept = headers.iter().filter(|(came, _value)| !replaced(came));
+        added(kept.fold(HeaderSize::default(), |size, (name, value)| size.with(name, value))).is_within(limits)
     }
 
     /// What an upstream could take for a header of these rules. The spellings go whether or not they were seen, because Envoy can be told

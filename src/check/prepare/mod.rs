@@ -91,7 +91,8 @@ impl<'r> Prepared<'r> {
 }
 
 /// # Errors
-/// [`Reason::UnusableIdentity`] when a value cannot stand in a header, [`Reason::Internal`] when the assertion cannot be signed; a
+/// [`Reason::UnusableIdentity`] when a value cannot stand in a header, [`Reason::HeadersTooLarge`] when all together are more than Envoy
+/// takes, [`Reason::Internal`] when the assertion cannot be signed; a
 /// fault while the keys that sign are still out of reach.
 pub fn prepare<'r>(
     permit: Permit<'r>,
@@ -153,6 +154,9 @@ fn compose<'r>(
         CredentialUpstream::Kept => {}
     }
     edits.remove_look_alikes(&rules.look_alikes, Some(headers));
+    if !edits.fit(headers, rules.header_limits) {
+        return Err(Denial::new(Reason::HeadersTooLarge));
+    }
     Ok(Prepared {
         reason,
         route,

@@ -23,6 +23,7 @@ use crate::model::caller::UserId;
 use crate::model::look_alikes::LookAlikes;
 use crate::model::look_alikes::Spellings;
 use crate::model::look_alikes::looks_like;
+use crate::model::request::HeaderSize;
 use crate::model::request::Method;
 use crate::model::route::Cors;
 use crate::model::route::samples::route;
@@ -191,6 +192,35 @@ fn the_assertion_takes_the_credentials_place() {
     let mut optional = rules_with_auth(public, Auth::Optional);
     optional.assertion = Some(assertion("authorization", "Bearer "));
     assert_eq!(composed(&mut optional, Method::Get, None, &shown(&[]), None).unwrap(), ["-authorization"]);
+}
+
+#[test]
+fn only_what_is_new_takes_room_among_the_headers() {
+    type Lines = [(&'static str, &'static str)];
+    let mut rules = rules(Auth::Required, CredentialUpstream::Removed);
+    rules.identity_headers = vec![header("user", of(IdentityValue::User)), header("x-org-id", of(IdentityValue::Organization))];
+    rules.look_alikes = LookAlikes::of(&rules);
+    let headers = |lines: &Lines| Headers::new(lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect());
+    // `user: alice` and `x-org-id: acme` are added: 2 lines, 21 bytes.
+    let table: &[(&Lines, usize, usize)] = &[
+        (&[], 2, 21),
+        (&[("a", "1")], 3, 23),
+        (&[("user", "mallory")], 2, 21),
+        (&[("user", "mallory"), ("user", "eve"), ("a", "1")], 3, 23),
+        (&[("x_org-id", "evil"), ("a", "1")], 4, 35),
+        (&[("x-api-key", "secret"), ("a", "1")], 4, 38),
+    ];
+    for (lines, count, bytes) in table {
+        for (lacking, expected) in [((0, 0), true), ((1, 0), false), ((0, 1), false)] {
+            rules.header_limits = HeaderSize { lines: count - lacking.0, bytes: bytes - lacking.1 };
+            let request = samples::request(Method::Get, "/x", &[]);
+            let found = find_route(&request, &rules).unwrap();
+            let permit = authorise(Some(Arc::new(doubles::caller())), &found).unwrap();
+            let pinned = pin_version(&request, &found, permit.caller(), &rules).unwrap();
+            let composed = compose(permit, pinned, &shown(&["x-api-key"]), &headers(lines), &rules, None);
+            assert_eq!(composed.map(|_| ()).map_err(|denial| denial.reason), if expected { Ok(()) } else { Err(Reason::HeadersTooLarge) });
+        }
+    }
 }
 
 fn rules_with_auth(old: Rules, auth: Auth) -> Rules {

@@ -4,6 +4,7 @@ mod curl;
 mod recorded;
 mod show;
 
+use std::ffi::OsString;
 use std::io;
 use std::io::IsTerminal as _;
 use std::io::Read as _;
@@ -52,7 +53,7 @@ pub struct Explain {
     curl: Option<String>,
     /// A line that `record` in the config wrote (the first, or that of the number), or a CheckRequest as JSON.
     #[arg(long, value_name = "FILE[:LINE]", conflicts_with_all = ["method", "headers", "peer", "principal", "chosen_route"])]
-    recorded: Option<String>,
+    recorded: Option<OsString>,
     /// The address that Envoy sees.
     #[arg(long, value_name = "ADDRESS")]
     peer: Option<IpAddr>,

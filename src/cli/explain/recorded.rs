@@ -1,10 +1,12 @@
 //! `explain --recorded`: a line that the recording wrote, judged here by the config alone; or a `CheckRequest` in protobuf's JSON, which
 //! holds its credential and is asked like any other request.
 
-use std::fs::File;
+use std::ffi::OsStr;
 use std::io::BufRead as _;
 use std::io::BufReader;
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use crate::check::Seen;
 use crate::check::decide::Denial;
@@ -16,6 +18,7 @@ use crate::check::rehearse::Buckets;
 use crate::check::rehearse::Rehearsed;
 use crate::check::rehearse::rehearse;
 use crate::cli::client::CliError;
+use crate::cli::open_file;
 use crate::grpc::encode::Client;
 use crate::grpc::show::Shown;
 use crate::grpc::show::show_refusal;
@@ -43,13 +46,10 @@ pub(super) enum Recorded {
 }
 
 /// `FILE` or `FILE:LINE`.
-pub(super) fn read(place: &str) -> Result<Recorded, CliError> {
-    let (path, line) = match place.rsplit_once(':').and_then(|(path, line)| Some((path, line.parse::<usize>().ok()?))) {
-        Some((path, line)) => (path, Some(line)),
-        None => (place, None),
-    };
-    let said = |why: String| CliError::said(format!("{path}: {why}"));
-    let file = File::open(path).map_err(|error| said(error.to_string()))?;
+pub(super) fn read(place: &OsStr) -> Result<Recorded, CliError> {
+    let (path, line) = parts_of(place);
+    let said = |why: String| CliError::said(format!("{}: {why}", path.display()));
+    let file = open_file(path).map_err(|error| said(error.to_string()))?;
     let mut reader = BufReader::new(file);
     let mut text = Vec::new();
     for number in 1..=line.unwrap_or(1) {
@@ -70,6 +70,15 @@ pub(super) fn read(place: &str) -> Result<Recorded, CliError> {
             Err(_) => Err(said(format!("{why}; and no CheckRequest in JSON either"))),
         },
     }
+}
+
+fn parts_of(place: &OsStr) -> (&Path, Option<usize>) {
+    let bytes = place.as_bytes();
+    let split = bytes.iter().rposition(|byte| *byte == b':').and_then(|colon| {
+        let line = std::str::from_utf8(bytes.get(colon + 1..)?).ok()?.parse().ok()?;
+        Some((Path::new(OsStr::from_bytes(bytes.get(..colon)?)), Some(line)))
+    });
+    split.unwrap_or((Path::new(place), None))
 }
 
 /// The question that Envoy's message asks.
@@ -157,4 +166,33 @@ fn end(explanation: &mut Explanation, reason: Reason) {
     explanation.decision = decision(reason).to_owned();
     explanation.reason = reason.row().label.to_owned();
     explanation.status = reason.row().http;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_file_is_named_with_or_without_a_line() {
+        let table: &[(&[u8], &[u8], Option<usize>)] = &[
+            (b"requests.jsonl", b"requests.jsonl", None),
+            (b"requests.jsonl:17", b"requests.jsonl", Some(17)),
+            (b"a:b:3", b"a:b", Some(3)),
+            (b"a:b", b"a:b", None),
+            (b"a:", b"a:", None),
+            (b"\xff\xfe:2", b"\xff\xfe", Some(2)),
+            (b"\xff\xfe", b"\xff\xfe", None),
+        ];
+        for (place, path, line) in table {
+            assert_eq!(parts_of(OsStr::from_bytes(place)), (Path::new(OsStr::from_bytes(path)), *line));
+        }
+    }
+
+    #[test]
+    fn only_a_file_is_read() {
+        for place in ["/dev/zero", "/dev/zero:9", "/"] {
+            let said = read(OsStr::new(place)).unwrap_err().to_string();
+            assert!(said.contains("it is no regular file"), "{said}");
+        }
+    }
 }

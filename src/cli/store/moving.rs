@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::app::moving;
+use crate::app::moving::Destination;
 use crate::app::moving::MovingError;
 use crate::app::moving::Summary;
 use crate::app::moving::Wishes;
@@ -43,13 +44,14 @@ pub(super) struct Migrate {
 
 /// Write all records and all usage into one file.
 ///
-/// The file has mode 0600 and gets its name when it is complete. It holds keyed hashes of keys and no key, and the wrapped signing
-/// keys. The peppers are not in it, and without them it opens nothing: back them up elsewhere. The command names those it takes.
+/// The file has mode 0600 and gets its name when it is complete; only a backup is ever replaced. It holds keyed hashes of keys and no
+/// key, and the wrapped signing keys. The peppers are not in it, and without them it opens nothing: back them up elsewhere. The
+/// command names those it takes.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Export {
     #[command(flatten)]
     whose: Whose,
-    /// The file to write; one that is there is replaced.
+    /// The file to write; a backup that is there is replaced. `-` for standard output: the summary then goes to standard error.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
     /// Leave behind what cannot be read.
@@ -104,14 +106,21 @@ impl Export {
         let Some(from) = named(&self.whose.config, complaints)? else { return Ok(Exit::Failed) };
         let wishes = Wishes { merge: false, skip_unreadable: self.skip_unreadable };
         let clock = clock();
+        let is_piped = self.to.as_os_str() == "-";
+        let to = if is_piped { Destination::Stream(&mut *out) } else { Destination::File(&self.to) };
         let mut progress = Progress::new(complaints);
-        let outcome = moving::export(from, &self.to, wishes, &clock, &mut |what, count| progress.tell(what, count)).await;
+        let outcome = moving::export(from, to, wishes, &clock, &mut |what, count| progress.tell(what, count)).await;
         progress.end();
         if let Ok(summary) = &outcome
             && !summary.peppers.is_empty()
         {
             let peppers = summary.peppers.join(", ");
             writeln!(complaints, "The peppers are not in the file, and no key opens anything without them. Keep apart: {peppers}.")?;
+        }
+        if is_piped {
+            let mut summary = Vec::new();
+            let exit = tell("export", outcome, self.json, &mut summary, complaints)?;
+            return complaints.write_all(&summary).map(|()| exit);
         }
         tell("export", outcome, self.json, out, complaints)
     }

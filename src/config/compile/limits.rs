@@ -14,12 +14,16 @@ use crate::config::file::identity::PerFile;
 use crate::config::file::identity::TierFile;
 use crate::config::file::route::GuardFile;
 use crate::config::file::route::GuardLimitFile;
+use crate::config::file::route::HeaderLimitsFile;
 use crate::config::file::scalars::Rate;
+use crate::config::file::scalars::Whole;
 use crate::model::quota::FILL_NANOS_MAX;
 use crate::model::quota::Limit;
 use crate::model::quota::Per;
 use crate::model::quota::Policy;
+use crate::model::request::HeaderSize;
 use crate::model::rules::GuardLimits;
+use crate::model::rules::HEADERS_OF_ENVOY;
 use crate::model::rules::Tier;
 use crate::model::rules::TierState;
 
@@ -108,6 +112,12 @@ pub(super) fn guard(desk: &mut Desk<'_>, spot: &Spot, file: &GuardFile) -> Optio
     let per_address = of("per_address", file.per_address.as_ref(), Limit { per_minute: 60, depth: 30 });
     let per_key_prefix = of("per_key_prefix", file.per_key_prefix.as_ref(), Limit { per_minute: 30, depth: 15 });
     Some(GuardLimits { per_address: per_address?, per_key_prefix: per_key_prefix? })
+}
+
+pub(super) fn headers(file: &HeaderLimitsFile) -> HeaderSize {
+    let lines = Whole::or(file.max_headers_count, HEADERS_OF_ENVOY.lines);
+    let bytes = file.max_request_headers_kb.map_or(HEADERS_OF_ENVOY.bytes, |kib| kib.0 * 1024);
+    HeaderSize { lines, bytes }
 }
 
 /// `spot` is the mapping that holds them.

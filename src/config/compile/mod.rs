@@ -105,6 +105,7 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
         api_versions,
         look_alikes: LookAlikes::default(),
         guard: guard?,
+        header_limits: limits::headers(&file.header_limits),
         trusted_hops: Whole::or(file.trusted_hops, 0),
         dry_run: match file.dry_run {
             Some(true) => DryRun::On,

@@ -39,6 +39,7 @@ use crate::config::file::route::ErrorsFile;
 use crate::config::file::route::FailureFile;
 use crate::config::file::route::FaultsFile;
 use crate::config::file::route::GuardFile;
+use crate::config::file::route::HeaderLimitsFile;
 use crate::config::file::route::RouteFile;
 use crate::config::file::scalars::Whole;
 
@@ -101,6 +102,10 @@ pub struct ConfigFile {
     /// Limits on failed credentials.
     #[serde(default)]
     pub guard: GuardFile,
+    /// Envoy's bounds on a request's headers, where they are not its defaults. What goes beyond them with our headers added is 431; headers
+    /// that Envoy does not show us (`allowed_headers`) are not counted.
+    #[serde(default)]
+    pub header_limits: HeaderLimitsFile,
     /// How many proxies before this Envoy are believed about `x-forwarded-for`. Default: 0, the peer is the client.
     pub trusted_hops: Option<Whole<u8, 0, 255>>,
     /// A trial: everything is judged, logged and counted, and nobody is refused, faults included. Default: `false`.

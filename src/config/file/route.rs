@@ -236,3 +236,13 @@ pub struct GuardLimitFile {
     /// Depth: how many failures pass at once. Default: one minute's allowance.
     pub burst: Option<Rate>,
 }
+
+/// How many headers Envoy takes, with ours.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderLimitsFile {
+    /// As in `common_http_protocol_options` of Envoy's listener. Default: 100, as Envoy's.
+    pub max_headers_count: Option<Whole<usize, 1, 1024>>,
+    /// As in Envoy's listener. Default: 60, as Envoy's.
+    pub max_request_headers_kb: Option<Whole<usize, 1, 192>>,
+}

@@ -80,9 +80,9 @@ fn headers_with_two_meanings_or_without_bound_are_denials() {
     http_of(&mut differing).header_map.as_mut().unwrap().headers[0].value = String::from("other");
     let mut same = raw_message("/a", &[("x-api-key", "mine")]);
     http_of(&mut same).header_map.as_mut().unwrap().headers[0].value = String::from("mine");
-    let many: Vec<(&str, &str)> = (0..129).map(|_| ("a", "b")).collect();
-    let bounded: Vec<(&str, &str)> = (0..128).map(|_| ("a", "b")).collect();
-    let long = "x".repeat(97 * 1024);
+    let many: Vec<(&str, &str)> = (0..1025).map(|_| ("a", "b")).collect();
+    let bounded: Vec<(&str, &str)> = (0..1024).map(|_| ("a", "b")).collect();
+    let long = "x".repeat(193 * 1024);
     let table = [
         (both, true),
         (differing, true),
