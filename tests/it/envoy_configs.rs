@@ -151,9 +151,13 @@ fn our_manifests_pass_check_config() {
     let k8s = Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s");
     let istio = ["components/istio/mesh-config.yaml", "components/istio/authorization.yaml", "components/istio/envoy-filter.yaml"];
     let sidecar = "components/native-sidecar/tollgate.yaml";
-    let gateway = ["overlays/envoy-gateway/shop/policies.yaml", "overlays/envoy-gateway/proxies/envoy-proxy.yaml"];
+    let gateway = [
+        "overlays/envoy-gateway/shop/gateway.yaml",
+        "overlays/envoy-gateway/shop/policies.yaml",
+        "overlays/envoy-gateway/proxies/envoy-proxy.yaml",
+    ];
     let forms: [(&str, Vec<&str>); 4] = [
-        (sidecar, [istio.as_slice(), &["overlays/istio/check.yaml", "overlays/istio/shop/shop.yaml"]].concat()),
+        (sidecar, [istio.as_slice(), &["overlays/istio/check.yaml"]].concat()),
         ("base/tollgate.yaml", [istio.as_slice(), &["overlays/istio-central/check.yaml"]].concat()),
         (sidecar, gateway.to_vec()),
         (sidecar, vec!["overlays/sidecar/envoy.yaml"]),

@@ -228,6 +228,7 @@ ONE = [
     ("program", "central", config("default_tier: free", "default_tier: gold"), "gold"),
     ("program", "central", config("drain_delay", "drain_for"), "drain_for"),
     ("program", "sidecar", bootstrap("failure_mode_allow: false", "failure_mode_allow: true"), "failure_mode_allow"),
+    ("program", "envoy-gateway", put("SecurityPolicy", "spec/extAuth/failOpen", True), "failOpen"),
     ("program", "sidecar", bootstrap("codec_type: AUTO", "codec_type: ANY"), "envoy --mode validate"),
     ("program", "istio", patch_value(0, "path_with_escaped_slashes_action", "REJECT"), "envoy --mode validate"),
     ("program", "istio", patch_value(0, "early_header_mutation_extensions/0/typed_config/mutations/0", {"remove": "users"}), "`user`"),

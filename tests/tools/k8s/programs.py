@@ -16,6 +16,7 @@ from documents import mesh_config
 MEANT = "whoever reaches this address may ask for verdicts"
 QUICKSTART = documents.ROOT / "envoy/quickstart/envoy.yaml"
 SIDECAR = documents.K8S / "overlays/sidecar/envoy.yaml"
+MESH = documents.K8S / "components/istio/mesh-config.yaml"
 # What a pod's addresses are for the quickstart's.
 ADDRESSES = (
     ("socket_address: { address: 127.0.0.1, port_value: 10000 }", "socket_address: { address: 0.0.0.0, port_value: 8080 }"),
@@ -41,9 +42,25 @@ class Programs:
         for document in overlay.of_kind("EnvoyFilter"):
             config = self.config_in(overlay, at(document, "metadata.namespace")) or next(text for _, text in documents.configs(overlay))
             hops = yaml.safe_load(config).get("trusted_hops", 0)
-            bootstrap = yaml.safe_dump(bootstrap_of(document, mesh_access_log(), hops), sort_keys=False)
+            listens = yaml.safe_load(config)["listen"]["check"]
+            bootstrap = yaml.safe_dump(bootstrap_of(document, mesh_access_log(), hops, listens), sort_keys=False)
             found += [f"{label(document)}: {what}" for what in self.judge_bootstrap(bootstrap, config)]
-        return found
+        return found + self.judge_front(overlay)
+
+    def judge_front(self, overlay):
+        """The whole of what is applied, as somebody would hand it to check-config."""
+        front = [at(document, "data", {}).get("envoy.yaml") for document in overlay.of_kind("ConfigMap")]
+        if not any(front) and not overlay.of_kind("EnvoyFilter", "SecurityPolicy"):
+            return []
+        folder = self.folder(next(text for _, text in documents.configs(overlay)))
+        texts = [yaml.safe_dump(document, sort_keys=False) for document in overlay.documents]
+        if overlay.of_kind("EnvoyFilter"):
+            texts.append(MESH.read_text())
+        (folder / "front.yaml").write_text(moved("\n---\n".join(texts), folder))
+        arguments = ["check-config", "--config", folder / "tollgate.yaml", "--envoy", folder / "front.yaml"]
+        done = subprocess.run([self.tollgate, *arguments], capture_output=True, text=True, check=False)
+        said = [line for line in (done.stdout + done.stderr).splitlines() if "front.yaml:" in line and "fits these rules" not in line]
+        return [f"check-config --envoy, all of it: {line}" for line in said]
 
     def config_in(self, overlay, namespace):
         return next((text for document, text in documents.configs(overlay) if at(document, "metadata.namespace") == namespace), None)
@@ -100,7 +117,7 @@ def mesh_access_log():
     return json.loads(mesh_config()["accessLogFormat"])
 
 
-def bootstrap_of(envoy_filter, access_log, hops):
+def bootstrap_of(envoy_filter, access_log, hops, listens):
     """The patches of an EnvoyFilter where Istio would put them: merged into the parts that it generates for an inbound listener."""
     provider = mesh_config()["extensionProviders"][0]["envoyExtAuthzGrpc"]
     cluster = f"outbound|{provider['port']}||{provider['service']}"
@@ -136,6 +153,10 @@ def bootstrap_of(envoy_filter, access_log, hops):
         "failure_mode_allow": provider["failOpen"],
         "status_on_error": {"code": int(provider["statusOnError"])},
     }
+    if listens.startswith("unix:"):
+        address = {"pipe": {"path": listens.removeprefix("unix:")}}
+    else:
+        address = {"socket_address": {"address": "127.0.0.1", "port_value": int(listens.rpartition(":")[2])}}
     parts = {"NETWORK_FILTER": manager, "HTTP_FILTER": ext_authz}
     for patch in at(envoy_filter, "spec.configPatches"):
         merge(parts[patch["applyTo"]], at(patch, "patch.value.typed_config"))
@@ -166,6 +187,10 @@ def bootstrap_of(envoy_filter, access_log, hops):
                 {
                     "name": cluster,
                     "type": "STATIC",
+                    "load_assignment": {
+                        "cluster_name": cluster,
+                        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+                    },
                     "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2},
                     "circuit_breakers": {"thresholds": [{"max_requests": 65536}]},
                 },
