@@ -209,11 +209,13 @@ pub enum LimitsFailureFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultsFile {
-    /// gRPC UNAVAILABLE: Envoy's failure mode applies.
+    /// gRPC UNAVAILABLE: Envoy's failure mode applies, and where that refuses, clients see Envoy's own bare 503. For any Envoy.
     RpcError,
-    /// The same with our status and body, for Envoy 1.37 and newer.
+    /// The same with our status, headers and body, so that clients learn the request's id and when to try again. For Envoy 1.37 and newer;
+    /// older ones refuse, whatever their failure mode.
     ErrorResponse,
-    /// A denial with 503: Envoy's failure mode never applies.
+    /// A denial with 503, with our headers and body: Envoy's failure mode never applies. For older Envoys, or where `failure_mode_allow`
+    /// shall open the gate only when Tollgate is away.
     Deny,
 }
 
