@@ -211,11 +211,9 @@ pub enum LimitsFailureFile {
 pub enum FaultsFile {
     /// gRPC UNAVAILABLE: Envoy's failure mode applies, and where that refuses, clients see Envoy's own bare 503. For any Envoy.
     RpcError,
-    /// The same with our status, headers and body, so that clients learn the request's id and when to try again. For Envoy 1.37 and newer;
-    /// older ones refuse, whatever their failure mode.
+    /// The same with our status, headers (`retry-after`) and body. For Envoy 1.37 and newer; older ones refuse in either mode.
     ErrorResponse,
-    /// A denial with 503, with our headers and body: Envoy's failure mode never applies. For older Envoys, or where `failure_mode_allow`
-    /// shall open the gate only when Tollgate is away.
+    /// A denial with our 503: Envoy's failure mode never applies. For older Envoys, and where a fault must never open the gate.
     Deny,
 }
 
