@@ -47,6 +47,7 @@ pub async fn sign_in(
 ) -> Result<Subject, Problem> {
     let settings = issuance(state)?.passwords;
     passwords::check_length("password", &password)?;
+    state.passwords.refuse_surplus(settings)?;
     let subject = names::account_name(name);
     let guessed = subject.as_ref().map_or("", Subject::as_str);
     let guess = state.passwords.guesses().begin(settings, address, guessed, now).await?;

@@ -80,27 +80,29 @@ impl Passwords {
         answered.await.map_err(|_gone| overloaded())
     }
 
+    /// Refuses where no hash could be begun or wait now: what is refused anyhow is worth no other work.
+    ///
+    /// # Errors
+    /// 503 when the pool is full.
+    pub(in crate::issuer) fn refuse_surplus(&self, settings: issuance::Passwords) -> Result<(), Problem> {
+        lock(&self.pool).make_room(settings)
+    }
+
     fn post(&self, settings: issuance::Passwords, job: Box<dyn Job>) -> Result<(), Problem> {
         let mut pool = lock(&self.pool);
-        if pool.running < settings.workers {
-            pool.running += 1;
-            let shared = Arc::clone(&self.pool);
-            let spawned = thread::Builder::new().name("passwords".to_owned()).spawn(move || work_off(&shared, job));
-            return spawned.map(drop).map_err(|error| {
-                pool.running -= 1;
-                tracing::error!(%error, "the password pool got no thread");
-                overloaded()
-            });
+        pool.make_room(settings)?;
+        if pool.running >= settings.workers {
+            pool.waiting.push_back(job);
+            return Ok(());
         }
-        if pool.waiting.len() >= settings.waiting {
-            // Whoever hung up waits for nothing.
-            pool.waiting.retain(|job| job.is_wanted());
-        }
-        if pool.waiting.len() >= settings.waiting {
-            return Err(overloaded());
-        }
-        pool.waiting.push_back(job);
-        Ok(())
+        pool.running += 1;
+        let shared = Arc::clone(&self.pool);
+        let spawned = thread::Builder::new().name("passwords".to_owned()).spawn(move || work_off(&shared, job));
+        spawned.map(drop).map_err(|error| {
+            pool.running -= 1;
+            tracing::error!(%error, "the password pool got no thread");
+            overloaded()
+        })
     }
 }
 
@@ -147,6 +149,17 @@ fn overloaded() -> Problem {
 struct Pool {
     running: usize,
     waiting: VecDeque<Box<dyn Job>>,
+}
+
+impl Pool {
+    /// Whoever hung up waits for nothing, and is counted out where it matters.
+    fn make_room(&mut self, settings: issuance::Passwords) -> Result<(), Problem> {
+        let is_full = |pool: &Self| pool.running >= settings.workers && pool.waiting.len() >= settings.waiting;
+        if is_full(self) {
+            self.waiting.retain(|job| job.is_wanted());
+        }
+        if is_full(self) { Err(overloaded()) } else { Ok(()) }
+    }
 }
 
 impl std::fmt::Debug for Pool {

@@ -292,6 +292,15 @@ async fn guesses_at_once_are_no_more_than_guesses_in_turn_and_nobody_is_locked_o
     assert_eq!(sign_up(&issuer.state, new("n30"), address(9), now).await.unwrap_err().code, Code::TooManyRequests);
 }
 
+#[tokio::test]
+async fn a_sign_in_beyond_the_pool_is_refused_before_anything_is_looked_for() {
+    let mut issuer = Issuer::issuing(|issuance| (issuance.passwords.workers, issuance.passwords.waiting) = (0, 0));
+    let records = Meddled::over(&issuer.records, 0);
+    issuer.state.records = records.clone();
+    let refused = sign_in(&issuer.state, "alice", "a wrong one".to_owned(), address(7), issuer.clock.now()).await.unwrap_err();
+    assert_eq!((refused.code, records.looks.lock().unwrap().len()), (Code::Unavailable, 0));
+}
+
 /// Of a name that is known the log notes more than of one that is not, and whoever waits for that learns which it was.
 // oauth: R7
 #[tokio::test]
