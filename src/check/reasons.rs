@@ -199,6 +199,8 @@ status and text below; **fault**, there is no answer, and Envoy does what its fa
 Printed by `tollgate schema --reasons`. The reason stands in the decision log, in the access log and in the label `reason` of
 `tollgate_checks_total`; `detail` in [the decision log](operations.md#decision-log) often says more. A client sees code, status and text
 alone, and several reasons share them where telling them apart would help whoever guesses. gRPC clients get the number as `grpc-status`.
+Of a fault clients see by default Envoy's bare 503, with no body, `x-request-id` or `retry-after`; `faults: error_response` (Envoy 1.37 or
+newer) or `faults: deny` gives them ours.
 
 | reason | kind | what it is, and what to do | code | HTTP | gRPC | text |
 | --- | --- | --- | --- | --- | --- | --- |

@@ -67,7 +67,7 @@ fn a_flood_of_sign_ins_is_refused_and_checks_go_on() {
     let pause = Duration::from_secs_f64(FLOODERS as f64 / (10.0 * capacity));
     let (flooded, statuses) = std::thread::scope(|scope| {
         let flooders: Vec<_> = (0..FLOODERS)
-            .map(|_| {
+            .map(|flooder| {
                 let over = &over;
                 let issuing = &issuing;
                 scope.spawn(move || {
@@ -75,7 +75,9 @@ fn a_flood_of_sign_ins_is_refused_and_checks_go_on() {
                     rustix::process::setpriority_process(None, 19).expect("a lower priority can be had");
                     let mut connection = Connection::open(issuing.scenario.envoy.port).expect("the port is open");
                     let mut statuses: BTreeMap<u16, u64> = BTreeMap::new();
-                    let mut next = Instant::now();
+                    // In turn: eight at the same instant, again and again, would be another thing than so many a second.
+                    let mut next = Instant::now() + pause * flooder as u32 / FLOODERS as u32;
+                    std::thread::sleep(next.saturating_duration_since(Instant::now()));
                     while !over.load(Ordering::Relaxed) {
                         let reply = connection.exchange(&sign_in()).expect("an answer");
                         *statuses.entry(reply.status).or_default() += 1;

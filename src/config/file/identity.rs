@@ -103,7 +103,7 @@ pub struct ClaimsFile {
     pub scopes: Option<Several>,
     /// The organisation. Default: none.
     pub org: Option<String>,
-    /// The caller's tier. Default: none.
+    /// The caller's tier. One that the config lacks is `default_tier`. Default: none.
     pub tier: Option<String>,
     /// The environment, `live` or `test`. Default: none.
     pub environment: Option<String>,

@@ -209,11 +209,11 @@ pub enum LimitsFailureFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultsFile {
-    /// gRPC UNAVAILABLE: Envoy's failure mode applies.
+    /// gRPC UNAVAILABLE: Envoy's failure mode applies, and where that refuses, clients see Envoy's own bare 503. For any Envoy.
     RpcError,
-    /// The same with our status and body, for Envoy 1.37 and newer.
+    /// The same with our status, headers (`retry-after`) and body. For Envoy 1.37 and newer; older ones refuse in either mode.
     ErrorResponse,
-    /// A denial with 503: Envoy's failure mode never applies.
+    /// A denial with our 503: Envoy's failure mode never applies. For older Envoys, and where a fault must never open the gate.
     Deny,
 }
 
