@@ -163,8 +163,8 @@ pub enum AppError {
     Ring(#[from] RingError),
     #[error("usage cannot be counted: {0}")]
     Usage(#[from] UsageError),
-    #[error(transparent)]
-    Bind(#[from] BindError),
+    #[error("listen.{door}: {source}")]
+    Bind { door: &'static str, source: BindError },
     #[error(transparent)]
     Control(#[from] ControlError),
     #[error(transparent)]
@@ -196,7 +196,7 @@ impl AppError {
             | Self::Outbox(_)
             | Self::Ring(_)
             | Self::Usage(_)
-            | Self::Bind(_)
+            | Self::Bind { .. }
             | Self::Control(_)
             | Self::Tls(_)
             | Self::AccessLog(_)
@@ -220,13 +220,13 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
     let assertions = Arc::new(signing_keys(&engine, &*records, &peppers, clock.now()).await?);
     // Bound before anything runs: a port that is taken must not cost a half-started process.
     let (check_endpoint, check_tls) = door_of(&boot.check, Protocol::Http2)?;
-    let check_listener = Listener::bind(&check_endpoint, "check").await?;
-    let ops_listener = Listener::bind(&Endpoint::Tcp(boot.ops.addr), "ops").await?;
+    let check_listener = bind(&check_endpoint, "check").await?;
+    let ops_listener = bind(&Endpoint::Tcp(boot.ops.addr), "ops").await?;
     let ops_tls = boot.ops.tls.as_ref().map(|tls| open::load_tls(tls, Protocol::Http1)).transpose()?;
     let issuer_listener = match &boot.issuer {
         Some(listen) => {
             let (endpoint, tls) = door_of(listen, Protocol::Http1)?;
-            Some((Listener::bind(&endpoint, "issuer").await?, tls))
+            Some((bind(&endpoint, "issuer").await?, tls))
         }
         None => None,
     };
@@ -406,6 +406,10 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         drain_delay,
         grace,
     })
+}
+
+async fn bind(endpoint: &Endpoint, door: &'static str) -> Result<Listener, AppError> {
+    Listener::bind(endpoint, door).await.map_err(|source| AppError::Bind { door, source })
 }
 
 /// Starts the recorder where the config asks for one.

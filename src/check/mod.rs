@@ -203,7 +203,8 @@ async fn identify<'r>(
     let facts = find_facts(&proof, gate, rules).await;
     seen.witnessed(Leg::FindFacts(facts.cached));
     let resolved = resolve(&proof, shown.paired_key, &facts, address, rules, &gate.peppers, now);
-    let caller = seen.pass(Room::Resolve, resolved, |caller| tell::caller(caller, facts.lapsed_for))?;
+    let told = |caller: &Option<Arc<Caller>>| tell::caller(caller, tell::unknown_tier(&proof, rules), facts.lapsed_for);
+    let caller = seen.pass(Room::Resolve, resolved, told)?;
     seen.lapsed_for = facts.lapsed_for;
     if let Some(text) = shown.paired_key.or_else(|| shown.credential.secret_text())
         && let Some(name) = older_secret(text, &facts, &gate.peppers)

@@ -96,7 +96,7 @@ fn walk<'r>(
     let shown = seen.pass(Room::TakeCredential, take_credential(request, &found, rules), shown_as_recorded)?;
     let recalled = recall(&shown, known, request.principal, client, rules, now).transpose();
     let Some(recalled) = recalled else { return Ok(None) };
-    let caller = seen.pass(Room::Resolve, recalled, |caller| tell::caller(caller, None))?;
+    let caller = seen.pass(Room::Resolve, recalled, |caller| tell::caller(caller, None, None))?;
     seen.caller.clone_from(&caller);
     let permit = seen.pass(Room::Authorise, authorise(caller, &found), |permit| permit.reason().row().label.to_owned())?;
     let pinned = seen.pass(Room::PinVersion, pin_version(request, &found, permit.caller(), rules), tell::pinned)?;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::check::decide::Denial;
 use crate::check::decide::Exit;
+use crate::check::decide::Particulars;
 use crate::check::meter::Label;
 use crate::model::caller::Caller;
 use crate::model::route::Route;
@@ -117,7 +119,8 @@ impl Seen<'_> {
     ) -> Result<T, Exit> {
         let result = result.map_err(Into::into);
         if let Some(steps) = &mut self.steps {
-            steps.push(Step { room, outcome: result.as_ref().map(tell).map_err(why) });
+            let caller = self.caller.as_deref();
+            steps.push(Step { room, outcome: result.as_ref().map(tell).map_err(|exit| why(exit, caller)) });
         }
         self.witnessed(Leg::Room(room));
         result
@@ -131,8 +134,12 @@ impl Seen<'_> {
     }
 }
 
-fn why(exit: &Exit) -> String {
+fn why(exit: &Exit, caller: Option<&Caller>) -> String {
     let (reason, internal) = match exit {
+        Exit::Denied(Denial { reason, particulars: Particulars::Scopes(wanted), .. }) => {
+            let held = caller.map(|caller| caller.scopes.to_string()).unwrap_or_default();
+            return format!("{}: wants [{wanted}], has [{held}]", reason.row().label);
+        }
         Exit::Denied(denial) => (denial.reason, denial.internal.as_deref()),
         Exit::Failed(fault) => (fault.reason, Some(&*fault.internal)),
     };

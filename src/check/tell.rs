@@ -13,6 +13,7 @@ use crate::check::throttle::Entered;
 use crate::check::throttle::JudgedBy;
 use crate::model::caller::Caller;
 use crate::model::caller::ProvenBy;
+use crate::model::rules::Rules;
 
 pub(in crate::check) fn shown(shown: &Shown<'_>) -> String {
     match &shown.credential {
@@ -40,7 +41,15 @@ pub(in crate::check) fn proof(proof: &Proof<'_>) -> String {
     }
 }
 
-pub(in crate::check) fn caller(caller: &Option<Arc<Caller>>, lapsed_for: Option<Duration>) -> String {
+/// A tier that a token names and the rules lack: it counts for nothing, and nobody would notice.
+pub(in crate::check) fn unknown_tier<'p>(proof: &'p Proof<'_>, rules: &Rules) -> Option<&'p str> {
+    match proof {
+        Proof::Token(claims) => claims.tier.as_deref().filter(|tier| claims.grant.is_none() && !rules.tiers.contains_key(*tier)),
+        Proof::Nobody | Proof::OwnKey(_) | Proof::ForeignKey(_) | Proof::Grant { .. } | Proof::Principal(_) => None,
+    }
+}
+
+pub(in crate::check) fn caller(caller: &Option<Arc<Caller>>, unknown_tier: Option<&str>, lapsed_for: Option<Duration>) -> String {
     let told = match caller {
         None => "nobody".to_owned(),
         Some(caller) => {
@@ -51,7 +60,8 @@ pub(in crate::check) fn caller(caller: &Option<Arc<Caller>>, lapsed_for: Option<
                 (None, Some(key)) if caller.proven_by == ProvenBy::Token => format!(", by key {key}"),
                 (None, Some(_) | None) => String::new(),
             };
-            format!("user {}{by}, organisation {organization}, tier {tier}, scopes [{}]", caller.user, caller.scopes)
+            let instead = unknown_tier.map(|named| format!(" (token says {named}: no such tier)")).unwrap_or_default();
+            format!("user {}{by}, organisation {organization}, tier {tier}{instead}, scopes [{}]", caller.user, caller.scopes)
         }
     };
     match lapsed_for {

@@ -9,6 +9,7 @@ use crate::cli::client::CliError;
 use crate::cli::client::Client;
 use crate::cli::client::Target;
 use crate::cli::client::encode;
+use crate::cli::scopes::refuse_not_issued;
 use crate::cli::table::Cell;
 use crate::cli::table::show;
 use crate::cli::voice::Gathered;
@@ -116,9 +117,11 @@ impl Verbs for Clients {
 }
 
 async fn perform(command: Clients, target: Target, voice: &mut Voice<'_>) -> Result<(), CliError> {
+    let config = target.config.clone();
     let client = Client::open(target).await?;
     match command {
         Clients::Create(new) => {
+            refuse_not_issued(&new.scopes, config.as_ref())?;
             let made = client.call("POST", "/v1/clients", Some(&new.body())).await?;
             let id = show(&made, "id");
             let words = format!("{id} ({})", show(&made, "name"));
@@ -139,6 +142,7 @@ async fn perform(command: Clients, target: Target, voice: &mut Voice<'_>) -> Res
             voice.record(&found, &CELLS)
         }
         Clients::Change(edit) => {
+            refuse_not_issued(edit.scopes.as_deref().unwrap_or_default(), config.as_ref())?;
             let changed = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
             voice.record(&changed, &CELLS)
         }

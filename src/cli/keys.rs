@@ -15,6 +15,7 @@ use crate::cli::client::Target;
 use crate::cli::client::encode;
 use crate::cli::open_file;
 use crate::cli::scopes::doubt;
+use crate::cli::scopes::refuse_unlisted;
 use crate::cli::table::Cell;
 use crate::cli::table::show;
 use crate::cli::table::show_when;
@@ -202,12 +203,13 @@ async fn perform(command: Keys, target: Target, voice: &mut Voice<'_>) -> Result
     let client = Client::open(target).await?;
     match command {
         Keys::Create(new) => {
+            refuse_unlisted(&new.scopes, config.as_ref())?;
             let key = client.call("POST", "/v1/keys", Some(&new.body())).await?;
             let name = new.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
             let id = show(&key, "id");
             let words = format!("key {id}{name} for {}.", show(&key, "user"));
             voice.hand_over(&key, "key", &words, &format!("`tollgate keys revoke {id}` ends the key"))?;
-            doubt(&new.scopes, config.as_ref(), voice)?;
+            doubt(&new.scopes, config.as_ref(), &mending(&id), voice)?;
         }
         Keys::List(filter) => {
             let query = filters(&[("user", &filter.user), ("organization", &filter.org), ("state", &filter.state)]);
@@ -219,9 +221,12 @@ async fn perform(command: Keys, target: Target, voice: &mut Voice<'_>) -> Result
             voice.record(&key, &CELLS)?;
         }
         Keys::Change(edit) => {
+            refuse_unlisted(edit.scopes.as_deref().unwrap_or_default(), config.as_ref())?;
             let key = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
             voice.record(&key, &CELLS)?;
-            doubt(edit.scopes.as_deref().unwrap_or_default(), config.as_ref(), voice)?;
+            if let Some(scopes) = edit.scopes.as_deref().filter(|scopes| !scopes_of(scopes).is_empty()) {
+                doubt(scopes, config.as_ref(), &mending(&edit.id), voice)?;
+            }
         }
         Keys::Rotate(rotation) => {
             let mut body = Map::from_iter([("grace".to_owned(), json!(rotation.grace))]);
@@ -249,6 +254,7 @@ async fn perform(command: Keys, target: Target, voice: &mut Voice<'_>) -> Result
         }
         Keys::Import(_) => return import(&client, &entries, voice).await,
         Keys::NewFileEntry(new) => {
+            refuse_unlisted(&new.scopes, config.as_ref())?;
             let entry = client.call("POST", "/v1/keys/file-entry", Some(&new.body())).await?;
             if voice.json {
                 voice.write_json(&entry)?;
@@ -260,7 +266,7 @@ async fn perform(command: Keys, target: Target, voice: &mut Voice<'_>) -> Result
                     "This is the key. Store it now: it is not shown again. Nothing was stored here; the entry makes it valid."
                 )?;
             }
-            doubt(&new.scopes, config.as_ref(), voice)?;
+            doubt(&new.scopes, config.as_ref(), "its `scopes` can be changed in the entry", voice)?;
         }
     }
     Ok(Exit::Good)
@@ -330,6 +336,10 @@ impl Edit {
 
 fn scopes_of(given: &[String]) -> Vec<&str> {
     given.iter().map(String::as_str).filter(|scope| !scope.is_empty()).collect()
+}
+
+fn mending(id: &str) -> String {
+    format!("`tollgate keys change {id} --scope …` mends it, `tollgate keys revoke {id}` ends the key")
 }
 
 /// A length, a time, or `none`.

@@ -1,6 +1,7 @@
 //! `tollgate serve`: the program itself.
 
 use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -70,14 +71,14 @@ impl Serve {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).thread_name("tollgate").enable_all().build()?;
         let watch = Some((self.config.clone(), watched));
         let start = Start { loaded, watch, clock: Arc::new(SystemClock), decisions: Box::new(std::io::stdout()) };
-        let exit = runtime.block_on(serve(start));
+        let exit = runtime.block_on(serve(start, &self.config));
         // Whatever still blocks a thread has nothing left to save.
         runtime.shutdown_background();
         exit
     }
 }
 
-async fn serve(start: Start) -> std::io::Result<Exit> {
+async fn serve(start: Start, config: &Path) -> std::io::Result<Exit> {
     // Asked for before anything runs, so that no signal ends the process in its own way.
     let mut signals = Signals::new()?;
     let running = match app::start(start).await {
@@ -88,7 +89,7 @@ async fn serve(start: Start) -> std::io::Result<Exit> {
         }
     };
     let issuer = running.issuer_address().map(tracing::field::display);
-    tracing::info!(check = %running.check_address(), issuer, ops = %running.ops_address(), "serving");
+    tracing::info!(config = %config.display(), check = %running.check_address(), issuer, ops = %running.ops_address(), "serving");
     let told = tokio::select! {
         () = signals.next() => true,
         () = running.failed() => false,

@@ -110,6 +110,7 @@ fn rules() -> Rules {
         imported_keys: ImportedKeys::Refused,
         local: Source { name: SourceName::local(), namespace: Namespace::Bare },
         issuers: Vec::new(),
+        scopes: None,
         issuance: None,
         mesh: None,
         tiers: std::collections::BTreeMap::new(),
@@ -230,20 +231,54 @@ async fn a_scope_that_no_route_wants_is_told_beside_the_key() {
     let rules = Arc::new(compile_text(text, &Outside::default()).unwrap().1);
     let target = || Target { config: Some(("own.yaml".into(), Arc::clone(&rules))), ..alone.target() };
     let told = "warning: no route of own.yaml wants the scope `order:read` (did you mean `orders:read`?); \
-                `tollgate check-config own.yaml` shows what each route wants\n";
-    for words in [&["keys", "create", "--user", "alice"][..], &["keys", "new-file-entry", "--user", "alice"]] {
+                `tollgate check-config own.yaml` shows what each route wants; ";
+    let bare = "warning: no scopes: this opens the routes of own.yaml that want none, and no others; ";
+    for (words, remedy) in [
+        (&["keys", "create", "--user", "alice"][..], " ends the key\n"),
+        (&["keys", "new-file-entry", "--user", "alice"], "its `scopes` can be changed in the entry\n"),
+    ] {
+        let ran = run(target(), words).await;
+        assert!(ran.exit == Exit::Good && ran.complaints.contains(bare) && ran.complaints.ends_with(remedy), "{}", ran.complaints);
         for machine in [&[][..], &["--json"]] {
             let told_of = async |scopes| run(target(), &[words, &["--scope", scopes], machine].concat()).await;
             let good = told_of("orders:read").await;
             assert!(good.exit == Exit::Good && !good.complaints.contains("warning"), "{words:?}: {}", good.complaints);
             let ran = told_of("orders:read,order:read").await;
-            assert!(ran.exit == Exit::Good && ran.complaints.ends_with(told), "{words:?}: {}", ran.complaints);
+            let is_told = ran.complaints.contains(told) && ran.complaints.ends_with(remedy);
+            assert!(ran.exit == Exit::Good && is_told, "{words:?}: {}", ran.complaints);
             assert!(!ran.out.contains("check-config"), "{words:?}: {}", ran.out);
         }
     }
     let id = id_of(&run(target(), &["keys", "create", "--user", "alice"]).await.out);
-    assert_eq!(run(target(), &["keys", "change", &id, "--scope", "order:read"]).await.complaints, told);
+    let mending = format!("{told}`tollgate keys change {id} --scope …` mends it, `tollgate keys revoke {id}` ends the key\n");
+    assert_eq!(run(target(), &["keys", "change", &id, "--scope", "order:read"]).await.complaints, mending);
+    assert_eq!(run(target(), &["keys", "change", &id, "--scope", ""]).await.complaints, "");
     assert_eq!(run(target(), &["keys", "change", &id, "--name", "ci"]).await.complaints, "");
+}
+
+#[tokio::test]
+async fn a_scope_that_the_config_lacks_is_refused_before_anything_is_done() {
+    let alone = Alone::new();
+    let id = id_of(&alone.good(&["keys", "create", "--user", "alice"]).await.out);
+    let text = "scopes: [\"orders:read\"]\n\
+                issuer: { url: https://id.example, resources: [{ uri: https://api.example }], scopes: { \"orders:read\": Read } }\n\
+                routes: [{ path: /orders, scopes: { all_of: [\"orders:read\"] } }]";
+    let rules = Arc::new(compile_text(text, &Outside::default()).unwrap().1);
+    let target = || Target { config: Some(("own.yaml".into(), Arc::clone(&rules))), ..alone.target() };
+    for (words, setting) in [
+        (&["keys", "create", "--user", "alice"][..], "scopes"),
+        (&["keys", "new-file-entry", "--user", "alice"], "scopes"),
+        (&["keys", "change", &id], "scopes"),
+        (&["clients", "create", "--name", "shop"], "issuer.scopes"),
+        (&["clients", "change", "app_0123456789abcdefghij"], "issuer.scopes"),
+    ] {
+        let told = format!("`{setting}` of own.yaml has no `order:read` (did you mean `orders:read`?); nothing was done\n");
+        let ran = run(target(), &[words, &["--scope", "orders:read,order:read"]].concat()).await;
+        assert!(ran.exit == Exit::Failed && ran.out.is_empty() && ran.complaints.ends_with(&told), "{words:?}: {}", ran.complaints);
+        let ran = run(target(), &[words, &["--scope", "orders:read"]].concat()).await;
+        assert!(!ran.complaints.contains("own.yaml"), "{words:?}: {}", ran.complaints);
+    }
+    assert_eq!(alone.good(&["keys", "list"]).await.out.lines().count(), 3, "a heading, the first key, and that of a good scope");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Where complaints are collected while one file is compiled: it knows the file's tree, so a field's name is enough to find its line.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -178,7 +179,7 @@ impl<'a> Desk<'a> {
                     Trouble::Forbidden => "give this process's user the right to read it",
                     Trouble::TooLarge | Trouble::Empty | Trouble::Unreadable(_) => "check the file",
                 };
-                let wrong = match written.is_absolute() || !is_secret {
+                let wrong = match !is_secret || reads_as_path(written) {
                     true if trouble == Trouble::Missing => format!("{trouble}: {}", path.to_string_lossy().escape_debug()),
                     true | false => trouble.to_string(),
                 };
@@ -233,6 +234,14 @@ impl<'a> Desk<'a> {
         }
         Some(Zeroizing::new(secret.to_vec()))
     }
+}
+
+/// Whether this is a path, or a name in words: a secret that stands in its file's place has digits or capitals, or is long.
+fn reads_as_path(written: &Path) -> bool {
+    const WORD_BYTES_MAX: usize = 24;
+    let is_plain = |byte: &u8| byte.is_ascii_lowercase() || matches!(byte, b'.' | b'_' | b'-');
+    let is_word = |part: &OsStr| part.len() <= WORD_BYTES_MAX && part.as_encoded_bytes().iter().all(is_plain);
+    written.is_absolute() || written.iter().all(is_word)
 }
 
 /// Texts from the file are shown, but not at any length.

@@ -38,6 +38,7 @@ use crate::model::request::Path;
 use crate::model::request::Request;
 use crate::model::request::RequestError;
 use crate::model::request::split_target;
+use crate::model::rules::DryRun;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use crate::model::usage::Line;
@@ -85,6 +86,9 @@ pub struct Explanation {
     pub reason: String,
     /// The HTTP status that the client would see; 200 stands for whatever the upstream says.
     pub status: u16,
+    /// Verdicts are not in force: what is refused goes through all the same.
+    #[serde(default)]
+    pub dry_run: bool,
     pub route: Option<String>,
     pub user: Option<String>,
     /// The rooms that the request went through.
@@ -240,6 +244,7 @@ impl Explainer {
             decision: decision(reason).to_owned(),
             reason: reason.row().label.to_owned(),
             status: told.status.unwrap_or(reason.row().http),
+            dry_run: rules.dry_run == DryRun::On,
             route: seen.route.map(|route| route.name.to_string()),
             user: seen.caller.as_ref().map(|caller| caller.user.to_string()),
             steps: Vec::new(),
@@ -345,6 +350,7 @@ fn unreadable(rules: &Rules, error: RequestError) -> Explanation {
         decision: decision(reason).to_owned(),
         reason: reason.row().label.to_owned(),
         status: reason.row().http,
+        dry_run: rules.dry_run == DryRun::On,
         route: None,
         user: None,
         steps: vec![ExplainedStep { room: "decode".to_owned(), passed: false, outcome }],

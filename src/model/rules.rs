@@ -34,6 +34,8 @@ pub struct Rules {
     pub imported_keys: ImportedKeys,
     pub local: Source,
     pub issuers: Vec<Issuer>,
+    /// Every scope there is beside the reserved ones; none: the config does not say.
+    pub scopes: Option<Vec<Arc<str>>>,
     /// What this deployment issues itself; its own tokens' entry is among `issuers`.
     pub issuance: Option<Arc<Issuance>>,
     pub mesh: Option<Mesh>,
@@ -319,6 +321,7 @@ pub(crate) mod samples {
             imported_keys: ImportedKeys::Refused,
             local: Source { name: SourceName::local(), namespace: Namespace::Bare },
             issuers: Vec::new(),
+            scopes: None,
             issuance: None,
             mesh: None,
             tiers: BTreeMap::new(),

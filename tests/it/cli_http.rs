@@ -62,8 +62,9 @@ impl Shell {
 fn everything_is_done_over_http_with_a_key_from_the_environment() {
     let issuing = Issuing::start("");
     let (log, address) = (&issuing.scenario.tollgate.process, format!(":{}", issuing.port));
-    wait_until("the log names the issuer's address", || {
-        log.errors().lines().any(|line| line.contains("serving") && line.contains("issuer") && line.contains(&address))
+    wait_until("the log names the config and the issuer's address", || {
+        let is_said = |line: &str| ["serving", "tollgate.yaml", "issuer", &*address].iter().all(|part| line.contains(part));
+        log.errors().lines().any(is_said)
     });
     let (status, admin) = issuing.control("POST", "/v1/keys", &json!({ "name": "admin", "user": USER, "scopes": ["tollgate:admin"] }));
     assert_eq!(status, 201, "{admin}");

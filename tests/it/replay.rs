@@ -171,6 +171,13 @@ fn a_replay_shows_what_a_change_of_the_config_changes_and_nothing_else() {
     let explained = run(folder, &["explain", "--recorded", "requests.jsonl:3", "--config", "scope.yaml", "--json"]);
     let explained: Value = serde_json::from_slice(&explained.stdout).expect("JSON");
     assert_eq!((explained["reason"].as_str(), explained["user"].as_str()), (Some("insufficient_scope"), Some("alice")));
+    let trial = std::fs::read_to_string(folder.join("scope.yaml")).expect("the config");
+    recording.folder.write("trial.yaml", &format!("dry_run: true\n{trial}"));
+    let explained = told(&run(folder, &["explain", "--recorded", "requests.jsonl:3", "--config", "trial.yaml"]));
+    for line in ["DENY  insufficient_scope (403); dry run: it goes through all the same\n", "insufficient_scope: wants [orders:get], has ["]
+    {
+        assert!(explained.contains(line), "no `{line}` in\n{explained}");
+    }
 }
 
 #[test]

@@ -106,7 +106,7 @@ async fn an_explanation_shows_no_assertion_that_an_upstream_would_believe() {
     let folder = tempfile::tempdir().unwrap();
     let path = write_config(folder.path(), ROUTES);
     let rules = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, format!("upstream_assertion: {{ issuer: gate, audience: inside }}\n{rules}")).unwrap();
+    std::fs::write(&path, format!("dry_run: true\nupstream_assertion: {{ issuer: gate, audience: inside }}\n{rules}")).unwrap();
     let loaded = load_watched(&path).0.unwrap();
     let router = hosted::host(&loaded.boot, Arc::new(loaded.rules), Arc::new(SystemClock)).await.unwrap();
     let bearer = format!("Bearer {}", token("orders:read"));
@@ -120,7 +120,7 @@ async fn an_explanation_shows_no_assertion_that_an_upstream_would_believe() {
     let response: axum::response::Response = tower::ServiceExt::oneshot(router, request).await.unwrap();
     let body = axum::body::to_bytes(response.into_body(), 64 * 1024).await.unwrap();
     let explained: serde_json::Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!(explained["decision"], "allow", "{explained}");
+    assert_eq!((&explained["decision"], &explained["dry_run"]), (&"allow".into(), &true.into()), "{explained}");
     let sets = explained["sets"].as_array().unwrap();
     assert!(sets.contains(&serde_json::json!(["x-tollgate-assertion", "(signed)"])), "{explained}");
     assert!(!String::from_utf8_lossy(&body).contains("eyJ"), "{explained}");
@@ -328,7 +328,7 @@ async fn a_port_that_is_taken_is_an_error_and_leaves_nothing_running() {
     let text = std::fs::read_to_string(&path).unwrap().replace("ops: 127.0.0.1:0", &format!("ops: {}", taken.local_addr().unwrap()));
     std::fs::write(&path, text).unwrap();
     let error = try_start(&path).await.unwrap_err();
-    assert!(matches!(error, AppError::Bind(_)), "{error}");
+    assert!(matches!(error, AppError::Bind { .. }) && error.to_string().starts_with("listen.ops: cannot listen on 127.0.0.1:"), "{error}");
     drop(taken);
     // The folders are free again.
     let running = try_start(&path).await.unwrap();

@@ -1,5 +1,7 @@
 //! What `explain` is told.
 
+use std::sync::Arc;
+
 use crate::check::Room;
 use crate::check::Seen;
 use crate::check::doubles::handle_text;
@@ -20,6 +22,11 @@ use crate::model::caller::Environment;
 use crate::model::handle::HandleKind;
 use crate::model::request::Method;
 use crate::model::route::Auth;
+use crate::model::route::Route;
+use crate::model::route::RouteIndex;
+use crate::model::route::ScopeDemand;
+use crate::model::route::ScopeTemplate;
+use crate::model::route::TemplatePart;
 
 #[test]
 fn each_room_says_what_it_yielded_and_the_last_one_why_it_left() {
@@ -63,6 +70,35 @@ fn what_a_token_of_ours_stands_on_is_told() {
     House::new(Auth::Required).walk(&request, |_, trace| {
         assert_eq!(trace.steps.last().unwrap().outcome, Err("revoked: the grant has ended".to_owned()));
         assert!(!format!("{:?}", trace.steps).contains(ended.rsplit('.').next().unwrap()));
+    });
+}
+
+#[test]
+fn a_tier_of_the_token_that_is_none_is_told() {
+    // The subject is the tier, too.
+    let cases = [("platinum", "tier free (token says platinum: no such tier), scopes"), ("free", "tier free, scopes")];
+    for (tier, expected) in cases {
+        let mut house = House::new(Auth::Required);
+        house.rules.issuers[0].claims.tier = Some("sub".into());
+        let bearer = format!("Bearer {}", token("free", tier, 0));
+        house.walk(&samples::request(Method::Get, "/house", &[("authorization", &bearer)]), |_, trace| {
+            let step = trace.steps.iter().find(|step| step.room == Room::Resolve).unwrap();
+            let outcome = step.outcome.as_ref().unwrap();
+            assert!(outcome.contains(expected), "{outcome}");
+        });
+    }
+}
+
+#[test]
+fn what_is_wanted_and_what_is_held_stand_side_by_side() {
+    let mut house = House::new(Auth::Required);
+    let demand = ScopeDemand { all_of: vec![ScopeTemplate(vec![TemplatePart::Text("orders:write".into())])], any_of: Vec::new() };
+    house.rules.routes[0] = Arc::new(Route { scopes: demand, ..(*house.rules.routes[0]).clone() });
+    house.rules.route_index = RouteIndex::build(&house.rules.routes).unwrap();
+    let bearer = format!("Bearer {}", token("free", "fred", 0));
+    house.walk(&samples::request(Method::Get, "/house", &[("authorization", &bearer)]), |_, trace| {
+        let last = trace.steps.last().unwrap();
+        assert_eq!(last.outcome, Err("insufficient_scope: wants [orders:write], has [conversations:read]".to_owned()));
     });
 }
 

@@ -31,6 +31,7 @@ use crate::issuer::explain::refused;
 use crate::issuer::explain::routes_of;
 use crate::issuer::explain::steps_of;
 use crate::jose::Assertions;
+use crate::model::rules::DryRun;
 use crate::model::rules::Rules;
 use crate::recording::Record;
 use crate::recording::asked::Asked;
@@ -119,6 +120,7 @@ pub(super) fn explain(record: &Record, rules: Rules) -> Result<Explanation, CliE
         decision: "unknown".to_owned(),
         reason: "credential_unread".to_owned(),
         status: 0,
+        dry_run: rules.dry_run == DryRun::On,
         route: seen.route.map(|route| route.name.to_string()),
         user: seen.caller.as_ref().map(|caller| caller.user.to_string()),
         steps: Vec::new(),

@@ -81,7 +81,8 @@ fn show_end(explanation: &Explanation, paint: Paint, out: &mut dyn Write) -> io:
     let word = explanation.decision.to_uppercase();
     let word = if explanation.decision == "allow" { paint.good(&word) } else { paint.bad(&word) };
     let status = if explanation.status == 0 { String::new() } else { format!(" ({})", explanation.status) };
-    writeln!(out, "{word}  {}{status}", explanation.reason)?;
+    let trial = if explanation.dry_run && explanation.decision != "allow" { "; dry run: it goes through all the same" } else { "" };
+    writeln!(out, "{word}  {}{status}{trial}", explanation.reason)?;
     let mut line = |label: &str, value: &str| writeln!(out, "  {}{}", paint.faint(&format!("{label:16}")), plain(value));
     for (label, value) in [("route", &explanation.route), ("user", &explanation.user)] {
         if let Some(value) = value {
@@ -142,6 +143,7 @@ mod tests {
             decision: "deny".into(),
             reason: "insufficient_scope".into(),
             status: 403,
+            dry_run: false,
             route: Some("things".into()),
             user: Some("alice".into()),
             steps: vec![ExplainedStep { room: "authorise".into(), passed: false, outcome: "no\u{1b}[2J".into() }],
@@ -181,6 +183,21 @@ DENY  insufficient_scope (403)
   config revision 0123456789ab
 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_trial_refuses_nobody() {
+        for (decision, dry_run, expected) in [
+            ("deny", true, "DENY  insufficient_scope (403); dry run: it goes through all the same\n"),
+            ("fault", true, "FAULT  insufficient_scope (403); dry run: it goes through all the same\n"),
+            ("deny", false, "DENY  insufficient_scope (403)\n"),
+            ("allow", true, "ALLOW  insufficient_scope (403)\n"),
+        ] {
+            let mut out = Vec::new();
+            show(&Explanation { decision: decision.into(), dry_run, ..explanation() }, Paint::Plain, &mut out).unwrap();
+            let shown = String::from_utf8(out).unwrap();
+            assert!(shown.contains(expected), "{shown}");
+        }
     }
 
     #[test]

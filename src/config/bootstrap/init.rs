@@ -268,7 +268,7 @@ mod tests {
 
     use super::*;
 
-    const ISSUING: &str = "issuer: { url: http://127.0.0.1:10000, resources: [{ uri: https://api.example }] }";
+    const ISSUING: &str = "issuer: { url: http://127.0.0.1:10000, trusted_hops: 1, resources: [{ uri: https://api.example }] }";
 
     #[test]
     fn what_it_writes_fits_every_config() {

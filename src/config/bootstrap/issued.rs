@@ -83,6 +83,25 @@ enum Led<'n> {
 }
 
 impl Judge<'_> {
+    /// Who comes to the issuer through Envoy must be known by an own address, and get where its pages lead.
+    pub(super) fn clients_of_issuer(&mut self, root: &Node) {
+        const FIELD: &str = "static_resources";
+        let Some(issuance) = &self.rules.issuance else { return };
+        if issuance.trusted_hops == 0 {
+            let wrong =
+                "people come to the issuer through this Envoy, and issuer.trusted_hops is 0: all have one address, and share its limits";
+            self.warn(root, FIELD, wrong).hint("issuer.trusted_hops: 1, and one more for each proxy before this Envoy");
+        }
+        let (authority, base) = authority_and_base(&issuance.url);
+        let Ok(host) = Host::parse(authority.as_bytes()) else { return };
+        let index = &self.rules.route_index;
+        let is_open = |page: &str| index.on_path(&host, &format!("{base}{page}")).iter().any(|route| route.auth == Auth::Public);
+        if ["/sign-in", "/sign-up"].into_iter().any(is_open) && !is_open("/account") {
+            let wrong = format!("whoever signs in or up is sent to `{base}/account`, and no route of the config is open there");
+            self.warn(root, FIELD, wrong).hint(format!("a route of the path `{base}/account/**` with `auth: public`"));
+        }
+    }
+
     /// What the config leaves to the issuer, Envoy must lead there: elsewhere nobody would ask for a credential.
     pub(super) fn issuer_paths(&mut self, root: &Node) {
         let Some(issuance) = &self.rules.issuance else { return };

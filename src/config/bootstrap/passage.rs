@@ -218,7 +218,9 @@ impl Judge<'_> {
             self.say(root, "static_resources", wrong).hint("`tollgate envoy init` prints the routes");
             return;
         };
-        if !routed.iter().any(|name| self.is_issuer(root, name)) {
+        if routed.iter().any(|name| self.is_issuer(root, name)) {
+            self.clients_of_issuer(root);
+        } else {
             self.not_judged(root, "static_resources", &format!("to which machine `{perhaps}` leads, on the port of listen.issuer"));
         }
         self.issuer_paths(root);

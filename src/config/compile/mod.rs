@@ -96,6 +96,7 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
         },
         local: sources.local,
         issuers: sources.issuers,
+        scopes: file.scopes.as_ref().map(|scopes| scopes.iter().map(|scope| Arc::from(&**scope)).collect()),
         issuance: issuance.map(Arc::new),
         mesh: sources.mesh,
         tiers,

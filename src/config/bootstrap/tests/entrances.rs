@@ -87,7 +87,7 @@ fn a_principal_is_a_verified_one() {
 fn a_port_alone_makes_no_issuer() {
     let issuing = |listen: &str| {
         let rules = RULES.replace("check.sock'", &format!("check.sock', issuer: '{listen}'"));
-        format!("{rules}issuer: {{ url: http://127.0.0.1:10000, resources: [{{ uri: https://api.example }}] }}\n")
+        format!("{rules}issuer: {{ url: http://127.0.0.1:10000, trusted_hops: 1, resources: [{{ uri: https://api.example }}] }}\n")
     };
     let at = |host: &str| format!("socket_address: {{ address: {host}, port_value: 8080 }}");
     let rest = "                        - match: { prefix: / }\n";

@@ -359,7 +359,7 @@ fn an_access_log_goes_where_it_is_taken() {
 fn a_way_over_tcp_fits_the_listener() {
     let rules = RULES.replace("'unix:./run/check.sock'", "127.0.0.1:9191, issuer: 127.0.0.1:8080");
     let rules = rules.as_str();
-    let rules = format!("{rules}issuer: {{ url: http://127.0.0.1:10000, resources: [{{ uri: https://api.example }}] }}\n");
+    let rules = format!("{rules}issuer: {{ url: http://127.0.0.1:10000, trusted_hops: 1, resources: [{{ uri: https://api.example }}] }}\n");
     let issuer = "
     - name: issuer
       load_assignment: { endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: 8080 } } } }] }] }
@@ -387,7 +387,7 @@ fn a_way_over_tcp_fits_the_listener() {
 
 const ISSUING: &str = "
 listen: { check: 127.0.0.1:9191, issuer: 127.0.0.1:8080 }
-issuer: { url: http://127.0.0.1:10000, resources: [{ uri: https://api.example }] }
+issuer: { url: http://127.0.0.1:10000, trusted_hops: 1, resources: [{ uri: https://api.example }] }
 routes:
   - { path: /a }
   - { path: /oauth/**, auth: public }
@@ -430,6 +430,28 @@ fn what_is_left_to_the_issuer_is_led_to_it() {
     ] {
         assert_ne!(fine, good);
         assert_eq!(found(&fine, ISSUING), (Vec::new(), Vec::new()), "{fine}");
+    }
+}
+
+#[test]
+fn the_issuer_knows_its_clients_and_they_find_their_account() {
+    let first = "  - { path: /oauth/**";
+    let with = |routes: &str| ISSUING.replace(first, &format!("{routes}{first}"));
+    let (sign_in, sign_up) = ("  - { path: /sign-in/**, auth: public }\n", "  - { path: /sign-up, auth: public }\n");
+    let account = |auth: &str| format!("  - {{ path: /account/**, auth: {auth} }}\n");
+    let lost = Some("is sent to `/account`");
+    for (rules, expected) in [
+        (ISSUING.replace("trusted_hops: 1, ", ""), Some("issuer.trusted_hops is 0")),
+        (with(sign_in), lost),
+        (with(sign_up), lost),
+        (with(&format!("{sign_up}{}", account("required"))), lost),
+        (with(&format!("{sign_in}{sign_up}{}", account("public"))), None),
+    ] {
+        let (boot, compiled, _) = compile_text(&rules, &Outside::default()).unwrap();
+        let file = init::write("tollgate.yaml", &boot, &compiled, &"127.0.0.1:80".parse().unwrap());
+        let (errors, warnings) = found(&file, &rules);
+        let is_told = warnings.iter().all(|line| expected.is_some_and(|expected| line.contains(expected)));
+        assert!(errors.is_empty() && warnings.len() == usize::from(expected.is_some()) && is_told, "{rules}: {errors:?} {warnings:?}");
     }
 }
 
