@@ -214,7 +214,7 @@ impl Browser {
         let question = self.set_out(issuer, target).await;
         fake.say(|says| says.nonce.clone_from(&question["nonce"]));
         let path = target.split_once('?').map_or(target, |(path, _query)| path);
-        self.get(issuer, &format!("{path}/callback?code=c1&state={}", question["state"])).await
+        self.get(issuer, &format!("{path}/callback?code=the-providers-code&state={}", question["state"])).await
     }
 
     /// Signs in somebody who founds an organisation.
