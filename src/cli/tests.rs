@@ -37,22 +37,9 @@ use crate::issuer::router;
 use crate::issuer::usage::UsageError;
 use crate::issuer::usage::UsageRead;
 use crate::jose::signer::Signer;
-use crate::model::caller::Namespace;
-use crate::model::caller::SourceName;
 use crate::model::key::KeyForm;
 use crate::model::key::read_key;
-use crate::model::look_alikes::LookAlikes;
-use crate::model::quota::Limit;
-use crate::model::route::ErrorFormat;
-use crate::model::route::RouteIndex;
-use crate::model::rules::DryRun;
-use crate::model::rules::FaultAnswer;
-use crate::model::rules::GuardLimits;
-use crate::model::rules::HEADERS_OF_ENVOY;
-use crate::model::rules::ImportedKeys;
-use crate::model::rules::LimitsFailure;
-use crate::model::rules::Rules;
-use crate::model::rules::Source;
+use crate::model::rules::samples::nothing;
 use crate::model::time::Timestamp;
 use crate::model::usage::Outcome;
 use crate::model::usage::UsagePage;
@@ -99,38 +86,6 @@ impl UsageRead for Fixed {
     }
 }
 
-fn rules() -> Rules {
-    Rules {
-        revision: "0123456789ab".into(),
-        routes: Vec::new(),
-        route_index: RouteIndex::build(&[]).unwrap(),
-        errors: ErrorFormat::Standard,
-        places: Vec::new(),
-        key_brand: "tg".into(),
-        imported_keys: ImportedKeys::Refused,
-        local: Source { name: SourceName::local(), namespace: Namespace::Bare },
-        issuers: Vec::new(),
-        scopes: None,
-        issuance: None,
-        mesh: None,
-        tiers: std::collections::BTreeMap::new(),
-        default_tier: None,
-        identity_headers: Vec::new(),
-        assertion: None,
-        api_versions: None,
-        look_alikes: LookAlikes::default(),
-        guard: GuardLimits { per_address: Limit { per_minute: 6, depth: 3 }, per_key_prefix: Limit { per_minute: 60, depth: 5 } },
-        header_limits: HEADERS_OF_ENVOY,
-        trusted_hops: 0,
-        dry_run: DryRun::Off,
-        limits_failure: LimitsFailure::LocalShare,
-        fault_answer: FaultAnswer::RpcError,
-        file_keys: std::collections::BTreeMap::new(),
-        log_allows: 1.0,
-        usage_series_limit: 100,
-    }
-}
-
 fn api(folder: &Path) -> Result<Router, Unhosted> {
     let peppers = Peppers::load_or_create(folder).unwrap();
     let clock = Arc::new(ManualClock::starting_at(START));
@@ -143,7 +98,7 @@ fn api(folder: &Path) -> Result<Router, Unhosted> {
         passwords: Arc::new(Passwords::default()),
         federation: Arc::default(),
         peppers,
-        rules: Arc::new(ArcSwap::from_pointee(rules())),
+        rules: Arc::new(ArcSwap::from_pointee(nothing())),
         clock,
         last_used: Arc::new(NeverUsed),
         usage: Arc::new(Fixed),

@@ -77,12 +77,11 @@ fn a_flood_of_sign_ins_is_refused_and_checks_go_on() {
                     let mut statuses: BTreeMap<u16, u64> = BTreeMap::new();
                     // In turn: eight at the same instant, again and again, would be another thing than so many a second.
                     let mut next = Instant::now() + pause * flooder as u32 / FLOODERS as u32;
-                    std::thread::sleep(next.saturating_duration_since(Instant::now()));
                     while !over.load(Ordering::Relaxed) {
+                        std::thread::sleep(next.saturating_duration_since(Instant::now()));
                         let reply = connection.exchange(&sign_in()).expect("an answer");
                         *statuses.entry(reply.status).or_default() += 1;
                         next += pause;
-                        std::thread::sleep(next.saturating_duration_since(Instant::now()));
                     }
                     statuses
                 })

@@ -92,8 +92,7 @@ impl<'r> Prepared<'r> {
 
 /// # Errors
 /// [`Reason::UnusableIdentity`] when a value cannot stand in a header, [`Reason::HeadersTooLarge`] when all together are more than Envoy
-/// takes, [`Reason::Internal`] when the assertion cannot be signed; a
-/// fault while the keys that sign are still out of reach.
+/// takes, [`Reason::Internal`] when the assertion cannot be signed; a fault while the keys that sign are still out of reach.
 pub fn prepare<'r>(
     permit: Permit<'r>,
     pinned: Pinned,

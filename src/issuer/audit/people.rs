@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::model::time::Timestamp;
 use crate::secrets::random_bytes;
 use crate::secrets::random_id;
+use crate::secrets::sha256;
 use crate::store::Family;
 use crate::store::Precondition;
 use crate::store::RecordKey;
@@ -125,8 +125,5 @@ async fn read(records: &dyn Records, id: &str) -> Result<Option<NameRecord>, Sto
 
 /// No pseudonym looks like it: they have 22 characters, this one 67.
 fn name_id(source: &str, subject: &str) -> String {
-    let text = format!("{source}:{subject}");
-    let digest = digest::digest(&digest::SHA256, text.as_bytes());
-    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("of-{hex}")
+    format!("of-{}", write_hex(&sha256(format!("{source}:{subject}").as_bytes())))
 }
