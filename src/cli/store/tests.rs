@@ -98,7 +98,9 @@ async fn a_store_is_moved_backed_up_and_looked_at() {
     assert_eq!(ran.exit, Exit::Good, "{}", ran.complaints);
     assert!(ran.complaints.contains("The peppers are not in the file") && ran.complaints.contains("p1"), "{}", ran.complaints);
     let ran = run(&["export", "--config", &redis, "--to", "-"]).await;
-    assert_eq!(ran.out, std::fs::read_to_string(&backup).unwrap());
+    // All but the head, which says when it was made, and the digest of it all.
+    let records = |text: &str| text.lines().skip(1).filter(|line| !line.contains("\"is\":\"end\"")).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!((records(&ran.out), 5), (records(&std::fs::read_to_string(&backup).unwrap()), records(&ran.out).len()));
     assert!(ran.exit == Exit::Good && ran.complaints.contains("written, 0 already there"), "{}", ran.complaints);
     let ran = run(&["import", "--config", &desk.embedded("two"), "--from", &backup]).await;
     assert!(ran.exit == Exit::Good && ran.out.contains("5 written"), "{}", ran.complaints);

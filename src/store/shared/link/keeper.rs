@@ -44,7 +44,7 @@ pub(super) async fn keep(wire: Arc<Wire>) {
     loop {
         // From before the attempt: a move while it is under way must not be slept through.
         let moved = wire.target.moved();
-        let reached = wire.reached.notified();
+        let reached = wire.contact.made.notified();
         let mut is_lost = false;
         let connected = tokio::select! {
             () = ended.cancelled() => break,
@@ -138,7 +138,7 @@ impl Wire {
         };
         let outcome = timeout(self.settings.timeouts.connect, connecting).await;
         let outcome = outcome.unwrap_or_else(|_elapsed| Err(self.lateness()));
-        self.was_reached.store(outcome.as_ref().map_or_else(|trouble| trouble.was_reached, |_| true), Ordering::Relaxed);
+        self.contact.was_made.store(outcome.as_ref().map_or_else(|trouble| trouble.was_reached, |_| true), Ordering::Relaxed);
         outcome.map_err(|trouble| {
             self.notes.troubled(&trouble);
             trouble.at(&place)
@@ -208,7 +208,7 @@ impl Wire {
     fn opened(&self, channel: &Arc<Channel>, again: bool) {
         self.waited.store(0, Ordering::Relaxed);
         let before = self.door.send_replace(Door::Open(Arc::clone(channel)));
-        self.reached.notify_waiters();
+        self.contact.made.notify_waiters();
         if matches!(before, Door::Shut(_)) {
             tracing::info!(server = %channel.server, lane = self.purpose.name(), "Redis can be used again");
         }
@@ -258,5 +258,28 @@ impl Wire {
             *door = Door::Shut(Arc::clone(why));
             true
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::shared::link::node::Target;
+    use crate::store::shared::link::state::Notes;
+    use crate::store::shared::settings::Server;
+    use crate::store::shared::settings::Settings;
+    use crate::store::shared::testing::redis_server::RedisServer;
+
+    #[tokio::test]
+    async fn whichever_wire_meets_somebody_first_has_met_them_for_all() {
+        let server = RedisServer::start_with(&["--requirepass", "hunter2"]);
+        let place = Server::Unix(server.socket().to_owned());
+        let settings = Arc::new(Settings::standalone(place.clone()));
+        let (notes, contact, ended) = (Arc::new(Notes::new()), Arc::default(), CancellationToken::new());
+        let wire = |purpose| Wire::new(&settings, &notes, Target::Named([place.clone()].into()), purpose, &contact, &ended);
+        let (checks, bulk) = (wire(Purpose::Checks), wire(Purpose::Bulk));
+        let trouble = bulk.connect(0).await.err().expect("it asks for a password");
+        assert!(trouble.what.contains("NOAUTH"), "{trouble:?}");
+        assert!(checks.contact.was_made.load(Ordering::Relaxed), "its own first attempt may be under way still");
     }
 }

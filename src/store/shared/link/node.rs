@@ -117,8 +117,8 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(settings: &Arc<Settings>, notes: &Arc<Notes>, target: Target, ended: &CancellationToken) -> Arc<Self> {
         let ended = ended.child_token();
-        let reached = Arc::default();
-        let wire = |purpose| Wire::new(settings, notes, target.clone(), purpose, &reached, &ended);
+        let contact = Arc::default();
+        let wire = |purpose| Wire::new(settings, notes, target.clone(), purpose, &contact, &ended);
         Arc::new(Self {
             checks: wire(Purpose::Checks),
             changes: wire(Purpose::Changes),
@@ -160,7 +160,7 @@ impl Node {
 
     /// Whether somebody was there when it was last connected to.
     pub(super) fn was_reached(&self) -> bool {
-        self.checks.was_reached.load(Ordering::Relaxed)
+        self.checks.contact.was_made.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_shut(&self) -> bool {

@@ -51,6 +51,15 @@ pub(super) struct Channel {
     pub(super) left: Notify,
 }
 
+/// What the wires of one node tell one another.
+#[derive(Debug, Default)]
+pub(super) struct Contact {
+    /// Rings when one of them has connected: the others need not sit out their pause.
+    pub(super) made: Notify,
+    /// Whether somebody was there when the last of them tried.
+    pub(super) was_made: AtomicBool,
+}
+
 /// What one connection is for, and to whom.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -59,13 +68,10 @@ pub(super) struct Wire {
     pub(super) target: Target,
     pub(super) purpose: Purpose,
     pub(super) ended: CancellationToken,
-    /// Told by whichever wire of the node has just connected: the others need not sit out their pause.
-    pub(super) reached: Arc<Notify>,
+    pub(super) contact: Arc<Contact>,
     pub(super) door: watch::Sender<Door>,
     /// Callers that gave up waiting for the first connection.
     pub(super) waited: AtomicU32,
-    /// Whether somebody was there when it last connected.
-    pub(super) was_reached: AtomicBool,
     is_started: AtomicBool,
 }
 
@@ -75,7 +81,7 @@ impl Wire {
         notes: &Arc<Notes>,
         target: Target,
         purpose: Purpose,
-        reached: &Arc<Notify>,
+        contact: &Arc<Contact>,
         ended: &CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -84,10 +90,9 @@ impl Wire {
             target,
             purpose,
             ended: ended.clone(),
-            reached: Arc::clone(reached),
+            contact: Arc::clone(contact),
             door: watch::Sender::new(Door::Opening("no connection yet".into())),
             waited: AtomicU32::new(0),
-            was_reached: AtomicBool::new(false),
             is_started: AtomicBool::new(false),
         })
     }
