@@ -153,10 +153,11 @@ async fn run(sidecars: u32, policy: Policy, tuning: Tuning, demand: Demand) -> O
         client.unwrap();
     }
     let scripts = scripts_run(&server);
-    // To the bottom of the bucket: the window ends with a refusal.
+    // To the bottom of the bucket: the window ends when there was less than was asked for.
+    let depth = fleet.policy.limit.depth;
     let last = loop {
-        let reply = fleet.ask_server(1).await;
-        if reply.granted == 0 {
+        let reply = fleet.ask_server(depth).await;
+        if reply.granted < depth {
             break reply.server_now;
         }
     };
