@@ -70,7 +70,7 @@ pub async fn token_for_sign_in(
     let organization = record.organization.clone();
     let actor = trail::themselves(record, now);
     let done = Done { deed: Deed::TokenIssued, subject: &id, organization: organization.as_deref(), address };
-    trail::note(state, &actor, done, now).await;
+    trail::note_behind(state, &actor, done, now);
     Ok((token, lives))
 }
 

@@ -11,7 +11,6 @@ use crate::issuer::accounts::issuance;
 use crate::issuer::accounts::shelf;
 use crate::issuer::accounts::trail;
 use crate::issuer::accounts::trail::Done;
-use crate::issuer::audit;
 use crate::issuer::audit::Deed;
 use crate::issuer::checks::Check;
 use crate::issuer::checks::Unmet;
@@ -57,9 +56,7 @@ pub async fn sign_in(
         if let Some(actor) = trail::somebody(now) {
             // What was typed as a name may be a password, so only a name that is an account's is noted.
             let subject = if is_known { guessed } else { "" };
-            let deed = Deed::SignInFailed;
-            let entry = audit::Entry { deed, actor: &actor, subject, organization: None, address, request_id: None };
-            audit::note_behind(state, entry, now);
+            trail::note_behind(state, &actor, Done { deed: Deed::SignInFailed, subject, organization: None, address }, now);
         }
         return Err(wrong());
     };
@@ -67,7 +64,7 @@ pub async fn sign_in(
     let (subject, organization) = (user.subject.clone(), user.organization.clone());
     let actor = trail::themselves(user, now);
     let done = Done { deed: Deed::SignedIn, subject: subject.as_str(), organization: organization.as_deref(), address };
-    trail::note(state, &actor, done, now).await;
+    trail::note_behind(state, &actor, done, now);
     Ok(subject)
 }
 

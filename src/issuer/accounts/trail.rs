@@ -34,6 +34,12 @@ pub(in crate::issuer) async fn note(state: &IssuerState, actor: &Actor, done: Do
     audit::note(state, entry, now).await;
 }
 
+/// The same, written a while later: for what strangers can make happen as often as the pool of passwords lets them.
+pub(in crate::issuer) fn note_behind(state: &IssuerState, actor: &Actor, done: Done<'_>, now: Timestamp) {
+    let Done { deed, subject, organization, address } = done;
+    audit::note_behind(state, Entry { deed, actor, subject, organization, address, request_id: None }, now);
+}
+
 /// A user who just proved who it is, and has no session yet.
 pub(in crate::issuer) fn themselves(user: UserRecord, now: Timestamp) -> Actor {
     let session = SessionRecord {

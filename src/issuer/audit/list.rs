@@ -19,6 +19,7 @@ use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
 use crate::issuer::actor::USERS;
 use crate::issuer::audit::Deed;
+use crate::issuer::audit::finish;
 use crate::issuer::audit::people;
 use crate::issuer::audit::people::NameRecord;
 use crate::issuer::audit::record::Address;
@@ -103,6 +104,8 @@ pub(super) async fn list(
     let mut after = parameters.parsed("after", is_entry, "must be the `next` of the page before")?;
     let filter = Filter::read(&state, &actor, &mut parameters).await?;
     parameters.finish("subject, actor, deed, organization, from, to, limit, after")?;
+    // Whoever asks after a sign-in is to find it.
+    finish(&state).await;
     let mut people = People::default();
     let mut data = Vec::new();
     let mut scanned = 0;

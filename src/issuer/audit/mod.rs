@@ -189,8 +189,8 @@ pub async fn note(state: &IssuerState, entry: Entry<'_>, now: Timestamp) {
     pen(state).write(entry.draft(now)).await;
 }
 
-/// Has it noted a while later, together with what else was refused meanwhile: so neither this answer's time nor the next one's tells
-/// of the names that the entry needs. A process that is killed loses what waited.
+/// Has it noted a while later, together with what else came meanwhile: so neither this answer's time nor the next one's tells of the
+/// names that the entry needs, and a flood of sign-ins is no flood of commits. A process that is killed loses what waited.
 pub fn note_behind(state: &IssuerState, entry: Entry<'_>, now: Timestamp) {
     pen(state).post_behind(entry.draft(now));
 }

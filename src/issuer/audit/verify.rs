@@ -15,6 +15,7 @@ use crate::issuer::IssuerState;
 use crate::issuer::actor::ADMIN;
 use crate::issuer::actor::Actor;
 use crate::issuer::audit::chain::Head;
+use crate::issuer::audit::finish;
 use crate::issuer::audit::record::AuditRecord;
 use crate::issuer::audit::record::KEPT;
 use crate::issuer::audit::record::NOTHING;
@@ -98,6 +99,7 @@ pub(super) async fn verify(
     let mut after = parameters.parsed("after", is_entry, "must be the `next` of the answer before")?;
     parameters.finish("after")?;
     let now = state.clock.now();
+    finish(&state).await;
     // Asked before the walk: what is added meanwhile must not look like a chain that is too long.
     let own = state.audit.head().await;
     let mut walk = Walk::default();

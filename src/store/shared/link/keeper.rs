@@ -278,7 +278,7 @@ mod tests {
         let (notes, contact, ended) = (Arc::new(Notes::new()), Arc::default(), CancellationToken::new());
         let wire = |purpose| Wire::new(&settings, &notes, Target::Named([place.clone()].into()), purpose, &contact, &ended);
         let (checks, bulk) = (wire(Purpose::Checks), wire(Purpose::Bulk));
-        let trouble = bulk.connect(0).await.err().expect("it asks for a password");
+        let Err(trouble) = bulk.connect(0).await else { panic!("it asks for a password") };
         assert!(trouble.what.contains("NOAUTH"), "{trouble:?}");
         assert!(checks.contact.was_made.load(Ordering::Relaxed), "its own first attempt may be under way still");
     }
