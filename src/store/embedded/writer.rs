@@ -211,7 +211,6 @@ impl Shelf {
         self.read(|database| {
             let mut transaction = database.begin_write()?;
             transaction.set_two_phase_commit(true);
-            transaction.set_quick_repair(true);
             let mut written = Written { outcomes: Vec::with_capacity(batch.len()), swept: Vec::new() };
             {
                 let mut tables = Tables::open(&transaction)?;
