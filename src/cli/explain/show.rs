@@ -3,6 +3,7 @@
 use std::io;
 use std::io::Write;
 
+use crate::issuer::explain::ExplainedRoute;
 use crate::issuer::explain::Explanation;
 
 /// Whether letters may be coloured.
@@ -44,17 +45,17 @@ pub(super) fn show(explanation: &Explanation, paint: Paint, out: &mut dyn Write)
 }
 
 fn show_routes(explanation: &Explanation, paint: Paint, out: &mut dyn Write) -> io::Result<()> {
-    let routes = &explanation.routes;
+    // Where one was hit, those that are about something else are only counted.
+    let is_hit = explanation.routes.iter().any(|route| route.hit);
+    let (routes, others): (Vec<&ExplainedRoute>, Vec<&ExplainedRoute>) = explanation.routes.iter().partition(|route| route.path || !is_hit);
     if routes.is_empty() {
         return Ok(());
     }
-    let width = |cell: fn(&crate::issuer::explain::ExplainedRoute) -> &str| {
-        routes.iter().map(|route| cell(route).chars().count()).max().unwrap_or(0)
-    };
+    let width = |cell: fn(&ExplainedRoute) -> &str| routes.iter().map(|route| cell(route).chars().count()).max().unwrap_or(0);
     let (name, pattern) = (width(|route| &route.name).max(5), width(|route| &route.pattern).max(7));
     let heading = format!("{:4}  {:name$}  {:pattern$}  host  path  method  why", "", "route", "matches");
     writeln!(out, "{}", paint.faint(&heading))?;
-    for route in routes {
+    for route in &routes {
         let mark = |fits: bool| if fits { "yes" } else { "-" };
         let fits = format!("{:4}  {:4}  {:6}", mark(route.host), mark(route.path), mark(route.method));
         let cells = format!("{:name$}  {:pattern$}  {fits}  {}", route.name, route.pattern, plain(&route.why));
@@ -63,6 +64,9 @@ fn show_routes(explanation: &Explanation, paint: Paint, out: &mut dyn Write) -> 
         } else {
             writeln!(out, "{}", paint.faint(&format!("miss  {cells}")))?;
         }
+    }
+    if !others.is_empty() {
+        writeln!(out, "{}", paint.faint(&format!("      and {} of another path", others.len())))?;
     }
     writeln!(out)
 }
@@ -125,7 +129,6 @@ mod tests {
     use super::*;
     use crate::issuer::explain::ExplainedBucket;
     use crate::issuer::explain::ExplainedCount;
-    use crate::issuer::explain::ExplainedRoute;
     use crate::issuer::explain::ExplainedStep;
 
     fn explanation() -> Explanation {
@@ -149,7 +152,11 @@ mod tests {
             steps: vec![ExplainedStep { room: "authorise".into(), passed: false, outcome: "no\u{1b}[2J".into() }],
             sets: Vec::new(),
             removes: Vec::new(),
-            routes: vec![route("things", true, "fits"), route("others", false, "another path")],
+            routes: vec![
+                route("things", true, "fits"),
+                ExplainedRoute { path: true, ..route("any", false, "less specific") },
+                route("others", false, "another path"),
+            ],
             headers: vec![("content-type".into(), "application/json".into())],
             body: Some("{}".into()),
             counted: Some(ExplainedCount {
@@ -169,7 +176,8 @@ mod tests {
         show(&explanation(), Paint::Plain, &mut out).unwrap();
         let expected = "      route   matches      host  path  method  why
 hit   things  GET /things  yes   yes   yes     fits
-miss  others  GET /things  yes   -     yes     another path
+miss  any     GET /things  yes   yes   yes     less specific
+      and 1 of another path
 
 STOP  authorise  no\u{fffd}[2J
 
@@ -183,6 +191,16 @@ DENY  insufficient_scope (403)
   config revision 0123456789ab
 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn where_nothing_is_hit_every_route_says_why() {
+        let mut explanation = explanation();
+        explanation.routes.iter_mut().for_each(|route| route.hit = false);
+        let mut out = Vec::new();
+        show(&explanation, Paint::Plain, &mut out).unwrap();
+        let shown = String::from_utf8(out).unwrap();
+        assert_eq!(shown.lines().filter(|line| line.starts_with("miss  ")).count(), 3, "{shown}");
     }
 
     #[test]
