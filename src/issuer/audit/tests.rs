@@ -268,3 +268,22 @@ async fn what_nobody_waits_for_is_written_a_while_later_and_what_is_left_at_the_
     noted(&issuer, Deed::KeyCreated, &Actor::Operator, "k1").await;
     assert_eq!(entries(&issuer).await.len(), 7);
 }
+
+#[tokio::test]
+async fn a_reader_who_hangs_up_takes_nothing_along() {
+    let issuer = Issuer::issuing(|_| ());
+    for round in 1..=3 {
+        note_behind(&issuer.state, entry(Deed::SignInFailed, &Actor::Operator, ""), issuer.state.clock.now());
+        // The writer has taken the entry and cannot go on when the reader goes.
+        let held = issuer.state.audit.hold().await;
+        let state = issuer.state.clone();
+        let reader = tokio::spawn(async move { finish(&state).await });
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        reader.abort();
+        let _aborted = reader.await;
+        drop(held);
+        finish(&issuer.state).await;
+        assert_eq!((entries(&issuer).await.len(), findings(&issuer).await.len()), (round, 0));
+    }
+}
