@@ -5,9 +5,10 @@ use crate::config::bootstrap::headers::removes;
 use crate::config::bootstrap::headers::written;
 use crate::config::bootstrap::passage::filters_of;
 use crate::config::bootstrap::tree::all;
+use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
+use crate::config::bootstrap::tree::contains_type;
 use crate::config::bootstrap::tree::entries;
-use crate::config::bootstrap::tree::has_type;
 use crate::config::bootstrap::tree::is_true;
 use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
@@ -18,6 +19,7 @@ use crate::config::yaml::Node;
 
 /// Calls of Lua's that change headers.
 const CHANGING: [&str; 4] = [":replace", ":add", ":remove", ":set"];
+pub(super) const WRITING: [&str; 3] = [":replace", ":add", ":set"];
 /// What a request was judged by, and an upstream routes by.
 const ROUTED_BY: [&str; 4] = [":path", ":method", ":authority", ":scheme"];
 
@@ -58,7 +60,7 @@ impl Judge<'_> {
             self.say(place, "name", format!("the code of {name} stands after ext_authz and changes headers that are Tollgate's to set"))
                 .hint("put it before ext_authz, or use another header");
         }
-        if let Some(part) = codes.iter().flat_map(|code| written_by(code)).find(|part| ROUTED_BY.contains(part)) {
+        if let Some((part, _)) = codes.iter().flat_map(|code| written_by(code, &CHANGING)).find(|(part, _)| ROUTED_BY.contains(part)) {
             self.say(
                 place,
                 "name",
@@ -119,14 +121,14 @@ impl Judge<'_> {
     }
 }
 
-/// The names that calls which change headers begin with, where they stand there as texts.
-fn written_by(code: &str) -> impl Iterator<Item = &str> {
-    let arguments = CHANGING.iter().flat_map(move |call| code.split(call).skip(1));
-    arguments.filter_map(|rest| rest.trim_start_matches([' ', '(', '"', '\'', '[', '\\']).split(['"', '\'', ']', '\\']).next())
+/// The names that calls begin with, where they stand there as texts, and what follows each.
+pub(super) fn written_by<'c>(code: &'c str, calls: &'static [&'static str]) -> impl Iterator<Item = (&'c str, &'c str)> {
+    let arguments = calls.iter().flat_map(move |call| code.split(call).skip(1));
+    arguments.filter_map(|rest| rest.trim_start_matches([' ', '(', '"', '\'', '[', '\\']).split_once(['"', '\'', ']', '\\']))
 }
 
 pub(super) fn is_lua(config: &Node) -> bool {
-    !all(config, &|node| has_type(node, ".lua.v3.Lua") || has_type(node, ".lua.v3.LuaPerRoute")).is_empty()
+    contains_type(config, ".lua.v3.Lua") || contains_type(config, ".lua.v3.LuaPerRoute")
 }
 
 /// Whether a filter can make Envoy choose the route anew, as far as its config tells.
@@ -135,6 +137,7 @@ fn clears_routes(config: &Node) -> bool {
         !all(config, &|node| is_true(node, &["clear_route_cache"]) || member(node, "route_cache_action").and_then(text) == Some("CLEAR"))
             .is_empty();
     let code_does = is_lua(config) && !all(config, &|node| text(node).is_some_and(|code| code.contains("clearRouteCache"))).is_empty();
-    let transcodes = has_type(config, ".grpc_json_transcoder.v3.GrpcJsonTranscoder") && !is_true(config, &["match_incoming_request_route"]);
+    let transcoders = all_of_type(config, ".grpc_json_transcoder.v3.GrpcJsonTranscoder");
+    let transcodes = transcoders.into_iter().any(|transcoder| !is_true(transcoder, &["match_incoming_request_route"]));
     says_so || code_does || transcodes
 }

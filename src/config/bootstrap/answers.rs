@@ -27,6 +27,17 @@ impl Judge<'_> {
             self.say(filter, "grpc_service", format!("answers of more than {most} bytes are thrown away, and each is a failed request"))
                 .hint("leave max_receive_message_length out");
         }
+        for version in members_named(filter, "transport_api_version") {
+            if !text(version).is_some_and(|version| ["V3", "2"].contains(&version)) {
+                self.say(filter, "transport_api_version", "Tollgate speaks version 3 alone, and Envoy no other any more")
+                    .hint("transport_api_version: V3");
+            }
+        }
+        let field = "validate_mutations";
+        if member(filter, field).is_some() && !is_true(filter, &[field]) {
+            self.warn(filter, field, "a header that Envoy cannot set is missing in silence, instead of an error that shows")
+                .hint("validate_mutations: true");
+        }
         let field = "enable_dynamic_metadata_ingestion";
         if member(filter, field).is_some() && !is_true(filter, &[field]) {
             self.warn(filter, field, "the access log, and other filters, learn nothing of Tollgate's decisions").hint("leave it out");

@@ -1,6 +1,8 @@
 //! To which Gateways and routes the policies of Envoy Gateway are attached.
 
 use crate::config::bootstrap::Judge;
+use crate::config::bootstrap::lists::any;
+use crate::config::bootstrap::lists::every;
 use crate::config::bootstrap::manifests::Manifests;
 use crate::config::bootstrap::manifests::name_of;
 use crate::config::bootstrap::manifests::namespace_of;
@@ -41,8 +43,11 @@ impl<'n> Target<'n> {
         }
     }
 
-    fn is_covered(&self, policies: &[&Node], manifests: &Manifests<'_>) -> bool {
-        policies.iter().any(|policy| self.is_chosen(policy, manifests) || targets(policy).iter().any(|target| self.is_part_of(target)))
+    /// Whether one of the policies is for it; none where only labels that are not in the file can tell.
+    fn is_covered(&self, policies: &[&Node], manifests: &Manifests<'_>) -> Option<bool> {
+        any(policies.iter().map(|policy| {
+            if targets(policy).iter().any(|target| self.is_part_of(target)) { Some(true) } else { self.is_chosen(policy, manifests) }
+        }))
     }
 
     fn is_part_of(&self, whole: &Target<'_>) -> bool {
@@ -50,18 +55,24 @@ impl<'n> Target<'n> {
         whole_of_it && (whole.section.is_none() || whole.section == self.section)
     }
 
-    /// Whether a policy's selectors choose it. What an expression chooses is for the labels to say.
-    fn is_chosen(&self, policy: &Node, manifests: &Manifests<'_>) -> bool {
+    /// Whether a policy's selectors choose it. What expressions and the labels of namespaces choose is not told here.
+    fn is_chosen(&self, policy: &Node, manifests: &Manifests<'_>) -> Option<bool> {
         let document = manifests.named(self.kind, self.namespace, self.name);
         let labels = document.and_then(|document| at(document, &["metadata", "labels"])).map(entries).unwrap_or_default();
-        at(policy, &["spec", "targetSelectors"]).map(items).unwrap_or_default().iter().any(|selector| {
-            let is_wide = at(selector, &["namespaces", "from"]).and_then(text).is_some_and(|from| from != "Same");
+        let selectors = at(policy, &["spec", "targetSelectors"]).map(items).unwrap_or_default().iter();
+        any(selectors.filter(|selector| member(selector, "kind").and_then(text) == Some(self.kind)).map(|selector| {
+            let is_in_namespace = match at(selector, &["namespaces", "from"]).and_then(text).unwrap_or("Same") {
+                "Same" => Some(namespace_of(policy) == self.namespace),
+                "All" => Some(true),
+                _ => None,
+            };
             let wanted = member(selector, "matchLabels").map(entries).unwrap_or_default();
             let has = |label: (&str, Option<&str>)| labels.iter().any(|known| (&*known.key, text(&known.node)) == label);
-            member(selector, "kind").and_then(text) == Some(self.kind)
-                && (is_wide || namespace_of(policy) == self.namespace)
-                && (document.is_none() || wanted.iter().all(|label| has((&label.key, text(&label.node)))))
-        })
+            let has_all = wanted.iter().all(|label| has((&label.key, text(&label.node))));
+            let has_labels = (document.is_some() || wanted.is_empty()).then_some(has_all);
+            let is_told = member(selector, "matchExpressions").is_none_or(|expressions| items(expressions).is_empty());
+            every([is_in_namespace, has_labels, is_told.then_some(true)].into_iter())
+        }))
     }
 }
 
@@ -84,13 +95,15 @@ impl Judge<'_> {
         let mut guarded: Vec<Target<'_>> =
             asking.iter().flat_map(|policy| targets(policy)).filter(|target| target.kind == GATEWAY).collect();
         for (kind, route) in &routes {
-            let is_asked = |gateway: &Target<'_>| gateway.is_covered(asking, manifests);
-            if Target::of(kind, route).is_covered(asking, manifests) || parents(route).iter().all(is_asked) {
-                guarded.extend(parents(route));
-            } else {
-                let wrong = format!("no SecurityPolicy with extAuth has this {kind} or its Gateway as target: nobody is asked there");
-                self.say(route, "spec", wrong)
-                    .hint("targetRefs with the Gateway, in its namespace; judge the files of one Gateway together");
+            let by_parents = every(parents(route).iter().map(|gateway| gateway.is_covered(asking, manifests)));
+            match any([Target::of(kind, route).is_covered(asking, manifests), by_parents].into_iter()) {
+                Some(true) => guarded.extend(parents(route)),
+                Some(false) => {
+                    let wrong = format!("no SecurityPolicy with extAuth has this {kind} or its Gateway as target: nobody is asked there");
+                    self.say(route, "spec", wrong)
+                        .hint("targetRefs with the Gateway, in its namespace; judge the files of one Gateway together");
+                }
+                None => self.not_judged(route, "spec", &format!("whether the targetSelectors of a SecurityPolicy choose this {kind}")),
             }
         }
         for (kind, route) in RAW_ROUTES.into_iter().flat_map(|kind| manifests.of(kind).map(move |route| (kind, route))) {
@@ -99,15 +112,22 @@ impl Judge<'_> {
         for gateway in manifests.of(GATEWAY).filter(|gateway| at(gateway, &["spec", "gatewayClassName"]).is_some()) {
             let target = Target::of(GATEWAY, gateway);
             let has_route = routes.iter().flat_map(|(_, route)| parents(route)).any(|parent| parent.is_part_of(&target));
-            if target.is_covered(asking, manifests) {
-                guarded.push(target);
-            } else if !has_route {
-                self.say(gateway, "spec", "no SecurityPolicy with extAuth has this Gateway as target: nobody is asked there")
-                    .hint("targetRefs with the Gateway, in its namespace; judge the files of one Gateway together");
+            match target.is_covered(asking, manifests) {
+                Some(true) => guarded.push(target),
+                // Its routes were asked about it.
+                _ if has_route => {}
+                Some(false) => self
+                    .say(gateway, "spec", "no SecurityPolicy with extAuth has this Gateway as target: nobody is asked there")
+                    .hint("targetRefs with the Gateway, in its namespace; judge the files of one Gateway together"),
+                None => self.not_judged(gateway, "spec", "whether the targetSelectors of a SecurityPolicy choose this Gateway"),
             }
         }
         let traffic: Vec<&Node> = manifests.of("ClientTrafficPolicy").collect();
-        if let (Some(policy), Some(bare)) = (asking.first(), guarded.iter().find(|gateway| !gateway.is_covered(&traffic, manifests))) {
+        let told = |known| guarded.iter().find(|gateway| gateway.is_covered(&traffic, manifests) == known);
+        if let (Some(policy), Some(_)) = (traffic.first(), told(None)) {
+            self.not_judged(policy, "spec", "which Gateways its targetSelectors choose");
+        }
+        if let (Some(policy), Some(bare)) = (asking.first(), told(Some(false))) {
             let wrong = format!(
                 "no ClientTrafficPolicy in this file that is for the Gateway `{}` removes a client's own identity headers before Tollgate is asked",
                 bare.name

@@ -33,7 +33,8 @@ impl Judge<'_> {
     pub(super) fn doors(&mut self, root: &Node, asked: &BTreeSet<&str>) {
         let doors = self.own_doors(root);
         let Some(resources) = member(root, "static_resources") else { return };
-        for place in all(resources, &|node| !targets_of(node).is_empty()) {
+        // Where there is a URI, Envoy itself fetches something, and no client is led there.
+        for place in all(resources, &|node| !targets_of(node).is_empty() && member(node, "uri").is_none()) {
             for name in targets_of(place) {
                 let way = if asked.contains(name) { Some(Way::Sure("listen.check")) } else { way(root, name, &doors) };
                 match way {

@@ -68,8 +68,8 @@ impl Judge<'_> {
             self.say(ask, "bodyToExtAuth", wrong).hint("leave it out");
         }
         if let Some(allowed) = member(ask, "headersToExtAuth") {
-            let listed: BTreeSet<&str> = items(allowed).iter().filter_map(text).collect();
-            for name in self.needed_names().iter().filter(|name| !listed.contains(&***name)) {
+            let listed = names_in(allowed);
+            for name in self.needed_names().iter().filter(|name| !listed.contains(&name.to_ascii_lowercase())) {
                 self.say(ask, "headersToExtAuth", format!("`{name}` is not among headersToExtAuth, so Tollgate never sees it"))
                     .hint(format!("add `{name}`, or leave the list out"));
             }
@@ -141,7 +141,7 @@ impl Judge<'_> {
         let early = at(spec, &["headers", "earlyRequestHeaders"]);
         let added = ["add", "set", "addIfAbsent"].into_iter().filter_map(|field| member(early?, field)).flat_map(items);
         for name in added.filter_map(|header| member(header, "name").and_then(text)) {
-            if self.is_identity(name) || self.rules.places.iter().any(|place| place.header.eq_ignore_ascii_case(name)) {
+            if self.is_identity(name) || self.is_credential(name) {
                 let wrong = format!(
                     "every request comes with `{name}` before Tollgate is asked, so a client without a credential may pass for somebody"
                 );
@@ -156,10 +156,9 @@ impl Judge<'_> {
             self.say(spec, "proxyProtocol", "a client may write an address of its choice before its request, and is believed")
                 .hint("optional: false");
         }
-        let removed: BTreeSet<&str> =
-            at(spec, &["headers", "earlyRequestHeaders", "remove"]).map(items).unwrap_or_default().iter().filter_map(text).collect();
+        let removed = at(spec, &["headers", "earlyRequestHeaders", "remove"]).map(names_in).unwrap_or_default();
         for name in self.identity_names() {
-            if !removed.contains(&*name) {
+            if !removed.contains(&name.to_ascii_lowercase()) {
                 let wrong = format!("a client's own `{name}` is not removed before ext_authz, so it passes wherever Tollgate is not asked");
                 self.say(spec, "headers", wrong).hint(format!("add {name} to earlyRequestHeaders.remove"));
             }
@@ -173,4 +172,9 @@ impl Judge<'_> {
             self.say(spec, "clientIPDetection", wrong).hint("the number of proxies before this Envoy, in both");
         }
     }
+}
+
+/// The headers of a list, in the one spelling that counts.
+fn names_in(list: &Node) -> BTreeSet<String> {
+    items(list).iter().filter_map(text).map(str::to_ascii_lowercase).collect()
 }

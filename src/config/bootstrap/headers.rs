@@ -10,27 +10,40 @@ use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::text;
 use crate::config::yaml::Node;
 
+/// How a format names a header of the request, before the bracket.
+pub(super) const OPERATORS: [&str; 3] = ["%REQ(", "%REQUEST_HEADER(", "%REQ_WITHOUT_QUERY("];
+
 /// Fields that name headers to be written: the field wherever it stands, and the way from it, or from each of its items, to the names.
-const WRITTEN: [(&str, &[&str]); 8] = [
+const WRITTEN: [(&str, &[&str]); 7] = [
     ("claim_to_headers", &["header_name"]),
     ("forward_payload_header", &[]),
     ("forward_username_header", &[]),
     ("forwarding", &["header"]),
     ("ip_tag_header", &["header"]),
-    ("request_headers_to_add_when_not_enforced", &["header", "key"]),
     ("geo_headers_to_add", &[]),
     ("credential", &["typed_config", "header"]),
 ];
 
 /// The headers of requests that a filter writes.
 pub(super) fn written(config: &Node) -> Vec<&str> {
-    let appended = mutations(config).into_iter().filter_map(|change| at(change, &["append", "header", "key"])).filter_map(text);
-    let named = WRITTEN.iter().flat_map(|(field, way)| {
+    appended(config).into_iter().filter_map(|header| member(header, "key")).filter_map(text).chain(named(config)).collect()
+}
+
+/// Those that stand there with their values.
+pub(super) fn appended(config: &Node) -> Vec<&Node> {
+    let unless_limited = members_named(config, "request_headers_to_add_when_not_enforced").into_iter().flat_map(items);
+    let changes = mutations(config).into_iter().filter_map(|change| member(change, "append"));
+    changes.chain(unless_limited).filter_map(|option| member(option, "header")).collect()
+}
+
+/// Those of which only the names stand there.
+pub(super) fn named(config: &Node) -> Vec<&str> {
+    let fields = WRITTEN.iter().flat_map(|(field, way)| {
         let each = members_named(config, field).into_iter().flat_map(|node| items(node).iter().chain(std::iter::once(node)));
         let ends = each.filter_map(|node| at(node, way));
         ends.flat_map(|end| all(end, &|node| text(node).is_some())).filter_map(text)
     });
-    appended.chain(named).collect()
+    fields.collect()
 }
 
 /// Whether a filter takes a header of requests away.

@@ -5,8 +5,9 @@ use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::manifests::Manifests;
 use crate::config::bootstrap::manifests::is_custom;
 use crate::config::bootstrap::patches::inbound;
-use crate::config::bootstrap::tree::all_of_type;
+use crate::config::bootstrap::patches::is_for_all_of;
 use crate::config::bootstrap::tree::at;
+use crate::config::bootstrap::tree::contains_type;
 use crate::config::bootstrap::tree::is_true;
 use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
@@ -114,7 +115,8 @@ impl Judge<'_> {
         }
         let reach = Reach::of(policy);
         let strips = manifests.of("EnvoyFilter").any(|filter| {
-            inbound(filter).any(|patch| !all_of_type(patch, ".HttpConnectionManager").is_empty())
+            inbound(filter)
+                .any(|patch| is_for_all_of(patch, reach.is_for_sidecars(manifests)) && contains_type(patch, ".HttpConnectionManager"))
                 && Reach::of(filter).holds(&reach, manifests)
         });
         if !strips && !self.identity_names().is_empty() {

@@ -22,8 +22,18 @@ const COMPARISONS: [(&str, Comparison); 4] = [
 /// Whether a matcher, or any of a list of them, takes a name; none where that cannot be told.
 pub(super) fn takes_name(matchers: &Node, name: &str) -> Option<bool> {
     let matchers = member(matchers, "patterns").map_or(std::slice::from_ref(matchers), items);
-    let taken: Vec<Option<bool>> = matchers.iter().map(|matcher| one_takes(matcher, name)).collect();
-    if taken.contains(&Some(true)) { Some(true) } else { taken.into_iter().all(|known| known.is_some()).then_some(false) }
+    any(matchers.iter().map(|matcher| one_takes(matcher, name)))
+}
+
+/// Whether any is so; none where that hangs on one of which it cannot be told.
+pub(super) fn any(known: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let known: Vec<Option<bool>> = known.collect();
+    if known.contains(&Some(true)) { Some(true) } else { (!known.contains(&None)).then_some(false) }
+}
+
+/// Whether all are so, likewise.
+pub(super) fn every(known: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    any(known.map(|one| one.map(|is_so| !is_so))).map(|is_other| !is_other)
 }
 
 fn one_takes(matcher: &Node, name: &str) -> Option<bool> {

@@ -57,7 +57,7 @@ use crate::config::outside::read_file;
 use crate::config::yaml::Node;
 use crate::model::rules::Rules;
 
-/// More documents than this in one file are not looked at.
+/// A file, or a text within one, has no more documents than this.
 const MOST_DOCUMENTS: usize = 512;
 
 /// What was found.
@@ -86,13 +86,13 @@ pub fn judge(path: &Path, boot: &Boot, rules: &Rules) -> Findings {
 pub fn judge_text(name: &Arc<str>, text: &str, boot: &Boot, rules: &Rules) -> Findings {
     let mut errors = Vec::new();
     let mut documents = Vec::new();
-    for document in split(text) {
+    for document in split(name, text, &mut errors) {
         documents.extend(read_document(name, &document, &mut errors));
     }
     let inner: Vec<(String, u32)> = documents.iter().flat_map(unfolded).flat_map(texts_within).collect();
     for (text, line) in inner {
         let lines_before = "\n".repeat(usize::try_from(line).unwrap_or_default());
-        for document in split(&text) {
+        for document in split(name, &text, &mut errors) {
             documents.extend(read_document(name, &format!("{lines_before}{document}"), &mut errors));
         }
     }
@@ -109,12 +109,17 @@ pub fn judge_text(name: &Arc<str>, text: &str, boot: &Boot, rules: &Rules) -> Fi
     findings
 }
 
-/// The documents of a text, each on its own lines.
-fn split(text: &str) -> Vec<String> {
+/// The documents of a text, each on its own lines and columns.
+fn split(file: &Arc<str>, text: &str, errors: &mut Vec<Complaint>) -> Vec<String> {
     let mut documents = vec![String::new()];
     for (number, line) in text.lines().enumerate() {
-        if (line == "---" || line.starts_with("--- ")) && documents.len() < MOST_DOCUMENTS {
-            documents.push("\n".repeat(number + 1));
+        if let Some(rest) = line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t'])) {
+            if documents.len() > MOST_DOCUMENTS {
+                let wrong = format!("there are more than {MOST_DOCUMENTS} documents in it: judge them in several files");
+                errors.push(Complaint::about_file(file, wrong));
+                return Vec::new();
+            }
+            documents.push(format!("{}    {}\n", "\n".repeat(number), rest.get(1..).unwrap_or_default()));
         } else if let Some(document) = documents.last_mut() {
             document.push_str(line);
             document.push('\n');

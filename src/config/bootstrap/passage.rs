@@ -8,6 +8,7 @@ use crate::config::bootstrap::filter::LONGEST_TIMEOUT_SECONDS;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
+use crate::config::bootstrap::tree::contains_type;
 use crate::config::bootstrap::tree::entries;
 use crate::config::bootstrap::tree::has_type;
 use crate::config::bootstrap::tree::is_true;
@@ -122,7 +123,7 @@ impl Judge<'_> {
             let name = member(entry, "name").and_then(text).unwrap_or("a filter");
             let Some(config) = member(entry, "typed_config") else { continue };
             if position < gate.position {
-                if LAST_WORDS.iter().any(|ending| has_type(config, ending)) {
+                if LAST_WORDS.iter().any(|ending| contains_type(config, ending)) {
                     self.say(entry, "name", format!("{name} stands before ext_authz and answers or forwards without asking Tollgate"))
                         .hint("put it after ext_authz");
                 }
@@ -131,7 +132,7 @@ impl Judge<'_> {
             if position == gate.position {
                 continue;
             }
-            if has_type(config, ".cors.v3.Cors") {
+            if contains_type(config, ".cors.v3.Cors") {
                 self.say(
                     entry,
                     "name",

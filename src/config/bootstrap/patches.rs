@@ -55,6 +55,21 @@ pub(super) fn inbound(filter: &Node) -> impl Iterator<Item = &Node> {
     patches.iter().filter(|patch| at(patch, &["match", "context"]).and_then(text) != Some("SIDECAR_OUTBOUND"))
 }
 
+/// Whether a patch changes each connection manager where requests come in: of sidecars, or of gateways.
+pub(super) fn is_for_all_of(patch: &Node, sidecars: bool) -> bool {
+    let Some(matched) = member(patch, "match") else { return true };
+    let has_only = |names: &[&str], known: &[&str]| {
+        at(matched, names).is_none_or(|node| entries(node).len() == known.iter().filter(|name| member(node, name).is_some()).count())
+    };
+    let is_any = |names: &[&str], known: &[&str]| at(matched, names).and_then(text).is_none_or(|word| known.contains(&word));
+    let contexts: &[&str] = if sidecars { &["ANY", "SIDECAR_INBOUND"] } else { &["ANY", "SIDECAR_INBOUND", "GATEWAY"] };
+    is_any(&["context"], contexts)
+        && has_only(&[], &["context", "listener"])
+        && has_only(&["listener"], &["filterChain"])
+        && has_only(&["listener", "filterChain"], &["filter"])
+        && is_any(&["listener", "filterChain", "filter", "name"], &[MANAGER])
+}
+
 impl<'n> Patch<'n> {
     fn of(node: &'n Node) -> Self {
         let part = match member(node, "applyTo").and_then(text).unwrap_or_default() {

@@ -1,6 +1,7 @@
 //! Credentials that would be written down: in access logs, in traces, by taps.
 
 use crate::config::bootstrap::Judge;
+use crate::config::bootstrap::headers::OPERATORS;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
@@ -11,8 +12,6 @@ use crate::config::yaml::Node;
 
 /// Where requests are written down.
 const WRITERS: [&str; 3] = ["access_log", "upstream_log", "tracing"];
-/// How a format names a header, before the bracket.
-const OPERATORS: [&str; 2] = ["%REQ(", "%REQ_WITHOUT_QUERY("];
 
 impl Judge<'_> {
     pub(super) fn written_down(&mut self, root: &Node) {
@@ -34,7 +33,7 @@ impl Judge<'_> {
     }
 
     fn header_written_down(&mut self, place: &Node, name: &str) {
-        if self.rules.places.iter().any(|credential| credential.header.eq_ignore_ascii_case(name)) {
+        if self.is_credential(name) {
             self.say(place, "", format!("`{name}` carries credentials and is written down here: of refused requests, as it came"))
                 .hint("take it out; key_id and user are in the metadata of ext_authz");
         } else if self.rules.issuance.is_some() && name.eq_ignore_ascii_case(":path") {

@@ -96,6 +96,10 @@ pub(super) fn all_of_type<'n>(root: &'n Node, ending: &str) -> Vec<&'n Node> {
     all(root, &|node| has_type(node, ending))
 }
 
+pub(super) fn contains_type(root: &Node, ending: &str) -> bool {
+    !all_of_type(root, ending).is_empty()
+}
+
 /// The values of a field wherever it occurs.
 pub(super) fn members_named<'n>(root: &'n Node, name: &str) -> Vec<&'n Node> {
     all(root, &|node| member(node, name).is_some()).into_iter().filter_map(|node| member(node, name)).collect()

@@ -61,6 +61,12 @@ impl<'n> Reach<'n> {
         self.targets.is_empty() && self.is_in(namespace_of(pods.document)) && self.labels.iter().all(|label| theirs.contains(label))
     }
 
+    /// Whether it is for pods of this file that have an istio-proxy beside them, and are none themselves.
+    pub(super) fn is_for_sidecars(&self, manifests: &Manifests<'n>) -> bool {
+        let templates = ["metadata", "annotations", "inject.istio.io/templates"];
+        pods_of(manifests).iter().any(|pods| self.meets(pods) && at(pods.template, &templates).and_then(text) != Some("gateway"))
+    }
+
     /// Whether this is for everybody whom the other is for.
     pub(super) fn holds(&self, other: &Self, manifests: &Manifests<'n>) -> bool {
         let is_wider = self.is_in(other.namespace) && self.labels.iter().all(|label| other.labels.contains(label));

@@ -117,6 +117,13 @@ fn a_mesh_that_goes_around_tollgate_is_found() {
             (&format!("{selector}shop"), &format!("{selector}shoop"), "this file"),
             ("kind: EnvoyFilter\nmetadata:\n  namespace: shop\n  name: tollgate\n", &format!("kind: EnvoyFilter\n{NOWHERE}"), bare),
             ("context: SIDECAR_INBOUND", "context: SIDECAR_OUTBOUND", bare),
+            ("context: SIDECAR_INBOUND", "context: GATEWAY", bare),
+            (
+                "context: SIDECAR_INBOUND\n        listener:\n",
+                "context: SIDECAR_INBOUND\n        listener:\n          portNumber: 9000\n",
+                bare,
+            ),
+            ("context: SIDECAR_INBOUND", "context: SIDECAR_INBOUND\n        proxy: { proxyVersion: '^1\\.20.*' }", bare),
             (
                 "labels: { app.kubernetes.io/name: shop }\n  configPatches",
                 "labels: { app.kubernetes.io/name: shoop }\n  configPatches",

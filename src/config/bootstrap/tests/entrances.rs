@@ -218,6 +218,21 @@ fn nobody_puts_in_a_credential() {
         "{ROUTE}\n                          typed_per_filter_config: {{ put: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute, mutations: {{ request_mutations: [{{ {} }}] }} }} }}",
         change("authorization", "k")
     );
+    let script = |code: &str| of_http("put", "lua.v3.Lua", &format!("default_source_code: {{ inline_string: '{code}' }}"));
+    let wrapped = |kind: &str| {
+        let config = of_http("inner", kind, "a: 1");
+        format!(
+            "{{ name: put, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher, extension_config: {config} }} }}"
+        )
+    };
+    let added = change("x-api-key", "k");
+    let transform =
+        of_http("put", "transform.v3.TransformConfig", &format!("request_transformation: {{ headers_mutations: [{{ {added} }}] }}"));
+    let limit = of_http(
+        "put",
+        "local_ratelimit.v3.LocalRateLimit",
+        "request_headers_to_add_when_not_enforced: [{ header: { key: x-api-key, value: k } }]",
+    );
     let first = "- remove: user\n";
     plant(
         BOOTSTRAP,
@@ -226,14 +241,29 @@ fn nobody_puts_in_a_credential() {
             (first, &early("X-API-Key", "k"), "`X-API-Key` is put in before Tollgate is asked"),
             (GATE, &before(&mutation(entry, "authorization")), "`authorization` is put in before Tollgate is asked"),
             (GATE, &before(&of_http("put", "credential_injector.v3.CredentialInjector", "overwrite: true")), "put puts in a credential"),
+            (GATE, &before(&wrapped("credential_injector.v3.CredentialInjector")), "put puts in a credential"),
+            (GATE, &before(&script("h:headers():add(\"x-api-key\", \"k\")")), "`x-api-key` is put in before Tollgate is asked"),
+            (GATE, &before(&script("h:headers():replace( \"Authorization\" , \"Bearer k\" )")), "`Authorization` is put in before"),
+            (GATE, &before(&transform), "`x-api-key` is put in before Tollgate is asked"),
+            (GATE, &before(&limit), "`x-api-key` is put in before Tollgate is asked"),
+            (GATE, &before(&of_http("put", "api_key_auth.v3.ApiKeyAuth", "forwarding: { header: X-Api-Key }")), "`X-Api-Key` is put in"),
+            // What answers by itself may be wrapped as well.
+            (GATE, &before(&wrapped("aws_lambda.v3.Config")), "put stands before ext_authz and answers"),
         ],
     );
     plant(&BOOTSTRAP.replace(GATE, &before(&mutation(entry, "x-color"))), RULES, &[(ROUTE, &per_route, "`authorization` is put in")]);
+    let scripted = BOOTSTRAP.replace(GATE, &before(&script("h:headers():remove(\"authorization\")")));
+    let script_per_route = format!(
+        "{ROUTE}\n                          typed_per_filter_config: {{ put: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.lua.v3.LuaPerRoute, source_code: {{ inline_string: 'h:headers():add(\"x-api-key\", \"k\")' }} }} }}"
+    );
+    plant(&scripted, RULES, &[(ROUTE, &script_per_route, "`x-api-key` is put in before Tollgate is asked")]);
     doubt(
         BOOTSTRAP,
         RULES,
         &[
             (first, &early("authorization", "Bearer %REQ(x-token)%"), "from something that a client sent"),
+            (GATE, &before(&script("h:headers():add(\"x-api-key\", h:headers():get(\"x-key\"))")), "from something that a client sent"),
+            (GATE, &before(&script("h:headers():add(\"x-api-key\", \"a\"..b)")), "from something that a client sent"),
             (GATE, &before(&of_http("put", "ext_proc.v3.ExternalProcessor", "observability_mode: true")), "what put does to"),
         ],
     );
@@ -268,6 +298,19 @@ fn no_route_leads_to_a_door_of_our_own() {
         &[(UPSTREAM, &socket("shop.internal", 9191), "to which machine `upstream` leads, on a port that listen.check has")],
     );
     fine(BOOTSTRAP, &rules, &[(UPSTREAM, &socket("shop.internal", 9464)), (UPSTREAM, &socket("127.0.0.1", 9465))]);
+    // What Envoy fetches for itself is no route.
+    let keys = of_http(
+        "jwt",
+        "jwt_authn.v3.JwtAuthentication",
+        "providers: { a: { remote_jwks: { http_uri: { uri: 'http://127.0.0.1:9464/jwks', cluster: ops, timeout: 1s } } } }",
+    );
+    let ops = format!(
+        "{CLUSTERS}    - name: ops\n      load_assignment: {{ endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {{ {} }} }} }}] }}] }}\n",
+        socket("127.0.0.1", 9464)
+    );
+    let with_keys = BOOTSTRAP.replace(ROUTER, &format!("                  - {keys}\n{ROUTER}"));
+    fine(&with_keys, &rules, &[(CLUSTERS, &ops)]);
+    plant(&with_keys.replace(CLUSTERS, &ops), &rules, &[(ROUTE, "{ cluster: ops, timeout: 15s }", "`ops` leads to listen.ops")]);
 }
 
 #[test]

@@ -97,6 +97,22 @@ fn istio_is_read_as_one() {
     );
 }
 
+#[test]
+fn a_document_may_begin_on_the_line_of_its_mark() {
+    let rules = RULES.replace("unix:./run", "unix:/srv/run");
+    let removal = "{ apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, spec: { configPatches: [{ applyTo: HTTP_FILTER, match: { listener: { filterChain: { filter: { subFilter: { name: envoy.filters.http.ext_authz } } } } }, patch: { operation: REMOVE } }] } }";
+    for mark in ["---", "--- ", "---\t"] {
+        let (errors, _) = found(&format!("{ISTIO}{mark} {removal}\n"), &rules);
+        assert!(errors.len() == 1 && errors[0].contains("the ext_authz filter is removed or"), "{mark}: {errors:?}");
+        let column = mark.len() + 1 + removal.find("{ operation").unwrap() + 1;
+        assert!(errors[0].contains(&format!(":{}:{column}: ", ISTIO.lines().count() + 1)), "{mark}: {errors:?}");
+    }
+    plant(&ISTIO.replace("---\n", "--- # next\n"), &rules, &[]);
+    let many = |marks: usize| found(&format!("{ISTIO}{}", "---\n".repeat(marks)), &rules).0;
+    assert_eq!(many(100), Vec::<String>::new());
+    assert!(many(512).iter().any(|line| line.contains("more than 512 documents")), "{:?}", many(512));
+}
+
 /// The settings of a mesh as they stand in a cluster.
 #[test]
 fn a_mesh_in_a_config_map_is_read_too() {
@@ -188,6 +204,31 @@ fn envoy_gateway_is_read_as_one() {
             ("kind: ClientTrafficPolicy", "kind: Other", "no ClientTrafficPolicy in this file"),
         ],
     );
+    // Header names have no case.
+    let rules = RULES.replace("unix:./run", "unix:/srv/run");
+    for cased in [
+        GATEWAY.replace("x-user-id, x-org-id", "X-User-Id, X-ORG-ID"),
+        GATEWAY.replace("failOpen: false", "headersToExtAuth: [Authorization, X-Api-Key, x-authorization, API-Version, Content-Type, x-request-id, x-forwarded-for, upgrade, connection, origin, access-control-request-method]"),
+    ] {
+        assert_eq!(found(&format!("{PUBLIC}{cased}"), &rules), (Vec::new(), Vec::new()), "{cased}");
+    }
+    // Selectors choose, do not, or cannot be told.
+    let named = "targetRefs: [{ kind: Gateway, name: public }]\n  extAuth";
+    for (selector, expected) in [
+        ("", None),
+        ("matchLabels: { app: shop }", Some("nobody is asked there")),
+        ("matchExpressions: [{ key: app, operator: Exists }]", Some("not judged: whether the targetSelectors")),
+        ("matchLabels: { app: shop }, matchExpressions: [{ key: app, operator: Exists }]", Some("nobody is asked there")),
+        ("namespaces: { from: Selector, selector: {} }", Some("not judged: whether the targetSelectors")),
+        ("namespaces: { from: All }", None),
+    ] {
+        let chosen = GATEWAY.replace(named, &format!("targetSelectors: [{{ kind: Gateway, {selector} }}]\n  extAuth"));
+        let (errors, warnings) = found(&format!("{PUBLIC}{chosen}"), &rules);
+        let told: Vec<&String> = errors.iter().chain(&warnings).collect();
+        assert_eq!(told.len(), usize::from(expected.is_some()), "{selector}: {told:?}");
+        assert!(told.iter().all(|line| expected.is_some_and(|expected| line.contains(expected))), "{selector}: {told:?}");
+        assert_eq!(warnings.is_empty(), expected.is_none_or(|expected| !expected.starts_with("not judged")), "{selector}");
+    }
     let other = format!(
         "{GATEWAY}---\napiVersion: gateway.envoyproxy.io/v1alpha1\nkind: SecurityPolicy\nmetadata: {{ name: open }}\nspec: {{ cors: {{}} }}\n"
     );

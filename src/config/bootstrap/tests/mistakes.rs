@@ -285,6 +285,7 @@ fn credentials_are_written_down_nowhere() {
         RULES,
         &[
             (method, &logged("%REQ(X-API-KEY)%"), "carries credentials"),
+            (method, &logged("%REQUEST_HEADER(X-API-KEY)%"), "carries credentials"),
             (method, &logged("a %REQ(X-COLOR?AUTHORIZATION):9% b"), "`AUTHORIZATION` carries credentials"),
             (
                 IDLE,
@@ -321,6 +322,8 @@ fn tollgates_answers_arrive_as_they_are() {
         &[
             (IDLE, &reply("status_code: 200, filter: { response_flag_filter: { flags: [UAEX] } }"), "may reach the client as 200"),
             (ROUTE, &body, "bodies are held back"),
+            ("transport_api_version: V3", "transport_api_version: V2", "Tollgate speaks version 3 alone"),
+            ("transport_api_version: V3", "transport_api_version: AUTO", "Tollgate speaks version 3 alone"),
             (
                 "                        envoy_grpc: { cluster_name: tollgate }",
                 &format!("                        {short}"),
@@ -335,6 +338,7 @@ fn tollgates_answers_arrive_as_they_are() {
         RULES,
         &[
             (timeout, &retried(", retry_on: 'connect-failure, deadline-exceeded'"), "one request may count twice"),
+            ("validate_mutations: true", "validate_mutations: false", "is missing in silence"),
             (CLOSED, "enable_dynamic_metadata_ingestion: false", "learn nothing of Tollgate's decisions"),
         ],
     );

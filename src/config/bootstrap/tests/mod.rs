@@ -58,6 +58,13 @@ fn each_planted_mistake_is_found_and_nothing_else_with_it() {
     let lua = filter("script", lua, ROUTER);
     let proc = "\"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor, route_cache_action: CLEAR";
     let proc = filter("processor", proc, ROUTER);
+    let wrapped = |name: &str, kind: &str| {
+        let inner = format!("{{ name: inner, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.{kind} }} }}");
+        let matcher = "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher";
+        filter(name, &format!("\"@type\": {matcher}, extension_config: {inner}"), ROUTER)
+    };
+    let wrapped_transcoder = wrapped("transcoder", "grpc_json_transcoder.v3.GrpcJsonTranscoder");
+    let wrapped_cors = wrapped("cors", "cors.v3.Cors");
     let strip = "\"@type\": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation, mutations: { request_mutations: [{ remove: x-tier }] }";
     let strip = filter("strip", strip, ROUTER);
     let second = "    - name: second
@@ -128,6 +135,8 @@ fn each_planted_mistake_is_found_and_nothing_else_with_it() {
             (GATE, &router, "early stands before ext_authz"),
             (ROUTER, &cors, "the CORS filter stands after ext_authz"),
             (ROUTER, &lua, "script stands after ext_authz and clears the route cache"),
+            (ROUTER, &wrapped_transcoder, "transcoder stands after ext_authz and clears the route cache"),
+            (ROUTER, &wrapped_cors, "the CORS filter stands after ext_authz"),
             (ROUTER, &proc, "processor stands after ext_authz and clears the route cache"),
             (ROUTER, &strip, "strip removes x-tier after Tollgate has set it"),
             // What is mended before.
