@@ -99,7 +99,7 @@ async fn turn(state: &IssuerState, now: Timestamp) -> Result<(), Problem> {
         Rotation::NotDue => {
             let minutes = PUBLISHED_BEFORE_USE.as_secs() / 60;
             let why = format!(
-                "the next keys have been published for less than {minutes} minutes, and whoever verifies may not know them; try later, or `emergency`"
+                "the next keys have been published for less than {minutes} minutes, and whoever verifies may not know them; try later, or after a leak as an emergency, which ends every JWT of ours"
             );
             Err(Problem::new(Code::Conflict, why))
         }

@@ -58,6 +58,10 @@ fn a_cluster_moves_slots_and_replaces_its_dead() {
     assert_ne!(owner, other);
     assert_eq!(number(&cluster.servers[other], "{a}1"), "x");
     assert!(matches!(cluster.servers[owner].ask(&["GET", "{a}1"]), Answer::Error(text) if text.starts_with("MOVED")));
+    // The replica has what its primary had when it last was waited for.
+    let mut talk = Talk::open(&cluster.servers[other].place(), Duration::from_secs(20)).expect("it is up");
+    assert_eq!(talk.ask(&["SET", "{a}2", "y"]).expect("an answer").text(), "OK");
+    assert_eq!(talk.ask(&["WAIT", "1", "20000"]).expect("an answer"), Answer::Number(1));
     let replica = cluster.kill_owner("{a}");
     assert_eq!(number(&cluster.servers[replica], "{a}1"), "x");
     cluster.heal();

@@ -363,7 +363,11 @@ fn remedy(missing: &[&str], source: Option<&Side>, target: &Path, file: Option<&
             })
             .collect::<Vec<_>>()
             .join("\n"),
-        (None, _) => format!("Name them in {} under `peppers:`, as the config does that the records were made with.", target.display()),
+        (None, file) => {
+            let copied = file.map(|file| format!("Put the pepper file of the store that it was made from at {}, or name", file.display()));
+            let first = copied.as_deref().unwrap_or("Name");
+            format!("{first} them in {} under `peppers:`, as the config does that the records were made with.", target.display())
+        }
     }
 }
 

@@ -63,8 +63,9 @@ struct Queue {
 
 #[derive(Debug)]
 struct Waiting {
-    draft: Draft,
-    done: oneshot::Sender<()>,
+    /// None: somebody waits for what came before, and has nothing to note.
+    draft: Option<Draft>,
+    done: Vec<oneshot::Sender<()>>,
 }
 
 /// Who did it, before names are looked up.
@@ -131,6 +132,12 @@ impl Audit {
         self.head.lock().await.clone()
     }
 
+    /// Nothing is written while this is held.
+    #[cfg(test)]
+    pub(super) async fn hold(&self) -> tokio::sync::MutexGuard<'_, Option<Head>> {
+        self.head.lock().await
+    }
+
     #[cfg(test)]
     pub(super) async fn set_head(&self, head: Option<Head>) {
         *self.head.lock().await = head;
@@ -161,10 +168,15 @@ impl Pen {
     /// Has the entry written, by a task of its own, which says when it is done with it.
     fn post(self, draft: Draft) -> oneshot::Receiver<()> {
         let (written, is_served) = self.queue(draft, |queue| &mut queue.is_served);
+        self.serve_unless(is_served);
+        written
+    }
+
+    /// In a task of its own: whoever waits may hang up, and what was taken out of the queue is everybody's.
+    fn serve_unless(self, is_served: bool) {
         if !is_served {
             tokio::spawn(async move { self.serve().await });
         }
-        written
     }
 
     /// Has the entry written after a while.
@@ -180,17 +192,23 @@ impl Pen {
                 queue.is_due = false;
                 std::mem::replace(&mut queue.is_served, true)
             };
-            if !is_served {
-                self.serve().await;
-            }
+            self.serve_unless(is_served);
         });
     }
 
-    /// Writes what waits, and returns when nothing is under way.
+    /// Has what waits written, and returns when that and what was under way is done.
     pub(super) async fn finish(self) {
-        self.serve().await;
-        // Another may still write what it took.
-        drop(self.audit.head.lock().await);
+        let (done, written) = oneshot::channel();
+        let is_served = {
+            let mut queue = self.audit.queue();
+            match queue.waiting.last_mut() {
+                Some(last) => last.done.push(done),
+                None => queue.waiting.push(Waiting { draft: None, done: vec![done] }),
+            }
+            std::mem::replace(&mut queue.is_served, true)
+        };
+        self.serve_unless(is_served);
+        let _told_already = written.await;
     }
 
     /// Puts the entry in the queue, and raises a flag that says who will serve it; true: it was raised already.
@@ -203,23 +221,26 @@ impl Pen {
             self.observer.noted(false);
             return (written, true);
         }
-        queue.waiting.push(Waiting { draft, done });
+        queue.waiting.push(Waiting { draft: Some(draft), done: vec![done] });
         (written, std::mem::replace(flag(&mut queue), true))
     }
 
     async fn serve(&self) {
-        let mut leaving = Leaving { audit: &self.audit, is_abrupt: true };
+        let mut leaving = Leaving { pen: self, is_abrupt: true, taken: 0 };
         while let Some(some) = self.audit.some_or_leave() {
-            let (drafts, done): (Vec<Draft>, Vec<oneshot::Sender<()>>) =
+            let (drafts, done): (Vec<Option<Draft>>, Vec<Vec<oneshot::Sender<()>>>) =
                 some.into_iter().map(|waiting| (waiting.draft, waiting.done)).unzip();
-            let outcome = self.append(&drafts).await;
-            if let Err(error) = &outcome {
-                for draft in &drafts {
+            let drafts: Vec<Draft> = drafts.into_iter().flatten().collect();
+            leaving.taken = drafts.len();
+            let outcome = if drafts.is_empty() { Ok(()) } else { self.append(&drafts).await };
+            leaving.taken = 0;
+            for draft in &drafts {
+                if let Err(error) = &outcome {
                     tracing::error!(%error, deed = draft.deed, "an entry of the audit log could not be written");
                 }
-            }
-            for sender in done {
                 self.observer.noted(outcome.is_ok());
+            }
+            for sender in done.into_iter().flatten() {
                 // Whoever asked may be gone; the entry stands all the same.
                 let _gone = sender.send(());
             }
@@ -342,16 +363,22 @@ impl Head {
 }
 
 /// Whoever comes next serves the queue, however this task ends.
-struct Leaving<'a> {
-    audit: &'a Audit,
+struct Leaving<'p> {
+    pen: &'p Pen,
     /// It did not say itself that it leaves.
     is_abrupt: bool,
+    /// Entries out of the queue that are not in the chain yet.
+    taken: usize,
 }
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         if self.is_abrupt {
-            self.audit.queue().is_served = false;
+            self.pen.audit.queue().is_served = false;
+        }
+        for _lost in 0..self.taken {
+            tracing::error!("an entry of the audit log is lost: its writer ended early");
+            self.pen.observer.noted(false);
         }
     }
 }

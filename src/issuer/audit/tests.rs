@@ -282,3 +282,22 @@ async fn no_address_is_kept_of_a_failed_sign_in_whose_user_is_erased_before_it_i
         assert_eq!(shown.last().unwrap()["address"], address, "{subject:?}: {shown:?}");
     }
 }
+
+#[tokio::test]
+async fn a_reader_who_hangs_up_takes_nothing_along() {
+    let issuer = Issuer::issuing(|_| ());
+    for round in 1..=3 {
+        note_behind(&issuer.state, entry(Deed::SignInFailed, &Actor::Operator, ""), issuer.state.clock.now());
+        // The writer has taken the entry and cannot go on when the reader goes.
+        let held = issuer.state.audit.hold().await;
+        let state = issuer.state.clone();
+        let reader = tokio::spawn(async move { finish(&state).await });
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        reader.abort();
+        let _aborted = reader.await;
+        drop(held);
+        finish(&issuer.state).await;
+        assert_eq!((entries(&issuer).await.len(), findings(&issuer).await.len()), (round, 0));
+    }
+}

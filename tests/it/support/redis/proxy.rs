@@ -92,8 +92,12 @@ enum Listener {
 impl FaultyProxy {
     /// Listens on a port of its own.
     pub fn tcp(upstream: Place) -> Self {
-        let port = super::server::free_port();
-        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a port");
+        // Between the choice and the binding another process may come.
+        let bound = || {
+            let port = super::server::free_port();
+            TcpListener::bind(("127.0.0.1", port)).ok().map(|listener| (port, listener))
+        };
+        let (port, listener) = std::iter::repeat_with(bound).take(100).flatten().next().expect("a port");
         Self::start(Place::Tcp(port), Listener::Tcp(listener), upstream, None)
     }
 
