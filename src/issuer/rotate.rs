@@ -21,7 +21,6 @@ use crate::issuer::keys::Issued;
 use crate::issuer::keys::check_may_change;
 use crate::issuer::keys::load;
 use crate::issuer::keys::own_display;
-use crate::issuer::keys::refuse_outlasting;
 use crate::issuer::keys::refuse_revoked;
 use crate::issuer::keys::refuse_wider;
 use crate::issuer::keys::replace_with;
@@ -98,8 +97,7 @@ async fn rotate_one(
     if was_over {
         caps::check_keys(state, &reach, &record.user, now).await?;
     }
-    refuse_outlasting(&asker.actor, &reach, record.expires)?;
-    refuse_wider(state, &asker.actor, &reach, record.notes.allowed_networks()).await?;
+    refuse_wider(state, &asker.actor, &reach, &record).await?;
     let rules = state.rules.load_full();
     let secret = Zeroizing::new(random_bytes::<32>()?);
     let text = key_text(&rules.key_brand, record.environment, &record.id, &secret);

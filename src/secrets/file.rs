@@ -29,6 +29,8 @@ const DRAFT: &str = ".pepper.";
 /// Larger files are not pepper files.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 const SECRET_BYTES: usize = 32;
+/// Of a new pepper's id, behind its `p`.
+const ID_DIGITS: usize = 7;
 
 /// Why there are no peppers.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +119,7 @@ fn create(folder: &Path, path: &Path) -> Result<Peppers, PepperFileError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let mut line = Zeroizing::new(String::with_capacity(128));
     line.push('p');
-    push_base62(&mut line, &mut random_bytes::<8>()?, 7);
+    push_base62(&mut line, &mut random_bytes::<8>()?, ID_DIGITS);
     // Of no other process, also where each has a process id 1 of its own.
     let draft = folder.join(format!("{DRAFT}{}", *line));
     line.push(' ');
@@ -142,10 +144,16 @@ fn create(folder: &Path, path: &Path) -> Result<Peppers, PepperFileError> {
 /// Now that there is a pepper, a draft is what a start that was killed left, or too late.
 fn remove_drafts(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().as_encoded_bytes().starts_with(DRAFT.as_bytes()) {
+        if entry.file_name().to_str().is_some_and(is_draft) {
             let _leftover = fs::remove_file(entry.path());
         }
     }
+}
+
+/// What else begins so is somebody's, such as a copy of the file.
+fn is_draft(name: &str) -> bool {
+    let digits = name.strip_prefix(DRAFT).and_then(|id| id.strip_prefix('p'));
+    digits.is_some_and(|digits| digits.len() == ID_DIGITS && digits.bytes().all(|digit| digit.is_ascii_alphanumeric()))
 }
 
 fn write_draft(draft: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -158,9 +166,14 @@ fn write_draft(draft: &Path, bytes: &[u8]) -> io::Result<()> {
 fn publish(draft: &Path, path: &Path) -> io::Result<()> {
     match rustix::fs::renameat_with(rustix::fs::CWD, draft, rustix::fs::CWD, path, rustix::fs::RenameFlags::NOREPLACE) {
         // Some file systems know no such flag.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => fs::rename(draft, path),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => publish_by_link(draft, path),
         outcome => outcome.map_err(io::Error::from),
     }
+}
+
+fn publish_by_link(draft: &Path, path: &Path) -> io::Result<()> {
+    fs::hard_link(draft, path)?;
+    fs::remove_file(draft)
 }
 
 #[cfg(test)]
@@ -199,6 +212,29 @@ mod tests {
             assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the pepper alone");
         }
+    }
+
+    #[test]
+    fn what_is_no_draft_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".pepper.bak", ".pepper.p000000", ".pepper.p0000001.bak", ".pepper.", "pepper.p0000001"] {
+            fs::write(folder.path().join(name), b"somebody's").unwrap();
+        }
+        Peppers::load_or_create(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 6);
+    }
+
+    #[test]
+    fn a_name_is_given_once_where_the_file_system_knows_links_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, first, second) = (folder.path().join("pepper"), folder.path().join("first"), folder.path().join("second"));
+        for draft in [&first, &second] {
+            fs::write(draft, draft.as_os_str().as_encoded_bytes()).unwrap();
+        }
+        publish_by_link(&first, &path).unwrap();
+        assert_eq!(publish_by_link(&second, &path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), first.as_os_str().as_encoded_bytes(), "another's pepper is not replaced");
+        assert!(!first.exists());
     }
 
     #[test]

@@ -30,7 +30,9 @@ use crate::jose::json::Json;
 use crate::jose::json::Members;
 use crate::jose::json::Number;
 use crate::jose::json::read_object;
+use crate::secrets::random_id;
 use crate::store::RecordKey;
+use crate::store::codec::write_hex;
 
 /// The format that this version writes, and the newest that it reads.
 const FORMAT: u64 = 1;
@@ -119,7 +121,7 @@ impl<'o> Draft<'o> {
     }
 
     pub(super) fn finish(mut self) -> Result<(), BackupError> {
-        let checksum = hex(self.hash.clone().finish().as_ref());
+        let checksum = write_hex(self.hash.clone().finish().as_ref());
         let lines = self.lines;
         self.line(&json!({"is": "end", "lines": lines, "sha256": checksum}))?;
         let written = self.out.flush().and_then(|()| self.unnamed.as_ref().map_or(Ok(()), |unnamed| unnamed.name(&self.path)));
@@ -164,10 +166,11 @@ fn check_replaceable(path: &Path) -> Result<(), BackupError> {
 impl Unnamed {
     fn make(path: &Path) -> Result<Self, BackupError> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let draft = path.with_file_name(format!(".{name}.{}", std::process::id()));
-        let _leftover = fs::remove_file(&draft);
-        let failed = |source| BackupError::Io { path: draft.clone(), source };
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(failed)?;
+        let failed = |path: &Path, source| BackupError::Io { path: path.to_owned(), source };
+        // Of no other process, also where each has a process id 1 of its own.
+        let chance = random_id().map_err(|error| failed(path, io::Error::other(error)))?;
+        let draft = path.with_file_name(format!(".{name}.{chance}"));
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(|source| failed(&draft, source))?;
         Ok(Self { path: draft, file })
     }
 
@@ -236,7 +239,7 @@ impl Backup {
         if self.has_ended {
             return Ok(None);
         }
-        let so_far = hex(self.hash.0.clone().finish().as_ref());
+        let so_far = write_hex(self.hash.0.clone().finish().as_ref());
         let Some(line) = self.read_line()? else { return Err(BackupError::Cut { path: self.path.clone() }) };
         let mut members = self.members(&line)?;
         let Some(kind) = members.remove("is").as_ref().and_then(Json::as_text).map(str::to_owned) else {
@@ -347,8 +350,4 @@ pub(super) fn refuse_rest(members: &Members<'_>) -> Result<(), WrongMember> {
         }
         None => Ok(()),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
 }

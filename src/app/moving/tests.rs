@@ -376,6 +376,26 @@ async fn nothing_but_a_backup_makes_room_for_a_backup() {
     assert_eq!(String::from_utf8(piped).unwrap(), whole);
 }
 
+#[tokio::test]
+async fn two_backups_at_once_do_not_meddle() {
+    let desk = Desk::new();
+    desk.fill(|| desk.embedded("a", PEPPER)).await;
+    desk.export(desk.embedded("a", PEPPER), "backup").await.unwrap();
+    let whole = std::fs::read(desk.path("backup")).unwrap();
+    // In another container the process has the same id.
+    let anothers = desk.path(&format!(".backup.{}", std::process::id()));
+    std::fs::write(&anothers, "half a li").unwrap();
+    let path = desk.path("backup");
+    let begin = || Draft::begin(Destination::File(&path), "now", &[]).unwrap();
+    let (first, second) = (begin(), begin());
+    second.finish().unwrap();
+    drop(first);
+    assert_ne!(std::fs::read(&path).unwrap(), whole, "the one that was finished");
+    assert_eq!(std::fs::read(&anothers).unwrap(), b"half a li");
+    let hidden = std::fs::read_dir(path.parent().unwrap()).unwrap().flatten();
+    assert_eq!(hidden.filter(|entry| entry.file_name().to_string_lossy().starts_with(".backup.")).count(), 1);
+}
+
 // battery: X9
 #[tokio::test]
 async fn a_store_in_use_and_one_that_is_not_there_are_refused() {

@@ -301,8 +301,9 @@ impl Pen {
         let id = entry_id(&head.instance, head.next);
         let (actor, actor_name) = self.party(&draft.actor, draft.at).await?;
         let (subject, subject_name) = self.party(&draft.subject, draft.at).await?;
-        // Of somebody who is erased already not even the address is kept.
-        let is_gone = matches!(draft.actor, Who::Person { .. }) && actor_name.is_none();
+        // Of somebody who is erased already not even the address is kept. Who is not named at all was never there.
+        let is_erased = |who: &Who| matches!(who, Who::Person { subject, .. } if !subject.is_empty());
+        let is_gone = actor_name.is_none() && (is_erased(&draft.actor) || (subject_name.is_none() && is_erased(&draft.subject)));
         let person = actor_name.or(subject_name);
         let seal = person.as_ref().and_then(|name| Some((Arc::clone(&name.pseudonym), name.seal_bytes()?)));
         let address = draft.address.filter(|_address| !is_gone).map(|address| match seal {

@@ -270,6 +270,20 @@ async fn what_nobody_waits_for_is_written_a_while_later_and_what_is_left_at_the_
 }
 
 #[tokio::test]
+async fn no_address_is_kept_of_a_failed_sign_in_whose_user_is_erased_before_it_is_written() {
+    let issuer = Issuer::issuing(|_| ());
+    person(&issuer, "alice").await;
+    // Who was never there keeps nothing back: attacks on names that nobody has are to be seen.
+    for (subject, address) in [("alice", Value::Null), ("", json!("203.0.113.7"))] {
+        note_behind(&issuer.state, entry(Deed::SignInFailed, &Actor::Operator, subject), issuer.state.clock.now());
+        issuer.call("DELETE", "/v1/users/alice", Value::Null).await;
+        finish(&issuer.state).await;
+        let shown = listed(&issuer, "deed=session.refused").await;
+        assert_eq!(shown.last().unwrap()["address"], address, "{subject:?}: {shown:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_reader_who_hangs_up_takes_nothing_along() {
     let issuer = Issuer::issuing(|_| ());
     for round in 1..=3 {

@@ -24,7 +24,6 @@ use crate::issuer::keys::load;
 use crate::issuer::keys::owner::above_maker;
 use crate::issuer::keys::owner::check_ceiling;
 use crate::issuer::keys::owner::maker_of;
-use crate::issuer::keys::refuse_outlasting;
 use crate::issuer::keys::refuse_revoked;
 use crate::issuer::keys::refuse_wider;
 use crate::issuer::keys::replace_with;
@@ -110,7 +109,6 @@ async fn change_one(
         if was_over {
             caps::check_keys(state, &reach, &record.user, now).await?;
         }
-        refuse_outlasting(&asker.actor, &reach, record.expires)?;
     }
     if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
         *event = change_state(&mut record, active, &reach)?;
@@ -120,7 +118,7 @@ async fn change_one(
     }
     fields.finish()?;
     if opens_more(&record, &before) {
-        refuse_wider(state, &asker.actor, &reach, record.notes.allowed_networks()).await?;
+        refuse_wider(state, &asker.actor, &reach, &record).await?;
     }
     let outcome = replace_with(state, &record, revision, (preconditions, Vec::new()), now).await?;
     tracing::info!(key = %record.id, state = record.state_at(now), scopes = %record.scopes, "key changed");
@@ -129,11 +127,13 @@ async fn change_one(
     Ok(answer_change(&outcome, revision, KeyView::new(&record, revision, state, now).await))
 }
 
-/// Whether a key may open from elsewhere, more, or for longer than before.
+/// Whether a key may open from elsewhere, more, sooner, for longer, or again.
 fn opens_more(key: &KeyRecord, before: &KeyRecord) -> bool {
     key.notes.allowed_networks() != before.notes.allowed_networks()
         || key.scopes.iter().any(|scope| !before.scopes.covers(scope.as_str()))
         || before.expires.is_some_and(|before| key.expires.is_none_or(|expires| expires > before))
+        || before.not_before.is_some_and(|before| key.not_before.is_none_or(|begins| begins < before))
+        || (key.state, before.state) == (KeyState::Active, KeyState::Disabled)
 }
 
 /// Switches a key on or off, for who may.

@@ -69,7 +69,6 @@ pub(in crate::issuer) use crate::issuer::keys::draft::own_display;
 pub(in crate::issuer) use crate::issuer::keys::file_entry::file_entry;
 pub(in crate::issuer) use crate::issuer::keys::owner::check_may_change;
 pub(in crate::issuer) use crate::issuer::keys::owner::owner_of_new_key;
-pub(in crate::issuer) use crate::issuer::keys::owner::refuse_outlasting;
 pub(in crate::issuer) use crate::issuer::keys::owner::refuse_unbound;
 pub(in crate::issuer) use crate::issuer::keys::owner::refuse_wider;
 

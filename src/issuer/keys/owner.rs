@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use crate::issuer::IssuerState;
 use crate::issuer::accounts::caps;
 use crate::issuer::accounts::reach::Takeover;
+use crate::issuer::actor::ADMIN;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::KEYS;
 use crate::issuer::actor::Reach;
@@ -132,13 +133,35 @@ pub(in crate::issuer) async fn maker_of(
         Actor::Operator | Actor::Caller(_) | Actor::Person(_) => actor.user().filter(|maker| *maker != user).cloned(),
     };
     let Some(name) = name else { return Ok((None, Vec::new())) };
-    match find_user(state, &name).await? {
-        Some((_maker, revision)) => {
-            let place = RecordKey::user(LOCAL, name.as_str());
-            Ok((Some(name), vec![Precondition::AtVersion(place, revision)]))
-        }
-        None => Ok((None, Vec::new())),
-    }
+    let found = find_user(state, &name).await?;
+    let is_from_file = match actor {
+        Actor::Caller(caller) => caller.key.as_ref().is_some_and(|key| state.rules.load().file_keys.contains_key(key.as_str())),
+        Actor::Operator | Actor::Person(_) => false,
+    };
+    run(&Word::CHECKS, &Word { actor, is_there: found.is_some(), is_from_file })?;
+    let Some((_maker, revision)) = found else { return Ok((None, Vec::new())) };
+    let place = RecordKey::user(LOCAL, name.as_str());
+    Ok((Some(name), vec![Precondition::AtVersion(place, revision)]))
+}
+
+/// On which a key is to stand.
+pub(in crate::issuer) struct Word<'a> {
+    actor: &'a Actor,
+    /// Whoever answers for it has a record.
+    is_there: bool,
+    is_from_file: bool,
+}
+
+impl Word<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 1] = [Check {
+        name: "whoever answers for a key is not gone meanwhile",
+        // Nothing would ever bound the key. What an operator wrote or may do stands by itself.
+        run: |word| {
+            let issue = "whoever answers for the key that you would give scopes is gone: you, or who gave yours its scopes";
+            let stands = word.is_there || word.is_from_file || word.actor.holds(ADMIN);
+            if stands { Ok(()) } else { Err(Problem::new(Code::Forbidden, issue)) }
+        },
+    }];
 }
 
 fn maker_holds(wish: &Wish<'_>) -> Result<(), Problem> {
@@ -160,7 +183,11 @@ fn tier(wish: &Wish<'_>) -> Result<(), Problem> {
 }
 
 fn rate(wish: &Wish<'_>) -> Result<(), Problem> {
-    if own_limit(wish.maker, wish.reach).is_some_and(|limit| wish.draft.rate_limit.is_none_or(|asked| asked > limit)) {
+    asks_no_oftener(wish.maker, wish.reach, wish.draft.rate_limit)
+}
+
+fn asks_no_oftener(actor: &Actor, reach: &Reach, asked: Option<u32>) -> Result<(), Problem> {
+    if own_limit(actor, reach).is_some_and(|limit| asked.is_none_or(|asked| asked > limit)) {
         return Err(above_maker("rate_limit", "must not be more than your own key's"));
     }
     Ok(())
@@ -174,7 +201,7 @@ fn own_limit(maker: &Actor, reach: &Reach) -> Option<u32> {
 }
 
 fn lifetime(wish: &Wish<'_>) -> Result<(), Problem> {
-    refuse_outlasting(wish.maker, wish.reach, wish.draft.expires)
+    lasts_no_longer(wish.maker, wish.reach, wish.draft.expires)
 }
 
 fn networks(wish: &Wish<'_>) -> Result<(), Problem> {
@@ -212,48 +239,49 @@ fn user_holds(wish: &Wish<'_>) -> Result<(), Problem> {
     }
 }
 
-/// What a user's own key makes, changes or learns lasts no longer than itself: else a text that is good for an hour would become one that is
-/// good for ever. Whoever manages an organisation's keys is not held to that.
-///
-/// # Errors
-/// 403.
-pub(in crate::issuer) fn refuse_outlasting(actor: &Actor, reach: &Reach, expires: Option<Timestamp>) -> Result<(), Problem> {
-    run(&Lasting::CHECKS, &Lasting { actor, reach, expires })
+fn lasts_no_longer(actor: &Actor, reach: &Reach, expires: Option<Timestamp>) -> Result<(), Problem> {
+    if own_end(actor, reach).is_some_and(|ends| expires.is_none_or(|expires| expires > ends)) {
+        return Err(above_maker("expires_at", "must be no later than the end of the credential that you show"));
+    }
+    Ok(())
 }
 
-/// A key, and how long it is to last.
-pub(in crate::issuer) struct Lasting<'a> {
-    actor: &'a Actor,
-    reach: &'a Reach,
-    expires: Option<Timestamp>,
-}
-
-impl Lasting<'_> {
-    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 1] =
-        [Check { name: "what a user's own key touches lasts no longer than itself", run: lasts_no_longer }];
-}
-
-fn lasts_no_longer(lasting: &Lasting<'_>) -> Result<(), Problem> {
-    let Lasting { actor, reach, expires } = *lasting;
-    let ends = match (actor, reach) {
+fn own_end(actor: &Actor, reach: &Reach) -> Option<Timestamp> {
+    match (actor, reach) {
         (Actor::Caller(caller), Reach::Own(_)) if caller.key.is_some() => caller.expires,
         (Actor::Operator | Actor::Caller(_) | Actor::Person(_), _) => None,
-    };
-    match ends {
-        Some(ends) if expires.is_none_or(|expires| expires > ends) => {
-            Err(above_maker("expires_at", "must be no later than the end of the credential that you show"))
-        }
-        Some(_) | None => Ok(()),
     }
 }
 
-/// What a key that is bound to networks changes or learns opens from nowhere else: else a text that is good for nothing outside would
-/// become one that is good everywhere.
+/// Whose key widens another, or learns a secret of it, has nothing by that which it has not itself: it is no use for longer, oftener, or
+/// from elsewhere. Else a text that is good for an hour, or for nothing outside, would become one that is good for ever and everywhere.
+/// Whoever manages an organisation's keys is held to the networks alone.
 ///
 /// # Errors
 /// 403.
-pub(in crate::issuer) async fn refuse_wider(state: &IssuerState, actor: &Actor, reach: &Reach, asked: &[IpNet]) -> Result<(), Problem> {
-    run(&Opening::CHECKS, &Opening { held: &networks_of(state, actor, reach).await?, asked })
+pub(in crate::issuer) async fn refuse_wider(state: &IssuerState, actor: &Actor, reach: &Reach, key: &KeyRecord) -> Result<(), Problem> {
+    run(&Lasting::CHECKS, &Lasting { actor, reach, key })?;
+    run(&Opening::CHECKS, &Opening { held: &networks_of(state, actor, reach).await?, asked: key.notes.allowed_networks() })
+}
+
+/// A key as it is to be, and what changes it.
+pub(in crate::issuer) struct Lasting<'a> {
+    actor: &'a Actor,
+    reach: &'a Reach,
+    key: &'a KeyRecord,
+}
+
+impl Lasting<'_> {
+    pub(in crate::issuer) const CHECKS: [Check<Self, Problem>; 2] = [
+        Check {
+            name: "what a user's own key touches lasts no longer than itself",
+            run: |it| lasts_no_longer(it.actor, it.reach, it.key.expires),
+        },
+        Check {
+            name: "what a user's own key touches asks no oftener than itself",
+            run: |it| asks_no_oftener(it.actor, it.reach, it.key.rate_limit),
+        },
+    ];
 }
 
 /// From where a changed key opens, and from where what changes it.
@@ -290,10 +318,7 @@ pub(in crate::issuer) struct Unbound<'u> {
 impl Unbound<'_> {
     pub(in crate::issuer) const CHECKS: [Check<Self>; 3] = [
         Check { name: "what opens from some networks makes nothing that opens from all", run: |new| hold(new.networks.is_empty()) },
-        Check {
-            name: "what ends makes nothing that does not",
-            run: |new| hold(lasts_no_longer(&Lasting { actor: new.maker, reach: new.reach, expires: None }).is_ok()),
-        },
+        Check { name: "what ends makes nothing that does not", run: |new| hold(own_end(new.maker, new.reach).is_none()) },
         Check { name: "what is limited makes nothing that is not", run: |new| hold(own_limit(new.maker, new.reach).is_none()) },
     ];
 }

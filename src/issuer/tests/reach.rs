@@ -317,7 +317,7 @@ async fn what_a_key_that_is_bound_to_networks_makes_is_bound_to_them_too() {
 async fn a_key_that_is_bound_to_networks_makes_nothing_that_opens_from_everywhere() {
     let issuer = Issuer::issuing(|_| {});
     let rights = ["orders:read", "tollgate:keys", "tollgate:users", "tollgate:admin"];
-    issuer.ok("POST", "/v1/users", json!({"id": "abe", "organization": "acme", "rights": rights})).await;
+    issuer.ok("POST", "/v1/users", json!({"id": "abe", "organization": "acme", "role": "admin", "rights": rights})).await;
     issuer.ok("POST", "/v1/users", json!({"id": "bea", "organization": "acme", "rights": ["orders:read"]})).await;
     let app = json!({"name": "app", "redirect_uris": ["https://app.example.com/cb"], "scopes": ["orders:read"]});
     let mut of_abe = app.clone();
@@ -330,12 +330,15 @@ async fn a_key_that_is_bound_to_networks_makes_nothing_that_opens_from_everywher
         let key = issuer.ok("POST", "/v1/keys", key).await["key"].as_str().unwrap().to_owned();
         let client = issuer.ok("POST", "/v1/clients", of_abe.clone()).await["id"].as_str().unwrap().to_owned();
         let client = format!("/v1/clients/{client}");
+        issuer.ok("PATCH", "/v1/users/bea", json!({"role": "member", "rights": ["orders:read"], "active": true})).await;
         let of_bea = json!({"name": "n", "user": "bea", "expires_in": "1h"});
         let of_bea = issuer.ok("POST", "/v1/keys", of_bea).await["id"].as_str().unwrap().to_owned();
         let of_bea = format!("/v1/keys/{of_bea}");
         let user = |name: &str| json!({"id": format!("{name}{number}"), "organization": "acme", "rights": []});
         let mut with_password = user("zoe");
         with_password["password"] = json!("correct horse");
+        let mut admin = user("max");
+        admin["role"] = json!("admin");
         let (bea, password) = ("/v1/users/bea", json!({"password": "correct horse"}));
         for (method, path, body, class) in [
             ("POST", "/v1/clients", app.clone(), class),
@@ -344,14 +347,24 @@ async fn a_key_that_is_bound_to_networks_makes_nothing_that_opens_from_everywher
             ("PATCH", &client, json!({"scopes": []}), class),
             ("PATCH", &client, json!({"name": "mine"}), 2),
             ("POST", "/v1/users", with_password, class),
+            ("POST", "/v1/users", admin, class),
             ("POST", "/v1/users", user("zed"), 2),
             ("PATCH", bea, password, class),
             ("PATCH", bea, json!({"rights": ["orders:read", "tollgate:keys"]}), class),
             ("PATCH", bea, json!({"rights": ["orders:read"], "display_name": "Bea"}), 2),
+            ("PATCH", bea, json!({"role": "admin"}), class),
+            ("PATCH", bea, json!({"role": "member", "active": false, "valid_from": "now"}), 2),
+            ("PATCH", bea, json!({"active": true}), class),
+            ("PATCH", bea, json!({"valid_from": "2027-01-01T00:00:00Z"}), class),
+            ("PATCH", bea, json!({"valid_from": null}), class),
             ("POST", "/v1/invitations", json!({"organization": "acme"}), class),
             ("PATCH", &of_bea, json!({"scopes": ["orders:read"]}), class),
             ("PATCH", &of_bea, json!({"expires_at": null}), class),
             ("PATCH", &of_bea, json!({"name": "mine", "expires_in": "1m", "active": false}), 2),
+            ("PATCH", &of_bea, json!({"active": true}), class),
+            ("PATCH", &of_bea, json!({"not_before": "2027-01-15T08:00:30Z"}), 2),
+            ("PATCH", &of_bea, json!({"not_before": "2027-01-15T08:00:20Z"}), class),
+            ("PATCH", &of_bea, json!({"not_before": null}), class),
         ] {
             let request = format!("{scopes:?} {networks}: {method} {path} {body}");
             let (status, answer) = ask_from_within(&issuer, &key, method, path, body).await;

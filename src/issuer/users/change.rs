@@ -85,6 +85,7 @@ pub(in crate::issuer) async fn change(
     check_revision(&headers, revision)?;
     let account = if &*source == LOCAL { shelf::find::<AccountRecord>(&state, subject.as_str()).await? } else { None };
     let version = account.as_ref().map(|(_account, version)| *version);
+    let role = account.as_ref().map_or(Role::Member, |(account, _version)| account.role);
     let mut draft = Draft { before: record.clone(), record, account: account.map(|(account, _version)| account), ends: None };
     let maker = reach::maker(&state, &actor).await?;
     if !reach.is_operators() {
@@ -99,7 +100,7 @@ pub(in crate::issuer) async fn change(
     fields.finish()?;
     // Its own password whoever changes it must know already.
     let is_given_password = new_password.is_some() && actor.user() != Some(&subject);
-    if is_given_password || !reach::is_within(&draft.record.rights, &reach::held_by(&draft.before)) {
+    if is_given_password || draft.opens_more(role) {
         reach::refuse_bound(&state, &actor, &reach).await?;
     }
     if let Some(new) = new_password {
@@ -170,6 +171,15 @@ struct Draft {
 }
 
 impl Draft {
+    /// Whether the user may more than before, of whose account this was the role: also again, or by what was ended.
+    fn opens_more(&self, role: Role) -> bool {
+        let (record, before) = (&self.record, &self.before);
+        !reach::is_within(&record.rights, &reach::held_by(before))
+            || (role == Role::Member && self.account.as_ref().is_some_and(|account| account.role == Role::Admin))
+            || (record.state, before.state) == (UserState::Active, UserState::Disabled)
+            || before.valid_from.is_some_and(|before| record.valid_from.is_none_or(|begins| begins < before))
+    }
+
     async fn take_user(
         &mut self,
         state: &IssuerState,

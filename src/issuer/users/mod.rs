@@ -102,8 +102,10 @@ pub(in crate::issuer) async fn create(
     let (mut account, password) = read_account(&state, &actor, &reach, &record, &mut fields, now).await?;
     fields.finish()?;
     once.check(&state).await?;
-    if let Some(password) = password {
+    if password.is_some() || account.role == Role::Admin {
         reach::refuse_bound(&state, &actor, &reach).await?;
+    }
+    if let Some(password) = password {
         account.password = Some(state.passwords.hash(issuance(&state)?.passwords, password.to_string()).await?);
     }
     // An operator's word stands by itself.

@@ -134,13 +134,37 @@ async fn is_refused(check: &'static str) -> bool {
             let test = scene.test_key().await;
             all(&[scene.is(403, &test, "PATCH", &own, name).await, scene.is(403, &test, "POST", &rotation, grace).await])
         }
-        "what a user's own key touches lasts no longer than itself" => {
-            issuer.ok("PATCH", &own, json!({"expires_in": "1h"})).await;
-            let longer = json!({"grace": "1h", "expires_in": "2h"});
-            all(&[
-                scene.is(403, &scene.abe, "POST", &rotation, longer).await,
-                scene.is(403, &scene.abe, "PATCH", &own, json!({"expires_at": null})).await,
-            ])
+        "what a user's own key touches lasts no longer than itself" | "what a user's own key touches asks no oftener than itself" => {
+            let bound = if check.contains("longer") { json!({"expires_in": "1h"}) } else { json!({"rate_limit": 60}) };
+            issuer.ok("PATCH", &own, bound).await;
+            let (_, unbound) = scene.key("abe", &[]).await;
+            let unbound = format!("/v1/keys/{unbound}");
+            issuer.ok("PATCH", &unbound, json!({"not_before": "2030-01-01T00:00:00Z"})).await;
+            assert_eq!(scene.status(&scene.abe, "PATCH", &unbound, json!({"active": false})).await, 200);
+            let mut refused = vec![
+                scene.is(403, &scene.abe, "PATCH", &unbound, json!({"active": true})).await,
+                scene.is(403, &scene.abe, "PATCH", &unbound, json!({"not_before": "2029-01-01T00:00:00Z"})).await,
+                scene.is(403, &scene.abe, "PATCH", &unbound, json!({"not_before": null})).await,
+                scene.is(403, &scene.abe, "PATCH", &unbound, json!({"scopes": ["orders:read"]})).await,
+                scene.is(403, &scene.abe, "POST", &format!("{unbound}/rotate"), grace).await,
+            ];
+            if check.contains("longer") {
+                refused.push(scene.is(403, &scene.abe, "PATCH", &own, json!({"expires_at": null})).await);
+            }
+            all(&refused)
+        }
+        "whoever answers for a key is not gone meanwhile" => {
+            let by_session = Browser::of(issuer, "ann").await.actor().await;
+            let by_key = Actor::Caller(issuer.judge(&scene.ann).await.unwrap());
+            let body = json!({"name": "n", "user": "abe", "scopes": ["orders:read"]});
+            scene.write(Write::Remove(RecordKey::user("local", "ann"))).await;
+            let scopes = json!({"scopes": ["orders:read"]});
+            let mut refused = Vec::new();
+            for ann in [by_session, by_key] {
+                refused.push(scene.is_actors(403, ann.clone(), "POST", "/v1/keys", body.clone()).await);
+                refused.push(scene.is_actors(403, ann, "PATCH", &own, scopes.clone()).await);
+            }
+            all(&refused)
         }
         "whoever changes a key's scopes holds them" => {
             let (weak, _) = scene.key("ann", &["tollgate:keys"]).await;
@@ -227,6 +251,7 @@ async fn every_check_of_a_change_is_needed() {
         names(&owner::Unbound::CHECKS),
         names(&reach::LIVE),
         names(&owner::Lasting::CHECKS),
+        names(&owner::Word::CHECKS),
         names(&owner::Rescoping::CHECKS),
         names(&Limits::CHECKS),
         names(&REVOKED),
@@ -251,6 +276,27 @@ async fn whoever_makes_a_key_in_an_admins_name_is_no_admin_by_it() {
     for (key, status) in [(max.as_str(), 400), (borrowed, 400), (own["key"].as_str().unwrap(), 201)] {
         assert_eq!(scene.status(key, "POST", "/v1/users", appointment("zoe")).await, status);
         assert_eq!(scene.status(key, "POST", "/v1/invitations", json!({"role": "admin"})).await, status);
+    }
+}
+
+/// What stands by itself: the word of an admin over everything, and that of the keys file.
+#[tokio::test]
+async fn an_operators_key_of_a_user_without_a_record_gives_scopes() {
+    let scene = Scene::new().await;
+    let issuer = &scene.issuer;
+    let (root, _) = scene.key("root", &["tollgate:admin"]).await;
+    let (held, in_file) = scene.key("ann", &["tollgate:keys", "orders:read"]).await;
+    let callers = [issuer.judge(&root).await.unwrap(), issuer.judge(&held).await.unwrap()];
+    let stored = issuer.records.get(&RecordKey::key(&in_file)).await.unwrap().unwrap();
+    let file_keys = BTreeMap::from([(in_file.as_str().into(), Arc::new(decode_key(&in_file, &stored.bytes).unwrap()))]);
+    issuer.state.rules.store(Arc::new(Rules { issuance: Some(Arc::new(issuance())), file_keys, ..rules() }));
+    scene.write(Write::Remove(RecordKey::key(&in_file))).await;
+    for user in ["root", "ann"] {
+        scene.write(Write::Remove(RecordKey::user("local", user))).await;
+    }
+    for caller in callers {
+        let body = json!({"name": "n", "user": "abe", "scopes": ["orders:read"]});
+        assert!(!scene.is_actors(403, Actor::Caller(caller), "POST", "/v1/keys", body).await);
     }
 }
 
