@@ -227,6 +227,7 @@ impl Judge<'_> {
             self.say(root, "static_resources", wrong).hint("`tollgate envoy init` prints the routes");
             return;
         };
+        self.own_url(root, listen);
         if routed.iter().any(|name| self.is_issuer(root, name)) {
             self.clients_of_issuer(root);
         } else {

@@ -185,7 +185,7 @@ mod tests {
             ("1e3s", None),
             ("--1s", None),
         ] {
-            let node = Node { value: Value::Text(written.to_owned()), place: Place { line: 1, column: 1 } };
+            let node = Node { value: Value::Text(written.to_owned()), place: Place { line: 1, column: 1 }, index: 0, mended: false };
             let read = seconds(&node);
             let is_same = match (read, expected) {
                 (Some(read), Some(expected)) => (read - expected).abs() < 1e-9,
