@@ -377,6 +377,8 @@ fn the_command_line_is_sound() {
     }
     // A container's environment names the config.
     assert!(Arguments::try_parse_from(["tollgate", "healthcheck", "--config", "a", "--address", "127.0.0.1:9464"]).is_ok());
+    // What would be judged how is asked on this machine alone: nobody is to think that another gate had answered.
+    assert!(Arguments::try_parse_from(["tollgate", "explain", "GET", "/a", "--url", "http://gate.example"]).is_err());
     let bare = Arguments::try_parse_from(["tollgate", "explain"]).unwrap_err().to_string();
     assert!(bare.contains("explain [OPTIONS] --curl") && bare.contains("explain [OPTIONS] --recorded"), "{bare}");
 }
