@@ -384,7 +384,8 @@ mod tests {
         let mut out = Vec::new();
         check(true).run(&mut out).unwrap();
         let report: serde_json::Value = serde_json::from_slice(&out).unwrap();
-        let fields: Vec<&String> = report.as_object().unwrap().keys().collect();
+        let mut fields: Vec<&String> = report.as_object().unwrap().keys().collect();
+        fields.sort();
         assert_eq!(fields, ["errors", "good", "routes", "warnings"]);
     }
 
