@@ -50,6 +50,15 @@ impl<'n> Target<'n> {
         }))
     }
 
+    fn is_in(&self, manifests: &Manifests<'_>) -> bool {
+        manifests.named(self.kind, self.namespace, self.name).is_some()
+    }
+
+    /// Whether policies that do not ask are written for it by its name.
+    fn is_named_by(&self, policies: &[&Node]) -> bool {
+        policies.iter().any(|policy| targets(policy).iter().any(|target| self.is_part_of(target)))
+    }
+
     fn is_part_of(&self, whole: &Target<'_>) -> bool {
         let whole_of_it = Target { section: None, ..*whole } == Target { section: None, ..*self };
         whole_of_it && (whole.section.is_none() || whole.section == self.section)
@@ -83,6 +92,13 @@ fn targets(policy: &Node) -> Vec<Target<'_>> {
     named.map(|target| Target { namespace: namespace_of(policy), ..Target::referred(target, "") }).collect()
 }
 
+/// Whether a policy is only for Gateways where nobody asks Tollgate anyway.
+pub(super) fn is_apart(policy: &Node, asking: &[&Node], manifests: &Manifests<'_>) -> bool {
+    let is_alone = |target: &Target<'_>| target.kind == GATEWAY && target.is_covered(asking, manifests) == Some(false);
+    let targets = targets(policy);
+    at(policy, &["spec", "targetSelectors"]).is_none() && !targets.is_empty() && targets.iter().all(is_alone)
+}
+
 fn parents(route: &Node) -> Vec<Target<'_>> {
     let parents = at(route, &["spec", "parentRefs"]).map(items).unwrap_or_default();
     parents.iter().map(|parent| Target::referred(parent, namespace_of(route))).collect()
@@ -92,12 +108,15 @@ impl Judge<'_> {
     /// Each Gateway and each route must be the target of somebody that asks, and what asks there must be told no identity by clients.
     pub(super) fn attached(&mut self, asking: &[&Node], manifests: &Manifests<'_>) {
         let routes: Vec<(&str, &Node)> = ROUTES.into_iter().flat_map(|kind| manifests.of(kind).map(move |route| (kind, route))).collect();
+        let others: Vec<&Node> = manifests.of("SecurityPolicy").filter(|policy| is_apart(policy, asking, manifests)).collect();
         let mut guarded: Vec<Target<'_>> =
             asking.iter().flat_map(|policy| targets(policy)).filter(|target| target.kind == GATEWAY).collect();
         for (kind, route) in &routes {
             let by_parents = every(parents(route).iter().map(|gateway| gateway.is_covered(asking, manifests)));
             match any([Target::of(kind, route).is_covered(asking, manifests), by_parents].into_iter()) {
                 Some(true) => guarded.extend(parents(route)),
+                // The Gateway itself is told of.
+                Some(false) if parents(route).iter().all(|gateway| gateway.is_named_by(&others) && gateway.is_in(manifests)) => {}
                 Some(false) => {
                     let wrong = format!("no SecurityPolicy with extAuth has this {kind} or its Gateway as target: nobody is asked there");
                     self.say(route, "spec", wrong)
@@ -114,6 +133,9 @@ impl Judge<'_> {
             let has_route = routes.iter().flat_map(|(_, route)| parents(route)).any(|parent| parent.is_part_of(&target));
             match target.is_covered(asking, manifests) {
                 Some(true) => guarded.push(target),
+                Some(false) if target.is_named_by(&others) => self
+                    .warn(gateway, "spec", "a SecurityPolicy without extAuth is for this Gateway: nobody asks Tollgate there")
+                    .hint("right for what is guarded otherwise"),
                 // Its routes were asked about it.
                 _ if has_route => {}
                 Some(false) => self

@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::config::bootstrap::Judge;
+use crate::config::bootstrap::attached::is_apart;
 use crate::config::bootstrap::manifests::Manifests;
 use crate::config::bootstrap::manifests::namespace_of;
-use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::at;
-use crate::config::bootstrap::tree::entries;
 use crate::config::bootstrap::tree::is_true;
 use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
@@ -25,11 +24,7 @@ impl Judge<'_> {
             self.security(policy, manifests);
         }
         for patch in manifests.of("EnvoyPatchPolicy") {
-            let touches = |word: &str| ["ext_authz", "http_filters", "typed_per_filter_config"].iter().any(|part| word.contains(part));
-            if !all(patch, &|node| text(node).is_some_and(touches) || entries(node).iter().any(|entry| touches(&entry.key))).is_empty() {
-                self.say(patch, "spec", "this patch reaches into the filters that ask Tollgate, and what becomes of them cannot be told")
-                    .hint("say it in a SecurityPolicy or a ClientTrafficPolicy");
-            }
+            self.patch_policy(patch);
         }
         if !asking.is_empty() || ["SecurityPolicy", "ClientTrafficPolicy", "Backend"].iter().any(|kind| manifests.of(kind).next().is_some())
         {
@@ -38,7 +33,8 @@ impl Judge<'_> {
         if asking.is_empty() {
             return;
         }
-        for policy in manifests.of("SecurityPolicy").filter(|policy| at(policy, &["spec", "extAuth"]).is_none()) {
+        let others = manifests.of("SecurityPolicy").filter(|policy| at(policy, &["spec", "extAuth"]).is_none());
+        for policy in others.filter(|policy| !is_apart(policy, &asking, manifests)) {
             let wrong = "a SecurityPolicy without extAuth takes the place of the one that asks Tollgate, wherever it is the nearer one";
             self.say(policy, "spec", wrong).hint("let Tollgate say `auth: public` instead, so that it is counted and logged");
         }
@@ -108,14 +104,19 @@ impl Judge<'_> {
         if is_true(backend, &["spec", "tls", "insecureSkipVerify"]) {
             self.say(backend, "spec", "whoever answers is believed: its certificate is not verified").hint("insecureSkipVerify: false");
         }
-        for endpoint in at(backend, &["spec", "endpoints"]).map(items).unwrap_or_default() {
+        let endpoints = at(backend, &["spec", "endpoints"]).map(items).unwrap_or_default();
+        if endpoints.is_empty() {
+            self.say(backend, "spec", "it has no endpoint, so nobody can say that it leads to Tollgate")
+                .hint("endpoints, with the address of listen.check");
+        }
+        for endpoint in endpoints {
             let port = |kind: &Node| member(kind, "port").and_then(text).and_then(|port| port.parse().ok());
             let socket = |kind: &'_ str, name: &str| {
                 let kind = member(endpoint, kind)?;
                 Some(Endpoint::Socket { host: member(kind, name).and_then(text)?, port: port(kind) })
             };
             let pipe = at(endpoint, &["unix", "path"]).and_then(text).map(Endpoint::Pipe);
-            let Some(place) = pipe.or_else(|| socket("ip", "address")).or_else(|| socket("fqdn", "hostname")) else { continue };
+            let place = pipe.or_else(|| socket("ip", "address")).or_else(|| socket("fqdn", "hostname")).unwrap_or(Endpoint::Unread);
             if !place.meets(&self.boot.check) {
                 let wrong = format!("it leads to {place}, and listen.check is {}", show(&self.boot.check));
                 self.say(endpoint, "", wrong).hint("make the two one address");

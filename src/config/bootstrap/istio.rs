@@ -25,13 +25,19 @@ impl Judge<'_> {
         for provider in &manifests.providers {
             self.provider(provider, manifests);
         }
+        let policies: Vec<&Node> = manifests.of("AuthorizationPolicy").filter(|policy| is_custom(policy)).collect();
         for filter in manifests.of("EnvoyFilter") {
-            self.patches(filter);
+            let reach = Reach::of(filter, manifests);
+            let apart: Vec<Option<bool>> = policies.iter().map(|policy| reach.is_apart(&Reach::of(policy, manifests), manifests)).collect();
+            if policies.is_empty() || apart.contains(&Some(false)) {
+                self.patches(filter, manifests);
+            } else if apart.contains(&None) {
+                self.not_judged(filter, "spec", "this EnvoyFilter, which is for pods that are not in this file");
+            }
         }
         for document in manifests.of("VirtualService").chain(manifests.of("HTTPRoute")).chain(manifests.of("GRPCRoute")) {
             self.headers_of_routes(document);
         }
-        let policies: Vec<&Node> = manifests.of("AuthorizationPolicy").filter(|policy| is_custom(policy)).collect();
         if !policies.is_empty() {
             self.workloads(&policies, manifests);
         }
@@ -56,10 +62,14 @@ impl Judge<'_> {
 
     fn provider(&mut self, provider: &Node, manifests: &Manifests<'_>) {
         let name = member(provider, "name").and_then(text).unwrap_or_default();
+        if manifests.providers.iter().filter(|other| member(other, "name").and_then(text) == Some(name)).count() > 1 {
+            self.say(provider, "name", format!("more than one provider is called `{name}`, and which of them is asked cannot be told"))
+                .hint("leave the others out");
+        }
         let Some(grpc) = member(provider, "envoyExtAuthzGrpc") else {
-            let is_used =
-                manifests.of("AuthorizationPolicy").any(|policy| at(policy, &["spec", "provider", "name"]).and_then(text) == Some(name));
-            if is_used && let Some(http) = member(provider, "envoyExtAuthzHttp") {
+            if is_used(provider, manifests)
+                && let Some(http) = member(provider, "envoyExtAuthzHttp")
+            {
                 self.say(provider, "envoyExtAuthzHttp", "Tollgate answers over gRPC only").hint("envoyExtAuthzGrpc");
                 self.patience_of_provider(http);
             }
@@ -85,6 +95,23 @@ impl Judge<'_> {
             let wrong = format!("the ServiceEntry of {host} has no port {}, so every request would be denied", port.unwrap_or("(none)"));
             self.say(grpc, "port", wrong).hint("name its port");
         }
+        if entries.is_empty() && is_used(provider, manifests) {
+            self.unknown_host(grpc, host, manifests);
+        }
+    }
+
+    /// Only a ServiceEntry can say here where a host leads.
+    fn unknown_host(&mut self, grpc: &Node, host: &str, manifests: &Manifests<'_>) {
+        let ours: Vec<&str> = manifests.of("ServiceEntry").filter(|entry| self.leads_here(entry)).flat_map(hosts_of).collect();
+        let used = manifests.providers.iter().filter(|provider| is_used(provider, manifests));
+        let mut asked = used.filter_map(|provider| at(provider, &["envoyExtAuthzGrpc", "service"]).and_then(text));
+        match ours.first().filter(|_| !asked.any(|host| ours.contains(&host))) {
+            Some(ours) => {
+                let wrong = format!("the service is `{host}`, and the ServiceEntry that leads to Tollgate has the host `{ours}`");
+                self.say(grpc, "service", wrong).hint("one host in both: Istio denies everything where it does not know the host");
+            }
+            None => self.not_judged(grpc, "service", &format!("whether `{host}` leads to Tollgate, of which no ServiceEntry is here")),
+        }
     }
 
     fn patience_of_provider(&mut self, provider: &Node) {
@@ -96,8 +123,9 @@ impl Judge<'_> {
         let name = at(policy, &["spec", "provider", "name"]).and_then(text).unwrap_or_default();
         let knows = |provider: &&&Node| member(provider, "name").and_then(text) == Some(name);
         if manifests.providers.is_empty() {
-            let what = "what happens when Tollgate does not answer, which the provider in the settings of the mesh says";
-            self.not_judged(policy, "spec", what);
+            let what = "not judged: what happens when Tollgate does not answer, which the provider in the settings of the mesh says";
+            self.warn(policy, "spec", what)
+                .hint("put the settings of the mesh, such as components/istio/mesh-config.yaml, into this file, behind ---");
         } else if !manifests.providers.iter().any(|provider| knows(&provider)) {
             self.say(policy, "spec", format!("no extension provider is called `{name}`, so Istio denies everything here"))
                 .hint("provider.name is a name among extensionProviders");
@@ -113,11 +141,11 @@ impl Judge<'_> {
             self.say(policy, "spec", "the rules leave requests out, and those enter without being asked about")
                 .hint("rules: [{}]; what needs nobody is `auth: public` in tollgate.yaml");
         }
-        let reach = Reach::of(policy);
+        let reach = Reach::of(policy, manifests);
         let strips = manifests.of("EnvoyFilter").any(|filter| {
             inbound(filter)
                 .any(|patch| is_for_all_of(patch, reach.is_for_sidecars(manifests)) && contains_type(patch, ".HttpConnectionManager"))
-                && Reach::of(filter).holds(&reach, manifests)
+                && Reach::of(filter, manifests).holds(&reach, manifests)
         });
         if !strips && !self.identity_names().is_empty() {
             self.say(
@@ -142,6 +170,10 @@ impl Judge<'_> {
                 self.say(port, "protocol", wrong).hint("protocol: GRPC");
             }
         }
+        if addresses_of(entry).is_empty() {
+            let hosts: Vec<&str> = hosts_of(entry).collect();
+            self.not_judged(entry, "spec", &format!("whether `{}` leads to Tollgate, since no address stands here", hosts.join(", ")));
+        }
         let elsewhere: Vec<String> =
             addresses_of(entry).iter().filter(|endpoint| !endpoint.meets(&self.boot.check)).map(ToString::to_string).collect();
         if !elsewhere.is_empty() {
@@ -151,9 +183,9 @@ impl Judge<'_> {
     }
 
     fn destination(&mut self, rule: &Node) {
+        // Istio's own is four thousand millions, which a 0 means too.
         let most = at(rule, &["spec", "trafficPolicy", "connectionPool", "http", "http2MaxRequests"]).and_then(text);
-        let most = most.and_then(|most| most.parse().ok()).unwrap_or(DEFAULT_MAX_REQUESTS);
-        if most <= DEFAULT_MAX_REQUESTS {
+        if let Some(most) = most.and_then(|most| most.parse().ok()).filter(|most| (1..=DEFAULT_MAX_REQUESTS).contains(most)) {
             self.say(rule, "spec", too_few(most)).hint("connectionPool.http.http2MaxRequests: 65536");
         }
         let speaks_tls = matches!(&self.boot.check, Listen::Tcp { tls: Some(_), .. });
@@ -176,6 +208,13 @@ impl Judge<'_> {
     }
 }
 
+/// Whether a policy of the file names a provider. Without policies, each is meant.
+fn is_used(provider: &Node, manifests: &Manifests<'_>) -> bool {
+    let name = member(provider, "name").and_then(text);
+    let mut policies = manifests.of("AuthorizationPolicy").filter(|policy| is_custom(policy)).peekable();
+    policies.peek().is_none() || policies.any(|policy| at(policy, &["spec", "provider", "name"]).and_then(text) == name)
+}
+
 fn hosts_of(entry: &Node) -> impl Iterator<Item = &str> {
     at(entry, &["spec", "hosts"]).map(items).unwrap_or_default().iter().filter_map(text)
 }
@@ -188,6 +227,9 @@ fn addresses_of(entry: &Node) -> Vec<Endpoint<'_>> {
     let port = ports_of(entry).first().and_then(|port| member(port, "targetPort").or_else(|| member(port, "number")));
     let port = port.and_then(text).and_then(|port| port.parse().ok());
     let endpoints = at(entry, &["spec", "endpoints"]).map(items).unwrap_or_default();
-    let addresses = endpoints.iter().filter_map(|endpoint| member(endpoint, "address").and_then(text));
-    addresses.map(|address| address.strip_prefix("unix://").map_or(Endpoint::Socket { host: address, port }, Endpoint::Pipe)).collect()
+    let address = |endpoint| match member(endpoint, "address").and_then(text) {
+        Some(address) => address.strip_prefix("unix://").map_or(Endpoint::Socket { host: address, port }, Endpoint::Pipe),
+        None => Endpoint::Unread,
+    };
+    endpoints.iter().map(address).collect()
 }

@@ -1,11 +1,15 @@
 //! Documents of Kubernetes, told apart by what they are.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::config::bootstrap::passage::gates_of;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::entries;
 use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
+use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::text;
 use crate::config::yaml::Node;
 
@@ -22,6 +26,8 @@ pub(super) struct Manifests<'n> {
     pub(super) bootstraps: Vec<&'n Node>,
     /// Neither of Kubernetes, nor settings of a mesh, nor a bootstrap.
     pub(super) others: Vec<&'n Node>,
+    /// The namespace whose policies are for every other, where the mesh's settings name one.
+    pub(super) root_namespace: Option<&'n str>,
 }
 
 impl<'n> Manifests<'n> {
@@ -30,6 +36,8 @@ impl<'n> Manifests<'n> {
         for &document in documents {
             let lists = all(document, &|node| member(node, "extensionProviders").is_some());
             let has_providers = !lists.is_empty();
+            let root = members_named(document, "rootNamespace").into_iter().find_map(text).filter(|name| !name.is_empty());
+            manifests.root_namespace = manifests.root_namespace.or(root);
             manifests.providers.extend(lists.into_iter().filter_map(|node| member(node, "extensionProviders")).flat_map(items));
             let is_bootstrap = ["static_resources", "dynamic_resources"].iter().any(|field| member(document, field).is_some());
             if is_bootstrap {
@@ -109,14 +117,31 @@ pub(super) fn unfolded(document: &Node) -> Vec<&Node> {
 
 /// Settings of a mesh or of an Envoy that stand as a text in a ConfigMap or a Secret, and the line where the text is.
 pub(super) fn texts_within(document: &Node) -> Vec<(String, u32)> {
-    let field = match member(document, "kind").and_then(text) {
-        Some("ConfigMap") => "data",
-        Some("Secret") => "stringData",
+    let told = kept_in(document).into_iter().filter(|kept| TELLING.iter().any(|word| kept.text.contains(word)));
+    told.map(|kept| (kept.text, kept.line)).collect()
+}
+
+/// A file that stands as a text in a ConfigMap or a Secret.
+pub(super) struct Kept<'n> {
+    pub(super) name: &'n str,
+    pub(super) text: String,
+    pub(super) line: u32,
+}
+
+pub(super) fn kept_in(document: &Node) -> Vec<Kept<'_>> {
+    let (plain, encoded) = match member(document, "kind").and_then(text) {
+        Some("ConfigMap") => ("data", "binaryData"),
+        Some("Secret") => ("stringData", "data"),
         _ => return Vec::new(),
     };
-    let texts = member(document, field).map(entries).unwrap_or_default().iter();
-    texts
-        .filter_map(|entry| Some((text(&entry.node)?.to_owned(), entry.node.place.line)))
-        .filter(|(text, _)| TELLING.iter().any(|word| text.contains(word)))
-        .collect()
+    let fields = |field: &str| member(document, field).map(entries).unwrap_or_default().iter();
+    let plain = fields(plain).filter_map(|entry| Some((entry, text(&entry.node)?.to_owned())));
+    let encoded = fields(encoded).filter_map(|entry| Some((entry, decoded(text(&entry.node)?)?)));
+    plain.chain(encoded).map(|(entry, text)| Kept { name: &entry.key, text, line: entry.node.place.line }).collect()
+}
+
+/// None for what is no text.
+fn decoded(written: &str) -> Option<String> {
+    let letters: String = written.split_ascii_whitespace().collect();
+    String::from_utf8(STANDARD.decode(letters).ok()?).ok()
 }

@@ -10,6 +10,7 @@ mod around;
 mod attached;
 mod before;
 mod chosen;
+mod deployed;
 mod doors;
 mod filter;
 mod gateway;
@@ -23,6 +24,7 @@ mod lists;
 mod manifests;
 mod origin;
 mod passage;
+mod patched;
 mod patches;
 mod peers;
 mod runtime;
@@ -156,13 +158,18 @@ impl Judge<'_> {
             return;
         }
         self.istio(&manifests);
+        self.mesh(documents);
         self.gateway(&manifests);
         self.unjudged(&manifests);
         for document in &manifests.bootstraps {
             self.bootstrap(document);
         }
         self.around(&manifests);
-        if let Some(first) = documents.first().filter(|_| !manifests.asks()) {
+        let has_tollgate = self.deployed(&manifests);
+        if let Some(first) = documents.first().filter(|_| !manifests.asks() && has_tollgate) {
+            self.warn(first, "", "nobody in this file asks Tollgate, whose pods are here")
+                .hint("judge what asks (the Envoy, the mesh, the Gateway) in one file with these pods, each behind ---");
+        } else if let Some(first) = documents.first().filter(|_| !manifests.asks()) {
             let wrong = "no AuthorizationPolicy in this file has the action CUSTOM, no SecurityPolicy has extAuth, and there is no bootstrap: nobody is asked";
             self.say(first, "", wrong).hint("judge the files of one workload or Gateway together");
         }

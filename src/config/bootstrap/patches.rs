@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::config::bootstrap::Judge;
+use crate::config::bootstrap::manifests::Manifests;
 use crate::config::bootstrap::passage::gates_of;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::all_of_type;
@@ -13,6 +14,7 @@ use crate::config::bootstrap::tree::has_type;
 use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::text;
+use crate::config::bootstrap::workloads::Reach;
 use crate::config::yaml::Node;
 
 /// What Istio calls the filter that asks, and the one whose metadata sends requests to it.
@@ -167,7 +169,7 @@ impl<'n> Patch<'n> {
 }
 
 impl Judge<'_> {
-    pub(super) fn patches(&mut self, filter: &Node) {
+    pub(super) fn patches(&mut self, filter: &Node, manifests: &Manifests<'_>) {
         self.spelled_once(filter);
         for node in inbound(filter) {
             let patch = Patch::of(node);
@@ -178,7 +180,7 @@ impl Judge<'_> {
             }
             let errors_before = self.findings.errors.len();
             if let Some(value) = patch.value {
-                self.patched(filter, &patch, value);
+                self.patched(filter, &patch, value, manifests);
             }
             if !patch.is_read() && self.findings.errors.len() == errors_before {
                 let part = member(node, "applyTo").and_then(text).unwrap_or("nothing");
@@ -187,7 +189,7 @@ impl Judge<'_> {
         }
     }
 
-    fn patched(&mut self, filter: &Node, patch: &Patch<'_>, value: &Node) {
+    fn patched(&mut self, filter: &Node, patch: &Patch<'_>, value: &Node, manifests: &Manifests<'_>) {
         for config in all_of_type(value, ".ext_authz.v3.ExtAuthz") {
             self.filter(filter, config);
             if member(config, "grpc_service").is_some() {
@@ -202,7 +204,14 @@ impl Judge<'_> {
                 .hint("leave it out");
         }
         for manager in managers {
+            let errors_before = self.findings.errors.len();
             self.spelling(manager);
+            let mut said = self.findings.errors.split_off(errors_before);
+            if patch.operation == Operation::Merge {
+                let others = merged_for(filter, manifests);
+                said.retain(|complaint| says(manager, &complaint.field) || !others.iter().any(|other| says(other, &complaint.field)));
+            }
+            self.findings.errors.append(&mut said);
             self.upgrades(manager);
         }
         if let Some(gate) = gates_of(std::slice::from_ref(value)).first() {
@@ -243,4 +252,22 @@ impl Judge<'_> {
             }
         }
     }
+}
+
+/// The connection managers that patches merge into those of everybody whom this filter is for.
+fn merged_for<'n>(filter: &'n Node, manifests: &Manifests<'n>) -> Vec<&'n Node> {
+    let reach = Reach::of(filter, manifests);
+    let sidecars = reach.is_for_sidecars(manifests);
+    let wide = manifests.of("EnvoyFilter").filter(|other| Reach::of(other, manifests).holds(&reach, manifests));
+    let merging = wide.flat_map(inbound).filter(|patch| {
+        let taken_apart = Patch::of(patch);
+        is_for_all_of(patch, sidecars) && taken_apart.part == Part::NetworkFilter && taken_apart.operation == Operation::Merge
+    });
+    merging.flat_map(|patch| all_of_type(patch, ".HttpConnectionManager")).collect()
+}
+
+/// Whether a part of a connection manager's settings says something of a field, or of what is looked at within it.
+fn says(manager: &Node, field: &str) -> bool {
+    let within = if field == "common_http_protocol_options" { &["headers_with_underscores_action"][..] } else { &[] };
+    at(manager, &[&[field], within].concat()).is_some()
 }
