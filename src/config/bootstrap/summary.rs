@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use crate::config::bootstrap::manifests::Manifests;
+use crate::config::bootstrap::manifests::namespace_of;
 use crate::config::bootstrap::passage::filters_of;
 use crate::config::bootstrap::passage::gates_of;
 use crate::config::bootstrap::tree::all;
@@ -11,10 +12,13 @@ use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
+use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::text;
 use crate::config::bootstrap::way::Endpoint;
 use crate::config::bootstrap::way::clusters;
 use crate::config::bootstrap::way::endpoints;
+use crate::config::bootstrap::workloads::Pods;
+use crate::config::bootstrap::workloads::pods_of;
 use crate::config::yaml::Node;
 
 /// Of a longer list only so many are named.
@@ -31,8 +35,19 @@ pub(super) fn summed_up(documents: &[&Node]) -> Vec<(&'static str, String)> {
     }
     let counted = counts.into_iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     let providers = manifests.providers.iter().filter_map(|provider| member(provider, "name").and_then(text)).map(str::to_owned);
-    let own = [("kinds", joined(counted)), ("asks", joined(providers.collect()))];
+    let missing: BTreeSet<String> = pods_of(&manifests).iter().flat_map(|pods| secrets_beside(pods, &manifests)).collect();
+    let own = [("kinds", joined(counted)), ("asks", joined(providers.collect())), ("needs", joined(missing.into_iter().collect()))];
     own.into_iter().filter(|(_, said)| !said.is_empty()).chain(manifests.bootstraps.iter().flat_map(|root| of_bootstrap(root))).collect()
+}
+
+/// Secrets that pods wait for and that are in no document here.
+fn secrets_beside(pods: &Pods<'_>, manifests: &Manifests<'_>) -> Vec<String> {
+    let namespace = namespace_of(pods.document);
+    let named = at(pods.template, &["spec", "volumes"]).map(|volumes| members_named(volumes, "secretName")).unwrap_or_default();
+    let missing = named.into_iter().filter_map(text).filter(|name| manifests.named("Secret", namespace, name).is_none());
+    missing
+        .map(|name| if namespace.is_empty() { format!("the Secret {name}") } else { format!("the Secret {name} in {namespace}") })
+        .collect()
 }
 
 fn of_bootstrap(root: &Node) -> Vec<(&'static str, String)> {

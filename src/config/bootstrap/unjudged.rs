@@ -4,6 +4,7 @@ use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::manifests::Manifests;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::at;
+use crate::config::bootstrap::tree::is_true;
 use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::members_named;
@@ -64,6 +65,14 @@ impl Judge<'_> {
             if order.is_some_and(|order| !all(order, &|node| text(node).is_some_and(|name| name.contains("ext_authz"))).is_empty()) {
                 self.say(proxy, "spec", "filterOrder moves ext_authz, and what comes before it may answer without asking Tollgate")
                     .hint("leave ext_authz where Envoy Gateway puts it");
+            }
+        }
+        for policy in manifests.of("RequestAuthentication") {
+            for rule in
+                members_named(policy, "jwtRules").into_iter().flat_map(items).filter(|rule| !is_true(rule, &["forwardOriginalToken"]))
+            {
+                self.warn(rule, "forwardOriginalToken", "istio-proxy takes the token out of the request once it has looked at it")
+                    .hint("forwardOriginalToken: true, if the service reads it");
             }
         }
         for policy in manifests.of("BackendTrafficPolicy") {

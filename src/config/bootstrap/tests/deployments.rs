@@ -10,11 +10,11 @@ macro_rules! shipped {
     };
 }
 
-const MESH: &str = include_str!("../../../../k8s/components/istio/mesh-config.yaml");
-const SIDECAR: &str = include_str!("../../../../k8s/components/native-sidecar/tollgate.yaml");
+pub(super) const MESH: &str = include_str!("../../../../k8s/components/istio/mesh-config.yaml");
+pub(super) const SIDECAR: &str = include_str!("../../../../k8s/components/native-sidecar/tollgate.yaml");
 const NOWHERE: &str = "metadata:\n  namespace: elsewhere\n  name: tollgate\n";
 
-fn istio() -> String {
+pub(super) fn istio() -> String {
     [
         include_str!("../../../../k8s/overlays/istio/shop/namespace.yaml").to_owned(),
         include_str!("../../../../k8s/overlays/istio/check.yaml").to_owned(),
@@ -26,7 +26,7 @@ fn istio() -> String {
     .join("\n---\n")
 }
 
-fn gateway() -> String {
+pub(super) fn gateway() -> String {
     [
         include_str!("../../../../k8s/overlays/envoy-gateway/gateway-class.yaml").to_owned(),
         include_str!("../../../../k8s/overlays/envoy-gateway/proxies/envoy-proxy.yaml").to_owned(),
@@ -37,7 +37,7 @@ fn gateway() -> String {
 }
 
 /// Another document before the settings of the mesh.
-fn beside(document: &str) -> String {
+pub(super) fn beside(document: &str) -> String {
     format!("---\n{document}\n---\n{MESH}")
 }
 
@@ -65,7 +65,7 @@ fn a_mesh_that_goes_around_tollgate_is_found() {
     let public = format!(
         "operation: MERGE, value: {{ typed_per_filter_config: {{ {gate}: {{ '@type': type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute, check_settings: {{ context_extensions: {{ route: ping }} }} }} }} }}"
     );
-    let user = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: { name: x, namespace: shop }\nspec: { jwtRules: [{ issuer: a, outputClaimToHeaders: [{ header: x-user-id, claim: sub }] }] }";
+    let user = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: { name: x, namespace: shop }\nspec: { jwtRules: [{ issuer: a, forwardOriginalToken: true, outputClaimToHeaders: [{ header: x-user-id, claim: sub }] }] }";
     let exclude = "traffic.sidecar.istio.io/excludeInboundPorts: \"9464\"";
     let manager = "envoy.filters.network.http_connection_manager";
     let selector = "kind: AuthorizationPolicy\nmetadata:\n  namespace: shop\n  name: tollgate\nspec:\n  selector:\n    matchLabels: { app.kubernetes.io/name: ";
@@ -202,7 +202,7 @@ fn a_filter_of_a_patch_is_judged_where_it_comes_to_stand() {
     }
 }
 
-fn central() -> String {
+pub(super) fn central() -> String {
     [
         include_str!("../../../../k8s/overlays/central/namespace.yaml").to_owned(),
         include_str!("../../../../k8s/overlays/istio-central/check.yaml").to_owned(),

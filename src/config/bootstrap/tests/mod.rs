@@ -1,5 +1,6 @@
 //! The judge of what stands in front, on good files with mistakes planted in them.
 
+mod carried;
 mod deployments;
 mod entrances;
 mod issuers;
