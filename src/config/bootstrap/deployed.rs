@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::config::Boot;
+use crate::config::boot::Boot;
+use crate::config::boot::Listen;
 use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::manifests::Kept;
 use crate::config::bootstrap::manifests::Manifests;
@@ -13,6 +14,7 @@ use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::text;
+use crate::config::bootstrap::way::Endpoint;
 use crate::config::bootstrap::way::show;
 use crate::config::bootstrap::workloads::Pods;
 use crate::config::bootstrap::workloads::containers;
@@ -69,7 +71,12 @@ impl Judge<'_> {
                 return None;
             }
         };
-        if boot.check != self.boot.check {
+        // A relative path is relative to a folder that is not this one.
+        let is_same_door = match &boot.check {
+            Listen::Unix { path, .. } => Endpoint::Pipe(&path.to_string_lossy()).meets(&self.boot.check),
+            Listen::Tcp { .. } => show(&boot.check) == show(&self.boot.check),
+        };
+        if !is_same_door {
             let wrong =
                 format!("listen.check is {} in these rules, and {} in those of --config", show(&boot.check), show(&self.boot.check));
             self.say(document, field, wrong).hint("judge with --config and the rules that these pods get");
@@ -84,11 +91,10 @@ impl Judge<'_> {
 /// Whether a ConfigMap or a Secret is among the volumes of pods.
 fn mounts(pods: &Pods<'_>, kept: &Node) -> bool {
     let volumes = at(pods.template, &["spec", "volumes"]);
-    let named = [("configMap", "name"), ("secret", "secretName")].into_iter().any(|(source, name)| {
+    [("configMap", "name"), ("secret", "secretName")].into_iter().any(|(source, name)| {
         let sources = volumes.map(|volumes| members_named(volumes, source)).unwrap_or_default();
         sources.into_iter().any(|source| member(source, name).and_then(text) == Some(name_of(kept)))
-    });
-    named
+    })
 }
 
 /// Whether there may be more than one such pod at a time.
