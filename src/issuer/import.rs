@@ -28,6 +28,7 @@ use crate::issuer::openapi::schemas::RefusalDetails;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Details;
 use crate::issuer::problem::Problem;
+use crate::model::hex::read_hex;
 use crate::model::key::KeyId;
 use crate::model::key::key_id;
 use crate::model::rules::ImportedKeys;
@@ -40,7 +41,6 @@ use crate::store::RecordKey;
 use crate::store::Write;
 use crate::store::codec::encode_digest_owner;
 use crate::store::codec::encode_key;
-use crate::store::codec::read_hex;
 
 /// Keys of one request.
 const ENTRIES_MAX: usize = 100;

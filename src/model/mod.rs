@@ -11,6 +11,7 @@ pub mod claims;
 pub mod client;
 pub mod grant;
 pub mod handle;
+pub mod hex;
 pub mod host;
 pub mod issuance;
 pub mod key;

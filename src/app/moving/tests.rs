@@ -20,12 +20,14 @@ use crate::model::account::TicketRecord;
 use crate::model::caller::UserId;
 use crate::model::client::ClientRecord;
 use crate::model::grant::GrantRecord;
+use crate::model::hex::write_hex;
 use crate::model::key::KeyId;
 use crate::model::key::KeyState;
 use crate::model::time::Timestamp;
 use crate::model::usage::Line;
 use crate::model::usage::Outcome;
 use crate::model::usage::RouteText;
+use crate::secrets::sha256;
 use crate::store::Committed;
 use crate::store::RecordKey;
 use crate::store::Stored;
@@ -469,8 +471,7 @@ async fn what_cannot_be_read_stops_it_or_is_left_behind() {
 fn backup_of(lines: &[&str]) -> String {
     let head = r#"{"is":"tollgate backup","format":1,"made":"2027-01-15T08:00:00Z","release":"0.1.0","peppers":["p1"]}"#;
     let body: String = std::iter::once(&head).chain(lines).map(|line| format!("{line}\n")).collect();
-    let checksum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body.as_bytes());
-    let digits: String = checksum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = write_hex(&sha256(body.as_bytes()));
     format!("{body}{{\"is\":\"end\",\"lines\":{},\"sha256\":\"{digits}\"}}\n", lines.len() + 1)
 }
 
