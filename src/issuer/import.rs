@@ -30,7 +30,7 @@ use crate::issuer::problem::Details;
 use crate::issuer::problem::Problem;
 use crate::model::hex::read_hex;
 use crate::model::key::KeyId;
-use crate::model::key::key_id;
+use crate::model::key_text::key_id;
 use crate::model::rules::ImportedKeys;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;

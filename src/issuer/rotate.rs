@@ -41,7 +41,7 @@ use crate::issuer::views::answer_change;
 use crate::issuer::views::check_revision;
 use crate::model::key::HashAlgorithm;
 use crate::model::key::KeySecret;
-use crate::model::key::key_text;
+use crate::model::key_text::key_text;
 use crate::secrets::random_bytes;
 use crate::store::RecordKey;
 use crate::store::Write;

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::model::hex::push_hex;
 use crate::model::hex::read_hex_secret;
 use crate::model::key::is_key_id;
-use crate::model::key::push_base62;
+use crate::model::key_text::push_base62;
 use crate::secrets::Pepper;
 use crate::secrets::Peppers;
 use crate::secrets::SecretError;

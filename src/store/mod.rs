@@ -33,13 +33,13 @@ use std::task::Poll;
 use crate::model::client::ClientRecord;
 use crate::model::grant::GrantRecord;
 use crate::model::key::KeyRecord;
-use crate::model::key::UserRecord;
 use crate::model::time::Timestamp;
 use crate::model::usage::Outcome;
 use crate::model::usage::Span;
 use crate::model::usage::UsagePage;
 use crate::model::usage::UsageQuery;
 use crate::model::usage_row::RowKey;
+use crate::model::user::UserRecord;
 
 /// An answer that is often there at once: no allocation when it is, a boxed future when it must be fetched.
 pub enum Answer<'a, T> {

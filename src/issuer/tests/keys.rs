@@ -62,10 +62,10 @@ async fn only_the_very_text_opens() {
     let wrong = |at: usize| {
         let mut changed = flip(&text, at)[..text.len() - 6].to_owned();
         let checksum = crc32fast::hash(changed.as_bytes());
-        crate::model::key::push_base62(&mut changed, &mut checksum.to_be_bytes(), 6);
+        crate::model::key_text::push_base62(&mut changed, &mut checksum.to_be_bytes(), 6);
         changed
     };
-    let unknown = crate::model::key::write_key("reva", environment, &[1; 16], &[2; 32]).1.to_string();
+    let unknown = crate::model::key_text::write_key("reva", environment, &[1; 16], &[2; 32]).1.to_string();
     for (what, shown, expected) in [
         ("unknown id", unknown, Reason::UnknownKey),
         ("first secret digit", wrong(text.len() - 49), Reason::UnknownKey),

@@ -9,7 +9,7 @@ use crate::model::grant::GrantEnd;
 use crate::model::grant::GrantRecord;
 use crate::model::grant::GrantState;
 use crate::model::key::KeyState;
-use crate::model::key::UserState;
+use crate::model::user::UserState;
 use crate::store::Committed;
 use crate::store::Family;
 use crate::store::Precondition;
