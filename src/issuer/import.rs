@@ -23,7 +23,7 @@ use crate::issuer::keys::owner_of_new_key;
 use crate::issuer::names;
 use crate::issuer::openapi::answers::Judged;
 use crate::issuer::openapi::answers::WithBody;
-use crate::issuer::openapi::schemas::ImportBody;
+use crate::issuer::openapi::bodies::ImportBody;
 use crate::issuer::openapi::schemas::RefusalDetails;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Details;

@@ -31,7 +31,7 @@ use crate::issuer::openapi::answers::Conflicting;
 use crate::issuer::openapi::answers::Judged;
 use crate::issuer::openapi::answers::Missing;
 use crate::issuer::openapi::answers::WithBody;
-use crate::issuer::openapi::schemas::RotationBody;
+use crate::issuer::openapi::bodies::RotationBody;
 use crate::issuer::parameters::key_id;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;

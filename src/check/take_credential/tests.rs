@@ -297,6 +297,12 @@ fn one_header_may_have_several_schemes() {
 fn a_credential_in_the_query_needs_a_route_that_allows_it() {
     let rules = table();
     let refused = Err(Reason::TokenInQuery);
+    for known in CREDENTIAL_PARAMETERS {
+        check(&format!("/required?{known}=abc"), &[], &rules, refused);
+    }
+    let (last, others) = CREDENTIAL_PARAMETERS.split_last().unwrap();
+    let named = format!("`{}` or `{last}`", others.join("`, `"));
+    assert!(include_str!("../../../envoy/reasons.md").contains(&named), "the reference names them: {named}");
     for target in ["/required", "/optional", "/kept"] {
         for query in
             ["access_token=abc", "a=b&api_key=abc", "apikey=abc", "API_KEY=abc", "x-api-key=abc", "access%5Ftoken=abc", "access_token"]

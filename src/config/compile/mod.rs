@@ -8,6 +8,7 @@ mod issuers;
 mod keys;
 mod limits;
 mod names;
+mod providers;
 mod redis;
 mod routes;
 mod scopes;
