@@ -6,6 +6,7 @@ mod grants;
 mod matrix;
 mod patience;
 mod resolve;
+mod throttle;
 mod ways;
 
 use std::collections::BTreeMap;
