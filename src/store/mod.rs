@@ -153,6 +153,16 @@ pub enum Family {
     AuditName,
 }
 
+/// The families whose records a check asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    Key,
+    User,
+    Digest,
+    Grant,
+    Client,
+}
+
 impl Family {
     /// Every family.
     pub const ALL: [Self; 14] = [
@@ -171,6 +181,26 @@ impl Family {
         Self::Audit,
         Self::AuditName,
     ];
+
+    /// As what checks ask for its records; none: they never do.
+    pub const fn fact(self) -> Option<Fact> {
+        match self {
+            Self::Key => Some(Fact::Key),
+            Self::User => Some(Fact::User),
+            Self::Digest => Some(Fact::Digest),
+            Self::Grant => Some(Fact::Grant),
+            Self::Client => Some(Fact::Client),
+            Self::Ring
+            | Self::Account
+            | Self::Organization
+            | Self::Session
+            | Self::Invitation
+            | Self::Identity
+            | Self::Ticket
+            | Self::Audit
+            | Self::AuditName => None,
+        }
+    }
 
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -30,7 +30,7 @@ use crate::model::hex::read_hex;
 use crate::model::key::KeyRecord;
 use crate::model::time::Timestamp;
 use crate::model::user::UserRecord;
-use crate::store::Family;
+use crate::store::Fact;
 use crate::store::RecordKey;
 use crate::store::codec::Shelved;
 use crate::store::shared::cache::part::Held;
@@ -357,29 +357,21 @@ impl Cache {
     }
 
     fn forget_one(&self, key: &RecordKey) {
-        match key.family {
-            Family::Key => self.keys.forget(key.id.as_str()),
-            Family::User => {
+        match key.family.fact() {
+            Some(Fact::Key) => self.keys.forget(key.id.as_str()),
+            Some(Fact::User) => {
                 if let Some((source, subject)) = key.id.split_once(':') {
                     self.users.forget(&AskedPlace { source, subject });
                 }
             }
-            Family::Digest => {
+            Some(Fact::Digest) => {
                 if let Some(digest) = read_hex(&key.id) {
                     self.digests.forget(&digest);
                 }
             }
-            Family::Grant => self.grants.forget(key.id.as_str()),
-            Family::Client => self.clients.forget(key.id.as_str()),
-            Family::Ring
-            | Family::Account
-            | Family::Organization
-            | Family::Session
-            | Family::Invitation
-            | Family::Identity
-            | Family::Ticket
-            | Family::Audit
-            | Family::AuditName => {}
+            Some(Fact::Grant) => self.grants.forget(key.id.as_str()),
+            Some(Fact::Client) => self.clients.forget(key.id.as_str()),
+            None => {}
         }
     }
 
