@@ -17,6 +17,7 @@ use crate::check::samples;
 use crate::check::throttle::Admission;
 use crate::check::throttle::Answered;
 use crate::check::throttle::JudgedBy;
+use crate::check::throttle::PolicyLevel;
 use crate::check::throttle::Questions;
 use crate::check::throttle::enter;
 use crate::check::throttle::questions;
