@@ -6,7 +6,6 @@ mod grants;
 mod matrix;
 mod patience;
 mod resolve;
-mod throttle;
 mod ways;
 
 use std::collections::BTreeMap;

@@ -284,3 +284,6 @@ fn owner_of(per: Per, route: &Route, caller: Option<&Caller>, client: Option<IpA
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;
