@@ -24,6 +24,7 @@ use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::model::caller::Subject;
 use crate::model::key::KeyRecord;
+use crate::model::key::KeyState;
 use crate::model::key::Rights;
 use crate::model::key::UserRecord;
 use crate::model::key::UserState;
@@ -123,13 +124,7 @@ pub(in crate::issuer) async fn maker_of(
     user: &Subject,
 ) -> Result<(Option<Subject>, Vec<Precondition>), Problem> {
     let name = match actor {
-        Actor::Caller(caller) if actor.user() == Some(user) => match &caller.key {
-            Some(key) => match state.records.get(&RecordKey::key(key.as_str())).await? {
-                Some(stored) => decode_key(key.as_str(), &stored.bytes)?.notes.made_by().cloned(),
-                None => None,
-            },
-            None => None,
-        },
+        Actor::Caller(_) if actor.user() == Some(user) => shown_key(state, actor).await?.and_then(|key| key.notes.made_by().cloned()),
         Actor::Operator | Actor::Caller(_) | Actor::Person(_) => actor.user().filter(|maker| *maker != user).cloned(),
     };
     let Some(name) = name else { return Ok((None, Vec::new())) };
@@ -325,16 +320,34 @@ impl Unbound<'_> {
 
 /// The networks to which the key is bound that this one shows; empty: to none. Who reaches everything has whatever it likes.
 async fn networks_of(state: &IssuerState, actor: &Actor, reach: &Reach) -> Result<Vec<IpNet>, Problem> {
-    let (Actor::Caller(caller), Reach::Organization(_) | Reach::Own(_)) = (actor, reach) else { return Ok(Vec::new()) };
-    let Some(id) = &caller.key else { return Ok(Vec::new()) };
-    if let Some(record) = state.rules.load().file_keys.get(id.as_str()) {
-        return Ok(record.notes.allowed_networks().to_vec());
-    }
-    match state.records.get(&RecordKey::key(id.as_str())).await? {
-        Some(stored) => Ok(decode_key(id.as_str(), &stored.bytes)?.notes.allowed_networks().to_vec()),
-        None => Err(Problem::new(Code::Unauthenticated, "the key that you show is gone")),
+    match reach {
+        Reach::Everything => Ok(Vec::new()),
+        Reach::Organization(_) | Reach::Own(_) => {
+            Ok(shown_key(state, actor).await?.map(|key| key.notes.allowed_networks().to_vec()).unwrap_or_default())
+        }
     }
 }
+
+/// The key that this one shows, or in whose name its token is, as it is now; none: it shows none. One that ended since it was shown says
+/// nothing any more: on whose word it stood went with whoever that was.
+async fn shown_key(state: &IssuerState, actor: &Actor) -> Result<Option<Arc<KeyRecord>>, Problem> {
+    let Actor::Caller(caller) = actor else { return Ok(None) };
+    let Some(id) = &caller.key else { return Ok(None) };
+    if let Some(record) = state.rules.load().file_keys.get(id.as_str()) {
+        return Ok(Some(Arc::clone(record)));
+    }
+    let stored = state.records.get(&RecordKey::key(id.as_str())).await?;
+    let key = stored.map(|stored| decode_key(id.as_str(), &stored.bytes)).transpose()?;
+    run(&SHOWN, &key).map(|()| key.map(Arc::new))
+}
+
+pub(in crate::issuer) const SHOWN: [Check<Option<KeyRecord>, Problem>; 1] = [Check {
+    name: "a key that ended since it was shown says nothing any more",
+    run: |key| match key.as_ref().map(|key| key.state) {
+        Some(KeyState::Active | KeyState::Disabled) => Ok(()),
+        Some(KeyState::Revoked) | None => Err(Problem::new(Code::Unauthenticated, "the key that you show is gone")),
+    },
+}];
 
 fn within_networks(held: &[IpNet], asked: &[IpNet]) -> Result<(), Problem> {
     let lies_within = |network: &IpNet| held.iter().any(|held| held.contains(network));
