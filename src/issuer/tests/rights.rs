@@ -11,6 +11,7 @@ use crate::issuer::accounts::tests::call_as;
 use crate::issuer::accounts::tests::founder;
 use crate::issuer::accounts::tests::new;
 use crate::issuer::actor::Actor;
+use crate::issuer::checks::left_out::leave_out;
 use crate::issuer::oauth::token::tests::API;
 use crate::issuer::oauth::token::tests::App;
 use crate::issuer::oauth::token::tests::Stage;
@@ -319,7 +320,7 @@ async fn a_foreign_token_makes_keys_on_the_word_of_the_key_that_it_names() {
     let make = async |key: Option<KeyId>| {
         let source = SourceName::parse("micro").unwrap();
         let foreign = Caller { proven_by: ProvenBy::Token, source, issuer: Some("micro".into()), key, ..(*by_key).clone() };
-        let body = json!({"name": "n", "scopes": ["orders:read"]});
+        let body = json!({"name": "n", "user": "bob", "scopes": ["orders:read"]});
         call_as(issuer, Actor::Caller(Arc::new(foreign)), "POST", "/v1/keys", body).await
     };
     let (status, made) = make(by_key.key.clone()).await;
@@ -329,6 +330,9 @@ async fn a_foreign_token_makes_keys_on_the_word_of_the_key_that_it_names() {
     issuer.ok("DELETE", "/v1/users/ann", Value::Null).await;
     assert_eq!(make(by_key.key.clone()).await.0, 401);
     assert_eq!(make(Some(KeyId::new("000000000000"))).await.0, 401);
+    let _left_out = leave_out("a key that ended since it was shown says nothing any more");
+    let (status, made) = make(by_key.key.clone()).await;
+    assert_eq!((status, &made["made_by"]), (201, &Value::Null), "nobody's word");
 }
 
 // oauth: P7 Q6
