@@ -91,7 +91,7 @@ fn shortened(value: &Value, other: &Value, telling: Telling) -> Value {
     let tell = |value: &Value| match value {
         Value::String(text) if telling == Telling::Networks => Value::from(network(text)),
         Value::String(text) => Value::from(&*short(text)),
-        other => other.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.clone(),
     };
     let Value::Array(items) = value else { return tell(value) };
     let left_out = items.len().saturating_sub(LISTED_MAX);
