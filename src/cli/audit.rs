@@ -105,8 +105,11 @@ fn party(entry: &Value, name: &str) -> String {
 
 /// `scopes: a -> a b; email`: of what may be personal or a secret the name alone.
 fn changes(entry: &Value) -> String {
+    // No rights at all are another thing than rights without a ceiling.
+    let is_empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
+    let value = |change: &Value, name: &str| if change.get(name).is_some_and(is_empty) { "none".to_owned() } else { show(change, name) };
     let said = |change: &Value| match change.get("after") {
-        Some(_) => format!("{}: {} -> {}", show(change, "setting"), show(change, "before"), show(change, "after")),
+        Some(_) => format!("{}: {} -> {}", show(change, "setting"), value(change, "before"), value(change, "after")),
         None => show(change, "setting"),
     };
     let changes: Vec<String> = entry.get("changes").and_then(Value::as_array).into_iter().flatten().map(said).collect();
@@ -164,7 +167,7 @@ mod tests {
             {"setting": "expires_at", "before": "2027-01-15T08:00:00Z", "after": null},
             {"setting": "email"}
         ]});
-        let expected = "scopes: - -> orders:read orders:write; active: yes -> no; expires_at: 2027-01-15T08:00:00Z -> -; email";
+        let expected = "scopes: none -> orders:read orders:write; active: yes -> no; expires_at: 2027-01-15T08:00:00Z -> -; email";
         assert_eq!(changes(&entry), expected);
         for entry in [json!({"changes": []}), json!({})] {
             assert_eq!(changes(&entry), "-");
