@@ -26,6 +26,7 @@ use crate::cli::voice::Verbs;
 use crate::cli::voice::Voice;
 use crate::cli::voice::filters;
 use crate::cli::voice::or_none;
+use crate::config::complaint::so_many;
 
 /// Keys of one import request.
 const TOGETHER: usize = 100;
@@ -402,7 +403,7 @@ async fn import(client: &Client, entries: &[Value], voice: &mut Voice<'_>) -> Re
         voice.write_json(&json!({"imported": imported, "failed": failed, "accepted_at_the_gate": is_accepted}))?;
         return Ok(exit);
     }
-    writeln!(voice.out, "{} of {} keys imported", imported.len(), entries.len())?;
+    writeln!(voice.out, "{} of {} imported", imported.len(), so_many(entries.len(), "key", "keys"))?;
     for failure in &failed {
         let index = failure.get("index").and_then(Value::as_u64).unwrap_or_default();
         let why = match failure.get("details") {
