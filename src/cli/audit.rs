@@ -14,6 +14,7 @@ use crate::cli::voice::Gathered;
 use crate::cli::voice::Verbs;
 use crate::cli::voice::Voice;
 use crate::cli::voice::filters;
+use crate::config::complaint::so_many;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -144,12 +145,13 @@ async fn verify(target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError>
     for finding in &findings {
         writeln!(voice.out, "{}: {}", show(finding, "entry"), show(finding, "what"))?;
     }
-    let verdict = if findings.is_empty() { "as they were written" } else { "NOT as they were written" };
-    writeln!(voice.out, "{entries} entries in {chains} chains: {verdict}")?;
+    let verdict = if findings.is_empty() { "as written" } else { "NOT as written" };
+    let (entries, chains) = (so_many(entries, "entry", "entries"), so_many(chains, "chain", "chains"));
+    writeln!(voice.out, "{entries} in {chains}: {verdict}")?;
     if unproven > 0 {
         writeln!(
             voice.complaints,
-            "{unproven} of them were made under a pepper that is not configured any more: nobody can tell who wrote them."
+            "{unproven} of them made under a pepper that is not configured any more: nobody can tell who wrote that."
         )?;
     }
     Ok(exit)

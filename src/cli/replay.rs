@@ -14,6 +14,7 @@ use crate::cli::open_file;
 use crate::cli::table::Side;
 use crate::cli::table::write_table;
 use crate::config;
+use crate::config::complaint::so_many;
 use crate::recording::BadRecord;
 use crate::recording::Record;
 use crate::recording::replay::Comparison;
@@ -191,12 +192,12 @@ fn show(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out)?;
     }
     let ends = if comparison.different == 1 { "ends" } else { "end" };
-    writeln!(out, "{} requests, {} {ends} differently", comparison.requests, comparison.different)?;
+    writeln!(out, "{}, {} {ends} differently", so_many(comparison.requests, "request", "requests"), comparison.different)?;
     let notes = [
-        (comparison.unlike_recorded, "end otherwise under --before than when they were recorded (limits begin with full buckets here)"),
-        (comparison.unknown, "hang on a credential that nobody read when they were recorded; their end is `unknown`"),
-        (comparison.sampled, "come from a sample; limits see too few of them (`record.sample`)"),
-        (comparison.bad_lines, "lines could not be judged"),
+        (comparison.unlike_recorded, "otherwise under --before than when recorded (limits begin with full buckets here)"),
+        (comparison.unknown, "by a credential that nobody read when recorded: their end is `unknown`"),
+        (comparison.sampled, "from a sample: limits see too few of them (`record.sample`)"),
+        (comparison.bad_lines, "of the lines could not be judged"),
     ];
     for (count, note) in notes.iter().filter(|(count, _)| *count > 0) {
         writeln!(out, "  {count} {note}")?;
@@ -273,7 +274,7 @@ mod tests {
         let good = line(0, r#"["things:read"]"#);
         let (exit, out, complaints) = replay(&format!("{good}\n{{\n\n{long}\n{other}\n{good}"), RULES, false);
         assert_eq!(exit, Exit::Failed);
-        assert!(out.starts_with("2 requests, 0 end differently\n  3 lines could not be judged"), "{out}");
+        assert!(out.starts_with("2 requests, 0 end differently\n  3 of the lines could not be judged"), "{out}");
         for named in ["line 2: not a record", "line 4: not a record: the line is longer", "line 5: a record of format 9"] {
             assert!(complaints.contains(named), "{complaints}");
         }

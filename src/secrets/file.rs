@@ -157,7 +157,7 @@ fn write_draft(draft: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Gives the file its name unless the name is taken.
-fn publish(draft: &Path, path: &Path) -> io::Result<()> {
+pub(crate) fn publish(draft: &Path, path: &Path) -> io::Result<()> {
     match rustix::fs::renameat_with(rustix::fs::CWD, draft, rustix::fs::CWD, path, rustix::fs::RenameFlags::NOREPLACE) {
         // Some file systems know no such flag.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => publish_by_link(draft, path),

@@ -14,6 +14,7 @@ use std::io::BufWriter;
 use std::io::Read as _;
 use std::io::Seek as _;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -26,11 +27,14 @@ use crate::app::moving::item::Item;
 use crate::app::moving::item::WrongMember;
 use crate::app::moving::item::read_item;
 use crate::app::moving::item::write_item;
+use crate::config::complaint::so_many;
 use crate::jose::json::Json;
 use crate::jose::json::Members;
 use crate::jose::json::Number;
 use crate::jose::json::read_object;
 use crate::model::hex::write_hex;
+use crate::secrets::is_random_id;
+use crate::secrets::publish;
 use crate::secrets::random_id;
 use crate::store::RecordKey;
 
@@ -54,6 +58,8 @@ pub enum BackupError {
     Newer { path: PathBuf, found: u64 },
     #[error("{path} is {what}, and only a backup is replaced: name another file, or `-` for standard output")]
     Kept { path: PathBuf, what: &'static str },
+    #[error("{path} is a backup already, and stays as it is: name another file, or replace it with --replace")]
+    There { path: PathBuf },
     #[error("{path} was cut off: its last line, which has its checksum, is missing")]
     Cut { path: PathBuf },
     #[error("{path} was changed: its lines do not have the checksum that its last line names")]
@@ -62,8 +68,8 @@ pub enum BackupError {
 
 /// Where a backup goes.
 pub enum Destination<'o> {
-    /// A file of mode 0600, which gets its name when it is complete. Of what is there, only a backup is replaced.
-    File(&'o Path),
+    /// A file of mode 0600, which gets its name when it is complete. Of what is there, only a backup is ever replaced.
+    File { path: &'o Path, replaces: bool },
     /// A pipe.
     Stream(&'o mut dyn io::Write),
 }
@@ -77,8 +83,16 @@ impl std::fmt::Debug for Destination<'_> {
 impl Destination<'_> {
     pub(super) fn name(&self) -> PathBuf {
         match self {
-            Self::File(path) => path.to_path_buf(),
+            Self::File { path, .. } => path.to_path_buf(),
             Self::Stream(_) => PathBuf::from("standard output"),
+        }
+    }
+
+    /// What else lies under its name is somebody's, and would be gone.
+    pub(super) fn check(&self) -> Result<(), BackupError> {
+        match self {
+            Self::File { path, replaces } => check_replaceable(path, *replaces),
+            Self::Stream(_) => Ok(()),
         }
     }
 }
@@ -96,6 +110,7 @@ pub(super) struct Draft<'o> {
 struct Unnamed {
     path: PathBuf,
     file: fs::File,
+    replaces: bool,
 }
 
 impl<'o> Draft<'o> {
@@ -104,9 +119,8 @@ impl<'o> Draft<'o> {
         let path = to.name();
         let (out, unnamed): (Box<dyn io::Write + 'o>, Option<Unnamed>) = match to {
             Destination::Stream(out) => (Box::new(out), None),
-            Destination::File(path) => {
-                check_replaceable(path)?;
-                let unnamed = Unnamed::make(path)?;
+            Destination::File { path, replaces } => {
+                let unnamed = Unnamed::make(path, replaces)?;
                 let failed = |source| BackupError::Io { path: unnamed.path.clone(), source };
                 (Box::new(unnamed.file.try_clone().map_err(failed)?), Some(unnamed))
             }
@@ -140,8 +154,7 @@ impl<'o> Draft<'o> {
     }
 }
 
-/// Anything else under this name is somebody's, and would be gone.
-fn check_replaceable(path: &Path) -> Result<(), BackupError> {
+fn check_replaceable(path: &Path, replaces: bool) -> Result<(), BackupError> {
     let kind = match fs::symlink_metadata(path) {
         Ok(facts) => facts.file_type(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -149,7 +162,8 @@ fn check_replaceable(path: &Path) -> Result<(), BackupError> {
     };
     let what = if kind.is_file() {
         match Backup::open(path) {
-            Ok(_) | Err(BackupError::Newer { .. }) => return Ok(()),
+            Ok(_) | Err(BackupError::Newer { .. }) if replaces => return Ok(()),
+            Ok(_) | Err(BackupError::Newer { .. }) => return Err(BackupError::There { path: path.to_owned() }),
             Err(error @ BackupError::Io { .. }) => return Err(error),
             Err(_) => "no backup",
         }
@@ -164,21 +178,48 @@ fn check_replaceable(path: &Path) -> Result<(), BackupError> {
 }
 
 impl Unnamed {
-    fn make(path: &Path) -> Result<Self, BackupError> {
+    fn make(path: &Path, replaces: bool) -> Result<Self, BackupError> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let failed = |path: &Path, source| BackupError::Io { path: path.to_owned(), source };
-        // Of no other process, also where each has a process id 1 of its own.
-        let chance = random_id().map_err(|error| failed(path, io::Error::other(error)))?;
-        let draft = path.with_file_name(format!(".{name}.{chance}"));
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(|source| failed(&draft, source))?;
-        Ok(Self { path: draft, file })
+        remove_leftovers(folder_of(path), &format!(".{name}."));
+        loop {
+            // Of no other process, also where each has a process id 1 of its own.
+            let chance = random_id().map_err(|error| failed(path, io::Error::other(error)))?;
+            let draft = path.with_file_name(format!(".{name}.{chance}"));
+            let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft);
+            let file = opened.map_err(|source| failed(&draft, source))?;
+            // Held for as long as it is written: so it is nobody's leftover. Where a file system has no locks, leftovers stay.
+            let _unlocked = file.lock();
+            // Another export may have taken it for one before it was held.
+            if file.metadata().map_err(|source| failed(&draft, source))?.nlink() > 0 {
+                return Ok(Self { path: draft, file, replaces });
+            }
+        }
     }
 
     fn name(&self, path: &Path) -> io::Result<()> {
         self.file.sync_all()?;
-        fs::rename(&self.path, path)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::File::open(folder)?.sync_all()
+        if self.replaces { fs::rename(&self.path, path) } else { publish(&self.path, path) }?;
+        fs::File::open(folder_of(path))?.sync_all()
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A draft that nobody holds was left by an export that was killed.
+fn remove_leftovers(folder: &Path, beginning: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let chance = name.to_str().and_then(|name| name.strip_prefix(beginning));
+        let is_draft = chance.is_some_and(is_random_id) && entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_draft
+            && let Ok(file) = fs::File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _gone = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -257,7 +298,8 @@ impl Backup {
         let end = take_number(&mut members, "lines").and_then(|lines| Ok((lines, take_text(&mut members, "sha256")?)));
         let (lines, checksum) = end.map_err(|wrong| self.wrong_member(wrong))?;
         if lines != self.line - 1 {
-            return Err(self.wrong_line(&format!("it ends a file of {lines} lines, and there are {}", self.line - 1)));
+            let lines = so_many(lines, "line", "lines");
+            return Err(self.wrong_line(&format!("it ends a file of {lines}, and there are {}", self.line - 1)));
         }
         if checksum != so_far {
             return Err(BackupError::Checksum { path: self.path.clone() });

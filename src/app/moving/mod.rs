@@ -37,6 +37,7 @@ use crate::app::open::load_peppers;
 use crate::clock::Clock;
 use crate::config::Loaded;
 use crate::config::boot;
+use crate::config::complaint::so_many;
 use crate::secrets::Peppers;
 use crate::store::CountsError;
 use crate::store::Family;
@@ -66,8 +67,10 @@ pub struct Wishes {
 pub struct Summary {
     /// What, how much of it at the source, and how much at the target.
     pub counts: Vec<(&'static str, u64, u64)>,
-    /// Records; from `export`, lines.
+    /// Records.
     pub written: u64,
+    /// Counts by hour, day and month, and last uses: the target has no less of any of them now.
+    pub counted: u64,
     /// By how much hours, days and months rose at the target, all together.
     pub raised: u64,
     /// They lay at the target already.
@@ -102,9 +105,10 @@ pub enum MovingError {
     #[error(transparent)]
     Backup(#[from] BackupError),
     #[error(
-        "{count} records cannot be read ({named}); nothing was written. Repair or remove them, or leave them behind with \
+        "{} cannot be read ({named}); nothing was written. Repair or remove what is broken, or leave it behind with \
          --skip-unreadable; if it is all of a Redis's records, the config lacks the pepper that sealed them, or has another \
-         secret under its id"
+         secret under its id",
+        so_many(*count, "record", "records")
     )]
     Unreadable { count: usize, named: String },
     #[error("{what}; nothing was written\n{remedy}")]
@@ -114,7 +118,7 @@ pub enum MovingError {
          Name another folder or prefix, or keep what is there and add the rest with --merge"
     )]
     NotEmpty { target: String, what: String },
-    #[error("{what} did not arrive as they left; run it again, and ask whether something else writes there")]
+    #[error("{what} did not arrive unchanged; run it again, and ask whether something else writes there")]
     Differs { what: String },
 }
 
@@ -145,27 +149,29 @@ pub async fn export(
     tell: &mut Tell<'_>,
 ) -> Result<Summary, MovingError> {
     let writing = format!("writing {}", to.name().display());
+    to.check()?;
     let source = Side::open_source(from, clock)?;
     let survey = Survey::of(&mut Origin::store(&source), &mut |count| tell(&format!("reading {}", source.label()), count)).await?;
     check_readable(&survey, wishes)?;
     let peppers: Vec<String> = survey.peppers.iter().cloned().collect();
     let mut draft = Draft::begin(to, &when(clock), &peppers)?;
     let mut origin = Origin::store(&source);
-    let mut written = 0;
+    let (mut written, mut counted) = (0, 0);
     while let Some(items) = origin.next().await? {
         for item in &items {
             match item {
                 Item::Record(record) if survey.unreadable.contains_key(&record.place()) => continue,
-                Item::Record(_) | Item::Count(_) | Item::Use(_) => draft.add(item)?,
+                Item::Record(_) => written += 1,
+                Item::Count(_) | Item::Use(_) => counted += 1,
             }
-            written += 1;
+            draft.add(item)?;
         }
-        tell(&writing, written);
+        tell(&writing, written + counted);
     }
     draft.finish()?;
     let counts = count_both(&survey, &survey);
     let unreadable = survey.unreadable.keys().cloned().collect();
-    Ok(Summary { counts, written, unreadable, peppers, ..Summary::default() })
+    Ok(Summary { counts, written, counted, unreadable, peppers, ..Summary::default() })
 }
 
 /// Writes what lies in a file into a store, once all of the file was read and proven.
@@ -213,8 +219,9 @@ fn place_of(key: &RecordKey) -> String {
 
 /// So many records, some by name, and so many counts; none where there are none.
 fn name_both(records: Vec<String>, counts: usize) -> Option<String> {
-    let records = (!records.is_empty()).then(|| format!("{} records ({})", records.len(), name_some(records.into_iter())));
-    let counts = (counts > 0).then(|| format!("{counts} counts"));
+    let many = so_many(records.len(), "record", "records");
+    let records = (!records.is_empty()).then(|| format!("{many} ({})", name_some(records.into_iter())));
+    let counts = (counts > 0).then(|| so_many(counts, "count", "counts"));
     let both: Vec<String> = records.into_iter().chain(counts).collect();
     (!both.is_empty()).then(|| both.join(" and "))
 }
@@ -240,6 +247,7 @@ fn sum_up(source: &Survey, found: &Survey, after: &Survey, poured: Poured) -> Re
         counts: count_both(source, after),
         raised: poured.raised,
         written: poured.written,
+        counted: poured.counted,
         already_there: poured.left,
         expired: poured.over,
         unreadable: source.unreadable.keys().cloned().collect(),

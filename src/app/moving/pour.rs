@@ -29,6 +29,8 @@ pub(super) struct Poured {
     pub(super) over: u64,
     /// This release cannot read them.
     pub(super) unreadable: u64,
+    /// Counts and last uses.
+    pub(super) counted: u64,
     /// By how much hours, days and months rose, all together.
     pub(super) raised: u64,
 }
@@ -61,6 +63,7 @@ pub(super) async fn pour(
         for batch in fresh.chunks(COMMIT) {
             commit(batch, target, clock, &mut poured).await?;
         }
+        poured.counted += u64::try_from(counts.counts.len() + counts.uses.len()).unwrap_or_default();
         if counts != CountsPage::default() {
             poured.raised = poured.raised.saturating_add(target.counts().restore(&counts, clock.now()).await?);
         }

@@ -14,11 +14,13 @@ use crate::app::moving::Summary;
 use crate::app::moving::Wishes;
 use crate::cli::Exit;
 use crate::cli::store::Whose;
+use crate::cli::store::meaning;
 use crate::cli::store::named;
 use crate::cli::table::Side;
 use crate::cli::table::write_table;
 use crate::clock::Clock;
 use crate::clock::SystemClock;
+use crate::config::complaint::so_many;
 
 /// Progress is said whenever so many more are through.
 const STEP: u64 = 10_000;
@@ -44,16 +46,19 @@ pub(super) struct Migrate {
 
 /// Write all records and all usage into one file.
 ///
-/// The file has mode 0600 and gets its name when it is complete; only a backup is ever replaced. It holds keyed hashes of keys and no
+/// The file has mode 0600 and gets its name when it is complete. It holds keyed hashes of keys and no
 /// key, and the wrapped signing keys. The peppers are not in it, and without them it opens nothing: back them up elsewhere. The
 /// command names those it takes.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Export {
     #[command(flatten)]
     whose: Whose,
-    /// The file to write; a backup that is there is replaced. `-` for standard output: the summary then goes to standard error.
+    /// The file to write, which must not be there yet. `-` for standard output: the summary then goes to standard error.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
+    /// A backup that is there is replaced; anything else stays.
+    #[arg(long)]
+    replace: bool,
     /// Leave behind what cannot be read.
     #[arg(long)]
     skip_unreadable: bool,
@@ -107,7 +112,7 @@ impl Export {
         let wishes = Wishes { merge: false, skip_unreadable: self.skip_unreadable };
         let clock = clock();
         let is_piped = self.to.as_os_str() == "-";
-        let to = if is_piped { Destination::Stream(&mut *out) } else { Destination::File(&self.to) };
+        let to = if is_piped { Destination::Stream(&mut *out) } else { Destination::File { path: &self.to, replaces: self.replace } };
         let mut progress = Progress::new(complaints);
         let outcome = moving::export(from, to, wishes, &clock, &mut |what, count| progress.tell(what, count)).await;
         progress.end();
@@ -178,7 +183,7 @@ impl<'w> Progress<'w> {
     fn say(&mut self) {
         self.said = self.count;
         // Whoever does not listen misses nothing that the summary does not say.
-        let _nobody_listens = writeln!(self.complaints, "{}: {} records and counts", self.what, self.count);
+        let _nobody_listens = writeln!(self.complaints, "{}: {}", self.what, so_many(self.count, "record or count", "records and counts"));
     }
 }
 
@@ -214,6 +219,7 @@ fn write_json(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
     let report = json!({
         "counts": counts,
         "written": summary.written,
+        "counted": summary.counted,
         "already_there": summary.already_there,
         "expired": summary.expired,
         "unreadable": summary.unreadable,
@@ -223,19 +229,24 @@ fn write_json(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{report:#}")
 }
 
-fn write_summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
-    let columns = [("WHAT", Side::Left), ("SOURCE", Side::Right), ("TARGET", Side::Right)];
-    let rows: Vec<Vec<String>> =
-        summary.counts.iter().map(|(what, from, to)| vec![(*what).to_owned(), from.to_string(), to.to_string()]).collect();
-    write_table(out, &columns, &rows)?;
-    writeln!(out, "{} written, {} already there", summary.written, summary.already_there)?;
-    if summary.expired > 0 {
-        writeln!(out, "{} had expired by now", summary.expired)?;
-    }
-    let lists = [
-        ("could not be read and were left behind", &summary.unreadable),
-        ("lie at the target with other contents, which were left alone", &summary.different),
+pub(super) fn write_summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+    let columns = [("WHAT", Side::Left), ("SOURCE", Side::Right), ("TARGET", Side::Right), ("MEANING", Side::Left)];
+    let row = |(what, from, to): &(&str, u64, u64)| vec![(*what).to_owned(), from.to_string(), to.to_string(), meaning(what).to_owned()];
+    write_table(out, &columns, &summary.counts.iter().map(row).collect::<Vec<_>>())?;
+    let unreadable = u64::try_from(summary.unreadable.len()).unwrap_or(u64::MAX);
+    let parts = [
+        (summary.written, "written"),
+        (summary.already_there, "already there"),
+        (summary.expired, "expired by now"),
+        (unreadable, "left behind"),
     ];
+    let records: u64 = parts.iter().map(|(count, _)| count).sum();
+    let became: Vec<String> = parts.iter().filter(|(count, _)| *count > 0).map(|(count, became)| format!("{count} {became}")).collect();
+    let became = if became.is_empty() { String::new() } else { format!(" ({})", became.join(", ")) };
+    let counted = so_many(summary.counted, "count", "counts");
+    writeln!(out, "{}{became} and {counted}: {} in all", so_many(records, "record", "records"), records + summary.counted)?;
+    let lists =
+        [("that cannot be read, left behind", &summary.unreadable), ("with other contents at the target, which stay", &summary.different)];
     for (what, places) in lists {
         if !places.is_empty() {
             writeln!(out, "{} {what}:", places.len())?;

@@ -165,7 +165,11 @@ impl Desk {
     }
 
     async fn export(&self, from: Named, file: &str) -> Result<Summary, MovingError> {
-        export(from, Destination::File(&self.path(file)), Wishes::default(), &self.clock, &mut |_what, _count| {}).await
+        self.export_to(from, Destination::File { path: &self.path(file), replaces: true }).await
+    }
+
+    async fn export_to(&self, from: Named, to: Destination<'_>) -> Result<Summary, MovingError> {
+        export(from, to, Wishes::default(), &self.clock, &mut |_what, _count| {}).await
     }
 
     async fn import(&self, to: Named, file: &str, wishes: Wishes) -> Result<Summary, MovingError> {
@@ -217,7 +221,7 @@ async fn a_backup_brings_everything_back() {
     let desk = Desk::new();
     desk.fill(|| desk.embedded("a", PEPPER)).await;
     let exported = desk.export(desk.embedded("a", PEPPER), "backup").await.unwrap();
-    assert_eq!(exported.written, RECORDS + 8 + 6 + 6 + 1);
+    assert_eq!((exported.written, exported.counted), (RECORDS, 8 + 6 + 6 + 1));
     let mode = std::fs::metadata(desk.path("backup")).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
     let text = std::fs::read_to_string(desk.path("backup")).unwrap();
@@ -338,6 +342,9 @@ async fn nothing_but_a_backup_makes_room_for_a_backup() {
     assert!(desk.path("link").is_symlink() && Path::new("/dev/full").exists());
     // One of a newer release, or one that was cut off, has been a backup all the same.
     let whole = std::fs::read_to_string(desk.path("backup")).unwrap();
+    let path = desk.path("backup");
+    let said = desk.export_to(desk.embedded("nowhere", PEPPER), Destination::File { path: &path, replaces: false }).await;
+    assert!(said.unwrap_err().to_string().ends_with("or replace it with --replace"), "said before the store is opened");
     for begun in [whole.replacen("\"format\":1", "\"format\":2", 1), whole.lines().next().unwrap().to_owned() + "\n"] {
         assert_ne!(begun, whole);
         std::fs::write(desk.path("backup"), begun).unwrap();
@@ -346,7 +353,7 @@ async fn nothing_but_a_backup_makes_room_for_a_backup() {
     }
     let mut piped = Vec::new();
     let to = Destination::Stream(&mut piped);
-    super::export(desk.embedded("a", PEPPER), to, Wishes::default(), &desk.clock, &mut |_what, _count| {}).await.unwrap();
+    desk.export_to(desk.embedded("a", PEPPER), to).await.unwrap();
     assert_eq!(String::from_utf8(piped).unwrap(), whole);
 }
 
@@ -360,12 +367,35 @@ async fn two_backups_at_once_do_not_meddle() {
     let anothers = desk.path(&format!(".backup.{}", std::process::id()));
     std::fs::write(&anothers, "half a li").unwrap();
     let path = desk.path("backup");
-    let begin = || Draft::begin(Destination::File(&path), "now", &[]).unwrap();
-    let (first, second) = (begin(), begin());
+    let begin = |replaces| Draft::begin(Destination::File { path: &path, replaces }, "now", &[]).unwrap();
+    let (first, second, late) = (begin(true), begin(true), begin(false));
     second.finish().unwrap();
+    assert!(late.finish().unwrap_err().to_string().contains("exists"), "it came while this one was written");
     drop(first);
     assert_ne!(std::fs::read(&path).unwrap(), whole, "the one that was finished");
     assert_eq!(std::fs::read(&anothers).unwrap(), b"half a li");
     let hidden = std::fs::read_dir(path.parent().unwrap()).unwrap().flatten();
     assert_eq!(hidden.filter(|entry| entry.file_name().to_string_lossy().starts_with(".backup.")).count(), 1);
+}
+
+#[tokio::test]
+async fn what_a_killed_export_left_goes_with_the_next() {
+    let desk = Desk::new();
+    desk.fill(|| desk.embedded("a", PEPPER)).await;
+    let drafts = || {
+        let names = std::fs::read_dir(desk.folder.path()).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with(".backup")).collect::<std::collections::BTreeSet<_>>()
+    };
+    let path = desk.path("backup");
+    let written = Draft::begin(Destination::File { path: &path, replaces: false }, "now", &[]).unwrap();
+    let mut others = drafts();
+    assert_eq!(others.len(), 1);
+    for name in [".backup.2", ".backup.0123456789abcdefghijkl.gz", ".backup2.0123456789abcdefghijkl"] {
+        std::fs::write(desk.path(name), "somebody's").unwrap();
+        others.insert(name.to_owned());
+    }
+    std::fs::write(desk.path(".backup.0123456789abcdefghijkl"), "half a li").unwrap();
+    desk.export(desk.embedded("a", PEPPER), "backup").await.unwrap();
+    assert_eq!(drafts(), others, "what is being written, and what is no draft of this name, stays");
+    drop(written);
 }

@@ -15,7 +15,7 @@ async fn what_is_broken_in_redis_is_named_and_stops_it() {
     server.tell("DEL shared:1:{r}:rec:key/key7");
     server.tell("SET shared:1:{r}:rec:key/key7 gotcha");
     let said = desk.export(shared(), "backup").await.unwrap_err().to_string();
-    assert!(said.contains("1 records cannot be read") && said.contains("key/key7"), "{said}");
+    assert!(said.contains("1 record cannot be read") && said.contains("key/key7"), "{said}");
     let other = desk.config(
         "other",
         &format!(
