@@ -69,11 +69,12 @@ pub(super) fn counters(root: &Node) -> Vec<&Node> {
     let Some(admin) = at(root, &["admin", "address"]).map(Endpoint::of).and_then(|address| address.as_listen()) else { return Vec::new() };
     let is_router = |filter: &Node| member(filter, "typed_config").is_some_and(|config| has_type(config, ".router.v3.Router"));
     let managers = all(root, &|node| matches!(filters_of(node), [only] if is_router(only)));
-    let routes = managers.into_iter().flat_map(|manager| all(manager, &|node| at(node, &["match", "path"]).and_then(text) == Some(COUNTERS)));
+    let routes =
+        managers.into_iter().flat_map(|manager| all(manager, &|node| at(node, &["match", "path"]).and_then(text) == Some(COUNTERS)));
     let is_plain = |action: &&Node| entries(action).iter().all(|entry| ["cluster", "timeout"].contains(&entry.key.as_str()));
     let is_admin = |name: &&str| leads_only(root, name, &|endpoint| endpoint.surely_meets(&admin));
     let actions = routes.into_iter().filter_map(|route| member(route, "route")).filter(is_plain);
-    actions.filter(|action| targets_of(action).iter().all(|name| is_admin(name))).collect()
+    actions.filter(|action| targets_of(action).iter().all(is_admin)).collect()
 }
 
 fn leads_only(root: &Node, name: &str, fits: &dyn Fn(&Endpoint<'_>) -> bool) -> bool {
