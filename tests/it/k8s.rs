@@ -119,11 +119,7 @@ fn the_sidecar_form_enforces_what_its_readme_lists() {
     // Of Envoy's own interface, which ends it when asked to, Prometheus gets one page and nobody gets another.
     let stats = |method: &str, target: &str| Client::new(stats_port).send(method, target, &[], "");
     let page = stats("GET", "/stats/prometheus?filter=ext_authz");
-    assert!(
-        page.status == 200 && page.text().contains("envoy_http_ext_authz_ok{envoy_http_conn_manager_prefix=\"public\""),
-        "{}",
-        page.text()
-    );
+    assert!(page.status == 200 && page.text().contains("\nenvoy_http_ext_authz_ok{"), "{}", page.text());
     for (method, target) in [
         ("GET", "/"),
         ("GET", "/config_dump"),
