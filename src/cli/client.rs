@@ -38,6 +38,19 @@ const CONNECTION: &str = "Connection";
 /// Where the resource API may be.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Reach {
+    #[command(flatten)]
+    pub here: Here,
+    /// Speak to the API of `listen.issuer` at this URL instead, with the rights of the key and no more.
+    #[arg(long, global = true, help_heading = CONNECTION, env = "TOLLGATE_URL", value_name = "URL", conflicts_with = "socket")]
+    pub url: Option<String>,
+    /// The API key for `--url`. Best from the environment: the arguments of a process can be read by others.
+    #[arg(long, global = true, help_heading = CONNECTION, env = "TOLLGATE_KEY", hide_env_values = true, value_name = "KEY")]
+    pub api_key: Option<ApiKey>,
+}
+
+/// Where it may be on this machine.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Here {
     /// The config file: it names the control socket of the running process and, where none runs, the store.
     #[arg(long, short, global = true, help_heading = CONNECTION, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml")]
     #[arg(value_name = "FILE")]
@@ -45,22 +58,9 @@ pub struct Reach {
     /// Speak to the process that answers on this control socket, and read no config.
     #[arg(long, global = true, help_heading = CONNECTION, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// Speak to the API of `listen.issuer` at this URL instead, with the rights of the key and no more.
-    #[arg(long, global = true, help_heading = CONNECTION, env = "TOLLGATE_URL", value_name = "URL", conflicts_with = "socket")]
-    pub url: Option<String>,
-    /// The API key for `--url`. Best from the environment: the arguments of a process can be read by others.
-    #[arg(long, global = true, help_heading = CONNECTION, env = "TOLLGATE_KEY", hide_env_values = true, value_name = "KEY")]
-    pub api_key: Option<ApiKey>,
     /// For machines: the API's own JSON.
     #[arg(long, global = true, display_order = 900)]
     pub json: bool,
-}
-
-impl Reach {
-    /// The same for what is asked of this machine alone.
-    pub(in crate::cli) fn without_url(&self) -> Self {
-        Self { url: None, ..self.clone() }
-    }
 }
 
 /// An API key's text, which nothing prints.

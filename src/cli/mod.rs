@@ -58,6 +58,7 @@ use clap::Subcommand;
 use crate::app;
 use crate::cli::audit::Audit;
 use crate::cli::check_config::CheckConfig;
+use crate::cli::client::Here;
 use crate::cli::client::Host;
 use crate::cli::client::Reach;
 use crate::cli::client::Remote;
@@ -172,7 +173,7 @@ impl Arguments {
             // What would be judged how is an operator's business alone.
             Command::Explain(explain) => match explain.run_alone(out, complaints)? {
                 Some(exit) => Ok(exit),
-                None => match reach(&explain.reach().without_url(), complaints)? {
+                None => match on_this_machine(explain.here(), complaints)? {
                     Some(target) => wait_for(explain.run(target, out, complaints)),
                     None => Ok(Exit::Failed),
                 },
@@ -211,10 +212,14 @@ fn reach(reach: &Reach, complaints: &mut dyn Write) -> std::io::Result<Option<Ta
         let remote = Remote { url: url.clone(), key: reach.api_key.clone() };
         return Ok(Some(Target { remote: Some(remote), ..Target::default() }));
     }
-    if let Some(socket) = &reach.socket {
+    on_this_machine(&reach.here, complaints)
+}
+
+fn on_this_machine(here: &Here, complaints: &mut dyn Write) -> std::io::Result<Option<Target>> {
+    if let Some(socket) = &here.socket {
         return Ok(Some(Target { socket: Some(socket.clone()), ..Target::default() }));
     }
-    let loaded = match config::load(&reach.config) {
+    let loaded = match config::load(&here.config) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
             for mistake in &mistakes {
@@ -229,7 +234,7 @@ fn reach(reach: &Reach, complaints: &mut dyn Write) -> std::io::Result<Option<Ta
         Some(Listen::Tcp { .. }) | None => None,
     };
     let (boot, rules) = (Arc::new(loaded.boot), Arc::new(loaded.rules));
-    let read = (reach.config.clone(), Arc::clone(&rules));
+    let read = (here.config.clone(), Arc::clone(&rules));
     let host: Host = Box::new(move || {
         let (boot, rules) = (Arc::clone(&boot), Arc::clone(&rules));
         Box::pin(async move {

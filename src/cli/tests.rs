@@ -402,12 +402,12 @@ async fn a_running_process_is_asked_and_its_store_never_opened_twice() {
 #[test]
 fn the_command_line_is_sound() {
     Arguments::command().debug_assert();
-    for line in ["GET /orders --url https://api.example.com", "GET /orders -H x-api-key:k --peer 10.0.0.1 --at 1893456000"] {
-        let words = ["tollgate", "explain"].into_iter().chain(line.split(' '));
-        assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
-    }
+    let line = "GET /orders -H x-api-key:k --peer 10.0.0.1 --at 1893456000";
+    assert!(Arguments::try_parse_from(["tollgate", "explain"].into_iter().chain(line.split(' '))).is_ok());
     // A container's environment names the config.
     assert!(Arguments::try_parse_from(["tollgate", "healthcheck", "--config", "a", "--address", "127.0.0.1:9464"]).is_ok());
+    // What would be judged how is asked on this machine alone: nobody is to think that another gate had answered.
+    assert!(Arguments::try_parse_from(["tollgate", "explain", "GET", "/a", "--url", "http://gate.example"]).is_err());
     let bare = Arguments::try_parse_from(["tollgate", "explain"]).unwrap_err().to_string();
     assert!(bare.contains("explain [OPTIONS] --curl") && bare.contains("explain [OPTIONS] --recorded"), "{bare}");
 }

@@ -36,7 +36,7 @@ pub(in crate::cli) trait Command: Sized {
     /// # Errors
     /// When one of the writers cannot be written to.
     async fn run(self, target: Target, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
-        let mut voice = Voice { out, complaints, json: self.reach().json };
+        let mut voice = Voice { out, complaints, json: self.reach().here.json };
         match self.perform(target, &mut voice).await {
             Ok(exit) => Ok(exit),
             Err(CliError::Output(error)) => Err(error),

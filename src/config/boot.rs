@@ -30,7 +30,7 @@ pub struct Boot {
     pub drain_delay: Duration,
     pub grace: Duration,
     pub max_connection_age: Duration,
-    /// None: as many as there are processors.
+    /// None: as many as there are processors, at most 4.
     pub workers: Option<usize>,
     pub log: Log,
     /// None: nothing is recorded.

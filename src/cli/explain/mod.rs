@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::cli::Exit;
 use crate::cli::client::CliError;
 use crate::cli::client::Client;
-use crate::cli::client::Reach;
+use crate::cli::client::Here;
 use crate::cli::client::Target;
 use crate::cli::explain::curl::Curl;
 use crate::cli::explain::recorded::Recorded;
@@ -38,12 +38,12 @@ const CURL_BYTES_MAX: u64 = 1024 * 1024;
 #[command(override_usage = USAGE, after_help = EXAMPLES)]
 pub struct Explain {
     #[command(flatten)]
-    reach: Reach,
+    here: Here,
     /// `GET`, `POST` and so on, in capitals.
-    #[arg(required_unless_present_any = ["curl", "recorded"], requires = "asked")]
+    #[arg(required_unless_present_any = ["curl", "recorded"], requires = "url")]
     method: Option<String>,
     /// A URL, or the path and query alone.
-    #[arg(id = "asked", value_name = "URL")]
+    #[arg(value_name = "URL")]
     url: Option<String>,
     /// A request header, `name: value`; may be given again.
     #[arg(long = "header", short = 'H', value_name = "HEADER")]
@@ -85,8 +85,8 @@ Examples:
   tollgate explain --recorded requests.jsonl:17 --config next.yaml";
 
 impl Explain {
-    pub(in crate::cli) fn reach(&self) -> &Reach {
-        &self.reach
+    pub(in crate::cli) fn here(&self) -> &Here {
+        &self.here
     }
 
     /// Explains what needs neither a process nor a store; none where one must be asked.
@@ -97,13 +97,13 @@ impl Explain {
         let Some(place) = &self.recorded else { return Ok(None) };
         let explained = match recorded::read(place) {
             Ok(Recorded::Envoys(_)) => return Ok(None),
-            Ok(Recorded::Ours(record)) => match config::load(&self.reach.config) {
+            Ok(Recorded::Ours(record)) => match config::load(&self.here.config) {
                 Ok(loaded) => recorded::explain(&record, loaded.rules),
                 Err(mistakes) => {
                     for mistake in &mistakes {
                         writeln!(complaints, "{mistake}")?;
                     }
-                    Err(CliError::said(format!("{} cannot be used; name a good config with --config", self.reach.config.display())))
+                    Err(CliError::said(format!("{} cannot be used; name a good config with --config", self.here.config.display())))
                 }
             },
             Err(why) => Err(why),
@@ -121,7 +121,7 @@ impl Explain {
     fn end(&self, explained: Result<Explanation, CliError>, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
         match explained {
             Ok(explanation) => {
-                if self.reach.json {
+                if self.here.json {
                     writeln!(out, "{}", serde_json::to_string_pretty(&explanation)?)?;
                 } else {
                     let is_plain = self.no_color.as_ref().is_some_and(|text| !text.is_empty()) || !io::stdout().is_terminal();

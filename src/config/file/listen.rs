@@ -158,7 +158,7 @@ pub struct LifecycleFile {
     pub grace: Option<Period>,
     /// How long Envoy's connection may live before it is asked to reconnect, `10s` to `1d`. Default: `30m`.
     pub max_connection_age: Option<Period>,
-    /// Threads that judge. Default: as many as there are processors.
+    /// Threads that judge. Default: as many as there are processors, at most 4.
     pub workers: Option<Whole<usize, 1, 256>>,
 }
 

@@ -73,7 +73,7 @@ pub struct RedisTlsFile {
 pub struct RedisTimeoutsFile {
     /// TCP, TLS and the greeting together, `50ms` to `10s`. Default: `1s`.
     pub connect: Option<Period>,
-    /// Everything that one check may ask of Redis, together, `5ms` to `1s`. Default: `50ms`.
+    /// Everything that one check asks about its caller, together, and then as long again for its limits, `5ms` to `1s`. Default: `50ms`.
     pub check: Option<Period>,
     /// One call that no check waits for, `50ms` to `10s`. Default: `250ms`.
     pub background: Option<Period>,

@@ -63,7 +63,7 @@ pub struct TlsFiles {
 pub struct Timeouts {
     /// TCP, TLS and the greeting together.
     pub connect: Duration,
-    /// Everything that one check may ask of the server, together.
+    /// Everything that one check asks about its caller, together; and then as long again for its limits.
     pub check: Duration,
     /// One call that no request waits for.
     pub background: Duration,
