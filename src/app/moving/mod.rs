@@ -376,7 +376,7 @@ fn check_peppers(survey: &Survey, source: Option<&Side>, target: Given<'_>) -> R
     let Some(locked) = survey.locked_rings(target.peppers).into_iter().next() else { return Ok(()) };
     let config = target.config.display();
     Err(MovingError::Peppers {
-        what: format!("with the peppers of {config} the signing keys cannot be used, and no process would start: {locked}"),
+        what: format!("{locked}\nWith the peppers of {config} no process would start"),
         remedy: format!(
             "Name the pepper's file in {config} under `peppers:`, as the config does that the records were made with. Such a file is text \
              unless it begins with `hex:`; the pepper file in a store's folder has hexadecimal digits, which is another secret."

@@ -350,8 +350,8 @@ fn damage(store: &Path, id: &str) {
     let transaction = database.begin_write().unwrap();
     {
         let mut records = transaction.open_table(RECORDS).unwrap();
-        let found = records.iter().unwrap().flatten().map(|(place, laid)| (place.value().to_vec(), laid.value().to_vec()));
-        let (place, mut laid) = found.into_iter().find(|(place, _laid)| place.ends_with(id.as_bytes())).unwrap();
+        let rows = records.iter().unwrap().flatten().map(|(place, laid)| (place.value().to_vec(), laid.value().to_vec()));
+        let (place, mut laid) = { rows }.find(|(place, _laid)| place.ends_with(id.as_bytes())).unwrap();
         *laid.last_mut().unwrap() ^= 1;
         records.insert(place.as_slice(), laid.as_slice()).unwrap();
     }
