@@ -314,7 +314,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let rules = folder.path().join("a.yaml");
         std::fs::write(&rules, RULES).unwrap();
-        let judge = || judge_of(&rules, &mut Vec::new()).unwrap().unwrap();
+        let judge = || judge_of(&rules, Reading::default(), &mut Vec::new()).unwrap().unwrap();
         let endless = compare(&mut BufReader::with_capacity(1 << 20, io::repeat(b'x')), judge(), judge(), &mut Vec::new());
         assert!(endless.is_err_and(|error| error.to_string().contains("goes on for more than 8 MiB")));
         let replay = Replay { records: "/dev/zero".into(), before: rules.clone(), after: rules, reading: Reading::default(), json: false };

@@ -367,7 +367,7 @@ async fn only_what_is_damaged_is_replaced() {
     desk.export(from(), "backup").await.unwrap();
     let table: [(&dyn Fn() -> Named, &dyn Fn()); 2] = [
         (&|| desk.embedded("b", PEPPER), &|| damage(&desk.path("b"), "key7")),
-        (&|| desk.redis("shared", &server), &|| server.tell("HSET shared:1:{r}:rec:key/key7 b tampered")),
+        (&|| desk.redis("shared", &server), &|| drop(server.tell("HSET shared:1:{r}:rec:key/key7 b tampered"))),
     ];
     for (to, damage) in table {
         desk.import(to(), "backup", Wishes::default()).await.unwrap();
@@ -432,7 +432,7 @@ async fn a_backup_comes_through_a_pipe() {
     let whole = std::fs::read(desk.path("backup")).unwrap();
     let cut = whole[..whole.len() / 2].to_vec();
     let pipe = async |from: Box<dyn std::io::Read>| {
-        super::import(desk.embedded("b", PEPPER), Source::Stream(from), Wishes::default(), &desk.clock, &mut |_what, _count| {}).await
+        import(desk.embedded("b", PEPPER), Source::Stream(from), Wishes::default(), &desk.clock, &mut |_what, _count| {}).await
     };
     let table: [(Box<dyn std::io::Read>, &str); 3] = [
         (Box::new(std::io::Cursor::new(cut)), "standard input was cut off"),
