@@ -129,7 +129,7 @@ async fn verify(target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError>
     for finding in &findings {
         writeln!(voice.out, "{}: {}", show(finding, "entry"), show(finding, "what"))?;
     }
-    let verdict = if findings.is_empty() { "as they were written" } else { "NOT as they were written" };
+    let verdict = if findings.is_empty() { "as written" } else { "NOT as written" };
     let (entries, chains) = (so_many(entries, "entry", "entries"), so_many(chains, "chain", "chains"));
     writeln!(voice.out, "{entries} in {chains}: {verdict}")?;
     if unproven > 0 {

@@ -75,7 +75,7 @@ pub(in crate::cli) struct New {
     /// The organisation.
     #[arg(long)]
     org: Option<String>,
-    /// The tier of what it does in its own name. Default: the config's default.
+    /// The tier of its tokens, whoever they are for. Default: the user's, or the config's default.
     #[arg(long)]
     tier: Option<String>,
 }
