@@ -21,12 +21,13 @@ fn damage(store: &Path, id: &str) {
 
 #[tokio::test]
 async fn only_what_is_damaged_is_replaced() {
+    type Case<'c> = (&'c dyn Fn() -> Named, &'c dyn Fn());
     let desk = Desk::new();
     let server = RedisServer::start();
     let from = || desk.embedded("a", PEPPER);
     desk.fill(from).await;
     desk.export(from(), "backup").await.unwrap();
-    let table: [(&dyn Fn() -> Named, &dyn Fn()); 2] = [
+    let table: [Case<'_>; 2] = [
         (&|| desk.embedded("b", PEPPER), &|| damage(&desk.path("b"), "key7")),
         (&|| desk.redis("shared", &server), &|| drop(server.tell("HSET shared:1:{r}:rec:key/key7 b tampered"))),
     ];
