@@ -227,10 +227,13 @@ async fn survey(side: &Side, examined: &mut Examined) {
     if !survey.unreadable.is_empty() {
         let named = name_some(survey.unreadable.iter().map(|(place, why)| format!("{place}: {why}")));
         examined.refuse(format!(
-            "{} cannot be read, and credentials that need such get 503 ({named}); restore from a backup, or issue the keys \
-             anew. If it is all of them, the config lacks the pepper that sealed them, or has another secret under its id",
+            "{} cannot be read, and credentials that need such get 503 ({named}); restore them with `tollgate store \
+             import --from <backup> --merge`, or issue the keys anew. If it is all of them, the config lacks the pepper that sealed them, or has another secret under its id",
             so_many(survey.unreadable.len(), "record", "records")
         ));
+    }
+    for locked in survey.locked_rings(&side.peppers) {
+        examined.refuse(locked);
     }
     let missing: Vec<&str> = survey.peppers.iter().map(String::as_str).filter(|id| !side.peppers.ids().any(|known| known == *id)).collect();
     if !missing.is_empty() {

@@ -359,7 +359,8 @@ async fn a_user_whom_nobody_knows_is_told_beside_the_lack_of_counts() {
     }
     for (user, hint) in [("alicia", Some(" (did you mean `alice`?)")), ("nobody", Some("")), ("bob", None), ("example:bob", None)] {
         let told = hint.map(|hint| format!("No user of this store is called `{user}`{hint}; those of JWT issuers need not be in it.\n"));
-        let expected = format!("There are no such counts.\n{}", told.unwrap_or_default());
+        let expected =
+            format!("There are no such counts. With Redis a request is among them after some two seconds.\n{}", told.unwrap_or_default());
         assert_eq!(alone.good(&["usage", "--user", user]).await.complaints, expected);
     }
 }

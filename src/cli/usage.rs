@@ -80,7 +80,7 @@ impl voice::Command for Usage {
             return Ok(Exit::Good);
         }
         if rows.is_empty() {
-            writeln!(voice.complaints, "There are no such counts.")?;
+            writeln!(voice.complaints, "There are no such counts. With Redis a request is among them after some two seconds.")?;
             self.doubt_user(&client, voice).await?;
             return Ok(Exit::Good);
         }

@@ -97,6 +97,22 @@ impl Destination<'_> {
     }
 }
 
+/// Where a backup comes from.
+pub enum Source<'s> {
+    File(&'s Path),
+    /// A pipe.
+    Stream(Box<dyn io::Read>),
+}
+
+impl std::fmt::Debug for Source<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::File(_) => "File",
+            Self::Stream(_) => "Stream",
+        })
+    }
+}
+
 /// A backup that is being written.
 pub(super) struct Draft<'o> {
     path: PathBuf,
@@ -234,12 +250,23 @@ impl Drop for Unnamed {
 #[derive(Debug)]
 pub(in crate::app) struct Backup {
     path: PathBuf,
+    /// Without a name where it comes from a pipe.
     file: BufReader<fs::File>,
+    /// A pipe is read once: what was read of it stands in the file. None: the file has all of it.
+    pipe: Option<Pipe>,
     hash: Hash,
     line: u64,
     has_ended: bool,
     /// The records so far: none may come twice.
     seen: HashSet<RecordKey>,
+}
+
+struct Pipe(BufReader<Box<dyn io::Read>>);
+
+impl std::fmt::Debug for Pipe {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Pipe")
+    }
 }
 
 struct Hash(digest::Context);
@@ -258,15 +285,33 @@ impl Backup {
         if !facts.is_file() {
             return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
         }
-        let file = BufReader::new(fs::File::open(path).map_err(failed)?);
+        Self::begin(path.to_owned(), fs::File::open(path).map_err(failed)?, None)
+    }
+
+    /// What comes out of a pipe is kept where the store is, or will be: there is a disk.
+    pub(super) fn receive(from: Box<dyn io::Read>, folder: &Path) -> Result<Self, BackupError> {
+        let folder = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+        let copy = nameless(folder).map_err(|source| BackupError::Io { path: folder.to_owned(), source })?;
+        Self::begin(PathBuf::from("standard input"), copy, Some(Pipe(BufReader::new(from))))
+    }
+
+    fn begin(path: PathBuf, file: fs::File, pipe: Option<Pipe>) -> Result<Self, BackupError> {
         let hash = Hash(digest::Context::new(&digest::SHA256));
-        let mut opened = Self { path: path.to_owned(), file, hash, line: 0, has_ended: false, seen: HashSet::new() };
+        let mut opened = Self { path, file: BufReader::new(file), pipe, hash, line: 0, has_ended: false, seen: HashSet::new() };
         opened.read_head()?;
         Ok(opened)
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Begins anew.
     pub(super) fn rewind(&mut self) -> Result<(), BackupError> {
+        if self.line == 1 {
+            return Ok(());
+        }
+        self.pipe = None;
         self.file.rewind().map_err(|source| BackupError::Io { path: self.path.clone(), source })?;
         self.hash = Hash(digest::Context::new(&digest::SHA256));
         self.line = 0;
@@ -343,7 +388,14 @@ impl Backup {
     fn read_line(&mut self) -> Result<Option<Vec<u8>>, BackupError> {
         let mut line = Vec::new();
         let most = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);
-        let read = (&mut self.file).take(most).read_until(b'\n', &mut line);
+        let read = match &mut self.pipe {
+            None => (&mut self.file).take(most).read_until(b'\n', &mut line),
+            // Whatever is no line of a backup ends the reading: no more than that lands on the disk.
+            Some(pipe) => (&mut pipe.0).take(most).read_until(b'\n', &mut line).and_then(|length| {
+                self.file.get_mut().write_all(&line)?;
+                Ok(length)
+            }),
+        };
         read.map_err(|source| BackupError::Io { path: self.path.clone(), source })?;
         if line.is_empty() {
             return Ok(None);
@@ -358,6 +410,14 @@ impl Backup {
         }
         Err(BackupError::Cut { path: self.path.clone() })
     }
+}
+
+/// A file that is gone with whoever has it open.
+fn nameless(folder: &Path) -> io::Result<fs::File> {
+    let path = folder.join(format!(".backup.{}", random_id().map_err(io::Error::other)?));
+    let file = fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
 }
 
 /// A member that must be a text.

@@ -37,7 +37,7 @@ Examples:
   tollgate store migrate --from redis.yaml --to one-node.yaml     and back
   tollgate store export --to backup.jsonl
   tollgate store export --config redis.yaml --to /var/backups/tollgate.jsonl --replace
-  tollgate store import --from backup.jsonl
+  tollgate store import --from backup.jsonl                       or from standard input: --from -
   tollgate store import --config redis.yaml --from backup.jsonl --merge";
 
 #[derive(Clone, Debug, Subcommand)]

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::app::moving;
 use crate::app::moving::Destination;
 use crate::app::moving::MovingError;
+use crate::app::moving::Source;
 use crate::app::moving::Summary;
 use crate::app::moving::Wishes;
 use crate::cli::Exit;
@@ -70,12 +71,13 @@ pub(super) struct Export {
 /// Write what `export` wrote into a store.
 ///
 /// The whole file is read and proven before the first write; a mistake is named by its line and member. What the store already
-/// holds stays as it is, so running it twice changes nothing.
+/// holds stays as it is, so running it twice changes nothing; with --merge a damaged record is replaced. Exit code 1 when something
+/// there still cannot be read.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Import {
     #[command(flatten)]
     whose: Whose,
-    /// The file to read.
+    /// The file to read; `-` for standard input.
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
     #[command(flatten)]
@@ -84,7 +86,7 @@ pub(super) struct Import {
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 struct How {
-    /// The target may hold other things already: they stay, and what it lacks is added.
+    /// The target may hold other things already: they stay, what it lacks is added, and what is damaged there is replaced.
     #[arg(long)]
     merge: bool,
     /// Leave behind what cannot be read.
@@ -135,8 +137,10 @@ impl Import {
     pub(super) async fn run(self, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
         let Some(to) = named(&self.whose.config, complaints)? else { return Ok(Exit::Failed) };
         let clock = clock();
+        let is_piped = self.from.as_os_str() == "-";
+        let from = if is_piped { Source::Stream(Box::new(io::stdin())) } else { Source::File(&self.from) };
         let mut progress = Progress::new(complaints);
-        let outcome = moving::import(to, &self.from, self.how.wishes(), &clock, &mut |what, count| progress.tell(what, count)).await;
+        let outcome = moving::import(to, from, self.how.wishes(), &clock, &mut |what, count| progress.tell(what, count)).await;
         progress.end();
         tell("import", outcome, self.how.json, out, complaints)
     }
@@ -210,7 +214,19 @@ fn tell(
     } else {
         write_summary(&summary, out)?;
     }
-    Ok(Exit::Good)
+    if !summary.different.is_empty() {
+        let many = so_many(summary.different.len(), "record", "records");
+        writeln!(
+            complaints,
+            "warning: the target has {many} otherwise, which stay as they are there: what the source has of them is not used"
+        )?;
+    }
+    if summary.broken.is_empty() {
+        return Ok(Exit::Good);
+    }
+    let many = so_many(summary.broken.len(), "record", "records");
+    writeln!(complaints, "tollgate store {command}: the target has {many} still that cannot be read; `tollgate store check` says why")?;
+    Ok(Exit::Failed)
 }
 
 fn write_json(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
@@ -224,6 +240,8 @@ fn write_json(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         "expired": summary.expired,
         "unreadable": summary.unreadable,
         "different": summary.different,
+        "replaced": summary.replaced,
+        "broken": summary.broken,
         "peppers": summary.peppers,
     });
     writeln!(out, "{report:#}")
@@ -236,6 +254,7 @@ pub(super) fn write_summary(summary: &Summary, out: &mut dyn Write) -> io::Resul
     let unreadable = u64::try_from(summary.unreadable.len()).unwrap_or(u64::MAX);
     let parts = [
         (summary.written, "written"),
+        (u64::try_from(summary.replaced.len()).unwrap_or(u64::MAX), "replaced"),
         (summary.already_there, "already there"),
         (summary.expired, "expired by now"),
         (unreadable, "left behind"),
@@ -245,8 +264,12 @@ pub(super) fn write_summary(summary: &Summary, out: &mut dyn Write) -> io::Resul
     let became = if became.is_empty() { String::new() } else { format!(" ({})", became.join(", ")) };
     let counted = so_many(summary.counted, "count", "counts");
     writeln!(out, "{}{became} and {counted}: {} in all", so_many(records, "record", "records"), records + summary.counted)?;
-    let lists =
-        [("that cannot be read, left behind", &summary.unreadable), ("with other contents at the target, which stay", &summary.different)];
+    let lists = [
+        ("that cannot be read, left behind", &summary.unreadable),
+        ("damaged at the target, replaced", &summary.replaced),
+        ("with other contents at the target, which stay", &summary.different),
+        ("at the target that still cannot be read", &summary.broken),
+    ];
     for (what, places) in lists {
         if !places.is_empty() {
             writeln!(out, "{} {what}:", places.len())?;

@@ -159,6 +159,19 @@ async fn a_store_that_cannot_be_used_ends_the_check_with_what_to_do() {
     server.tell("HSET tollgate:1:{r}:rec:user/local%3aalice b tampered");
     let ran = run(&["check", "--config", &redis]).await;
     assert!(ran.exit == Exit::Failed && ran.out.contains("1 record cannot be read"), "{}", ran.out);
+    assert!(ran.out.contains("import --from <backup> --merge"), "{}", ran.out);
+    let ran = run(&["migrate", "--from", &one, "--to", &redis, "--merge"]).await;
+    let told =
+        ran.out.contains("(1 replaced, 4 already there)") && ran.out.contains("1 damaged at the target, replaced:\n  user/local:alice\n");
+    assert!(ran.exit == Exit::Good && told && !ran.complaints.contains("warning"), "{}{}", ran.out, ran.complaints);
+    assert_eq!(run(&["check", "--config", &redis]).await.exit, Exit::Good);
+    server.tell("HSET tollgate:1:{r}:rec:user/local%3aalice b tampered");
+    let empty = desk.embedded("empty");
+    fill(&empty).await;
+    server.tell("HSET tollgate:1:{r}:rec:user/local%3abob v 1 b tampered");
+    server.tell("ZADD tollgate:1:{r}:idx:user 0 local:bob");
+    let ran = run(&["migrate", "--from", &empty, "--to", &redis, "--merge"]).await;
+    assert!(ran.exit == Exit::Failed && ran.complaints.contains("the target has 1 record still that cannot be read"), "{}", ran.complaints);
     let ran = run(&["migrate", "--from", "/nowhere/a.yaml", "--to", &redis]).await;
     assert!(ran.exit == Exit::Failed && ran.complaints.contains("nothing was done"), "{}", ran.complaints);
 }

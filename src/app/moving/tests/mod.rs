@@ -1,6 +1,7 @@
 //! Moving on real stores, there and back.
 
 mod refused;
+mod restored;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -173,7 +174,7 @@ impl Desk {
     }
 
     async fn import(&self, to: Named, file: &str, wishes: Wishes) -> Result<Summary, MovingError> {
-        import(to, &self.path(file), wishes, &self.clock, &mut |_what, _count| {}).await
+        import(to, Source::File(&self.path(file)), wishes, &self.clock, &mut |_what, _count| {}).await
     }
 }
 
