@@ -172,7 +172,8 @@ prove-image: ## Builds the Dockerfile without a network, and runs the image read
 # --- what is made of other files ---------------------------------------------------------------------------------------------
 
 .PHONY: rules
-rules: ## k8s/prometheus/prometheusrule.yaml, from the rules beside it.
+rules: ## k8s/prometheus/prometheusrule.yaml, from the rules beside it. RUNBOOKS=URL: where you serve envoy/operations.md.
+	@[ -z "$(RUNBOOKS)" ] || sed -i 's|runbook_url: [^#]*#|runbook_url: $(RUNBOOKS)#|' k8s/prometheus/alerts.yaml
 	tests/tools/prometheus_rule.sh >k8s/prometheus/prometheusrule.yaml
 
 # --- measurements and outside data -------------------------------------------------------------------------------------------

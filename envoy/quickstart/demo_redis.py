@@ -228,7 +228,7 @@ TRIES = [
     ("Is Redis set up well, how quickly does it answer, what lies in it?",
      'tollgate store check'),
     ("Everything into a file; and what the two sidecars say about the shared store.",
-     'tollgate store export --to target/demo/backup.jsonl; curl -s http://127.0.0.1:9465/metrics | grep -E "^tollgate_(redis_connected|redis_breaker_open|changes_lease|sidecars|usage_unpublished)"'),
+     'tollgate store export --to target/demo/backup.jsonl --replace; curl -s http://127.0.0.1:9465/metrics | grep -E "^tollgate_(redis_connected|redis_breaker_open|changes_lease|sidecars|usage_unpublished)"'),
 ]
 
 NOTES = [

@@ -15,6 +15,7 @@ use crate::app::moving::survey::name_some;
 use crate::clock::Clock;
 use crate::config::Boot;
 use crate::config::boot::RedisBoot;
+use crate::config::complaint::so_many;
 use crate::store::Family;
 use crate::store::shared::link::Link;
 use crate::store::shared::link::ServerFacts;
@@ -207,8 +208,9 @@ fn judge(server: &ServerFacts, redis: Option<&RedisBoot>, examined: &mut Examine
     }
     if redis.is_some_and(|redis| u64::from(redis.replicas) > server.replicas) {
         examined.warn(format!(
-            "{}: it has {} replicas, fewer than `store.redis.replicas` waits for; every change will be answered as not yet replicated",
-            server.place, server.replicas
+            "{}: it has {}, fewer than `store.redis.replicas` waits for; every change will be answered as not yet replicated",
+            server.place,
+            so_many(server.replicas, "replica", "replicas")
         ));
     }
 }
@@ -225,10 +227,13 @@ async fn survey(side: &Side, examined: &mut Examined) {
     if !survey.unreadable.is_empty() {
         let named = name_some(survey.unreadable.iter().map(|(place, why)| format!("{place}: {why}")));
         examined.refuse(format!(
-            "{} records cannot be read, and credentials that need them get 503 ({named}); restore them from a backup, or issue the keys \
-             anew. If it is all of them, the config lacks the pepper that sealed them, or has another secret under its id",
-            survey.unreadable.len()
+            "{} cannot be read, and credentials that need such get 503 ({named}); restore them with `tollgate store \
+             import --from <backup> --merge`, or issue the keys anew. If it is all of them, the config lacks the pepper that sealed them, or has another secret under its id",
+            so_many(survey.unreadable.len(), "record", "records")
         ));
+    }
+    for locked in survey.locked_rings(&side.peppers) {
+        examined.refuse(locked);
     }
     let missing: Vec<&str> = survey.peppers.iter().map(String::as_str).filter(|id| !side.peppers.ids().any(|known| known == *id)).collect();
     if !missing.is_empty() {

@@ -214,14 +214,16 @@ impl AppError {
 pub async fn start(start: Start) -> Result<Running, AppError> {
     let Start { loaded, watch, clock, decisions } = start;
     let boot = loaded.boot.clone();
+    check_ports(&boot).await?;
     let Opened { peppers, engine, usage } = open_in_turn(&boot, &clock).await?;
     let metrics = Arc::new(engine.metrics()?);
     let records: Arc<dyn Records> = Arc::new(Measured::new(engine.records(), Arc::clone(&metrics), Arc::clone(&clock)));
     let assertions = Arc::new(signing_keys(&engine, &*records, &peppers, clock.now()).await?);
     // Bound before anything runs: a port that is taken must not cost a half-started process.
     let (check_endpoint, check_tls) = door_of(&boot.check, Protocol::Http2)?;
-    let check_listener = bind(&check_endpoint, "check").await?;
+    // First that of the port alone, which leaves no file.
     let ops_listener = bind(&Endpoint::Tcp(boot.ops.addr), "ops").await?;
+    let check_listener = bind(&check_endpoint, "check").await?;
     let ops_tls = boot.ops.tls.as_ref().map(|tls| open::load_tls(tls, Protocol::Http1)).transpose()?;
     let issuer_listener = match &boot.issuer {
         Some(listen) => {
@@ -406,6 +408,23 @@ pub async fn start(start: Start) -> Result<Running, AppError> {
         drain_delay,
         grace,
     })
+}
+
+/// Where no folder has been made yet, a port that is taken leaves none behind. Where there is one, whoever has it is waited for, and so
+/// are its ports.
+async fn check_ports(boot: &Boot) -> Result<(), AppError> {
+    if boot.store_path.exists() {
+        return Ok(());
+    }
+    let doors = [(Some(&boot.check), "check"), (boot.issuer.as_ref(), "issuer")];
+    let ports = doors.into_iter().filter_map(|(listen, door)| match listen? {
+        Listen::Tcp { addr, .. } => Some((*addr, door)),
+        Listen::Unix { .. } => None,
+    });
+    for (addr, door) in ports.chain([(boot.ops.addr, "ops")]) {
+        bind(&Endpoint::Tcp(addr), door).await?;
+    }
+    Ok(())
 }
 
 async fn bind(endpoint: &Endpoint, door: &'static str) -> Result<Listener, AppError> {

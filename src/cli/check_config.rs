@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::cli::Exit;
+use crate::cli::reading::Reading;
 use crate::config;
 use crate::config::Boot;
 use crate::config::Complaint;
@@ -37,9 +38,8 @@ pub struct CheckConfig {
     /// the gate or lose an identity is a mistake too.
     #[arg(long, value_name = "FILE")]
     pub envoy: Option<PathBuf>,
-    /// Secrets and certificates are elsewhere: pass over the files and variables that are not here, and judge everything else.
-    #[arg(long)]
-    pub without_files: bool,
+    #[command(flatten)]
+    pub reading: Reading,
     /// For machines: one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -96,7 +96,7 @@ impl CheckConfig {
     /// When `out` cannot be written to.
     pub fn run(&self, out: &mut dyn Write) -> std::io::Result<Exit> {
         let path = self.file.as_deref().unwrap_or(&self.config);
-        let loaded = if self.without_files { config::load_without_files(path) } else { config::load(path) };
+        let loaded = self.reading.load(path);
         let found = self.envoy.as_ref().map(|envoy| beside(path, &loaded, envoy)).unwrap_or_default();
         let Findings { errors, warnings, judged } = found;
         let verdict = if warnings.is_empty() { "good, and fits these rules" } else { "no mistake found; see what is said above" };
@@ -113,9 +113,9 @@ impl CheckConfig {
         };
         let front = self.envoy.as_deref().map(name_of).unwrap_or_default();
         match (&loaded, self.json) {
-            (_, true) => write_json(&loaded, self.without_files, out)?,
+            (_, true) => write_json(&loaded, self.reading.without_files, out)?,
             (Ok(loaded), false) => {
-                write_good(path, loaded, self.without_files, out)?;
+                write_good(path, loaded, self.reading.without_files, out)?;
                 if self.envoy.is_some() {
                     writeln!(out, "{front}: {verdict}")?;
                 }
@@ -331,7 +331,8 @@ mod tests {
         let path = folder.path().join("tollgate.yaml");
         std::fs::write(&path, text).unwrap();
         let mut out = Vec::new();
-        let exit = CheckConfig { file: Some(path), config: PathBuf::new(), envoy: None, without_files: false, json }.run(&mut out).unwrap();
+        let exit =
+            CheckConfig { file: Some(path), config: PathBuf::new(), envoy: None, reading: Reading::default(), json }.run(&mut out).unwrap();
         let said = String::from_utf8(out).unwrap();
         (exit, said.replace(&format!("{}/", folder.path().display()), ""))
     }
@@ -446,7 +447,7 @@ routes: [{ path: /a }]
                 file: Some(path.clone()),
                 config: PathBuf::new(),
                 envoy: Some(envoy.clone()).filter(|_| config.contains("/nowhere")),
-                without_files,
+                reading: Reading { without_files },
                 json: false,
             };
             let exit = check.run(&mut out).unwrap();

@@ -16,6 +16,7 @@ use crate::cli::voice::Gathered;
 use crate::cli::voice::Part;
 use crate::cli::voice::Verbs;
 use crate::cli::voice::Voice;
+use crate::cli::voice::or_none;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,7 +40,7 @@ pub(in crate::cli) enum Clients {
     List(Part),
     /// Show one application.
     Show(One),
-    /// Change an application's name, redirects or scopes.
+    /// Change an application's name, redirects, scopes or tier.
     Change(Edit),
     /// Give an application a new secret; the old one works until the grace ends.
     Rotate(Rotation),
@@ -74,6 +75,9 @@ pub(in crate::cli) struct New {
     /// The organisation.
     #[arg(long)]
     org: Option<String>,
+    /// The tier of its tokens, whoever they are for. Default: the user's, or the config's default.
+    #[arg(long)]
+    tier: Option<String>,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -95,6 +99,9 @@ pub(in crate::cli) struct Edit {
     /// All that it may ask for from now on; several times, or with commas.
     #[arg(long = "scope", short, value_delimiter = ',', value_name = "SCOPE")]
     scopes: Option<Vec<String>>,
+    /// The tier, or `none` for the default.
+    #[arg(long)]
+    tier: Option<String>,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -112,62 +119,59 @@ impl Verbs for Clients {
     const EXAMPLES: &'static str = EXAMPLES;
 
     async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
-        perform(self, target, voice).await.map(|()| Exit::Good)
-    }
-}
-
-async fn perform(command: Clients, target: Target, voice: &mut Voice<'_>) -> Result<(), CliError> {
-    let config = target.config.clone();
-    let client = Client::open(target).await?;
-    match command {
-        Clients::Create(new) => {
-            refuse_not_issued(&new.scopes, config.as_ref())?;
-            let made = client.call("POST", "/v1/clients", Some(&new.body())).await?;
-            let id = show(&made, "id");
-            let words = format!("{id} ({})", show(&made, "name"));
-            if made.get("client_secret").is_some() {
-                let remedy =
-                    format!("`tollgate clients delete {id}` ends the application, `tollgate clients rotate {id}` gives it another");
-                voice.hand_over(&made, "client_secret", &format!("the secret of {words}."), &remedy)
-            } else {
-                voice.done(&made, &words, "registered; it has no secret")
+        let config = target.config.clone();
+        let client = Client::open(target).await?;
+        match self {
+            Clients::Create(new) => {
+                refuse_not_issued(&new.scopes, config.as_ref())?;
+                let made = client.call("POST", "/v1/clients", Some(&new.body())).await?;
+                let id = show(&made, "id");
+                let words = format!("{id} ({})", show(&made, "name"));
+                if made.get("client_secret").is_some() {
+                    let remedy =
+                        format!("`tollgate clients delete {id}` ends the application, `tollgate clients rotate {id}` gives it another");
+                    voice.hand_over(&made, "client_secret", &format!("the secret of {words}."), &remedy)
+                } else {
+                    voice.done(&made, &words, "registered; it has no secret")
+                }
             }
-        }
-        Clients::List(part) => {
-            let found = Gathered::part(&client, "/v1/clients", "", part).await?;
-            voice.records(&found, "applications", &CELLS)
-        }
-        Clients::Show(one) => {
-            let found = client.call("GET", &path_of(&one.id), None).await?;
-            voice.record(&found, &CELLS)
-        }
-        Clients::Change(edit) => {
-            refuse_not_issued(edit.scopes.as_deref().unwrap_or_default(), config.as_ref())?;
-            let changed = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
-            voice.record(&changed, &CELLS)
-        }
-        Clients::Rotate(rotation) => {
-            let path = format!("{}/rotate", path_of(&rotation.id));
-            let made = client.call("POST", &path, Some(&json!({"grace": rotation.grace}))).await?;
-            let words = format!("a new secret of {}; the one before works for {}.", rotation.id, rotation.grace);
-            voice.hand_over(&made, "client_secret", &words, &format!("`tollgate clients rotate {}` makes another", rotation.id))
-        }
-        Clients::Disable(one) => {
-            let changed = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": false}))).await?;
-            voice.done(&changed, &one.id, "disabled: nothing that was given to it opens anything")
-        }
-        Clients::Enable(one) => {
-            let changed = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": true}))).await?;
-            voice.done(&changed, &one.id, "enabled")
-        }
-        Clients::Delete(one) => {
-            let answer = client.call("DELETE", &path_of(&one.id), None).await?;
-            voice.done(&answer, &one.id, "deleted, with everything that was given to it")
-        }
+            Clients::List(part) => {
+                let found = Gathered::part(&client, "/v1/clients", "", part).await?;
+                voice.records(&found, "applications", &CELLS)
+            }
+            Clients::Show(one) => {
+                let found = client.call("GET", &path_of(&one.id), None).await?;
+                voice.record(&found, &CELLS)
+            }
+            Clients::Change(edit) => {
+                refuse_not_issued(edit.scopes.as_deref().unwrap_or_default(), config.as_ref())?;
+                let changed = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
+                voice.record(&changed, &CELLS)
+            }
+            Clients::Rotate(rotation) => {
+                let path = format!("{}/rotate", path_of(&rotation.id));
+                let made = client.call("POST", &path, Some(&json!({"grace": rotation.grace}))).await?;
+                let words = format!("a new secret of {}; the one before works for {}.", rotation.id, rotation.grace);
+                voice.hand_over(&made, "client_secret", &words, &format!("`tollgate clients rotate {}` makes another", rotation.id))
+            }
+            Clients::Disable(one) => {
+                let changed = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": false}))).await?;
+                voice.done(&changed, &one.id, "disabled: nothing that was given to it opens anything")
+            }
+            Clients::Enable(one) => {
+                let changed = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": true}))).await?;
+                voice.done(&changed, &one.id, "enabled")
+            }
+            Clients::Delete(one) => {
+                let answer = client.call("DELETE", &path_of(&one.id), None).await?;
+                voice.done(&answer, &one.id, "deleted, with everything that was given to it")
+            }
+        }?;
+        Ok(Exit::Good)
     }
 }
 
-const CELLS: [Cell; 12] = [
+const CELLS: [Cell; 13] = [
     Cell::of("id", "id").column("ID"),
     Cell::of("name", "name").column("NAME"),
     Cell::of("kind", "kind").column("KIND"),
@@ -178,6 +182,7 @@ const CELLS: [Cell; 12] = [
     Cell::of("redirects", "redirect_uris"),
     Cell::of("grants", "grant_types"),
     Cell::of("scopes", "scopes").column("SCOPES"),
+    Cell::of("tier", "tier"),
     Cell::of("access tokens", "access_tokens"),
     Cell::when("created", "created_at"),
 ];
@@ -194,6 +199,7 @@ impl New {
         set("grant_types", (!self.grants.is_empty()).then(|| json!(self.grants)));
         set("owner", self.owner.as_ref().map(|owner| json!(owner)));
         set("organization", self.org.as_ref().map(|org| json!(org)));
+        set("tier", self.tier.as_ref().map(|tier| json!(tier)));
         Value::Object(body)
     }
 }
@@ -204,6 +210,7 @@ impl Edit {
         body.extend(self.name.as_ref().map(|name| ("name".to_owned(), json!(name))));
         body.extend(self.redirects.as_ref().map(|redirects| ("redirect_uris".to_owned(), json!(redirects))));
         body.extend(self.scopes.as_ref().map(|scopes| ("scopes".to_owned(), json!(scopes))));
+        body.extend(self.tier.as_ref().map(|tier| ("tier".to_owned(), or_none(tier))));
         if body.is_empty() {
             return Err(CliError::said("nothing to change; see `tollgate clients change --help`"));
         }

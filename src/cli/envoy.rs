@@ -35,6 +35,8 @@ struct Init {
     /// The config file.
     #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml", value_name = "FILE")]
     config: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
     /// Your service.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     upstream: Upstream,
@@ -52,9 +54,9 @@ impl Envoy {
     /// # Errors
     /// When one of the writers cannot be written to.
     pub fn run(self, out: &mut dyn Write, complaints: &mut dyn Write) -> std::io::Result<Exit> {
-        let EnvoyCommand::Init(Init { config, upstream, port, admin_port }) = self.command;
+        let EnvoyCommand::Init(Init { config, reading, upstream, port, admin_port }) = self.command;
         let front = Front { upstream, port, admin_port };
-        match config::load(&config) {
+        match reading.load(&config) {
             Ok(loaded) => {
                 if let Some(clash) = front.clash(&loaded.boot) {
                     writeln!(complaints, "tollgate envoy init: {clash}")?;

@@ -15,6 +15,7 @@ use crate::cli::client::Target;
 use crate::cli::client::encode;
 use crate::cli::open_file;
 use crate::cli::scopes::doubt;
+use crate::cli::scopes::doubt_each;
 use crate::cli::scopes::refuse_unlisted;
 use crate::cli::table::Cell;
 use crate::cli::table::show;
@@ -24,6 +25,8 @@ use crate::cli::voice::Part;
 use crate::cli::voice::Verbs;
 use crate::cli::voice::Voice;
 use crate::cli::voice::filters;
+use crate::cli::voice::or_none;
+use crate::config::complaint::so_many;
 
 /// Keys of one import request.
 const TOGETHER: usize = 100;
@@ -181,95 +184,90 @@ impl Verbs for Keys {
     const EXAMPLES: &'static str = EXAMPLES;
 
     async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
-        perform(self, target, voice).await
-    }
-}
-
-async fn perform(command: Keys, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
-    // Read before the store is opened: a missing file needs no store.
-    let entries = match &command {
-        Keys::Import(import) => read_entries(import)?,
-        Keys::Create(_)
-        | Keys::List(_)
-        | Keys::Show(_)
-        | Keys::Change(_)
-        | Keys::Rotate(_)
-        | Keys::Disable(_)
-        | Keys::Enable(_)
-        | Keys::Revoke(_)
-        | Keys::NewFileEntry(_) => Vec::new(),
-    };
-    let config = target.config.clone();
-    let client = Client::open(target).await?;
-    match command {
-        Keys::Create(new) => {
-            refuse_unlisted(&new.scopes, config.as_ref())?;
-            let key = client.call("POST", "/v1/keys", Some(&new.body())).await?;
-            let name = new.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
-            let id = show(&key, "id");
-            let words = format!("key {id}{name} for {}.", show(&key, "user"));
-            voice.hand_over(&key, "key", &words, &format!("`tollgate keys revoke {id}` ends the key"))?;
-            doubt(&new.scopes, config.as_ref(), &mending(&id), voice)?;
-        }
-        Keys::List(filter) => {
-            let query = filters(&[("user", &filter.user), ("organization", &filter.org), ("state", &filter.state)]);
-            let found = Gathered::part(&client, "/v1/keys", &query, filter.part).await?;
-            voice.records(&found, "keys", &CELLS)?;
-        }
-        Keys::Show(one) => {
-            let key = client.call("GET", &path_of(&one.id), None).await?;
-            voice.record(&key, &CELLS)?;
-        }
-        Keys::Change(edit) => {
-            refuse_unlisted(edit.scopes.as_deref().unwrap_or_default(), config.as_ref())?;
-            let key = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
-            voice.record(&key, &CELLS)?;
-            if let Some(scopes) = edit.scopes.as_deref().filter(|scopes| !scopes_of(scopes).is_empty()) {
-                doubt(scopes, config.as_ref(), &mending(&edit.id), voice)?;
+        // Read before the store is opened: a missing file needs no store.
+        let entries = match &self {
+            Keys::Import(import) => read_entries(import)?,
+            Keys::Create(_)
+            | Keys::List(_)
+            | Keys::Show(_)
+            | Keys::Change(_)
+            | Keys::Rotate(_)
+            | Keys::Disable(_)
+            | Keys::Enable(_)
+            | Keys::Revoke(_)
+            | Keys::NewFileEntry(_) => Vec::new(),
+        };
+        let config = target.config.clone();
+        let client = Client::open(target).await?;
+        match self {
+            Keys::Create(new) => {
+                refuse_unlisted(&new.scopes, config.as_ref())?;
+                let key = client.call("POST", "/v1/keys", Some(&new.body())).await?;
+                let name = new.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+                let id = show(&key, "id");
+                let words = format!("key {id}{name} for {}.", show(&key, "user"));
+                voice.hand_over(&key, "key", &words, &format!("`tollgate keys revoke {id}` ends the key"))?;
+                doubt(&new.scopes, config.as_ref(), &mending(&id), voice)?;
+            }
+            Keys::List(filter) => {
+                let query = filters(&[("user", &filter.user), ("organization", &filter.org), ("state", &filter.state)]);
+                let found = Gathered::part(&client, "/v1/keys", &query, filter.part).await?;
+                voice.records(&found, "keys", &CELLS)?;
+            }
+            Keys::Show(one) => {
+                let key = client.call("GET", &path_of(&one.id), None).await?;
+                voice.record(&key, &CELLS)?;
+            }
+            Keys::Change(edit) => {
+                let scopes = edit.scopes.as_deref().unwrap_or_default();
+                refuse_unlisted(scopes, config.as_ref())?;
+                let key = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
+                voice.record(&key, &CELLS)?;
+                doubt_each(scopes, config.as_ref(), &mending(&edit.id), voice)?;
+            }
+            Keys::Rotate(rotation) => {
+                let mut body = Map::from_iter([("grace".to_owned(), json!(rotation.grace))]);
+                set_expiry(&mut body, rotation.expires.as_deref());
+                let key = client.call("POST", &format!("{}/rotate", path_of(&rotation.id)), Some(&Value::Object(body))).await?;
+                let until = match show_when(&key, "old_secret_until").as_str() {
+                    "-" => "The old secret has ended.".to_owned(),
+                    until => format!("The old secret works until {until} UTC."),
+                };
+                let id = show(&key, "id");
+                let words = format!("new secret for key {id}. {until}");
+                voice.hand_over(&key, "key", &words, &format!("`tollgate keys rotate {id}` makes another"))?;
+            }
+            Keys::Disable(one) => {
+                let key = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": false}))).await?;
+                voice.done(&key, &show(&key, "id"), &format!("disabled: it opens nothing {FROM_WHEN}; `keys enable` turns it on again"))?;
+            }
+            Keys::Enable(one) => {
+                let key = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": true}))).await?;
+                voice.done(&key, &show(&key, "id"), &format!("enabled; it is {}", show(&key, "state")))?;
+            }
+            Keys::Revoke(one) => {
+                let key = client.call("DELETE", &path_of(&one.id), None).await?;
+                voice.done(&key, &show(&key, "id"), &format!("revoked for good, {FROM_WHEN}"))?;
+            }
+            Keys::Import(_) => return import(&client, &entries, voice).await,
+            Keys::NewFileEntry(new) => {
+                refuse_unlisted(&new.scopes, config.as_ref())?;
+                let entry = client.call("POST", "/v1/keys/file-entry", Some(&new.body())).await?;
+                if voice.json {
+                    voice.write_json(&entry)?;
+                } else {
+                    write!(voice.out, "{}", show(&entry, "yaml"))?;
+                    writeln!(voice.complaints, "{}", show(&entry, "key"))?;
+                    writeln!(
+                        voice.complaints,
+                        "This is the key. Store it now: it is not shown again. Nothing was stored here; the entry makes it valid."
+                    )?;
+                }
+                doubt(&new.scopes, config.as_ref(), "its `scopes` can be changed in the entry", voice)?;
             }
         }
-        Keys::Rotate(rotation) => {
-            let mut body = Map::from_iter([("grace".to_owned(), json!(rotation.grace))]);
-            set_expiry(&mut body, rotation.expires.as_deref());
-            let key = client.call("POST", &format!("{}/rotate", path_of(&rotation.id)), Some(&Value::Object(body))).await?;
-            let until = match show_when(&key, "old_secret_until").as_str() {
-                "-" => "The old secret has ended.".to_owned(),
-                until => format!("The old secret works until {until} UTC."),
-            };
-            let id = show(&key, "id");
-            let words = format!("new secret for key {id}. {until}");
-            voice.hand_over(&key, "key", &words, &format!("`tollgate keys rotate {id}` makes another"))?;
-        }
-        Keys::Disable(one) => {
-            let key = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": false}))).await?;
-            voice.done(&key, &show(&key, "id"), &format!("disabled: it opens nothing {FROM_WHEN}; `keys enable` turns it on again"))?;
-        }
-        Keys::Enable(one) => {
-            let key = client.call("PATCH", &path_of(&one.id), Some(&json!({"active": true}))).await?;
-            voice.done(&key, &show(&key, "id"), &format!("enabled; it is {}", show(&key, "state")))?;
-        }
-        Keys::Revoke(one) => {
-            let key = client.call("DELETE", &path_of(&one.id), None).await?;
-            voice.done(&key, &show(&key, "id"), &format!("revoked for good, {FROM_WHEN}"))?;
-        }
-        Keys::Import(_) => return import(&client, &entries, voice).await,
-        Keys::NewFileEntry(new) => {
-            refuse_unlisted(&new.scopes, config.as_ref())?;
-            let entry = client.call("POST", "/v1/keys/file-entry", Some(&new.body())).await?;
-            if voice.json {
-                voice.write_json(&entry)?;
-            } else {
-                write!(voice.out, "{}", show(&entry, "yaml"))?;
-                writeln!(voice.complaints, "{}", show(&entry, "key"))?;
-                writeln!(
-                    voice.complaints,
-                    "This is the key. Store it now: it is not shown again. Nothing was stored here; the entry makes it valid."
-                )?;
-            }
-            doubt(&new.scopes, config.as_ref(), "its `scopes` can be changed in the entry", voice)?;
-        }
+        Ok(Exit::Good)
     }
-    Ok(Exit::Good)
 }
 
 const CELLS: [Cell; 17] = [
@@ -314,15 +312,14 @@ impl New {
 impl Edit {
     fn body(&self) -> Result<Value, CliError> {
         let mut body = Map::new();
-        let or_none = |text: &String| if text == "none" { Value::Null } else { json!(text) };
         let mut set = |name: &str, value: Option<Value>| {
             body.extend(value.map(|value| (name.to_owned(), value)));
         };
         set("name", self.name.as_ref().map(|name| json!(name)));
         set("scopes", self.scopes.as_ref().map(|scopes| json!(scopes_of(scopes))));
-        set("tier", self.tier.as_ref().map(or_none));
-        set("version", self.api_version.as_ref().map(or_none));
-        set("not_before", self.not_before.as_ref().map(or_none));
+        set("tier", self.tier.as_deref().map(or_none));
+        set("version", self.api_version.as_deref().map(or_none));
+        set("not_before", self.not_before.as_deref().map(or_none));
         // What is no number goes as it is: the API says what it expects.
         let limit = |text: &String| text.parse::<u64>().map_or_else(|_error| or_none(text), |limit| json!(limit));
         set("rate_limit", self.rate_limit.as_ref().map(limit));
@@ -406,7 +403,7 @@ async fn import(client: &Client, entries: &[Value], voice: &mut Voice<'_>) -> Re
         voice.write_json(&json!({"imported": imported, "failed": failed, "accepted_at_the_gate": is_accepted}))?;
         return Ok(exit);
     }
-    writeln!(voice.out, "{} of {} keys imported", imported.len(), entries.len())?;
+    writeln!(voice.out, "{} of {} imported", imported.len(), so_many(entries.len(), "key", "keys"))?;
     for failure in &failed {
         let index = failure.get("index").and_then(Value::as_u64).unwrap_or_default();
         let why = match failure.get("details") {

@@ -34,6 +34,8 @@ pub mod users;
 
 mod examples;
 
+mod reading;
+
 mod scopes;
 
 mod table;

@@ -11,9 +11,11 @@ use std::path::PathBuf;
 use crate::cli::Exit;
 use crate::cli::client::CliError;
 use crate::cli::open_file;
+use crate::cli::reading::Reading;
 use crate::cli::table::Side;
 use crate::cli::table::write_table;
 use crate::config;
+use crate::config::complaint::so_many;
 use crate::recording::BadRecord;
 use crate::recording::Record;
 use crate::recording::replay::Comparison;
@@ -44,6 +46,8 @@ pub struct Replay {
     /// The config that is to be.
     #[arg(long, value_name = "FILE")]
     pub after: PathBuf,
+    #[command(flatten)]
+    pub reading: Reading,
     /// For machines: one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -53,15 +57,16 @@ const EXAMPLES: &str = "\
 Examples:
   tollgate replay requests.jsonl --before tollgate.yaml --after next.yaml
   cat requests.jsonl.1 requests.jsonl | tollgate replay - --before tollgate.yaml --after next.yaml
+  tollgate replay requests.jsonl --before a.yaml --after b.yaml --without-files     away from the machine that has the secrets
   tollgate explain --recorded requests.jsonl:17 --config next.yaml    why line 17 ends as it does";
 
 impl Replay {
     /// # Errors
     /// When one of the writers cannot be written to.
     pub fn run(&self, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
-        let (Some(before), Some(after)) = (judge_of(&self.before, complaints)?, judge_of(&self.after, complaints)?) else {
-            return Ok(Exit::Failed);
-        };
+        let before = judge_of(&self.before, self.reading, complaints)?;
+        let after = judge_of(&self.after, self.reading, complaints)?;
+        let (Some(before), Some(after)) = (before, after) else { return Ok(Exit::Failed) };
         let compared = match self.open() {
             Ok(mut lines) => compare(&mut lines, before, after, complaints),
             Err(error) => Err(CliError::said(format!("{}: {error}", self.records.display()))),
@@ -93,8 +98,8 @@ impl Replay {
 }
 
 /// None when the config is bad, which was then said.
-fn judge_of(path: &Path, complaints: &mut dyn Write) -> io::Result<Option<Judge>> {
-    match config::load(path) {
+fn judge_of(path: &Path, reading: Reading, complaints: &mut dyn Write) -> io::Result<Option<Judge>> {
+    match reading.load(path) {
         Ok(loaded) => match Judge::new(loaded.rules) {
             Ok(judge) => Ok(Some(judge)),
             Err(error) => {
@@ -106,7 +111,9 @@ fn judge_of(path: &Path, complaints: &mut dyn Write) -> io::Result<Option<Judge>
             for mistake in &mistakes {
                 writeln!(complaints, "{mistake}")?;
             }
-            writeln!(complaints, "tollgate replay: {} cannot be used", path.display())?;
+            let is_elsewhere = config::load_without_files(path).is_ok();
+            let hint = if is_elsewhere { "; where its files are elsewhere, --without-files passes over them" } else { "" };
+            writeln!(complaints, "tollgate replay: {} cannot be used{hint}", path.display())?;
             Ok(None)
         }
     }
@@ -191,12 +198,12 @@ fn show(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out)?;
     }
     let ends = if comparison.different == 1 { "ends" } else { "end" };
-    writeln!(out, "{} requests, {} {ends} differently", comparison.requests, comparison.different)?;
+    writeln!(out, "{}, {} {ends} differently", so_many(comparison.requests, "request", "requests"), comparison.different)?;
     let notes = [
-        (comparison.unlike_recorded, "end otherwise under --before than when they were recorded (limits begin with full buckets here)"),
-        (comparison.unknown, "hang on a credential that nobody read when they were recorded; their end is `unknown`"),
-        (comparison.sampled, "come from a sample; limits see too few of them (`record.sample`)"),
-        (comparison.bad_lines, "lines could not be judged"),
+        (comparison.unlike_recorded, "otherwise under --before than when recorded (limits begin with full buckets here)"),
+        (comparison.unknown, "by a credential that nobody read when recorded: their end is `unknown`"),
+        (comparison.sampled, "from a sample: limits see too few of them (`record.sample`)"),
+        (comparison.bad_lines, "of the lines could not be judged"),
     ];
     for (count, note) in notes.iter().filter(|(count, _)| *count > 0) {
         writeln!(out, "  {count} {note}")?;
@@ -240,10 +247,33 @@ mod tests {
             std::fs::write(folder.path().join(name), text).unwrap();
             folder.path().join(name)
         };
-        let replay = Replay { records: write("records", records), before: write("a.yaml", RULES), after: write("b.yaml", after), json };
+        let replay = Replay {
+            records: write("records", records),
+            before: write("a.yaml", RULES),
+            after: write("b.yaml", after),
+            reading: Reading::default(),
+            json,
+        };
         let (mut out, mut complaints) = (Vec::new(), Vec::new());
         let exit = replay.run(&mut out, &mut complaints).unwrap();
         (exit, String::from_utf8(out).unwrap(), String::from_utf8(complaints).unwrap())
+    }
+
+    #[test]
+    fn secrets_that_are_elsewhere_are_passed_over_where_that_is_wished() {
+        let elsewhere = format!("{RULES}peppers: [{{ id: p1, secret: {{ file: /nowhere/p1 }} }}]\n");
+        let folder = tempfile::tempdir().unwrap();
+        let (records, rules) = (folder.path().join("records"), folder.path().join("a.yaml"));
+        std::fs::write(&records, line(0, r#"["things:read"]"#)).unwrap();
+        std::fs::write(&rules, elsewhere).unwrap();
+        for (without_files, expected) in [(false, Exit::Failed), (true, Exit::Good)] {
+            let reading = Reading { without_files };
+            let replay = Replay { records: records.clone(), before: rules.clone(), after: rules.clone(), reading, json: false };
+            let (mut out, mut complaints) = (Vec::new(), Vec::new());
+            assert_eq!(replay.run(&mut out, &mut complaints).unwrap(), expected);
+            let said = String::from_utf8(complaints).unwrap();
+            assert_eq!(said.contains("--without-files"), !without_files, "{said}");
+        }
     }
 
     #[test]
@@ -273,7 +303,7 @@ mod tests {
         let good = line(0, r#"["things:read"]"#);
         let (exit, out, complaints) = replay(&format!("{good}\n{{\n\n{long}\n{other}\n{good}"), RULES, false);
         assert_eq!(exit, Exit::Failed);
-        assert!(out.starts_with("2 requests, 0 end differently\n  3 lines could not be judged"), "{out}");
+        assert!(out.starts_with("2 requests, 0 end differently\n  3 of the lines could not be judged"), "{out}");
         for named in ["line 2: not a record", "line 4: not a record: the line is longer", "line 5: a record of format 9"] {
             assert!(complaints.contains(named), "{complaints}");
         }
@@ -284,10 +314,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let rules = folder.path().join("a.yaml");
         std::fs::write(&rules, RULES).unwrap();
-        let judge = || judge_of(&rules, &mut Vec::new()).unwrap().unwrap();
+        let judge = || judge_of(&rules, Reading::default(), &mut Vec::new()).unwrap().unwrap();
         let endless = compare(&mut BufReader::with_capacity(1 << 20, io::repeat(b'x')), judge(), judge(), &mut Vec::new());
         assert!(endless.is_err_and(|error| error.to_string().contains("goes on for more than 8 MiB")));
-        let replay = Replay { records: "/dev/zero".into(), before: rules.clone(), after: rules, json: false };
+        let replay = Replay { records: "/dev/zero".into(), before: rules.clone(), after: rules, reading: Reading::default(), json: false };
         let mut complaints = Vec::new();
         assert_eq!(replay.run(&mut Vec::new(), &mut complaints).unwrap(), Exit::Failed);
         assert!(String::from_utf8(complaints).unwrap().contains("/dev/zero: it is no regular file"));
@@ -297,7 +327,13 @@ mod tests {
     fn a_bad_config_or_a_missing_file_is_said() {
         let (exit, _, complaints) = replay("", "routes: 7\n", false);
         assert!(exit == Exit::Failed && complaints.contains("b.yaml cannot be used"), "{complaints}");
-        let replay = Replay { records: "/nowhere/at/all".into(), before: PathBuf::new(), after: PathBuf::new(), json: false };
+        let replay = Replay {
+            records: "/nowhere/at/all".into(),
+            before: PathBuf::new(),
+            after: PathBuf::new(),
+            reading: Reading::default(),
+            json: false,
+        };
         assert_eq!(replay.run(&mut Vec::new(), &mut Vec::new()).unwrap(), Exit::Failed);
     }
 }

@@ -17,7 +17,7 @@ use crate::model::scope::ScopeSet;
 /// The config that was read, and from where; none: another process was named.
 type Config<'c> = Option<&'c (PathBuf, Arc<Rules>)>;
 
-/// Refuses scopes of keys that the config does not have, where it lists every scope there is.
+/// Refuses scopes of keys, and rights of users, that the config does not have, where it lists every scope there is.
 pub(in crate::cli) fn refuse_unlisted(given: &[String], config: Config<'_>) -> Result<(), CliError> {
     let Some((path, rules)) = config else { return Ok(()) };
     let Some(listed) = &rules.scopes else { return Ok(()) };
@@ -46,14 +46,20 @@ fn refuse_others(given: &[String], setting: &str, path: &Path, known: &[&str], i
     Err(CliError::said(format!("`{setting}` of {} has no `{text}`{hint}; nothing was done", path.display())))
 }
 
-/// Says which of these open nothing by the config that was read, and what to do about it. It is no more than a warning: upstreams may
-/// ask for scopes too.
+/// Says where these, all that somebody has, open nothing by the config that was read, and what to do about it.
 pub(in crate::cli) fn doubt(given: &[String], config: Config<'_>, remedy: &str, voice: &mut Voice<'_>) -> Result<(), CliError> {
     let Some((path, rules)) = config else { return Ok(()) };
-    let path = path.display();
     if given.iter().all(String::is_empty) && wanted(rules).next().is_some() {
+        let path = path.display();
         writeln!(voice.complaints, "warning: no scopes: this opens the routes of {path} that want none, and no others; {remedy}")?;
     }
+    doubt_each(given, config, remedy, voice)
+}
+
+/// Says which of these open nothing by the config that was read. It is no more than a warning: upstreams may ask for scopes too.
+pub(in crate::cli) fn doubt_each(given: &[String], config: Config<'_>, remedy: &str, voice: &mut Voice<'_>) -> Result<(), CliError> {
+    let Some((path, rules)) = config else { return Ok(()) };
+    let path = path.display();
     for (scope, hint) in unwanted(given, rules) {
         let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
         writeln!(

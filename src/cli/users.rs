@@ -15,6 +15,8 @@ use crate::cli::client::CliError;
 use crate::cli::client::Client;
 use crate::cli::client::Target;
 use crate::cli::client::encode;
+use crate::cli::scopes::doubt_each;
+use crate::cli::scopes::refuse_unlisted;
 use crate::cli::table::Cell;
 use crate::cli::table::show;
 use crate::cli::table::show_when;
@@ -22,6 +24,7 @@ use crate::cli::voice::Gathered;
 use crate::cli::voice::Part;
 use crate::cli::voice::Verbs;
 use crate::cli::voice::Voice;
+use crate::cli::voice::or_none;
 
 /// More than any password may have.
 const PASSWORD_BYTES_MAX: u64 = 4096;
@@ -128,70 +131,80 @@ impl Verbs for Users {
     const EXAMPLES: &'static str = EXAMPLES;
 
     async fn perform(self, target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
-        perform(self, target, voice).await.map(|()| Exit::Good)
-    }
-}
-
-async fn perform(command: Users, target: Target, voice: &mut Voice<'_>) -> Result<(), CliError> {
-    // Read before the store is opened: nobody waits for a hand that types.
-    let password = match &command {
-        Users::Password(_) => Zeroizing::new(read_password()?),
-        Users::Create(_)
-        | Users::List(_)
-        | Users::Show(_)
-        | Users::Change(_)
-        | Users::SignOut(_)
-        | Users::Disable(_)
-        | Users::Enable(_)
-        | Users::Erase(_)
-        | Users::Invite(_) => Zeroizing::default(),
-    };
-    let client = Client::open(target).await?;
-    match command {
-        Users::Create(new) => {
-            let user = client.call("POST", "/v1/users", Some(&new.body())).await?;
-            voice.done(&user, &new.id, "made")
-        }
-        Users::List(part) => {
-            let found = Gathered::part(&client, "/v1/users", "", part).await?;
-            voice.records(&found, "users", &CELLS)
-        }
-        Users::Show(one) => {
-            let user = client.call("GET", &path_of(&one.id), None).await?;
-            voice.record(&user, &CELLS)
-        }
-        Users::Change(edit) => {
-            let user = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
-            voice.record(&user, &CELLS)
-        }
-        Users::Password(one) => {
-            change(&client, &one.id, json!({"password": *password}), "has the new password, and is signed out everywhere", voice).await
-        }
-        Users::SignOut(one) => {
-            change(&client, &one.id, json!({"valid_from": "now"}), "signed out: tokens from before open nothing", voice).await
-        }
-        Users::Disable(one) => change(&client, &one.id, json!({"active": false}), "disabled: nothing of it opens anything", voice).await,
-        Users::Enable(one) => change(&client, &one.id, json!({"active": true}), "enabled", voice).await,
-        Users::Erase(one) => {
-            let answer = client.call("DELETE", &path_of(&one.id), None).await?;
-            voice.done(&answer, &one.id, "erased, with its keys")
-        }
-        Users::Invite(invitation) => {
-            // Asked before: what is shown once must not be lost to a second question.
-            let members = match &invitation.org {
-                Some(org) => client.call("GET", &format!("/v1/users?limit=1&organization={}", encode(org)), None).await?,
-                None => Value::Null,
-            };
-            let is_new = members.get("data").and_then(Value::as_array).is_some_and(Vec::is_empty);
-            let made = client.call("POST", "/v1/invitations", Some(&invitation.body())).await?;
-            let words = format!(
-                "an invitation into {}{}, until {} UTC.",
-                show(&made, "organization"),
-                if is_new { " (nobody is in it yet: whoever comes by this begins it)" } else { "" },
-                show_when(&made, "expires_at")
-            );
-            voice.hand_over(&made, "url", &words, &format!("DELETE /v1/invitations/{} takes it back", show(&made, "id")))
-        }
+        // Read before the store is opened: nobody waits for a hand that types.
+        let password = match &self {
+            Users::Password(_) => Zeroizing::new(read_password()?),
+            Users::Create(_)
+            | Users::List(_)
+            | Users::Show(_)
+            | Users::Change(_)
+            | Users::SignOut(_)
+            | Users::Disable(_)
+            | Users::Enable(_)
+            | Users::Erase(_)
+            | Users::Invite(_) => Zeroizing::default(),
+        };
+        let config = target.config.clone();
+        let client = Client::open(target).await?;
+        match self {
+            Users::Create(new) => {
+                let rights = new.rights.as_deref().unwrap_or_default();
+                refuse_unlisted(rights, config.as_ref())?;
+                let user = client.call("POST", "/v1/users", Some(&new.body())).await?;
+                voice.done(&user, &new.id, "made")?;
+                doubt_each(rights, config.as_ref(), &mending(&new.id), voice)
+            }
+            Users::List(part) => {
+                let found = Gathered::part(&client, "/v1/users", "", part).await?;
+                voice.records(&found, "users", &CELLS)
+            }
+            Users::Show(one) => {
+                let user = client.call("GET", &path_of(&one.id), None).await?;
+                voice.record(&user, &CELLS)
+            }
+            Users::Change(edit) => {
+                let rights = edit.rights.as_deref().unwrap_or_default();
+                refuse_unlisted(rights, config.as_ref())?;
+                let user = client.call("PATCH", &path_of(&edit.id), Some(&edit.body()?)).await?;
+                voice.record(&user, &CELLS)?;
+                doubt_each(rights, config.as_ref(), &mending(&edit.id), voice)
+            }
+            Users::Password(one) => {
+                change(&client, &one.id, json!({"password": *password}), "has the new password, and is signed out everywhere", voice).await
+            }
+            Users::SignOut(one) => {
+                change(&client, &one.id, json!({"valid_from": "now"}), "signed out: tokens from before open nothing", voice).await
+            }
+            Users::Disable(one) => {
+                change(&client, &one.id, json!({"active": false}), "disabled: nothing of it opens anything", voice).await
+            }
+            Users::Enable(one) => change(&client, &one.id, json!({"active": true}), "enabled", voice).await,
+            Users::Erase(one) => {
+                let answer = client.call("DELETE", &path_of(&one.id), None).await?;
+                voice.done(&answer, &one.id, "erased, with its keys")
+            }
+            Users::Invite(invitation) => {
+                let rights = invitation.rights.as_deref().unwrap_or_default();
+                refuse_unlisted(rights, config.as_ref())?;
+                // Asked before: what is shown once must not be lost to a second question.
+                let members = match &invitation.org {
+                    Some(org) => client.call("GET", &format!("/v1/users?limit=1&organization={}", encode(org)), None).await?,
+                    None => Value::Null,
+                };
+                let is_new = members.get("data").and_then(Value::as_array).is_some_and(Vec::is_empty);
+                let made = client.call("POST", "/v1/invitations", Some(&invitation.body())).await?;
+                let words = format!(
+                    "an invitation into {}{}, until {} UTC.",
+                    show(&made, "organization"),
+                    if is_new { " (nobody is in it yet: whoever comes by this begins it)" } else { "" },
+                    show_when(&made, "expires_at")
+                );
+                let remedy = format!("DELETE /v1/invitations/{} takes it back", show(&made, "id"));
+                voice.hand_over(&made, "url", &words, &remedy)?;
+                doubt_each(rights, config.as_ref(), &remedy, voice)
+            }
+        }?;
+        Ok(Exit::Good)
     }
 }
 
@@ -248,7 +261,6 @@ impl New {
 
 impl Edit {
     fn body(&self) -> Result<Value, CliError> {
-        let or_none = |text: &String| if text == "none" { Value::Null } else { json!(text) };
         let mut body = Map::new();
         body.extend(self.org.as_ref().map(|org| ("organization".to_owned(), or_none(org))));
         body.extend(self.role.as_ref().map(|role| ("role".to_owned(), json!(role))));
@@ -274,6 +286,10 @@ impl Invitation {
 
 fn scopes(given: &[String]) -> Value {
     json!(given.iter().filter(|scope| !scope.is_empty()).collect::<Vec<_>>())
+}
+
+fn mending(id: &str) -> String {
+    format!("`tollgate users change {id} --right …` mends it")
 }
 
 fn path_of(id: &str) -> String {

@@ -199,6 +199,11 @@ impl Gathered {
     }
 }
 
+/// What a member is changed to: `none` clears it.
+pub(in crate::cli) fn or_none(text: &str) -> Value {
+    if text == "none" { Value::Null } else { json!(text) }
+}
+
 /// The part of a query that names these filters.
 pub(in crate::cli) fn filters(given: &[(&str, &Option<String>)]) -> String {
     given.iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("&{name}={}", encode(value)))).collect()

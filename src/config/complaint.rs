@@ -67,10 +67,8 @@ impl fmt::Display for Complaint {
 pub fn suggestion<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     const LISTED: usize = 12;
     let known: Vec<&str> = known.into_iter().collect();
-    let tolerated = (written.chars().count() / 3).max(1);
-    let nearest = known.iter().map(|name| (distance(written, name), *name)).filter(|(far, _)| *far <= tolerated).min();
-    match nearest {
-        Some((_, name)) => Some(format!("did you mean `{name}`?")),
+    match did_you_mean(written, known.iter().copied()) {
+        Some(hint) => Some(hint),
         None if known.is_empty() => None,
         None => {
             let listed: Vec<String> = known.iter().take(LISTED).map(|name| format!("`{name}`")).collect();
@@ -78,6 +76,19 @@ pub fn suggestion<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -
             Some(format!("there is: {}{more}", listed.join(", ")))
         }
     }
+}
+
+/// `did you mean …?` when a known name is near.
+pub fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let tolerated = (written.chars().count() / 3).max(1);
+    let nearest = known.into_iter().map(|name| (distance(written, name), name)).filter(|(far, _)| *far <= tolerated).min();
+    nearest.map(|(_, name)| format!("did you mean `{name}`?"))
+}
+
+/// So many of these, as one says it: `1 key`, `2 keys`.
+pub fn so_many<N: From<u8> + PartialEq + fmt::Display>(count: N, one: &str, many: &str) -> String {
+    let what = if count == N::from(1) { one } else { many };
+    format!("{count} {what}")
 }
 
 /// Edit distance with swaps of neighbours, on texts cut at 64 characters so that hostile input costs little.

@@ -212,6 +212,16 @@ enum Door {
     Public,
 }
 
+impl Door {
+    /// As the config names it.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Public => "issuer",
+        }
+    }
+}
+
 impl Spoken {
     fn format(&self) -> ErrorFormat {
         match self.door {
@@ -238,7 +248,8 @@ async fn frame(State(spoken): State<Spoken>, mut request: Request, next: Next) -
         (None, Some(fault)) => fault.as_str(),
         (None, None) => Code::of(response.status().as_u16()).map_or("OK", Code::as_str),
     };
-    tracing::info!(%method, path, status = response.status().as_u16(), code, request_id, "resource api");
+    let (listener, status) = (spoken.door.as_str(), response.status().as_u16());
+    tracing::info!(target: "tollgate::http", listener, %method, path, status, code, request_id, "answered");
     if let Some(problem) = problem {
         let format = response.extensions_mut().remove::<ErrorFormat>().unwrap_or_else(|| spoken.format());
         response = problem.render(format, &request_id);

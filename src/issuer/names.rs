@@ -21,6 +21,9 @@ use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 
+/// Whether a text could be the id of a record that we named: what is not never reaches a record's name.
+pub(in crate::issuer) use crate::secrets::is_random_id as is_record_id;
+
 /// Scopes of one key or user.
 const SCOPES_MAX: usize = 128;
 
@@ -55,11 +58,6 @@ pub(in crate::issuer) fn plain_name(text: &str) -> Option<Arc<str>> {
 
 pub(in crate::issuer) fn role(value: &Value) -> Option<Role> {
     [Role::Admin, Role::Member].into_iter().find(|role| text(value) == Some(role.as_str()))
-}
-
-/// Whether a text could be the id of a record that we named: what is not never reaches a record's name.
-pub(in crate::issuer) fn is_record_id(text: &str) -> bool {
-    text.len() == 22 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Names that would read as somebody they are not.

@@ -31,7 +31,7 @@ use crate::issuer::openapi::answers::Conflicting;
 use crate::issuer::openapi::answers::Judged;
 use crate::issuer::openapi::answers::Missing;
 use crate::issuer::openapi::answers::WithBody;
-use crate::issuer::openapi::schemas::RotationBody;
+use crate::issuer::openapi::bodies::RotationBody;
 use crate::issuer::parameters::key_id;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -41,7 +41,7 @@ use crate::issuer::views::answer_change;
 use crate::issuer::views::check_revision;
 use crate::model::key::HashAlgorithm;
 use crate::model::key::KeySecret;
-use crate::model::key::key_text;
+use crate::model::key_text::key_text;
 use crate::secrets::random_bytes;
 use crate::store::RecordKey;
 use crate::store::Write;
@@ -85,6 +85,7 @@ async fn rotate_one(
     let expires = names::expiry(&mut fields, now)?;
     fields.finish()?;
     let (mut record, revision) = load(state, &asker.actor, &id).await?;
+    let before = record.clone();
     check_revision(headers, revision)?;
     refuse_revoked(&record)?;
     check_may_change(&asker.actor, &record)?;
@@ -127,7 +128,7 @@ async fn rotate_one(
     }
     let outcome = replace_with(state, &record, revision, (preconditions, writes), now).await?;
     tracing::info!(key = %record.id, grace_seconds = grace.as_secs(), "key rotated");
-    asker.note(state, Deed::KeyRotated, record.id.as_str(), record.organization.as_deref(), now).await;
+    asker.note_change(state, Deed::KeyRotated, (&before, &record), now).await;
     let revision = revision_of(state, &record.id).await;
     let view = KeyView::new(&record, revision, state, now).await;
     Ok(answer_change(&outcome, revision, Issued { key: &text, view }))

@@ -36,7 +36,8 @@ const CACHE_CAPACITY: usize = 10_000;
 /// How long a retired key's public half stays in `/jwks`.
 const SHOWN_AFTER_LAST_USE: Duration = Duration::from_secs(24 * 60 * 60);
 
-const SHELF: Shelf = Shelf { id: "assertion", context: b"tollgate assertion ring", lines: Lines::EdDsa, shown_after: SHOWN_AFTER_LAST_USE };
+pub(in crate::jose) const SHELF: Shelf =
+    Shelf { id: "assertion", context: b"tollgate assertion ring", lines: Lines::EdDsa, shown_after: SHOWN_AFTER_LAST_USE };
 
 /// Signs assertions and publishes the keys that verify them.
 pub struct Assertions {

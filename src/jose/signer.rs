@@ -49,7 +49,7 @@ const SHOWN_AFTER_LAST_USE: Duration = Duration::from_secs(25 * 60 * 60);
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Rs256, Algorithm::EdDsa];
 
-const SHELF: Shelf =
+pub(in crate::jose) const SHELF: Shelf =
     Shelf { id: "issuer", context: b"tollgate issuer ring", lines: Lines::EdDsaAndRs256, shown_after: SHOWN_AFTER_LAST_USE };
 
 /// RS256 signatures that may wait, each for about a millisecond of a worker; more are refused.

@@ -22,10 +22,11 @@ use zeroize::Zeroizing;
 use crate::model::key::HashAlgorithm;
 use crate::model::key::SecretHash;
 use crate::model::key::is_key_id;
-use crate::model::key::push_base62;
+use crate::model::key_text::push_base62;
 
 pub use crate::secrets::disguise::Disguise;
 pub use crate::secrets::file::PepperFileError;
+pub(crate) use crate::secrets::file::publish;
 
 /// A secret of this deployment that is not in the store: whoever has the store alone can open nothing.
 pub struct Pepper {
@@ -211,6 +212,11 @@ pub fn random_id() -> Result<String, SecretError> {
     let mut text = String::with_capacity(22);
     push_base62(&mut text, &mut random_bytes::<16>()?, 22);
     Ok(text)
+}
+
+/// Whether a text could be one of them.
+pub fn is_random_id(text: &str) -> bool {
+    text.len() == 22 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Random bytes from the system's generator.

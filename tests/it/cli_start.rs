@@ -74,6 +74,27 @@ fn a_scope_that_no_route_of_the_config_wants_is_told() {
     assert!(said("a:raed").contains(told), "{}", said("a:raed"));
 }
 
+/// No process runs, and nobody issues here: the config is all that a tier is judged by.
+#[test]
+fn an_application_gets_a_tier_of_the_config() {
+    let folder = Folder::new();
+    write_config(&folder);
+    let issuing = "issuer: { url: \"https://id.example\", resources: [{ uri: \"https://api.example\" }], scopes: { \"a:read\": Read } }\n\
+                   tiers: { free: { requests_per_minute: 60 }, pro: { requests_per_minute: 300 } }\ndefault_tier: free\n";
+    let config = std::fs::read_to_string(folder.path().join("tollgate.yaml")).expect("just written");
+    folder.write("tollgate.yaml", &format!("{issuing}{config}"));
+    let create = ["clients", "create", "--name", "robot", "--grant", "client_credentials", "--scope", "a:read", "--tier"];
+    let refused = tollgate::run(folder.path(), &[&create[..], &["prp"]].concat());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("tier must be one of: free, pro"), "{said}");
+    let made = tollgate::run_json(folder.path(), &[&create[..], &["pro", "--json"]].concat());
+    let id = made["id"].as_str().expect("an id");
+    assert_eq!(made["tier"], "pro", "{made}");
+    for (tier, expected) in [("free", "free".into()), ("none", serde_json::Value::Null)] {
+        assert_eq!(tollgate::run_json(folder.path(), &["clients", "change", id, "--tier", tier, "--json"])["tier"], expected);
+    }
+}
+
 // battery: X9
 #[test]
 fn a_second_process_waits_and_is_refused() {

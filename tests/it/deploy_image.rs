@@ -112,6 +112,33 @@ fn the_rules_in_containers_pass_check_config_with_their_envoy() {
     assert!(output.status.success() && !said.contains("warning"), "{said}");
 }
 
+/// Each job has somebody to ask, and the rules are the shipped ones.
+#[test]
+fn the_prometheus_in_containers_has_the_shipped_rules_and_jobs() {
+    let parse = |name: &str| -> Value { serde_yaml::from_str(&read(name)).expect("YAML") };
+    let (shipped, own) = (parse("k8s/prometheus/prometheus.yaml"), parse("envoy/quickstart/compose/prometheus.yaml"));
+    assert_eq!(own["rule_files"], shipped["rule_files"]);
+    let services = services();
+    let service = |name: &str| &services.iter().find(|(known, _)| known == name).unwrap_or_else(|| panic!("no service {name}")).1;
+    for file in texts(&own["rule_files"]) {
+        let mount = format!("../../k8s/prometheus/{file}:/etc/prometheus/{file}:ro");
+        assert!(texts(&service("prometheus")["volumes"]).contains(&mount.as_str()), "{mount}");
+    }
+    let jobs = |file: &Value| file["scrape_configs"].as_array().cloned().expect("jobs");
+    assert_eq!(jobs(&own).len(), jobs(&shipped).len());
+    for (own, shipped) in jobs(&own).iter().zip(jobs(&shipped)) {
+        for field in ["job_name", "metrics_path", "params", "sample_limit", "metric_relabel_configs"] {
+            assert_eq!(own[field], shipped[field], "{field} of {}", own["job_name"]);
+        }
+        let target = own.pointer("/static_configs/0/targets/0").and_then(Value::as_str).expect("a target");
+        let (host, port) = target.split_once(':').expect("a port");
+        let reached = texts(&service("prometheus")["networks"]);
+        assert!(texts(&service(host)["networks"]).iter().any(|network| reached.contains(network)), "{host} is on another network");
+        let listens = read("envoy/quickstart/compose/stats.yaml") + &read("envoy/quickstart/compose/tollgate.yaml");
+        assert!(listens.contains(&format!(": {port} ")) || listens.contains(&format!(":{port}")), "nobody listens on {port}");
+    }
+}
+
 #[test]
 fn the_dockerfile_names_this_release_and_its_rust() {
     let dockerfile = read("Dockerfile");

@@ -11,6 +11,7 @@ use std::process::Command;
 use crate::support::envoy;
 use crate::support::folder::Folder;
 use crate::support::http1::Client;
+use crate::support::ports::free_port;
 use crate::support::process::wait_until;
 use crate::support::redis::RedisServer;
 use crate::support::scenario::Plan;
@@ -85,8 +86,10 @@ fn the_sidecar_form_enforces_what_its_readme_lists() {
     for (name, text) in [("pepper", TOKEN), ("ops-token", TOKEN), ("redis-password", "a-password")] {
         plan.folder.write_secret(&format!("secrets/{name}"), text);
     }
+    let stats_port = free_port();
     let scenario = plan
         .envoy_with("address: 0.0.0.0, port_value: 8080", "address: 127.0.0.1, port_value: 10000")
+        .envoy_with("address: 0.0.0.0, port_value: 9902", &format!("address: 127.0.0.1, port_value: {stats_port}"))
         .envoy_with("path: /run/tollgate/check.sock", "path: run/check.sock")
         .envoy_with("socket_address: { address: 127.0.0.1, port_value: 8081 }", "pipe: { path: run/upstream.sock }")
         // Machines that run tests are slow at times.
@@ -111,6 +114,22 @@ fn the_sidecar_form_enforces_what_its_readme_lists() {
     for path in monitored {
         assert_eq!(ask(&path, &[from_outside]), 401, "{path}");
         assert_eq!(ask(&path, &[from_outside, ("authorization", &bearer)]), 200, "{path}");
+    }
+
+    // Of Envoy's own interface, which ends it when asked to, Prometheus gets one page and nobody gets another.
+    let stats = |method: &str, target: &str| Client::new(stats_port).send(method, target, &[], "");
+    let page = stats("GET", "/stats/prometheus?filter=ext_authz");
+    assert!(page.status == 200 && page.text().contains("\nenvoy_http_ext_authz_ok{"), "{}", page.text());
+    for (method, target) in [
+        ("GET", "/"),
+        ("GET", "/config_dump"),
+        ("GET", "/stats"),
+        ("GET", "/stats/prometheus/../../config_dump"),
+        ("POST", "/stats/prometheus"),
+        ("POST", "/quitquitquit"),
+        ("POST", "//quitquitquit"),
+    ] {
+        assert_eq!(stats(method, target).status, 404, "{method} {target}");
     }
 
     let key = scenario.key("alice", "", &["things:read"]);

@@ -21,6 +21,9 @@ use crate::support::prometheus::rules;
 use crate::support::prometheus::shelf;
 use crate::support::prometheus::yaml;
 
+/// The recorded rate of checks without a verdict, by instance and reason.
+const UNANSWERED: &str = "job_instance_reason:tollgate_checks_unanswered:rate5m";
+
 fn text(rule: &Value, path: &str) -> String {
     rule.pointer(path).and_then(Value::as_str).unwrap_or_else(|| panic!("no {path} in {rule}")).to_owned()
 }
@@ -129,42 +132,65 @@ fn every_alert_fires_when_it_must_and_not_when_it_must_not() {
     }
 }
 
-#[test]
-fn every_alert_is_explained() {
+/// The paragraphs of `envoy/operations.md` about alerts, by heading.
+fn runbooks() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manual = std::fs::read_to_string(root.join("envoy/operations.md")).expect("the manual");
-    let runbooks = manual.split("\n## Alerts\n").nth(1).expect("a part about alerts").split("\n## ").next().unwrap_or_default();
-    let mut headings: BTreeMap<String, &str> = BTreeMap::new();
-    for part in runbooks.split("\n### ").skip(1) {
+    let part = manual.split("\n## Alerts\n").nth(1).expect("a part about alerts").split("\n## ").next().unwrap_or_default();
+    let mut headings = BTreeMap::new();
+    for part in part.split("\n### ").skip(1) {
         let (heading, body) = part.split_once('\n').expect("a heading has a body");
-        assert!(headings.insert(heading.to_owned(), body.trim()).is_none(), "{heading} stands there twice");
+        assert!(headings.insert(heading.to_owned(), body.trim().to_owned()).is_none(), "{heading} stands there twice");
     }
-    let mut alerts = BTreeSet::new();
+    headings
+}
+
+#[test]
+fn every_alert_is_explained() {
+    let headings = runbooks();
+    let (mut alerts, mut pages) = (BTreeSet::new(), BTreeSet::new());
     for (alert, rule) in rules("alerts.yaml") {
         assert!(["critical", "warning", "info"].contains(&text(&rule, "/labels/severity").as_str()), "{alert}");
         assert!(text(&rule, "/annotations/summary").len() > 20 && text(&rule, "/annotations/description").len() > 15, "{alert}");
-        assert_eq!(text(&rule, "/annotations/runbook"), format!("envoy/operations.md#{}", alert.to_ascii_lowercase()));
+        let (page, anchor) = text(&rule, "/annotations/runbook_url")
+            .split_once('#')
+            .map(|(page, anchor)| (page.to_owned(), anchor.to_owned()))
+            .expect("an anchor");
+        assert_eq!(anchor, alert.to_ascii_lowercase());
+        assert!(page.starts_with("https://") && page.ends_with("/envoy/operations.md"), "{alert}: {page}");
+        pages.insert(page);
         assert!(headings.get(&alert).is_some_and(|body| body.len() > 80), "envoy/operations.md says nothing about {alert}");
         alerts.insert(alert);
     }
     assert_eq!(headings.keys().cloned().collect::<BTreeSet<_>>(), alerts, "runbooks and alerts");
+    assert_eq!(pages.len(), 1, "`make rules RUNBOOKS=…` changes all of them: {pages:?}");
     // One runbook sends its reader to another only if that is there.
-    for link in runbooks.split("](#").skip(1) {
+    for link in headings.values().flat_map(|body| body.split("](#").skip(1)) {
         let anchor = link.split(')').next().unwrap_or_default();
         assert!(alerts.iter().any(|alert| alert.to_ascii_lowercase() == anchor), "no such runbook: {anchor}");
     }
 }
 
-/// Whatever a client sees as 503 of ours is a check without a verdict, and nothing else is.
+/// Whatever a client sees as 503 of ours is a check without a verdict, and nothing else is; and whoever asks why is shown all of it.
 #[test]
 fn the_objective_counts_every_reason_that_is_ours() {
-    let (_, rule) =
-        rules("recording.yaml").into_iter().find(|(name, _)| name == "job:tollgate_checks_unanswered:rate5m").expect("the recorded rate");
-    let expression = text(&rule, "/expr");
+    let recorded: BTreeMap<String, Value> = rules("recording.yaml").into_iter().collect();
+    let expression = text(&recorded[UNANSWERED], "/expr");
     let listed: BTreeSet<&str> =
         expression.split("reason=~\"").nth(1).expect("reasons").split('"').next().unwrap_or_default().split('|').collect();
     let ours: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.row()).filter(|row| row.http == 503).map(|row| row.label).collect();
     assert_eq!(listed, ours);
+    assert_eq!(text(&recorded["job:tollgate_checks_unanswered:rate5m"], "/expr"), format!("sum by (job) ({UNANSWERED})"));
+    let runbooks = runbooks();
+    for (alert, rule) in
+        rules("alerts.yaml").into_iter().filter(|(alert, _)| ["TollgateUnansweredBurnsBudget", "TollgateFaults"].contains(&alert.as_str()))
+    {
+        assert!(text(&rule, "/annotations/description").contains(UNANSWERED), "{alert}: its description asks for something else");
+        assert!(runbooks[&alert].contains(UNANSWERED), "{alert}: its runbook asks for something else");
+    }
+    for reason in ours {
+        assert!(runbooks["TollgateUnansweredBurnsBudget"].contains(&format!("`{reason}`")), "no word of {reason}");
+    }
     // Reasons of other rules and panels exist as well.
     let labels: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.row().label).collect();
     for (place, expression) in expressions() {
@@ -223,7 +249,7 @@ fn dashboards_are_whole() {
             for cell in (at("y")..at("y") + at("h")).flat_map(|row| (at("x")..at("x") + at("w")).map(move |column| (row, column))) {
                 assert!(taken.insert(cell), "{name}: {title} lies on another panel");
             }
-            assert_eq!(panel["type"] == "row", panel["targets"].is_null(), "{name}: {title}");
+            assert_eq!(panel["type"] == "row" || panel["type"] == "text", panel["targets"].is_null(), "{name}: {title}");
         }
         let used = dashboard.to_string();
         for part in used.split('$').skip(1) {

@@ -138,9 +138,21 @@ fn check_rules(prometheus: &Prometheus) {
 
 /// Every panel shows something, except those of what this node does not have.
 fn check_dashboards(prometheus: &Prometheus) {
-    // The quickstart has no Redis, no TLS and no issuer whose keys come from a URL.
-    let absent =
-        ["redis_", "sidecars", "changes_", "limit_", "grace_", "usage_unpublished", "usage_publish_", "usage_writer_", "tls_", "key_set_"];
+    // The quickstart has no Redis, no TLS, no issuer whose keys come from a URL, and takes no access log.
+    let absent = [
+        "redis_",
+        "sidecars",
+        "changes_",
+        "limit_",
+        "grace_",
+        "usage_unpublished",
+        "usage_publish_",
+        "usage_writer_",
+        "tls_",
+        "key_set_",
+        "access_log_",
+        "answer_",
+    ];
     for (place, question) in questions() {
         // The first user of Grafana's variable is known here with its issuer.
         let question = question.replace("user=\"user-1\"", "user=\"demo:user-1\"");

@@ -201,7 +201,8 @@ def show_compose(container, work, envoy):
     for name in ("secrets", "sockets", "tollgate", "redis", "prometheus"):
         (volumes / name).mkdir(parents=True)
     srv.mkdir()
-    shutil.copy(QUICKSTART / "envoy.yaml", srv)
+    for name in ("envoy.yaml", "compose/stats.yaml"):
+        shutil.copy(QUICKSTART / name, srv)
     (srv / "run").symlink_to(volumes / "sockets")
     os.environ["PATH"] = os.pathsep.join([str(pathlib.Path(envoy).parent), str(pathlib.Path(REDIS).parent), os.environ["PATH"]])
     os.environ["PYTHONPATH"], os.environ["PYTHONDONTWRITEBYTECODE"] = str(QUICKSTART), "1"

@@ -14,6 +14,7 @@ use std::io::BufWriter;
 use std::io::Read as _;
 use std::io::Seek as _;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -26,13 +27,16 @@ use crate::app::moving::item::Item;
 use crate::app::moving::item::WrongMember;
 use crate::app::moving::item::read_item;
 use crate::app::moving::item::write_item;
+use crate::config::complaint::so_many;
 use crate::jose::json::Json;
 use crate::jose::json::Members;
 use crate::jose::json::Number;
 use crate::jose::json::read_object;
+use crate::model::hex::write_hex;
+use crate::secrets::is_random_id;
+use crate::secrets::publish;
 use crate::secrets::random_id;
 use crate::store::RecordKey;
-use crate::store::codec::write_hex;
 
 /// The format that this version writes, and the newest that it reads.
 const FORMAT: u64 = 1;
@@ -54,6 +58,8 @@ pub enum BackupError {
     Newer { path: PathBuf, found: u64 },
     #[error("{path} is {what}, and only a backup is replaced: name another file, or `-` for standard output")]
     Kept { path: PathBuf, what: &'static str },
+    #[error("{path} is a backup already, and stays as it is: name another file, or replace it with --replace")]
+    There { path: PathBuf },
     #[error("{path} was cut off: its last line, which has its checksum, is missing")]
     Cut { path: PathBuf },
     #[error("{path} was changed: its lines do not have the checksum that its last line names")]
@@ -62,8 +68,8 @@ pub enum BackupError {
 
 /// Where a backup goes.
 pub enum Destination<'o> {
-    /// A file of mode 0600, which gets its name when it is complete. Of what is there, only a backup is replaced.
-    File(&'o Path),
+    /// A file of mode 0600, which gets its name when it is complete. Of what is there, only a backup is ever replaced.
+    File { path: &'o Path, replaces: bool },
     /// A pipe.
     Stream(&'o mut dyn io::Write),
 }
@@ -77,9 +83,33 @@ impl std::fmt::Debug for Destination<'_> {
 impl Destination<'_> {
     pub(super) fn name(&self) -> PathBuf {
         match self {
-            Self::File(path) => path.to_path_buf(),
+            Self::File { path, .. } => path.to_path_buf(),
             Self::Stream(_) => PathBuf::from("standard output"),
         }
+    }
+
+    /// What else lies under its name is somebody's, and would be gone.
+    pub(super) fn check(&self) -> Result<(), BackupError> {
+        match self {
+            Self::File { path, replaces } => check_replaceable(path, *replaces),
+            Self::Stream(_) => Ok(()),
+        }
+    }
+}
+
+/// Where a backup comes from.
+pub enum Source<'s> {
+    File(&'s Path),
+    /// A pipe.
+    Stream(Box<dyn io::Read>),
+}
+
+impl std::fmt::Debug for Source<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::File(_) => "File",
+            Self::Stream(_) => "Stream",
+        })
     }
 }
 
@@ -96,6 +126,7 @@ pub(super) struct Draft<'o> {
 struct Unnamed {
     path: PathBuf,
     file: fs::File,
+    replaces: bool,
 }
 
 impl<'o> Draft<'o> {
@@ -104,9 +135,8 @@ impl<'o> Draft<'o> {
         let path = to.name();
         let (out, unnamed): (Box<dyn io::Write + 'o>, Option<Unnamed>) = match to {
             Destination::Stream(out) => (Box::new(out), None),
-            Destination::File(path) => {
-                check_replaceable(path)?;
-                let unnamed = Unnamed::make(path)?;
+            Destination::File { path, replaces } => {
+                let unnamed = Unnamed::make(path, replaces)?;
                 let failed = |source| BackupError::Io { path: unnamed.path.clone(), source };
                 (Box::new(unnamed.file.try_clone().map_err(failed)?), Some(unnamed))
             }
@@ -140,8 +170,7 @@ impl<'o> Draft<'o> {
     }
 }
 
-/// Anything else under this name is somebody's, and would be gone.
-fn check_replaceable(path: &Path) -> Result<(), BackupError> {
+fn check_replaceable(path: &Path, replaces: bool) -> Result<(), BackupError> {
     let kind = match fs::symlink_metadata(path) {
         Ok(facts) => facts.file_type(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -149,7 +178,8 @@ fn check_replaceable(path: &Path) -> Result<(), BackupError> {
     };
     let what = if kind.is_file() {
         match Backup::open(path) {
-            Ok(_) | Err(BackupError::Newer { .. }) => return Ok(()),
+            Ok(_) | Err(BackupError::Newer { .. }) if replaces => return Ok(()),
+            Ok(_) | Err(BackupError::Newer { .. }) => return Err(BackupError::There { path: path.to_owned() }),
             Err(error @ BackupError::Io { .. }) => return Err(error),
             Err(_) => "no backup",
         }
@@ -164,21 +194,48 @@ fn check_replaceable(path: &Path) -> Result<(), BackupError> {
 }
 
 impl Unnamed {
-    fn make(path: &Path) -> Result<Self, BackupError> {
+    fn make(path: &Path, replaces: bool) -> Result<Self, BackupError> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let failed = |path: &Path, source| BackupError::Io { path: path.to_owned(), source };
-        // Of no other process, also where each has a process id 1 of its own.
-        let chance = random_id().map_err(|error| failed(path, io::Error::other(error)))?;
-        let draft = path.with_file_name(format!(".{name}.{chance}"));
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(|source| failed(&draft, source))?;
-        Ok(Self { path: draft, file })
+        remove_leftovers(folder_of(path), &format!(".{name}."));
+        loop {
+            // Of no other process, also where each has a process id 1 of its own.
+            let chance = random_id().map_err(|error| failed(path, io::Error::other(error)))?;
+            let draft = path.with_file_name(format!(".{name}.{chance}"));
+            let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft);
+            let file = opened.map_err(|source| failed(&draft, source))?;
+            // Held for as long as it is written: so it is nobody's leftover. Where a file system has no locks, leftovers stay.
+            let _unlocked = file.lock();
+            // Another export may have taken it for one before it was held.
+            if file.metadata().map_err(|source| failed(&draft, source))?.nlink() > 0 {
+                return Ok(Self { path: draft, file, replaces });
+            }
+        }
     }
 
     fn name(&self, path: &Path) -> io::Result<()> {
         self.file.sync_all()?;
-        fs::rename(&self.path, path)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::File::open(folder)?.sync_all()
+        if self.replaces { fs::rename(&self.path, path) } else { publish(&self.path, path) }?;
+        fs::File::open(folder_of(path))?.sync_all()
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A draft that nobody holds was left by an export that was killed.
+fn remove_leftovers(folder: &Path, beginning: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let chance = name.to_str().and_then(|name| name.strip_prefix(beginning));
+        let is_draft = chance.is_some_and(is_random_id) && entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_draft
+            && let Ok(file) = fs::File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _gone = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -193,12 +250,23 @@ impl Drop for Unnamed {
 #[derive(Debug)]
 pub(in crate::app) struct Backup {
     path: PathBuf,
+    /// Without a name where it comes from a pipe.
     file: BufReader<fs::File>,
+    /// A pipe is read once: what was read of it stands in the file. None: the file has all of it.
+    pipe: Option<Pipe>,
     hash: Hash,
     line: u64,
     has_ended: bool,
     /// The records so far: none may come twice.
     seen: HashSet<RecordKey>,
+}
+
+struct Pipe(BufReader<Box<dyn io::Read>>);
+
+impl std::fmt::Debug for Pipe {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Pipe")
+    }
 }
 
 struct Hash(digest::Context);
@@ -217,15 +285,33 @@ impl Backup {
         if !facts.is_file() {
             return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
         }
-        let file = BufReader::new(fs::File::open(path).map_err(failed)?);
+        Self::begin(path.to_owned(), fs::File::open(path).map_err(failed)?, None)
+    }
+
+    /// What comes out of a pipe is kept where the store is, or will be: there is a disk.
+    pub(super) fn receive(from: Box<dyn io::Read>, folder: &Path) -> Result<Self, BackupError> {
+        let folder = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+        let copy = nameless(folder).map_err(|source| BackupError::Io { path: folder.to_owned(), source })?;
+        Self::begin(PathBuf::from("standard input"), copy, Some(Pipe(BufReader::new(from))))
+    }
+
+    fn begin(path: PathBuf, file: fs::File, pipe: Option<Pipe>) -> Result<Self, BackupError> {
         let hash = Hash(digest::Context::new(&digest::SHA256));
-        let mut opened = Self { path: path.to_owned(), file, hash, line: 0, has_ended: false, seen: HashSet::new() };
+        let mut opened = Self { path, file: BufReader::new(file), pipe, hash, line: 0, has_ended: false, seen: HashSet::new() };
         opened.read_head()?;
         Ok(opened)
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Begins anew.
     pub(super) fn rewind(&mut self) -> Result<(), BackupError> {
+        if self.line == 1 {
+            return Ok(());
+        }
+        self.pipe = None;
         self.file.rewind().map_err(|source| BackupError::Io { path: self.path.clone(), source })?;
         self.hash = Hash(digest::Context::new(&digest::SHA256));
         self.line = 0;
@@ -257,7 +343,8 @@ impl Backup {
         let end = take_number(&mut members, "lines").and_then(|lines| Ok((lines, take_text(&mut members, "sha256")?)));
         let (lines, checksum) = end.map_err(|wrong| self.wrong_member(wrong))?;
         if lines != self.line - 1 {
-            return Err(self.wrong_line(&format!("it ends a file of {lines} lines, and there are {}", self.line - 1)));
+            let lines = so_many(lines, "line", "lines");
+            return Err(self.wrong_line(&format!("it ends a file of {lines}, and there are {}", self.line - 1)));
         }
         if checksum != so_far {
             return Err(BackupError::Checksum { path: self.path.clone() });
@@ -301,7 +388,14 @@ impl Backup {
     fn read_line(&mut self) -> Result<Option<Vec<u8>>, BackupError> {
         let mut line = Vec::new();
         let most = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);
-        let read = (&mut self.file).take(most).read_until(b'\n', &mut line);
+        let read = match &mut self.pipe {
+            None => (&mut self.file).take(most).read_until(b'\n', &mut line),
+            // Whatever is no line of a backup ends the reading: no more than that lands on the disk.
+            Some(pipe) => (&mut pipe.0).take(most).read_until(b'\n', &mut line).and_then(|length| {
+                self.file.get_mut().write_all(&line)?;
+                Ok(length)
+            }),
+        };
         read.map_err(|source| BackupError::Io { path: self.path.clone(), source })?;
         if line.is_empty() {
             return Ok(None);
@@ -316,6 +410,14 @@ impl Backup {
         }
         Err(BackupError::Cut { path: self.path.clone() })
     }
+}
+
+/// A file that is gone with whoever has it open.
+fn nameless(folder: &Path) -> io::Result<fs::File> {
+    let path = folder.join(format!(".backup.{}", random_id().map_err(io::Error::other)?));
+    let file = fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
 }
 
 /// A member that must be a text.

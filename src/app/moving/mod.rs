@@ -1,8 +1,8 @@
 //! Moving everything that a store holds: into another store, into a file, and back.
 //!
 //! - Bytes are moved as they are and keep their expiry; versions are each store's own.
-//! - What the target holds already is never overwritten, so moving twice changes nothing, and nothing that was revoked there meanwhile
-//!   comes back to life.
+//! - What the target holds already is not overwritten unless it is damaged, so moving twice changes nothing, and nothing that was revoked
+//!   there meanwhile comes back to life.
 //! - Both sides are read and compared before the first write and after the last one.
 //! - The peppers, without which no key is worth anything, lie in no store. A target that lacks one is refused.
 
@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use crate::app::moving::backup::Destination;
+pub use crate::app::moving::backup::Source;
 
 use crate::app::AppError;
 use crate::app::moving::backup::Backup;
@@ -37,6 +38,7 @@ use crate::app::open::load_peppers;
 use crate::clock::Clock;
 use crate::config::Loaded;
 use crate::config::boot;
+use crate::config::complaint::so_many;
 use crate::secrets::Peppers;
 use crate::store::CountsError;
 use crate::store::Family;
@@ -55,7 +57,7 @@ pub struct Named {
 /// What the operator decided beforehand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
-    /// The target may hold other things; they stay.
+    /// The target may hold other things; they stay, but for what is damaged.
     pub merge: bool,
     /// What cannot be read is left behind.
     pub skip_unreadable: bool,
@@ -66,8 +68,10 @@ pub struct Wishes {
 pub struct Summary {
     /// What, how much of it at the source, and how much at the target.
     pub counts: Vec<(&'static str, u64, u64)>,
-    /// Records; from `export`, lines.
+    /// Records.
     pub written: u64,
+    /// Counts by hour, day and month, and last uses: the target has no less of any of them now.
+    pub counted: u64,
     /// By how much hours, days and months rose at the target, all together.
     pub raised: u64,
     /// They lay at the target already.
@@ -77,6 +81,10 @@ pub struct Summary {
     pub unreadable: Vec<String>,
     /// They lie at the target with other contents, which were left alone.
     pub different: Vec<String>,
+    /// They were damaged at the target, and are now as at the source.
+    pub replaced: Vec<String>,
+    /// At the target, and nobody can read them there.
+    pub broken: Vec<String>,
     /// The peppers that the records need.
     pub peppers: Vec<String>,
 }
@@ -102,19 +110,25 @@ pub enum MovingError {
     #[error(transparent)]
     Backup(#[from] BackupError),
     #[error(
-        "{count} records cannot be read ({named}); nothing was written. Repair or remove them, or leave them behind with \
+        "{} cannot be read ({named}); nothing was written. Repair or remove what is broken, or leave it behind with \
          --skip-unreadable; if it is all of a Redis's records, the config lacks the pepper that sealed them, or has another \
-         secret under its id"
+         secret under its id",
+        so_many(*count, "record", "records")
     )]
     Unreadable { count: usize, named: String },
     #[error("{what}; nothing was written\n{remedy}")]
     Peppers { what: String, remedy: String },
     #[error(
         "{target} already holds {what} that the source has not, or has otherwise; nothing was written. \
-         Name another folder or prefix, or keep what is there and add the rest with --merge"
+         Name another folder or prefix, or keep what is there with --merge, which adds the rest and replaces what is damaged"
     )]
     NotEmpty { target: String, what: String },
-    #[error("{what} did not arrive as they left; run it again, and ask whether something else writes there")]
+    #[error(
+        "none of the {count} records in {target} can be read; nothing was written. Does its config lack the pepper that sealed them, or \
+         give another secret under its id?"
+    )]
+    Sealed { target: String, count: usize },
+    #[error("{what} did not arrive unchanged; run it again, and ask whether something else writes there")]
     Differs { what: String },
 }
 
@@ -145,36 +159,48 @@ pub async fn export(
     tell: &mut Tell<'_>,
 ) -> Result<Summary, MovingError> {
     let writing = format!("writing {}", to.name().display());
+    to.check()?;
     let source = Side::open_source(from, clock)?;
     let survey = Survey::of(&mut Origin::store(&source), &mut |count| tell(&format!("reading {}", source.label()), count)).await?;
     check_readable(&survey, wishes)?;
     let peppers: Vec<String> = survey.peppers.iter().cloned().collect();
     let mut draft = Draft::begin(to, &when(clock), &peppers)?;
     let mut origin = Origin::store(&source);
-    let mut written = 0;
+    let (mut written, mut counted) = (0, 0);
     while let Some(items) = origin.next().await? {
         for item in &items {
             match item {
                 Item::Record(record) if survey.unreadable.contains_key(&record.place()) => continue,
-                Item::Record(_) | Item::Count(_) | Item::Use(_) => draft.add(item)?,
+                Item::Record(_) => written += 1,
+                Item::Count(_) | Item::Use(_) => counted += 1,
             }
-            written += 1;
+            draft.add(item)?;
         }
-        tell(&writing, written);
+        tell(&writing, written + counted);
     }
     draft.finish()?;
     let counts = count_both(&survey, &survey);
     let unreadable = survey.unreadable.keys().cloned().collect();
-    Ok(Summary { counts, written, unreadable, peppers, ..Summary::default() })
+    Ok(Summary { counts, written, counted, unreadable, peppers, ..Summary::default() })
 }
 
-/// Writes what lies in a file into a store, once all of the file was read and proven.
+/// Writes what lies in a file or comes out of a pipe into a store, once all of it was read and proven.
 ///
 /// # Errors
 /// As [`migrate`].
-pub async fn import(to: Named, path: &Path, wishes: Wishes, clock: &Arc<dyn Clock>, tell: &mut Tell<'_>) -> Result<Summary, MovingError> {
-    let mut backup = Backup::open(path)?;
-    let survey = Survey::of(&mut Origin::backup(&mut backup)?, &mut |count| tell(&format!("proving {}", path.display()), count)).await?;
+pub async fn import(
+    to: Named,
+    from: Source<'_>,
+    wishes: Wishes,
+    clock: &Arc<dyn Clock>,
+    tell: &mut Tell<'_>,
+) -> Result<Summary, MovingError> {
+    let mut backup = match from {
+        Source::File(path) => Backup::open(path)?,
+        Source::Stream(from) => Backup::receive(from, &to.loaded.boot.store_path)?,
+    };
+    let proving = format!("proving {}", backup.path().display());
+    let survey = Survey::of(&mut Origin::backup(&mut backup)?, &mut |count| tell(&proving, count)).await?;
     check_readable(&survey, wishes)?;
     check_new_folder(&survey, None, &to)?;
     let target = Side::open(to, clock)?;
@@ -192,6 +218,9 @@ async fn transfer(
 ) -> Result<Summary, MovingError> {
     let reading = format!("reading {}", target.label());
     let found = Survey::of(&mut Origin::store(target), &mut |count| tell(&reading, count)).await?;
+    if found.unreadable.len() > 1 && found.unreadable.len() == found.records.len() {
+        return Err(MovingError::Sealed { target: target.label(), count: found.records.len() });
+    }
     let foreign = found.missing_from(source);
     let counts = found.counts_missing_from(source, clock.now());
     if let (Some(what), false) = (name_both(foreign.into_iter().map(place_of).collect(), counts), wishes.merge) {
@@ -213,8 +242,9 @@ fn place_of(key: &RecordKey) -> String {
 
 /// So many records, some by name, and so many counts; none where there are none.
 fn name_both(records: Vec<String>, counts: usize) -> Option<String> {
-    let records = (!records.is_empty()).then(|| format!("{} records ({})", records.len(), name_some(records.into_iter())));
-    let counts = (counts > 0).then(|| format!("{counts} counts"));
+    let many = so_many(records.len(), "record", "records");
+    let records = (!records.is_empty()).then(|| format!("{many} ({})", name_some(records.into_iter())));
+    let counts = (counts > 0).then(|| so_many(counts, "count", "counts"));
     let both: Vec<String> = records.into_iter().chain(counts).collect();
     (!both.is_empty()).then(|| both.join(" and "))
 }
@@ -223,7 +253,7 @@ fn name_both(records: Vec<String>, counts: usize) -> Option<String> {
 fn sum_up(source: &Survey, found: &Survey, after: &Survey, poured: Poured) -> Result<Summary, MovingError> {
     let (mut different, mut lost) = (Vec::new(), Vec::new());
     for key in source.missing_from(after) {
-        if source.unreadable.contains_key(&place_of(key)) {
+        if source.unreadable.contains_key(&place_of(key)) || after.unreadable.contains_key(&place_of(key)) {
             continue;
         }
         if found.records.contains_key(key) {
@@ -240,10 +270,13 @@ fn sum_up(source: &Survey, found: &Survey, after: &Survey, poured: Poured) -> Re
         counts: count_both(source, after),
         raised: poured.raised,
         written: poured.written,
+        counted: poured.counted,
         already_there: poured.left,
         expired: poured.over,
         unreadable: source.unreadable.keys().cloned().collect(),
         different,
+        replaced: poured.replaced,
+        broken: after.unreadable.keys().cloned().collect(),
         peppers: source.peppers.iter().cloned().collect(),
     })
 }
@@ -334,13 +367,21 @@ fn check_peppers(survey: &Survey, source: Option<&Side>, target: Given<'_>) -> R
         return Err(MovingError::Peppers { what, remedy: remedy(&missing, source, target.config, target.file) });
     }
     let other = source.and_then(|source| survey.peppers.iter().find(|id| !source.peppers.share(target.peppers, id)));
-    match other {
-        Some(id) => Err(MovingError::Peppers {
+    if let Some(id) = other {
+        return Err(MovingError::Peppers {
             what: format!("the pepper {id} of {} is another one than the source's", target.config.display()),
             remedy: "Both must be given the same secret for it.".to_owned(),
-        }),
-        None => Ok(()),
+        });
     }
+    let Some(locked) = survey.locked_rings(target.peppers).into_iter().next() else { return Ok(()) };
+    let config = target.config.display();
+    Err(MovingError::Peppers {
+        what: format!("{locked}\nWith the peppers of {config} no process would start"),
+        remedy: format!(
+            "Name the pepper's file in {config} under `peppers:`, as the config does that the records were made with. Such a file is text \
+             unless it begins with `hex:`; the pepper file in a store's folder has hexadecimal digits, which is another secret."
+        ),
+    })
 }
 
 /// How the target comes by the peppers, in commands. `file`: where its own lie, or would.

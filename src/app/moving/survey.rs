@@ -11,8 +11,10 @@ use crate::app::moving::item::Item;
 use crate::app::moving::item::Record;
 use crate::app::moving::item::span_name;
 use crate::app::moving::origin::Origin;
+use crate::jose::check_ring;
 use crate::model::time::Timestamp;
 use crate::model::usage::Span;
+use crate::secrets::Peppers;
 use crate::store::Family;
 use crate::store::RecordKey;
 use crate::store::WriterCount;
@@ -28,6 +30,8 @@ pub(in crate::app) struct Survey {
     pub(in crate::app) unreadable: BTreeMap<String, String>,
     /// The peppers that the records were made with.
     pub(in crate::app) peppers: BTreeSet<String>,
+    /// The signing keys, wrapped: they tell whether a pepper's secret is the right one.
+    rings: Vec<Record>,
     /// Writers' shares of counts, and last uses, each under the fingerprint of its name.
     counts: HashMap<Fingerprint, Counted>,
     /// How many of them there are.
@@ -107,7 +111,12 @@ impl Survey {
 
     fn take_in(&mut self, record: &Record) {
         match record.peppers() {
-            Ok(peppers) => self.peppers.extend(peppers),
+            Ok(peppers) => {
+                self.peppers.extend(peppers);
+                if record.key.family == Family::Ring {
+                    self.rings.push(record.clone());
+                }
+            }
             Err(why) => {
                 self.unreadable.insert(record.place(), why);
             }
@@ -135,6 +144,12 @@ impl Survey {
         let is_kept = |counted: &Counted| counted.period.is_none_or(|(span, period)| period >= span.oldest_kept(now));
         let is_there = |print: &Fingerprint, counted: &Counted| other.counts.get(print).is_some_and(|there| there.number >= counted.number);
         self.counts.iter().filter(|(print, counted)| is_kept(counted) && !is_there(print, counted)).count()
+    }
+
+    /// The signing keys that do not open with these peppers, with why: `serve` would refuse to start.
+    pub(in crate::app) fn locked_rings(&self, peppers: &Peppers) -> Vec<String> {
+        let judge = |ring: &Record| check_ring(&ring.key.id, &ring.bytes, peppers).err().map(|error| format!("{}: {error}", ring.place()));
+        self.rings.iter().filter_map(judge).collect()
     }
 
     pub(in crate::app) fn count(&self, family: Family) -> u64 {

@@ -3,6 +3,7 @@
 mod rings;
 mod shared;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use envoy_types::pb::envoy::service::auth::v3::AttributeContext;
@@ -329,6 +330,15 @@ async fn a_port_that_is_taken_is_an_error_and_leaves_nothing_running() {
     std::fs::write(&path, text).unwrap();
     let error = try_start(&path).await.unwrap_err();
     assert!(matches!(error, AppError::Bind { .. }) && error.to_string().starts_with("listen.ops: cannot listen on 127.0.0.1:"), "{error}");
+    let left = || std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name()).collect::<BTreeSet<_>>();
+    assert_eq!(left(), ["secret", "tollgate.yaml"].map(Into::into).into(), "no store, no pepper, no socket");
+    // With folders from before, no socket comes to them.
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    let socket = folder.path().join("check.sock");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("check: 127.0.0.1:0", &format!("check: unix:{}", socket.display()))).unwrap();
+    assert!(matches!(try_start(&path).await, Err(AppError::Bind { .. })) && !socket.exists());
+    std::fs::write(&path, text).unwrap();
     drop(taken);
     // The folders are free again.
     let running = try_start(&path).await.unwrap();

@@ -12,6 +12,7 @@ use crate::app::examine::Fact;
 use crate::app::examine::time;
 use crate::cli::Exit;
 use crate::cli::store::Whose;
+use crate::cli::store::meaning;
 use crate::cli::store::named;
 use crate::cli::table::Side;
 use crate::cli::table::write_pairs;
@@ -68,8 +69,9 @@ fn write(examined: &Examined, out: &mut dyn Write) -> io::Result<()> {
     }
     if !examined.counts.is_empty() {
         writeln!(out)?;
-        let rows: Vec<Vec<String>> = examined.counts.iter().map(|(what, count)| vec![(*what).to_owned(), count.to_string()]).collect();
-        write_table(out, &[("WHAT", Side::Left), ("COUNT", Side::Right)], &rows)?;
+        let rows: Vec<Vec<String>> =
+            examined.counts.iter().map(|(what, count)| vec![(*what).to_owned(), count.to_string(), meaning(what).to_owned()]).collect();
+        write_table(out, &[("WHAT", Side::Left), ("COUNT", Side::Right), ("MEANING", Side::Left)], &rows)?;
     }
     writeln!(out)?;
     if examined.problems.is_empty() {

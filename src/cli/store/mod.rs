@@ -36,8 +36,8 @@ Examples:
   tollgate store migrate --from one-node.yaml --to redis.yaml     from one folder into Redis
   tollgate store migrate --from redis.yaml --to one-node.yaml     and back
   tollgate store export --to backup.jsonl
-  tollgate store export --config redis.yaml --to /var/backups/tollgate.jsonl
-  tollgate store import --from backup.jsonl
+  tollgate store export --config redis.yaml --to /var/backups/tollgate.jsonl --replace
+  tollgate store import --from backup.jsonl                       or from standard input: --from -
   tollgate store import --config redis.yaml --from backup.jsonl --merge";
 
 #[derive(Clone, Debug, Subcommand)]
@@ -70,6 +70,33 @@ impl Store {
         }
     }
 }
+
+/// What a row of a table of records and counts is, for people.
+fn meaning(what: &str) -> &'static str {
+    MEANINGS.iter().find(|(name, _)| *name == what).map(|(_, meaning)| *meaning).unwrap_or_default()
+}
+
+const MEANINGS: [(&str, &str); 19] = [
+    ("key", "API keys"),
+    ("user", "users: rights, tier, organisation"),
+    ("ring", "rings of signing keys, encrypted"),
+    ("digest", "imported keys, by their SHA-256 digests"),
+    ("grant", "what OAuth tokens stand for"),
+    ("client", "OAuth applications"),
+    ("account", "what people sign in with"),
+    ("organization", "organisations"),
+    ("session", "people who are signed in"),
+    ("invitation", "invitations into organisations"),
+    ("identity", "sign-ins by other providers"),
+    ("ticket", "steps that are under way, such as a sign-in"),
+    ("audit", "entries of the audit log"),
+    ("audit_name", "whom the audit log's pseudonyms mean"),
+    ("hours", "counts by hour"),
+    ("days", "counts by day"),
+    ("months", "counts by month"),
+    ("last uses", "when keys were last used"),
+    ("requests", "all that was counted: the sum of the counts by month"),
+];
 
 /// The store that a config names; none when the config is bad, which was then said.
 fn named(path: &Path, complaints: &mut dyn Write) -> io::Result<Option<Named>> {

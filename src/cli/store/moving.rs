@@ -10,15 +10,18 @@ use serde_json::json;
 use crate::app::moving;
 use crate::app::moving::Destination;
 use crate::app::moving::MovingError;
+use crate::app::moving::Source;
 use crate::app::moving::Summary;
 use crate::app::moving::Wishes;
 use crate::cli::Exit;
 use crate::cli::store::Whose;
+use crate::cli::store::meaning;
 use crate::cli::store::named;
 use crate::cli::table::Side;
 use crate::cli::table::write_table;
 use crate::clock::Clock;
 use crate::clock::SystemClock;
+use crate::config::complaint::so_many;
 
 /// Progress is said whenever so many more are through.
 const STEP: u64 = 10_000;
@@ -44,16 +47,19 @@ pub(super) struct Migrate {
 
 /// Write all records and all usage into one file.
 ///
-/// The file has mode 0600 and gets its name when it is complete; only a backup is ever replaced. It holds keyed hashes of keys and no
+/// The file has mode 0600 and gets its name when it is complete. It holds keyed hashes of keys and no
 /// key, and the wrapped signing keys. The peppers are not in it, and without them it opens nothing: back them up elsewhere. The
 /// command names those it takes.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Export {
     #[command(flatten)]
     whose: Whose,
-    /// The file to write; a backup that is there is replaced. `-` for standard output: the summary then goes to standard error.
+    /// The file to write, which must not be there yet. `-` for standard output: the summary then goes to standard error.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
+    /// A backup that is there is replaced; anything else stays.
+    #[arg(long)]
+    replace: bool,
     /// Leave behind what cannot be read.
     #[arg(long)]
     skip_unreadable: bool,
@@ -65,12 +71,13 @@ pub(super) struct Export {
 /// Write what `export` wrote into a store.
 ///
 /// The whole file is read and proven before the first write; a mistake is named by its line and member. What the store already
-/// holds stays as it is, so running it twice changes nothing.
+/// holds stays as it is, so running it twice changes nothing; with --merge a damaged record is replaced. Exit code 1 when something
+/// there still cannot be read.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Import {
     #[command(flatten)]
     whose: Whose,
-    /// The file to read.
+    /// The file to read; `-` for standard input.
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
     #[command(flatten)]
@@ -79,7 +86,7 @@ pub(super) struct Import {
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 struct How {
-    /// The target may hold other things already: they stay, and what it lacks is added.
+    /// The target may hold other things already: they stay, what it lacks is added, and what is damaged there is replaced.
     #[arg(long)]
     merge: bool,
     /// Leave behind what cannot be read.
@@ -107,7 +114,7 @@ impl Export {
         let wishes = Wishes { merge: false, skip_unreadable: self.skip_unreadable };
         let clock = clock();
         let is_piped = self.to.as_os_str() == "-";
-        let to = if is_piped { Destination::Stream(&mut *out) } else { Destination::File(&self.to) };
+        let to = if is_piped { Destination::Stream(&mut *out) } else { Destination::File { path: &self.to, replaces: self.replace } };
         let mut progress = Progress::new(complaints);
         let outcome = moving::export(from, to, wishes, &clock, &mut |what, count| progress.tell(what, count)).await;
         progress.end();
@@ -130,8 +137,10 @@ impl Import {
     pub(super) async fn run(self, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<Exit> {
         let Some(to) = named(&self.whose.config, complaints)? else { return Ok(Exit::Failed) };
         let clock = clock();
+        let is_piped = self.from.as_os_str() == "-";
+        let from = if is_piped { Source::Stream(Box::new(io::stdin())) } else { Source::File(&self.from) };
         let mut progress = Progress::new(complaints);
-        let outcome = moving::import(to, &self.from, self.how.wishes(), &clock, &mut |what, count| progress.tell(what, count)).await;
+        let outcome = moving::import(to, from, self.how.wishes(), &clock, &mut |what, count| progress.tell(what, count)).await;
         progress.end();
         tell("import", outcome, self.how.json, out, complaints)
     }
@@ -178,7 +187,7 @@ impl<'w> Progress<'w> {
     fn say(&mut self) {
         self.said = self.count;
         // Whoever does not listen misses nothing that the summary does not say.
-        let _nobody_listens = writeln!(self.complaints, "{}: {} records and counts", self.what, self.count);
+        let _nobody_listens = writeln!(self.complaints, "{}: {}", self.what, so_many(self.count, "record or count", "records and counts"));
     }
 }
 
@@ -205,7 +214,19 @@ fn tell(
     } else {
         write_summary(&summary, out)?;
     }
-    Ok(Exit::Good)
+    if !summary.different.is_empty() {
+        let many = so_many(summary.different.len(), "record", "records");
+        writeln!(
+            complaints,
+            "warning: the target has {many} otherwise, which stay as they are there: what the source has of them is not used"
+        )?;
+    }
+    if summary.broken.is_empty() {
+        return Ok(Exit::Good);
+    }
+    let many = so_many(summary.broken.len(), "record", "records");
+    writeln!(complaints, "tollgate store {command}: the target has {many} still that cannot be read; `tollgate store check` says why")?;
+    Ok(Exit::Failed)
 }
 
 fn write_json(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
@@ -214,27 +235,40 @@ fn write_json(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
     let report = json!({
         "counts": counts,
         "written": summary.written,
+        "counted": summary.counted,
         "already_there": summary.already_there,
         "expired": summary.expired,
         "unreadable": summary.unreadable,
         "different": summary.different,
+        "replaced": summary.replaced,
+        "broken": summary.broken,
         "peppers": summary.peppers,
     });
     writeln!(out, "{report:#}")
 }
 
-fn write_summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
-    let columns = [("WHAT", Side::Left), ("SOURCE", Side::Right), ("TARGET", Side::Right)];
-    let rows: Vec<Vec<String>> =
-        summary.counts.iter().map(|(what, from, to)| vec![(*what).to_owned(), from.to_string(), to.to_string()]).collect();
-    write_table(out, &columns, &rows)?;
-    writeln!(out, "{} written, {} already there", summary.written, summary.already_there)?;
-    if summary.expired > 0 {
-        writeln!(out, "{} had expired by now", summary.expired)?;
-    }
+pub(super) fn write_summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+    let columns = [("WHAT", Side::Left), ("SOURCE", Side::Right), ("TARGET", Side::Right), ("MEANING", Side::Left)];
+    let row = |(what, from, to): &(&str, u64, u64)| vec![(*what).to_owned(), from.to_string(), to.to_string(), meaning(what).to_owned()];
+    write_table(out, &columns, &summary.counts.iter().map(row).collect::<Vec<_>>())?;
+    let unreadable = u64::try_from(summary.unreadable.len()).unwrap_or(u64::MAX);
+    let parts = [
+        (summary.written, "written"),
+        (u64::try_from(summary.replaced.len()).unwrap_or(u64::MAX), "replaced"),
+        (summary.already_there, "already there"),
+        (summary.expired, "expired by now"),
+        (unreadable, "left behind"),
+    ];
+    let records: u64 = parts.iter().map(|(count, _)| count).sum();
+    let became: Vec<String> = parts.iter().filter(|(count, _)| *count > 0).map(|(count, became)| format!("{count} {became}")).collect();
+    let became = if became.is_empty() { String::new() } else { format!(" ({})", became.join(", ")) };
+    let counted = so_many(summary.counted, "count", "counts");
+    writeln!(out, "{}{became} and {counted}: {} in all", so_many(records, "record", "records"), records + summary.counted)?;
     let lists = [
-        ("could not be read and were left behind", &summary.unreadable),
-        ("lie at the target with other contents, which were left alone", &summary.different),
+        ("that cannot be read, left behind", &summary.unreadable),
+        ("damaged at the target, replaced", &summary.replaced),
+        ("with other contents at the target, which stay", &summary.different),
+        ("at the target that still cannot be read", &summary.broken),
     ];
     for (what, places) in lists {
         if !places.is_empty() {

@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use clap::Parser;
 use serde_json::Value;
 
+use crate::app::moving::Summary;
 use crate::cli::Exit;
 use crate::cli::store::Store;
+use crate::cli::store::meaning;
+use crate::cli::store::moving;
 use crate::store::shared::testing::redis_server::RedisServer;
 
 #[derive(Debug, Parser)]
@@ -86,22 +89,31 @@ async fn a_store_is_moved_backed_up_and_looked_at() {
     fill(&one).await;
     let ran = run(&["migrate", "--from", &one, "--to", &redis]).await;
     assert_eq!(ran.exit, Exit::Good, "{}", ran.complaints);
-    let keys = ran.out.lines().any(|line| line.split_whitespace().eq(["key", "2", "2"]));
-    assert!(keys && ran.out.contains("5 written, 0 already there\n"), "{}", ran.out);
-    assert!(ran.complaints.contains("writing the store of"), "{}", ran.complaints);
+    let keys = ran.out.lines().any(|line| line.split_whitespace().eq(["key", "2", "2", "API", "keys"]));
+    assert!(keys && ran.out.ends_with("\n5 records (5 written) and 0 counts: 5 in all\n"), "{}", ran.out);
+    assert!(ran.complaints.contains("writing the store of") && ran.complaints.ends_with(": 5 records and counts\n"), "{}", ran.complaints);
     let ran = run(&["migrate", "--from", &one, "--to", &redis, "--json"]).await;
     let report: Value = serde_json::from_str(&ran.out).unwrap();
+    let meant = report["counts"].as_object().unwrap().keys().filter(|what| !meaning(what).is_empty()).count();
+    assert_eq!(meant, 19, "every row says what it is");
     assert_eq!((&report["written"], &report["counts"]["key"]["target"]), (&0.into(), &2.into()));
+    let again = run(&["migrate", "--from", &one, "--to", &redis]).await.out;
+    assert!(again.ends_with("\n5 records (5 already there) and 0 counts: 5 in all\n"), "{again}");
 
     let backup = desk.path("backup.jsonl").display().to_string();
     let ran = run(&["export", "--config", &redis, "--to", &backup]).await;
     assert_eq!(ran.exit, Exit::Good, "{}", ran.complaints);
     assert!(ran.complaints.contains("The peppers are not in the file") && ran.complaints.contains("p1"), "{}", ran.complaints);
+    let first = std::fs::read(&backup).unwrap();
+    let ran = run(&["export", "--config", &redis, "--to", &backup]).await;
+    assert!(ran.exit == Exit::Failed && ran.complaints.contains("name another file, or replace it with --replace"), "{}", ran.complaints);
+    assert_eq!(std::fs::read(&backup).unwrap(), first);
+    assert_eq!(run(&["export", "--config", &redis, "--to", &backup, "--replace"]).await.exit, Exit::Good);
     let ran = run(&["export", "--config", &redis, "--to", "-"]).await;
     // All but the head, which says when it was made, and the digest of it all.
     let records = |text: &str| text.lines().skip(1).filter(|line| !line.contains("\"is\":\"end\"")).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!((records(&ran.out), 5), (records(&std::fs::read_to_string(&backup).unwrap()), records(&ran.out).len()));
-    assert!(ran.exit == Exit::Good && ran.complaints.contains("written, 0 already there"), "{}", ran.complaints);
+    assert!(ran.exit == Exit::Good && ran.complaints.contains("5 records (5 written) and 0 counts"), "{}", ran.complaints);
     let ran = run(&["import", "--config", &desk.embedded("two"), "--from", &backup]).await;
     assert!(ran.exit == Exit::Good && ran.out.contains("5 written"), "{}", ran.complaints);
 
@@ -146,9 +158,33 @@ async fn a_store_that_cannot_be_used_ends_the_check_with_what_to_do() {
     assert_eq!(run(&["migrate", "--from", &one, "--to", &redis]).await.exit, Exit::Good);
     server.tell("HSET tollgate:1:{r}:rec:user/local%3aalice b tampered");
     let ran = run(&["check", "--config", &redis]).await;
-    assert!(ran.exit == Exit::Failed && ran.out.contains("1 records cannot be read"), "{}", ran.out);
+    assert!(ran.exit == Exit::Failed && ran.out.contains("1 record cannot be read"), "{}", ran.out);
+    assert!(ran.out.contains("import --from <backup> --merge"), "{}", ran.out);
+    let ran = run(&["migrate", "--from", &one, "--to", &redis, "--merge"]).await;
+    let told =
+        ran.out.contains("(1 replaced, 4 already there)") && ran.out.contains("1 damaged at the target, replaced:\n  user/local:alice\n");
+    assert!(ran.exit == Exit::Good && told && !ran.complaints.contains("warning"), "{}{}", ran.out, ran.complaints);
+    assert_eq!(run(&["check", "--config", &redis]).await.exit, Exit::Good);
+    server.tell("HSET tollgate:1:{r}:rec:user/local%3aalice b tampered");
+    let empty = desk.embedded("empty");
+    fill(&empty).await;
+    server.tell("HSET tollgate:1:{r}:rec:user/local%3abob v 1 b tampered");
+    server.tell("ZADD tollgate:1:{r}:idx:user 0 local:bob");
+    let ran = run(&["migrate", "--from", &empty, "--to", &redis, "--merge"]).await;
+    assert!(ran.exit == Exit::Failed && ran.complaints.contains("the target has 1 record still that cannot be read"), "{}", ran.complaints);
     let ran = run(&["migrate", "--from", "/nowhere/a.yaml", "--to", &redis]).await;
     assert!(ran.exit == Exit::Failed && ran.complaints.contains("nothing was done"), "{}", ran.complaints);
+}
+
+#[test]
+fn the_figures_add_up() {
+    let summary =
+        Summary { written: 3, counted: 40, already_there: 2, expired: 1, unreadable: vec!["key/a".to_owned()], ..Summary::default() };
+    let mut out = Vec::new();
+    moving::write_summary(&summary, &mut out).unwrap();
+    let told = "7 records (3 written, 2 already there, 1 expired by now, 1 left behind) and 40 counts: 47 in all\n";
+    let lines = format!("WHAT  SOURCE  TARGET  MEANING\n{told}1 that cannot be read, left behind:\n  key/a\n");
+    assert_eq!(String::from_utf8(out).unwrap(), lines);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::config::boot::Listen;
 use crate::config::bootstrap::Judge;
+use crate::config::bootstrap::target::counters;
 use crate::config::bootstrap::target::targets_of;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::at;
@@ -34,7 +35,9 @@ impl Judge<'_> {
         let doors = self.own_doors(root);
         let Some(resources) = member(root, "static_resources") else { return };
         // Where there is a URI, Envoy itself fetches something, and no client is led there.
-        for place in all(resources, &|node| !targets_of(node).is_empty() && member(node, "uri").is_none()) {
+        let counters = counters(root);
+        let is_counters = |node: &Node| counters.iter().any(|known| std::ptr::eq(*known, node));
+        for place in all(resources, &|node| !targets_of(node).is_empty() && member(node, "uri").is_none() && !is_counters(node)) {
             for name in targets_of(place) {
                 let way = if asked.contains(name) { Some(Way::Sure("listen.check")) } else { way(root, name, &doors) };
                 match way {

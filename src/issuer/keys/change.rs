@@ -19,10 +19,10 @@ use crate::issuer::events::KeyEvent;
 use crate::issuer::events::tell;
 use crate::issuer::input::Change;
 use crate::issuer::input::Fields;
+use crate::issuer::keys::bounds::above_maker;
+use crate::issuer::keys::bounds::check_ceiling;
 use crate::issuer::keys::check_may_change;
 use crate::issuer::keys::load;
-use crate::issuer::keys::owner::above_maker;
-use crate::issuer::keys::owner::check_ceiling;
 use crate::issuer::keys::owner::maker_of;
 use crate::issuer::keys::refuse_revoked;
 use crate::issuer::keys::refuse_wider;
@@ -34,7 +34,7 @@ use crate::issuer::openapi::answers::Conflicting;
 use crate::issuer::openapi::answers::Judged;
 use crate::issuer::openapi::answers::Missing;
 use crate::issuer::openapi::answers::WithBody;
-use crate::issuer::openapi::schemas::KeyChangeBody;
+use crate::issuer::openapi::bodies::KeyChangeBody;
 use crate::issuer::parameters::key_id;
 use crate::issuer::problem::Problem;
 use crate::issuer::views::Changed;
@@ -122,7 +122,7 @@ async fn change_one(
     }
     let outcome = replace_with(state, &record, revision, (preconditions, Vec::new()), now).await?;
     tracing::info!(key = %record.id, state = record.state_at(now), scopes = %record.scopes, "key changed");
-    asker.note(state, Deed::KeyChanged, record.id.as_str(), record.organization.as_deref(), now).await;
+    asker.note_change(state, Deed::KeyChanged, (&before, &record), now).await;
     let revision = revision_of(state, &record.id).await;
     Ok(answer_change(&outcome, revision, KeyView::new(&record, revision, state, now).await))
 }

@@ -23,11 +23,11 @@ use crate::model::grant::GrantEnd;
 use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
 use crate::model::grant::GrantState;
-use crate::model::key::Rights;
-use crate::model::key::UserRecord;
-use crate::model::key::UserState;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
+use crate::model::user::Rights;
+use crate::model::user::UserRecord;
+use crate::model::user::UserState;
 use crate::store::Precondition;
 use crate::store::RecordKey;
 use crate::store::StoreError;
@@ -226,6 +226,7 @@ pub(in crate::issuer) async fn note(
         organization: grant.organization.as_deref(),
         address,
         request_id: None,
+        changes: &[],
     };
     audit::note(state, entry, now).await;
 }

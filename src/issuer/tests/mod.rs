@@ -66,9 +66,9 @@ use crate::model::issuance::Registration;
 use crate::model::issuance::Resource;
 use crate::model::issuance::SignOut;
 use crate::model::issuance::SignUp;
-use crate::model::key::KeyForm;
 use crate::model::key::KeyId;
-use crate::model::key::read_key;
+use crate::model::key_text::KeyForm;
+use crate::model::key_text::read_key;
 use crate::model::route::ErrorFormat;
 use crate::model::rules;
 use crate::model::rules::Algorithm;
@@ -457,8 +457,16 @@ async fn the_log_says_each_answers_code() {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
         issuer.public.clone().oneshot(request).await.unwrap();
         let text = log.text();
-        assert!(text.lines().any(|line| line.contains("resource api") && line.contains(expected)), "{method} {path}: {text}");
+        assert!(
+            text.lines().any(|line| line.contains("answered listener=\"issuer\"") && line.contains(expected)),
+            "{method} {path}: {text}"
+        );
     }
+    // Where nothing is issued there is the control socket all the same, and its line says so.
+    issuer.ok("GET", "/v1/keys", Value::Null).await;
+    let text = log.text();
+    let line = text.lines().last().unwrap();
+    assert!(line.contains(" tollgate::http: answered listener=\"control\" method=GET path=\"/v1/keys\" status=200"), "{line}");
 }
 
 // battery: I3

@@ -22,7 +22,7 @@ use crate::store::StoreError;
 pub enum RingError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the key ring cannot be unwrapped: {0}; was the pepper that wrapped it taken out of the config?")]
+    #[error("the key ring cannot be unwrapped: {0}; was it taken out of the config, or is another secret given under its id?")]
     Wrapping(String),
     #[error("the key ring cannot be read: {0}")]
     Unreadable(String),

@@ -13,12 +13,12 @@ use crate::jose::ring::Rotation;
 use crate::model::time::Timestamp;
 use crate::secrets::Peppers;
 use crate::secrets::sha256;
+use crate::secrets::wrapped_by;
 use crate::store::Committed;
 use crate::store::Family;
 use crate::store::Precondition;
 use crate::store::RecordKey;
 use crate::store::Records;
-use crate::store::Stored;
 use crate::store::Write;
 
 /// How often a replacement is tried while others write.
@@ -55,7 +55,7 @@ impl Shelf {
     /// The ring that lies there; none where there is none.
     pub(in crate::jose) async fn read(&self, records: &dyn Records, peppers: &Peppers) -> Result<Option<Found>, RingError> {
         let Some(stored) = records.get(&self.key()).await? else { return Ok(None) };
-        let ring = Arc::new(self.open(&stored, peppers)?);
+        let ring = Arc::new(self.open(&stored.bytes, peppers)?);
         Ok(Some(Found { ring, mark: sha256(&stored.bytes) }))
     }
 
@@ -92,7 +92,7 @@ impl Shelf {
         if is_known && !is_due(&known.ring) {
             return Ok(Looked::Unchanged);
         }
-        let ring = self.open(&stored, peppers)?;
+        let ring = self.open(&stored.bytes, peppers)?;
         if !is_due(&ring) {
             let rotation = if is_known { Rotation::NotDue } else { Rotation::Adopted };
             return Ok(Looked::Found(Found { ring: Arc::new(ring), mark: sha256(&stored.bytes) }, rotation));
@@ -145,8 +145,11 @@ impl Shelf {
         RecordKey { family: Family::Ring, id: self.id.to_owned() }
     }
 
-    fn open(&self, stored: &Stored, peppers: &Peppers) -> Result<Ring, RingError> {
-        let plain = peppers.unwrap(&stored.bytes, self.context).map_err(|error| RingError::Wrapping(error.to_string()))?;
+    pub(in crate::jose) fn open(&self, wrapped: &[u8], peppers: &Peppers) -> Result<Ring, RingError> {
+        let plain = peppers.unwrap(wrapped, self.context).map_err(|error| {
+            let pepper = wrapped_by(wrapped).unwrap_or("none that could be read");
+            RingError::Wrapping(format!("{error} (it names the pepper {pepper})"))
+        })?;
         let plain = Zeroizing::new(plain);
         Ring::decode(&plain)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use redb::ReadableTable;
 use redb::StorageBackend;
@@ -182,22 +183,43 @@ async fn no_flipped_bit_changes_a_record_unseen() {
 }
 
 // battery: K21
+fn damage(folder: &Path, id: &str) {
+    let database = redb::Database::open(folder.join(EMBEDDED_FILE_NAME)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut records = transaction.open_table(file::RECORDS).unwrap();
+        let place = file::place(&RecordKey::key(id));
+        let mut laid = records.get(place.as_slice()).unwrap().unwrap().value().to_vec();
+        let last = laid.len() - 3;
+        laid[last] ^= 1;
+        records.insert(place.as_slice(), laid.as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_put_over_a_damaged_record_outlives_the_expiry_of_that() {
+    let folder = filled(1).await;
+    let ends = |expires| {
+        put("k0").into_iter().map(move |write| match write {
+            Write::Put { key, bytes, .. } => Write::Put { key, bytes, expires },
+            Write::Remove(_) => write,
+        })
+    };
+    let soon = START.plus(Duration::from_secs(10));
+    commit(&open(folder.path()).unwrap(), ends(Some(soon)).collect()).await.unwrap();
+    damage(folder.path(), "k0");
+    commit(&open(folder.path()).unwrap(), ends(None).collect()).await.unwrap();
+    let later = Arc::new(ManualClock::starting_at(soon.plus(Duration::from_secs(10))));
+    let store = Embedded::open(folder.path(), later).unwrap();
+    commit(&store, put("k1")).await.unwrap();
+    assert!(store.key("k0").await.unwrap().is_some());
+}
+
 #[tokio::test]
 async fn a_record_whose_checksum_fails_is_corrupt_and_alone() {
     let folder = filled(3).await;
-    {
-        let database = redb::Database::open(folder.path().join(EMBEDDED_FILE_NAME)).unwrap();
-        let transaction = database.begin_write().unwrap();
-        {
-            let mut records = transaction.open_table(file::RECORDS).unwrap();
-            let place = file::place(&RecordKey::key("k1"));
-            let mut laid = records.get(place.as_slice()).unwrap().unwrap().value().to_vec();
-            let last = laid.len() - 3;
-            laid[last] ^= 1;
-            records.insert(place.as_slice(), laid.as_slice()).unwrap();
-        }
-        transaction.commit().unwrap();
-    }
+    damage(folder.path(), "k1");
     let store = open(folder.path()).unwrap();
     assert!(matches!(store.key("k1").await, Err(StoreError::Corrupt { .. })));
     assert!(matches!(store.get(&RecordKey::key("k1")).await, Err(StoreError::Corrupt { .. })));

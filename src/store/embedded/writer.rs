@@ -342,6 +342,15 @@ impl<'t> Tables<'t> {
             .collect::<Result<_, _>>()?;
         for (expires, place) in due {
             self.expiries.remove((expires, place.as_slice()))?;
+            // Of what was put over a damaged record, whose own expiry could not be told.
+            let is_alive = self
+                .records
+                .get(place.as_slice())?
+                .and_then(|laid| take_up(&place, laid.value()))
+                .is_some_and(|stored| stored.is_alive(now));
+            if is_alive {
+                continue;
+            }
             self.records.remove(place.as_slice())?;
             swept.extend(record_key(&place));
         }

@@ -15,6 +15,10 @@ from documents import mesh_config
 RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 PROBES = {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}
 MONITORED = {"/metrics": "15s", "/metrics/usage": "60s"}
+COUNTERS = "/stats/prometheus"
+# Where Istio and Envoy Gateway have their Envoys answer COUNTERS; Envoy Gateway calls the port `metrics`.
+STATS_OF_ISTIO = 15090
+STATS_OF_GATEWAY = 19001
 SECRETS = "/run/secrets/tollgate/"
 # What a proxy of the mesh needs besides what Tollgate needs.
 PORTS_OF_ISTIO = {15012}
@@ -31,6 +35,7 @@ def complaints(overlay):
     found += doors_of_envoy(overlay)
     found += network_policies(overlay)
     found += monitors(overlay)
+    found += envoys(overlay)
     for document in overlay.of_kind("Namespace"):
         if at(document, "metadata.labels", {}).get("pod-security.kubernetes.io/enforce") != "restricted":
             found.append(f"{label(document)}: does not enforce the restricted pod security level")
@@ -306,24 +311,28 @@ def network_policies(overlay):
     """Policies open the ports of the config, and no others."""
     for pod in documents.pods(overlay):
         config = documents.config_of(overlay, pod) if pod.tollgate() else None
-        if config is None or pod.deployment is None:
+        if config is None:
             continue
         listen = config.get("listen", {})
         own = {documents.tcp_port(listen.get(door)) for door in ("check", "ops", "issuer")} - {None}
         others = {port["containerPort"] for one in pod.containers if one["name"] != "tollgate" for port in one.get("ports", [])}
+        if pod.deployment is None:
+            listeners = [one["port"] for document in overlay.of_kind("Gateway") for one in at(document, "spec.listeners", [])]
+            others |= {port + 10000 if port < 1024 else port for port in listeners}
+        counters = stats_ports(overlay, pod)
         opened, seen = set(), False
         for document in overlay.of_kind("NetworkPolicy"):
             selector = at(document, "spec.podSelector.matchLabels", {})
             if at(document, "metadata.namespace") != pod.namespace or not selector.items() <= pod.labels.items():
                 continue
-            seen = True
+            seen = seen or "Ingress" in at(document, "spec.policyTypes", [])
             for rule in at(document, "spec.ingress", []):
                 numbers = {port["port"] for port in rule.get("ports", [])}
                 opened |= numbers
                 if not rule.get("ports"):
                     yield f"{label(document)}: opens every port"
-                if not rule.get("from") and numbers & own:
-                    yield f"{label(document)}: opens {sorted(numbers & own)} to everybody"
+                if not rule.get("from") and numbers & (own | counters):
+                    yield f"{label(document)}: opens {sorted(numbers & (own | counters))} to everybody"
             for rule in at(document, "spec.egress", []):
                 for port in rule.get("ports", []):
                     known = STORES[port["protocol"].lower()] | PORTS_OF_ISTIO | redis_ports(config)
@@ -333,8 +342,74 @@ def network_policies(overlay):
             if "Egress" in at(document, "spec.policyTypes", []) and allowed - PORTS_OF_ISTIO:
                 for port in redis_ports(config) - allowed:
                     yield f"{label(document)}: does not let out to Redis ({port})"
-        if seen and opened != own | others:
-            yield f"{pod.owner}: NetworkPolicies open {sorted(opened)}, listeners are {sorted(own | others)}"
+        if not seen:
+            yield f"{pod.owner}: no NetworkPolicy says who may reach {sorted(own | counters)}"
+        elif opened != own | others | counters:
+            yield f"{pod.owner}: NetworkPolicies open {sorted(opened)}, listeners are {sorted(own | others | counters)}"
+
+
+def stats_ports(overlay, pod):
+    """Where the Envoy of a pod tells what it counts."""
+    if pod.deployment is None:
+        return {STATS_OF_GATEWAY}
+    if "sidecar.istio.io/userVolumeMount" in at(pod.deployment, "template.metadata.annotations", {}):
+        return {STATS_OF_ISTIO}
+    return {port["containerPort"] for one in pod.containers for port in one.get("ports", []) if port["name"] == "envoy-stats"}
+
+
+def envoys(overlay):
+    """Whatever Envoy asks Tollgate is scraped, or the alerts about it could never fire."""
+    asking = {at(document, "metadata.namespace"): {"portNumber": STATS_OF_ISTIO} for document in overlay.of_kind("EnvoyFilter")}
+    asking |= {at(document, "metadata.namespace"): {"port": "metrics"} for document in overlay.of_kind("EnvoyProxy")}
+    for document in overlay.of_kind("ConfigMap"):
+        if "envoy.yaml" in document["data"]:
+            asking[at(document, "metadata.namespace")] = {"port": "envoy-stats"}
+            yield from counters_listener(overlay, document)
+    wanted = next(job for job in plain_prometheus()["scrape_configs"] if job["job_name"] == "envoy")
+    for namespace, port in asking.items():
+        scraped = [
+            (document, endpoint)
+            for document in overlay.of_kind("PodMonitor") if at(document, "metadata.namespace") == namespace
+            for endpoint in at(document, "spec.podMetricsEndpoints", []) if endpoint["path"] == COUNTERS
+        ]
+        if len(scraped) != 1:
+            yield f"{namespace}: {len(scraped)} PodMonitors scrape the Envoys there"
+        for document, endpoint in scraped:
+            if {name: endpoint.get(name) for name in port} != port:
+                yield f"{label(document)}: does not ask {port}"
+            if endpoint.get("params") != wanted["params"] or not at(document, "spec.sampleLimit"):
+                yield f"{label(document)}: does not ask for what k8s/prometheus/prometheus.yaml asks for, or without a limit"
+            selector = at(document, "spec.selector.matchLabels", {})
+            pods = [pod for pod in documents.pods(overlay) if pod.namespace == namespace]
+            workloads = [at(one, "spec.workloadSelector.labels", {}) for one in overlay.of_kind("EnvoyFilter")] or [pod.labels for pod in pods]
+            if not selector or not any(selector.items() <= labels.items() for labels in workloads):
+                yield f"{label(document)}: selects no pod with an Envoy"
+    if overlay.of_kind("EnvoyFilter"):
+        patterns = at(mesh_config(), "defaultConfig.proxyStatsMatcher.inclusionRegexps", [])
+        for name in ISTIO_COUNTERS:
+            if not any(re.fullmatch(pattern, name) for pattern in patterns):
+                yield f"mesh-config.yaml: proxyStatsMatcher leaves {name} out"
+
+
+# As Istio's Envoys call what the rules read.
+ISTIO_COUNTERS = [
+    *(f"http.inbound_0.0.0.0_8080;.ext_authz.tollgate.{name}" for name in ("ok", "denied", "error", "disabled", "failure_mode_allowed")),
+    *(f"cluster.outbound|9191||check.tollgate.internal;.upstream_{name}" for name in ("rq_time", "rq_timeout", "cx_connect_fail")),
+]
+
+
+def plain_prometheus():
+    return documents.load_all((documents.K8S / "prometheus/prometheus.yaml").read_text())[0]
+
+
+def counters_listener(overlay, document):
+    """A bootstrap of ours has a listener for COUNTERS, on the port that the container names."""
+    bootstrap = documents.load_all(document["data"]["envoy.yaml"])[0]
+    listeners = [one for one in at(bootstrap, "static_resources.listeners", []) if COUNTERS in json.dumps(one)]
+    listening = {at(one, "address.socket_address.port_value") for one in listeners}
+    named = {port for pod in documents.pods(overlay) for port in stats_ports(overlay, pod)}
+    if not listening or listening != named:
+        yield f"{label(document)}: {COUNTERS} is answered on {sorted(listening)}, the container names {sorted(named)}"
 
 
 def redis_ports(config):
@@ -354,7 +429,8 @@ def monitors(overlay):
         token = at(config, "listen.ops.token.file", "")
         seen = {}
         for document in found:
-            if at(document, "metadata.namespace") != pod.namespace:
+            asked = {endpoint["path"] for endpoint in at(document, "spec.podMetricsEndpoints", [])}
+            if at(document, "metadata.namespace") != pod.namespace or asked == {COUNTERS}:
                 continue
             keys = [one["key"] for one in at(document, "spec.selector.matchExpressions", []) if one["operator"] == "Exists"]
             if not keys or any(key not in pod.labels for key in keys) or at(document, "spec.selector.matchLabels"):

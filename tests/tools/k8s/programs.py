@@ -15,6 +15,7 @@ from documents import mesh_config
 # The one thing that check-config warns of and that these manifests mean so: policies and meshes stand before the port.
 MEANT = "whoever reaches this address may ask for verdicts"
 QUICKSTART = documents.ROOT / "envoy/quickstart/envoy.yaml"
+STATS = documents.ROOT / "envoy/quickstart/compose/stats.yaml"
 SIDECAR = documents.K8S / "overlays/sidecar/envoy.yaml"
 MESH = documents.K8S / "components/istio/mesh-config.yaml"
 # What a pod's addresses are for the quickstart's.
@@ -211,14 +212,16 @@ def merge(into, patch):
 
 
 def same_bootstrap():
-    """The sidecar's bootstrap is the quickstart's with a pod's addresses."""
+    """The sidecar's bootstrap is the quickstart's with a pod's addresses, and with the door for Prometheus."""
     wanted = QUICKSTART.read_text()
     for there, here in ADDRESSES:
         if there not in wanted:
             return [f"{QUICKSTART.name} has no `{there}` any more; change ADDRESSES in tests/tools/k8s/programs.py"]
         wanted = wanted.replace(there, here)
-    if settings(wanted) != settings(SIDECAR.read_text()):
-        return ["k8s/overlays/sidecar/envoy.yaml is not envoy/quickstart/envoy.yaml any more; bring over what was changed there"]
+    wanted = settings(wanted)
+    merge(wanted, settings(STATS.read_text()))
+    if wanted != settings(SIDECAR.read_text()):
+        return [f"k8s/overlays/sidecar/envoy.yaml is not {QUICKSTART.name} and {STATS.name} any more; bring over what was changed there"]
     return []
 
 

@@ -285,6 +285,30 @@ fn no_route_leads_to_a_door_of_our_own() {
     plant(&with_keys.replace(CLUSTERS, &ops), &rules, &[(ROUTE, "{ cluster: ops, timeout: 15s }", "`ops` leads to listen.ops")]);
 }
 
+/// Prometheus comes from outside, and the admin interface is on loopback: one page of it may have a listener of its own.
+#[test]
+fn the_counters_of_the_admin_interface_may_be_led_to_and_nothing_else_of_it() {
+    let stats = include_str!("../../../../envoy/quickstart/compose/stats.yaml");
+    let (listener, cluster) = stats.split_once("  listeners:\n").expect("listeners").1.split_once(CLUSTERS).expect("clusters");
+    let with_stats = BOOTSTRAP.replace(CLUSTERS, &format!("{listener}{CLUSTERS}{cluster}"));
+    let (path, action) = ("path: /stats/prometheus", "{ cluster: admin, timeout: 10s }");
+    fine(&with_stats, RULES, &[(action, "{ cluster: admin }"), (action, action)]);
+    // The door, and the listener that asks nobody.
+    let open = "`admin`";
+    plant(
+        &with_stats,
+        RULES,
+        &[
+            (path, "path: /stats", open),
+            (path, "prefix: /stats/prometheus", open),
+            (path, "safe_regex: { regex: /stats/prometheus }", open),
+            (action, "{ cluster: admin, prefix_rewrite: /quitquitquit }", open),
+            (action, "{ cluster: upstream }", "this listener leads to `upstream` and has no ext_authz filter"),
+            (ROUTE, "{ cluster: admin, timeout: 15s }", open),
+        ],
+    );
+}
+
 #[test]
 fn what_is_written_twice_or_takes_another_path_is_found() {
     let script = |code: &str| {
