@@ -64,7 +64,7 @@ impl Judge<'_> {
             Ok(compiled) => compiled,
             Err(complaints) => {
                 self.findings.errors.extend(complaints.into_iter().map(|mut complaint| {
-                    complaint.line = complaint.line.saturating_add(kept.line);
+                    complaint.line = complaint.line.saturating_add(kept.lines_above);
                     complaint.field = format!("{}: {}", kept.name, complaint.field);
                     complaint
                 }));

@@ -115,17 +115,18 @@ pub(super) fn unfolded(document: &Node) -> Vec<&Node> {
     }
 }
 
-/// Settings of a mesh or of an Envoy that stand as a text in a ConfigMap or a Secret, and the line where the text is.
+/// Settings of a mesh or of an Envoy that stand as a text in a ConfigMap or a Secret, and how many lines are above.
 pub(super) fn texts_within(document: &Node) -> Vec<(String, u32)> {
     let told = kept_in(document).into_iter().filter(|kept| TELLING.iter().any(|word| kept.text.contains(word)));
-    told.map(|kept| (kept.text, kept.line)).collect()
+    told.map(|kept| (kept.text, kept.lines_above)).collect()
 }
 
 /// A file that stands as a text in a ConfigMap or a Secret.
 pub(super) struct Kept<'n> {
     pub(super) name: &'n str,
     pub(super) text: String,
-    pub(super) line: u32,
+    /// In the manifest, before the text begins.
+    pub(super) lines_above: u32,
 }
 
 pub(super) fn kept_in(document: &Node) -> Vec<Kept<'_>> {
@@ -137,7 +138,10 @@ pub(super) fn kept_in(document: &Node) -> Vec<Kept<'_>> {
     let fields = |field: &str| member(document, field).map(entries).unwrap_or_default().iter();
     let plain = fields(plain).filter_map(|entry| Some((entry, text(&entry.node)?.to_owned())));
     let encoded = fields(encoded).filter_map(|entry| Some((entry, decoded(text(&entry.node)?)?)));
-    plain.chain(encoded).map(|(entry, text)| Kept { name: &entry.key, text, line: entry.node.place.line }).collect()
+    plain
+        .chain(encoded)
+        .map(|(entry, text)| Kept { name: &entry.key, text, lines_above: entry.node.place.line.saturating_sub(1) })
+        .collect()
 }
 
 /// None for what is no text.
