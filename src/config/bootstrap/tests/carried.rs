@@ -77,7 +77,6 @@ fn an_envoy_in_a_secret_is_read_as_it_is_kept() {
 #[test]
 fn more_ways_around_an_istio_proxy() {
     let note = |key: &str, value: &str| format!("{NOTE}\n        {key}: '{value}'");
-    let mesh = |settings: &str| MESH.replace("meshConfig:\n", &format!("meshConfig:\n  {settings}\n"));
     let twin = "  extensionProviders:\n    - { name: tollgate, envoyExtAuthzGrpc: { service: check.tollgate.internal, port: 9191, timeout: 0.2s, statusOnError: '503' } }\n";
     plant(
         &istio(),
@@ -85,7 +84,7 @@ fn more_ways_around_an_istio_proxy() {
         &[
             (NOTE, &note("traffic.sidecar.istio.io/excludeInterfaces", "eth0"), "goes past istio-proxy"),
             (NOTE, &note("proxy.istio.io/config", "{ interceptionMode: NONE }"), "interceptionMode is `NONE`"),
-            (MESH, &mesh("defaultConfig: { interceptionMode: NONE }"), "interceptionMode is `NONE`"),
+            ("  defaultConfig:\n", "  defaultConfig:\n    interceptionMode: NONE\n", "interceptionMode is `NONE`"),
             ("  extensionProviders:\n", twin, "more than one provider"),
             ("service: check.tollgate.internal", "service: check.tollgate.intern", "the ServiceEntry that leads to Tollgate has the host"),
         ],
