@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -15,6 +16,7 @@ use crate::config::boot::Listen;
 use crate::config::boot::Peppers;
 use crate::config::boot::RedisBoot;
 use crate::config::bootstrap::Findings;
+use crate::config::bootstrap::name_of;
 use crate::model::issuance::Issuance;
 use crate::model::issuance::Registration;
 use crate::model::issuance::SignUp;
@@ -31,8 +33,8 @@ pub struct CheckConfig {
     /// The config file, as the other commands take it.
     #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.yaml", value_name = "FILE")]
     pub config: PathBuf,
-    /// What stands in front, an Envoy bootstrap or manifests of Istio or Envoy Gateway: what in it would open the gate or lose an
-    /// identity is a mistake too.
+    /// What stands in front, an Envoy bootstrap or manifests of Istio or Envoy Gateway, `-` for standard input: what in it would open
+    /// the gate or lose an identity is a mistake too.
     #[arg(long, value_name = "FILE")]
     pub envoy: Option<PathBuf>,
     /// Secrets and certificates are elsewhere: pass over the files and variables that are not here, and judge everything else.
@@ -48,6 +50,7 @@ Examples:
   tollgate check-config                          ./tollgate.yaml
   tollgate check-config /etc/tollgate.yaml
   tollgate check-config --envoy envoy.yaml       both, and whether they fit each other
+  kubectl kustomize k8s/overlays/istio | tollgate check-config --envoy -
   tollgate check-config --without-files          away from the machine that has the secrets";
 
 /// What `--json` prints.
@@ -95,30 +98,35 @@ impl CheckConfig {
         let path = self.file.as_deref().unwrap_or(&self.config);
         let loaded = if self.without_files { config::load_without_files(path) } else { config::load(path) };
         let found = self.envoy.as_ref().map(|envoy| beside(path, &loaded, envoy)).unwrap_or_default();
-        let verdict = if found.warnings.is_empty() { "good, and fits these rules" } else { "no mistake found; see what is said above" };
+        let Findings { errors, warnings, judged } = found;
+        let verdict = if warnings.is_empty() { "good, and fits these rules" } else { "no mistake found; see what is said above" };
         let (loaded, own_mistakes) = match loaded {
-            Ok(loaded) if found.errors.is_empty() => {
-                let warnings = loaded.warnings.into_iter().chain(found.warnings).collect();
+            Ok(loaded) if errors.is_empty() => {
+                let warnings = loaded.warnings.into_iter().chain(warnings).collect();
                 (Ok(Loaded { warnings, ..loaded }), 0)
             }
-            Ok(_) => (Err(found.errors), 0),
+            Ok(_) => (Err(errors), 0),
             Err(mistakes) => {
                 let own = mistakes.len();
-                (Err(mistakes.into_iter().chain(found.errors).collect()), own)
+                (Err(mistakes.into_iter().chain(errors).collect()), own)
             }
         };
+        let front = self.envoy.as_deref().map(name_of).unwrap_or_default();
         match (&loaded, self.json) {
             (_, true) => write_json(&loaded, self.without_files, out)?,
             (Ok(loaded), false) => {
                 write_good(path, loaded, self.without_files, out)?;
-                if let Some(envoy) = &self.envoy {
-                    writeln!(out, "{}: {verdict}", envoy.display())?;
+                if self.envoy.is_some() {
+                    writeln!(out, "{front}: {verdict}")?;
+                }
+                for (word, said) in judged {
+                    writeln!(out, "  {word:8} {said}")?;
                 }
             }
             (Err(complaints), false) => {
                 let (own, others) = complaints.split_at_checked(own_mistakes).unwrap_or_default();
-                write_bad(path, own, out)?;
-                write_bad(self.envoy.as_deref().unwrap_or(path), others, out)?;
+                write_bad(&path.display().to_string(), own, out)?;
+                write_bad(&front, others, out)?;
             }
         }
         Ok(if loaded.is_ok() { Exit::Good } else { Exit::Failed })
@@ -150,7 +158,7 @@ fn write_json(loaded: &Result<Loaded, Vec<Complaint>>, without_files: bool, out:
     writeln!(out)
 }
 
-fn write_bad(path: &Path, complaints: &[Complaint], out: &mut dyn Write) -> std::io::Result<()> {
+fn write_bad(name: &str, complaints: &[Complaint], out: &mut dyn Write) -> std::io::Result<()> {
     if complaints.is_empty() {
         return Ok(());
     }
@@ -158,7 +166,7 @@ fn write_bad(path: &Path, complaints: &[Complaint], out: &mut dyn Write) -> std:
         writeln!(out, "{complaint}")?;
     }
     let mistakes = if complaints.len() == 1 { "mistake" } else { "mistakes" };
-    writeln!(out, "{}: {} {mistakes}", path.display(), complaints.len())
+    writeln!(out, "{name}: {} {mistakes}", complaints.len())
 }
 
 fn write_good(path: &Path, loaded: &Loaded, without_files: bool, out: &mut dyn Write) -> std::io::Result<()> {
@@ -171,6 +179,7 @@ fn write_good(path: &Path, loaded: &Loaded, without_files: bool, out: &mut dyn W
         false => writeln!(out, "{}: good, revision {}", path.display(), loaded.rules.revision)?,
     }
     write_doors(&loaded.boot, out)?;
+    write_callers(&loaded.rules, out)?;
     if let Some(issuance) = &loaded.rules.issuance {
         write_issuance(&issuer_report(&loaded.boot, issuance), out)?;
     }
@@ -198,6 +207,19 @@ fn write_doors(boot: &Boot, out: &mut dyn Write) -> std::io::Result<()> {
             writeln!(out, "  peppers  {}", ids.join(", "))
         }
     }
+}
+
+/// Whose tokens are believed, and what callers may be.
+fn write_callers(rules: &Rules, out: &mut dyn Write) -> std::io::Result<()> {
+    let own = rules.issuance.as_ref().map(|issuance| &*issuance.url);
+    let others = rules.issuers.iter().filter(|issuer| Some(&*issuer.issuer) != own);
+    let others: Vec<String> = others.map(|issuer| format!("{} ({})", issuer.source.name.as_str(), issuer.issuer)).collect();
+    if !others.is_empty() {
+        writeln!(out, "  tokens   {}", others.join(", "))?;
+    }
+    let mark = |name: &Arc<str>| if rules.default_tier.as_ref() == Some(name) { " (default)" } else { "" };
+    let tiers: Vec<String> = rules.tiers.keys().map(|name| format!("{name}{}", mark(name))).collect();
+    if tiers.is_empty() { Ok(()) } else { writeln!(out, "  tiers    {}", tiers.join(", ")) }
 }
 
 fn issuer_report<'a>(boot: &Boot, issuance: &'a Issuance) -> IssuerReport<'a> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::cli::Exit;
 use crate::config;
 use crate::config::bootstrap::init;
+use crate::config::bootstrap::init::Front;
 use crate::config::bootstrap::init::Upstream;
 
 /// What concerns the Envoy in front.
@@ -24,6 +25,7 @@ const EXAMPLES: &str = "\
 Examples:
   tollgate envoy init > envoy.yaml
   tollgate envoy init --config /etc/tollgate/tollgate.yaml --upstream shop.internal:8080
+  tollgate envoy init --port 8000 --admin-port 8001 > envoy.yaml    where 10000 or 9901 is taken
   tollgate check-config --envoy envoy.yaml       after a change of either";
 
 /// Print a complete bootstrap that fits a config: its headers, its address, its issuer.
@@ -36,6 +38,12 @@ struct Init {
     /// Your service.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     upstream: Upstream,
+    /// Where clients come in, on 127.0.0.1; an `issuer.url` there has the same port.
+    #[arg(long, value_name = "PORT", default_value_t = init::PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// Envoy's own admin interface, on 127.0.0.1.
+    #[arg(long, value_name = "PORT", default_value_t = init::ADMIN_PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    admin_port: u16,
 }
 
 impl Envoy {
@@ -44,10 +52,15 @@ impl Envoy {
     /// # Errors
     /// When one of the writers cannot be written to.
     pub fn run(self, out: &mut dyn Write, complaints: &mut dyn Write) -> std::io::Result<Exit> {
-        let EnvoyCommand::Init(init) = self.command;
-        match config::load(&init.config) {
+        let EnvoyCommand::Init(Init { config, upstream, port, admin_port }) = self.command;
+        let front = Front { upstream, port, admin_port };
+        match config::load(&config) {
             Ok(loaded) => {
-                let text = init::write(&init.config.display().to_string(), &loaded.boot, &loaded.rules, &init.upstream);
+                if let Some(clash) = front.clash(&loaded.boot) {
+                    writeln!(complaints, "tollgate envoy init: {clash}")?;
+                    return Ok(Exit::Usage);
+                }
+                let text = init::write(&config.display().to_string(), &loaded.boot, &loaded.rules, &front);
                 out.write_all(text.as_bytes())?;
                 Ok(Exit::Good)
             }

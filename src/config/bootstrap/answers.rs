@@ -28,8 +28,9 @@ impl Judge<'_> {
                 .hint("leave max_receive_message_length out");
         }
         for version in members_named(filter, "transport_api_version") {
-            if !text(version).is_some_and(|version| ["V3", "2"].contains(&version)) {
-                self.say(filter, "transport_api_version", "Tollgate speaks version 3 alone, and Envoy no other any more")
+            // AUTO and its number mean 3 where the field may be left out too, since Envoy 1.31; before, Envoy does not start.
+            if !text(version).is_some_and(|version| ["V3", "2", "AUTO", "0"].contains(&version)) {
+                self.say(filter, "transport_api_version", "Tollgate speaks version 3 alone, and Envoy does not start with another")
                     .hint("transport_api_version: V3");
             }
         }

@@ -45,7 +45,7 @@ impl Judge<'_> {
     }
 
     /// A filter before ext_authz, or what a route says to one.
-    fn put_in_by(&mut self, place: &Node, name: &str, config: &Node) {
+    pub(super) fn put_in_by(&mut self, place: &Node, name: &str, config: &Node) {
         let errors_before = self.findings.errors.len();
         if contains_type(config, INJECTOR) {
             self.say(place, "name", format!("{name} puts in a credential before Tollgate is asked: everybody is let in by it"))

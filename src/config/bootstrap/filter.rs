@@ -37,14 +37,15 @@ impl Judge<'_> {
 
     /// `default_is`: what an absent one comes to.
     pub(super) fn timeout(&mut self, parent: &Node, field: &str, timeout: Option<&Node>, default_is: &str) {
-        match timeout.and_then(seconds) {
-            None => self.say(parent, field, format!("a check has no timeout here, and {default_is}")).hint("timeout: 0.250s"),
-            Some(seconds) if seconds <= 0.0 || seconds > LONGEST_TIMEOUT_SECONDS => {
-                let wrong = format!("a check may take {seconds} s (0 is for ever), and clients wait as long");
-                self.say(parent, field, wrong).hint("timeout: 0.250s");
+        let wrong = match timeout.map(|timeout| (timeout, seconds(timeout))) {
+            None => format!("a check has no timeout here, and {default_is}"),
+            Some((timeout, None)) => unreadable(timeout),
+            Some((_, Some(seconds))) if seconds <= 0.0 || seconds > LONGEST_TIMEOUT_SECONDS => {
+                format!("a check may take {seconds} s (0 is for ever), and clients wait as long")
             }
-            Some(_) => {}
-        }
+            Some((_, Some(_))) => return,
+        };
+        self.say(parent, field, wrong).hint("timeout: 0.250s");
     }
 
     /// What makes the filter let requests by, and what it keeps from Tollgate.
@@ -151,6 +152,11 @@ impl Judge<'_> {
         let version = self.rules.api_versions.iter().map(|versions| Arc::clone(&versions.header));
         places.chain(version).chain(READ_ALWAYS.map(Arc::from)).collect()
     }
+}
+
+/// What is said of a length of time that is none.
+pub(super) fn unreadable(timeout: &Node) -> String {
+    format!("the timeout `{}` is no length of time", text(timeout).unwrap_or_default())
 }
 
 /// What Tollgate judges by whatever the rules say.

@@ -26,6 +26,9 @@ const REMOVALS: &str = "                        - remove: user
 ";
 const REGEX: &str =
     "user|x[-_]user[-_]id|x[-_]org[-_]id|x[-_]key[-_]id|x[-_]scopes|x[-_]tier|api-version|authorization|x-api-key|x-authorization";
+/// Where Envoy listens if it is not told otherwise, as in the quickstart.
+pub const PORT: u16 = 10000;
+pub const ADMIN_PORT: u16 = 9901;
 const HOPS: &str = "                use_remote_address: true\n";
 const RAW: &str = "                      encode_raw_headers: true\n";
 const SWITCH: &str = "                  # For answers by user and class of status beside the admitted requests (`tollgate usage --outcome answered`): take `#> `
@@ -63,8 +66,43 @@ impl std::str::FromStr for Upstream {
     }
 }
 
+/// What a config does not say: where the service is, and on which ports of this machine Envoy itself listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Front {
+    pub upstream: Upstream,
+    /// Where clients come in.
+    pub port: u16,
+    pub admin_port: u16,
+}
+
+impl Front {
+    /// A port of Envoy's that something else on this machine has too, and what that is.
+    pub fn clash(&self, boot: &Boot) -> Option<String> {
+        let near = |addr: SocketAddr| (addr.ip().is_loopback() || addr.ip().is_unspecified()).then_some(addr.port());
+        let door = |listen: &Listen| match listen {
+            Listen::Tcp { addr, .. } => near(*addr),
+            Listen::Unix { .. } => None,
+        };
+        let Upstream { host, port } = &self.upstream;
+        let is_near = host == "localhost" || host.parse().is_ok_and(|host: IpAddr| host.is_loopback());
+        let others = [
+            ("--admin-port", Some(self.admin_port)),
+            ("--upstream", is_near.then_some(*port)),
+            ("listen.check", door(&boot.check)),
+            ("listen.control", boot.control.as_ref().and_then(door)),
+            ("listen.issuer", boot.issuer.as_ref().and_then(door)),
+            ("listen.ops", near(boot.ops.addr)),
+        ];
+        [("--port", self.port), ("--admin-port", self.admin_port)].iter().find_map(|(flag, port)| {
+            let (other, _) = others.iter().find(|(other, theirs)| other != flag && *theirs == Some(*port))?;
+            Some(format!("{flag} {port} is the port of {other} too: choose another"))
+        })
+    }
+}
+
 /// The bootstrap's text. `config` is how the config file is called in it.
-pub fn write(config: &str, boot: &Boot, rules: &Rules, upstream: &Upstream) -> String {
+pub fn write(config: &str, boot: &Boot, rules: &Rules, front: &Front) -> String {
+    let upstream = &front.upstream;
     let names = Judge { file: &"".into(), boot, rules, findings: Findings::default() };
     let body = TEMPLATE.split_once("\nadmin:").map_or(TEMPLATE, |(_, body)| body);
     let removals = names.identity_names().iter().fold(String::new(), |mut text, name| {
@@ -110,7 +148,10 @@ pub fn write(config: &str, boot: &Boot, rules: &Rules, upstream: &Upstream) -> S
             body.replacen(SWITCH, &switched_on, 1).replace(SWITCHED_OFF, "")
         }
     };
+    let port = |port: u16| format!("port_value: {port} ");
     let body = body
+        .replacen(&port(PORT), &port(front.port), 1)
+        .replacen(&port(ADMIN_PORT), &port(front.admin_port), 1)
         .replacen(REMOVALS, &removals, 1)
         .replacen(REGEX, &expression, 1)
         .replacen(HOPS, &hops, 1)
@@ -259,6 +300,11 @@ fn issuer_cluster(listen: &Listen) -> String {
 }
 
 #[cfg(test)]
+pub(super) fn front(upstream: &str) -> Front {
+    Front { upstream: upstream.parse().unwrap(), port: PORT, admin_port: ADMIN_PORT }
+}
+
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
@@ -284,7 +330,7 @@ mod tests {
         for config in configs {
             let (boot, rules, _) = compile_text(&config, &Outside::default()).unwrap_or_else(|mistakes| panic!("{config}: {mistakes:?}"));
             for upstream in ["127.0.0.1:8080", "shop.internal:80", "[::1]:80"] {
-                let text = write("tollgate.yaml", &boot, &rules, &upstream.parse().unwrap());
+                let text = write("tollgate.yaml", &boot, &rules, &front(upstream));
                 let found = judge_text(&Arc::from("envoy.yaml"), &text, &boot, &rules);
                 assert!(found.errors.is_empty() && found.warnings.is_empty(), "{config}: {found:?}\n{text}");
                 assert!(text.contains("cluster: issuer") == boot.issuer.is_some());
@@ -302,10 +348,39 @@ mod tests {
         {
             let config = format!("listen: {{ issuer: 127.0.0.1:8080 }}\n{ISSUING}\nroutes: [{routes}]");
             let (boot, rules, _) = compile_text(&config, &Outside::default()).unwrap();
-            let text = write("tollgate.yaml", &boot, &rules, &"127.0.0.1:80".parse().unwrap());
+            let text = write("tollgate.yaml", &boot, &rules, &front("127.0.0.1:80"));
             for prefix in ["/oauth", "/sign-in", "/v1", "/openapi.json", "/.well-known/oauth-authorization-server"] {
                 assert_eq!(text.contains(&format!("path_separated_prefix: \"{prefix}\" ")), prefix != absent, "{prefix} for {routes}");
             }
+        }
+    }
+
+    #[test]
+    fn its_ports_are_asked_for_and_nobody_elses() {
+        let config =
+            format!("listen: {{ check: 127.0.0.1:9191, issuer: 0.0.0.0:8001, ops: 127.0.0.1:9464 }}\n{ISSUING}\nroutes: [{{ path: /a }}]");
+        let config = config.replace(":10000,", ":8000,");
+        let (boot, rules, _) = compile_text(&config, &Outside::default()).unwrap();
+        let on = |port, admin_port, upstream: &str| Front { port, admin_port, ..front(upstream) };
+        let asked = on(8000, 8002, "127.0.0.1:10000");
+        let text = write("tollgate.yaml", &boot, &rules, &asked);
+        assert!(
+            text.contains("address: 127.0.0.1, port_value: 8000 }") && text.contains("address: 127.0.0.1, port_value: 8002 }"),
+            "{text}"
+        );
+        let found = judge_text(&Arc::from("envoy.yaml"), &text, &boot, &rules);
+        assert!(found.errors.is_empty() && found.warnings.is_empty(), "{found:?}");
+        for (front, expected) in [
+            (asked, None),
+            (on(8000, 8000, "a:1"), Some("--port 8000 is the port of --admin-port too")),
+            (on(8000, 9464, "a:1"), Some("--admin-port 9464 is the port of listen.ops too")),
+            (on(8001, 8002, "a:1"), Some("--port 8001 is the port of listen.issuer too")),
+            (on(9191, 8002, "a:1"), Some("--port 9191 is the port of listen.check too")),
+            (on(8080, 8002, "[::1]:8080"), Some("--port 8080 is the port of --upstream too")),
+            (on(8080, 8002, "shop.internal:8080"), None),
+        ] {
+            let clash = front.clash(&boot);
+            assert!(clash.as_deref().map(|said| said.split_once(": choose").unwrap().0) == expected, "{front:?}: {clash:?}");
         }
     }
 

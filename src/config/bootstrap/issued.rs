@@ -1,5 +1,8 @@
 //! What the issuer serves, and whether Envoy leads it there.
 
+use std::net::IpAddr;
+
+use crate::config::boot::Listen;
 use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::passage::filters_of;
 use crate::config::bootstrap::passage::gates_of;
@@ -9,6 +12,7 @@ use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
+use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::text;
 use crate::config::yaml::Node;
 use crate::model::host::Host;
@@ -99,6 +103,33 @@ impl Judge<'_> {
         if ["/sign-in", "/sign-up"].into_iter().any(is_open) && !is_open("/account") {
             let wrong = format!("whoever signs in or up is sent to `{base}/account`, and no route of the config is open there");
             self.warn(root, FIELD, wrong).hint(format!("a route of the path `{base}/account/**` with `auth: public`"));
+        }
+    }
+
+    /// An address of this machine under which the issuer names itself must be one where something listens.
+    pub(super) fn own_url(&mut self, root: &Node, listen: &Listen) {
+        let Some(issuance) = &self.rules.issuance else { return };
+        let (authority, _) = authority_and_base(&issuance.url);
+        let (host, port) = match authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+            Some((host, port)) => (host, port.parse().ok()),
+            None => (authority, Some(if issuance.url.starts_with("https:") { 443 } else { 80 })),
+        };
+        let host = host.trim_matches(['[', ']']);
+        let is_here = host == "localhost" || host.ends_with(".localhost") || host.parse().is_ok_and(|host: IpAddr| host.is_loopback());
+        let Some(port) = port.filter(|_| is_here && member(root, "dynamic_resources").is_none()) else { return };
+        let listeners = at(root, &["static_resources", "listeners"]).map(items).unwrap_or_default();
+        let fields = ["address", "additional_addresses"];
+        let addresses = listeners.iter().flat_map(|listener| fields.iter().filter_map(move |field| member(listener, field)));
+        let ports: Vec<Option<u16>> = addresses
+            .flat_map(|address| members_named(address, "socket_address"))
+            .map(|socket| member(socket, "port_value").and_then(text).and_then(|port| port.parse().ok()))
+            .collect();
+        let is_own = matches!(listen, Listen::Tcp { addr, .. } if addr.port() == port);
+        if !is_own && ports.iter().all(|known| known.is_some_and(|known| known != port)) {
+            let wrong =
+                format!("issuer.url is {}, and no listener here has the port {port}: its links and tokens lead nowhere", issuance.url);
+            self.warn(root, "static_resources", wrong)
+                .hint("make the two one port; right where something else leads from one to the other");
         }
     }
 

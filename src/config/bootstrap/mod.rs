@@ -26,7 +26,9 @@ mod patches;
 mod peers;
 mod runtime;
 mod secrets;
+mod source;
 mod strip;
+mod summary;
 mod target;
 mod tree;
 mod trust;
@@ -46,6 +48,8 @@ use crate::config::bootstrap::manifests::texts_within;
 use crate::config::bootstrap::manifests::unfolded;
 use crate::config::bootstrap::passage::filters_of;
 use crate::config::bootstrap::passage::gates_of;
+pub use crate::config::bootstrap::source::name_of;
+use crate::config::bootstrap::summary::summed_up;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
@@ -53,7 +57,6 @@ use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::spelled_twice;
 use crate::config::bootstrap::tree::text;
 use crate::config::complaint::Complaint;
-use crate::config::outside::read_file;
 use crate::config::yaml::Node;
 use crate::model::rules::Rules;
 
@@ -67,17 +70,17 @@ pub struct Findings {
     pub errors: Vec<Complaint>,
     /// What is meant, perhaps, and must not be forgotten.
     pub warnings: Vec<Complaint>,
+    /// What was looked at, by a word each.
+    pub judged: Vec<(&'static str, String)>,
 }
 
 /// Reads what stands in front and says what in it does not fit the config.
 pub fn judge(path: &Path, boot: &Boot, rules: &Rules) -> Findings {
-    let name: Arc<str> = Arc::from(path.to_string_lossy());
-    let trouble = |wrong: String| Findings { errors: vec![Complaint::about_file(&name, wrong)], warnings: Vec::new() };
-    match read_file(path) {
-        Ok(contents) => match std::str::from_utf8(&contents.bytes) {
-            Ok(text) => judge_text(&name, text, boot, rules),
-            Err(_) => trouble("the file is not UTF-8 text".to_owned()),
-        },
+    let name: Arc<str> = Arc::from(name_of(path));
+    let trouble = |wrong: String| Findings { errors: vec![Complaint::about_file(&name, wrong)], ..Findings::default() };
+    match source::read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => judge_text(&name, &text, boot, rules),
+        Ok(Err(_)) => trouble("it is not UTF-8 text".to_owned()),
         Err(error) => trouble(error.to_string()),
     }
 }
@@ -97,11 +100,13 @@ pub fn judge_text(name: &Arc<str>, text: &str, boot: &Boot, rules: &Rules) -> Fi
         }
     }
     if !errors.is_empty() {
-        return Findings { errors, warnings: Vec::new() };
+        return Findings { errors, ..Findings::default() };
     }
     let mut judge = Judge { file: name, boot, rules, findings: Findings::default() };
-    judge.everything(&documents.iter().flat_map(unfolded).collect::<Vec<_>>());
+    let documents: Vec<&Node> = documents.iter().flat_map(unfolded).collect();
+    judge.everything(&documents);
     let mut findings = judge.findings;
+    findings.judged = summed_up(&documents);
     for list in [&mut findings.errors, &mut findings.warnings] {
         list.sort_by_key(|complaint| (complaint.line, complaint.column));
         list.dedup();

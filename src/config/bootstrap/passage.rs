@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::filter::LONGEST_TIMEOUT_SECONDS;
+use crate::config::bootstrap::filter::unreadable;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
@@ -123,10 +124,7 @@ impl Judge<'_> {
             let name = member(entry, "name").and_then(text).unwrap_or("a filter");
             let Some(config) = member(entry, "typed_config") else { continue };
             if position < gate.position {
-                if LAST_WORDS.iter().any(|ending| contains_type(config, ending)) {
-                    self.say(entry, "name", format!("{name} stands before ext_authz and answers or forwards without asking Tollgate"))
-                        .hint("put it after ext_authz");
-                }
+                self.beforehand(entry, name, config);
                 continue;
             }
             if position == gate.position {
@@ -141,6 +139,14 @@ impl Judge<'_> {
                 .hint("put it before ext_authz");
             }
             self.afterwards(entry, name, config);
+        }
+    }
+
+    /// A filter before ext_authz must leave the last word to it.
+    pub(super) fn beforehand(&mut self, entry: &Node, name: &str, config: &Node) {
+        if LAST_WORDS.iter().any(|ending| contains_type(config, ending)) {
+            self.say(entry, "name", format!("{name} stands before ext_authz and answers or forwards without asking Tollgate"))
+                .hint("put it after ext_authz");
         }
     }
 
@@ -168,12 +174,14 @@ impl Judge<'_> {
         }
         let check = at(gate.config, &["grpc_service", "timeout"]).and_then(seconds).filter(|seconds| *seconds <= LONGEST_TIMEOUT_SECONDS);
         for route in all(config, &|node| member(node, "route").is_some() && member(node, "match").is_some()) {
-            let timeout = at(route, &["route", "timeout"]).and_then(seconds).filter(|seconds| *seconds > 0.0);
-            if let (Some(check), Some(timeout)) = (check, timeout)
-                && check >= timeout
-            {
-                let wrong = format!("the route gives up after {timeout} s, and a check alone may take {check} s");
-                self.say(route, "route", wrong).hint("a shorter timeout of grpc_service, or a longer one here");
+            let Some(timeout) = at(route, &["route", "timeout"]) else { continue };
+            match (check, seconds(timeout)) {
+                (_, None) => self.say(route, "route", unreadable(timeout)).hint("timeout: 15s"),
+                (Some(check), Some(timeout)) if timeout > 0.0 && check >= timeout => {
+                    let wrong = format!("the route gives up after {timeout} s, and a check alone may take {check} s");
+                    self.say(route, "route", wrong).hint("a shorter timeout of grpc_service, or a longer one here");
+                }
+                _ => {}
             }
         }
     }
@@ -219,6 +227,7 @@ impl Judge<'_> {
             self.say(root, "static_resources", wrong).hint("`tollgate envoy init` prints the routes");
             return;
         };
+        self.own_url(root, listen);
         if routed.iter().any(|name| self.is_issuer(root, name)) {
             self.clients_of_issuer(root);
         } else {

@@ -19,6 +19,18 @@ use crate::config::yaml::Node;
 const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
 const RBAC: &str = "envoy.filters.http.rbac";
 const MANAGER: &str = "envoy.filters.network.http_connection_manager";
+/// What every Istio puts behind the filter that asks.
+const BEHIND: [&str; 9] = [
+    "envoy.filters.http.jwt_authn",
+    "istio_authn",
+    "envoy.filters.http.grpc_web",
+    "envoy.filters.http.grpc_stats",
+    "istio.alpn",
+    "envoy.filters.http.fault",
+    "envoy.filters.http.cors",
+    "istio.stats",
+    "envoy.filters.http.router",
+];
 
 /// Where a patch goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,13 +51,36 @@ enum Operation {
     Undo,
 }
 
+/// On which side of the filter that asks a filter comes to stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Before,
+    Behind,
+    /// Beside a filter whose own place is not known here.
+    Unknown,
+}
+
+impl Side {
+    /// `about`: the filter that the patch names as its place.
+    fn of(written: &str, about: &str) -> Self {
+        match (written, about) {
+            ("INSERT_FIRST", _) | ("INSERT_BEFORE", "" | EXT_AUTHZ | RBAC) => Self::Before,
+            // The first rbac is the one that sends requests to ext_authz, and stands right before it.
+            ("INSERT_AFTER" | "REPLACE", RBAC) => Self::Before,
+            ("INSERT_AFTER", "" | EXT_AUTHZ) => Self::Behind,
+            ("INSERT_BEFORE" | "INSERT_AFTER" | "REPLACE", about) if !BEHIND.contains(&about) => Self::Unknown,
+            _ => Self::Behind,
+        }
+    }
+}
+
 /// One patch, taken apart.
 struct Patch<'n> {
     part: Part,
     operation: Operation,
     /// The filter that it is about or stands beside; empty: each.
     about: &'n str,
-    is_first: bool,
+    side: Side,
     value: Option<&'n Node>,
 }
 
@@ -82,7 +117,6 @@ impl<'n> Patch<'n> {
         let filter = at(node, &["match", "listener", "filterChain", "filter"]);
         let about = if part == Part::NetworkFilter { filter } else { filter.and_then(|filter| member(filter, "subFilter")) };
         let about = about.and_then(|about| member(about, "name")).and_then(text).unwrap_or_default();
-        let is_of_gate = [EXT_AUTHZ, RBAC, ""].contains(&about);
         Self {
             part,
             operation: match written {
@@ -91,7 +125,7 @@ impl<'n> Patch<'n> {
                 _ => Operation::Merge,
             },
             about,
-            is_first: written == "INSERT_FIRST" || (written == "INSERT_BEFORE" && is_of_gate),
+            side: Side::of(written, about),
             value: at(node, &["patch", "value"]),
         }
     }
@@ -175,10 +209,24 @@ impl Judge<'_> {
             self.order(std::slice::from_ref(value), *gate);
         } else if let (Part::HttpFilter, Some(config)) = (patch.part, member(value, "typed_config")) {
             let name = member(value, "name").and_then(text).unwrap_or("a filter");
-            if patch.is_first {
-                self.not_judged(value, "name", &format!("what {name} does to a request before Tollgate is asked"));
-            } else {
-                self.afterwards(value, name, config);
+            let errors_before = self.findings.errors.len();
+            let doubt = match patch.side {
+                Side::Before => {
+                    self.beforehand(value, name, config);
+                    self.put_in_by(value, name, config);
+                    Some(format!("what {name} does to a request before Tollgate is asked"))
+                }
+                Side::Behind => {
+                    self.afterwards(value, name, config);
+                    None
+                }
+                Side::Unknown => {
+                    self.afterwards(value, name, config);
+                    Some(format!("on which side of ext_authz {name} stands, beside `{}`", patch.about))
+                }
+            };
+            if let Some(what) = doubt.filter(|_| self.findings.errors.len() == errors_before) {
+                self.not_judged(value, "name", &what);
             }
         }
         self.routes_afterwards(value, &[]);

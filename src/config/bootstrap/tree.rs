@@ -52,11 +52,25 @@ pub(super) fn is_true(node: &Node, names: &[&str]) -> bool {
     at(node, names).and_then(text).is_some_and(|word| ["true", "yes", "on", "y"].iter().any(|known| known.eq_ignore_ascii_case(word)))
 }
 
-/// A length of time as Envoy (`0.250s`), Istio and Gateway API (`250ms`, `1m`, `1h`) write it.
+/// A length of time as Envoy (`0.250s`) and programs in Go (`250ms`, `1h2m3.5s`) write it; none where it cannot be read.
 pub(super) fn seconds(node: &Node) -> Option<f64> {
+    const UNITS: [(&str, f64); 8] =
+        [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("μs", 1e-6), ("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
     let written = text(node)?;
-    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
-    units.iter().find_map(|(unit, factor)| Some(written.strip_suffix(unit)?.parse::<f64>().ok()? * factor))
+    let (sign, mut rest) = written.strip_prefix('-').map_or((1.0, written.strip_prefix('+').unwrap_or(written)), |rest| (-1.0, rest));
+    if rest == "0" {
+        return Some(0.0);
+    }
+    let is_of_number = |letter: char| letter.is_ascii_digit() || letter == '.';
+    let mut sum = None;
+    while !rest.is_empty() {
+        let (number, after) = rest.split_at(rest.find(|letter| !is_of_number(letter))?);
+        let (unit, after) = after.split_at(after.find(is_of_number).unwrap_or(after.len()));
+        let (_, factor) = UNITS.iter().find(|(known, _)| *known == unit)?;
+        sum = Some(sum.unwrap_or(0.0) + sign * number.parse::<f64>().ok()? * factor);
+        rest = after;
+    }
+    sum
 }
 
 /// A field, in snake case or in camel case. A `TypedStruct` is seen as what it stands for.
@@ -135,4 +149,50 @@ fn camel(name: &str) -> impl Iterator<Item = u8> {
         (_, true) => Some(byte.to_ascii_uppercase()),
         (_, false) => Some(byte),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::yaml::Place;
+
+    #[test]
+    fn a_length_of_time_is_read_as_go_reads_it_or_not_at_all() {
+        for (written, expected) in [
+            ("0.250s", Some(0.25)),
+            ("250ms", Some(0.25)),
+            ("1m30s", Some(90.0)),
+            ("1h2m3.5s", Some(3723.5)),
+            (".5s", Some(0.5)),
+            ("+1.s", Some(1.0)),
+            ("-1m30s", Some(-90.0)),
+            ("500us", Some(0.0005)),
+            ("500µs", Some(0.0005)),
+            ("500μs", Some(0.0005)),
+            ("1000000000ns", Some(1.0)),
+            ("0", Some(0.0)),
+            ("", None),
+            ("-", None),
+            ("5", None),
+            ("1m30", None),
+            ("s", None),
+            (".s", None),
+            ("1.2.3s", None),
+            ("1d", None),
+            ("1 s", None),
+            ("infs", None),
+            ("nans", None),
+            ("1e3s", None),
+            ("--1s", None),
+        ] {
+            let node = Node { value: Value::Text(written.to_owned()), place: Place { line: 1, column: 1 }, index: 0, mended: false };
+            let read = seconds(&node);
+            let is_same = match (read, expected) {
+                (Some(read), Some(expected)) => (read - expected).abs() < 1e-9,
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+            assert!(is_same, "{written:?}: {read:?}");
+        }
+    }
 }

@@ -57,8 +57,17 @@ impl<'n> Reach<'n> {
     }
 
     fn meets(&self, pods: &Pods<'n>) -> bool {
+        self.targets.is_empty() && self.is_in(namespace_of(pods.document)) && self.selects(pods)
+    }
+
+    fn selects(&self, pods: &Pods<'n>) -> bool {
         let theirs = at(pods.template, &["metadata", "labels"]).map(pairs).unwrap_or_default();
-        self.targets.is_empty() && self.is_in(namespace_of(pods.document)) && self.labels.iter().all(|label| theirs.contains(label))
+        self.labels.iter().all(|label| theirs.contains(label))
+    }
+
+    /// Whether these pods are those that it is written for, though it may miss them.
+    fn means(&self, pods: &Pods<'n>) -> bool {
+        self.is_in(namespace_of(pods.document)) || (!self.labels.is_empty() && self.selects(pods))
     }
 
     /// Whether it is for pods of this file that have an istio-proxy beside them, and are none themselves.
@@ -83,10 +92,17 @@ impl Judge<'_> {
         let reaches: Vec<Reach<'_>> = policies.iter().map(|policy| Reach::of(policy)).collect();
         let mut all_meet = true;
         for (policy, reach) in policies.iter().zip(&reaches) {
-            if reach.targets.is_empty() && !pods.is_empty() && !pods.iter().any(|pods| reach.meets(pods)) {
+            if !reach.targets.is_empty() || pods.is_empty() || pods.iter().any(|pods| reach.meets(pods)) {
+                continue;
+            }
+            if pods.iter().any(|pods| reach.means(pods)) {
                 all_meet = false;
                 self.say(policy, "spec", "the policy is for no pod of this file, by its namespace and its selector: nobody is asked there")
                     .hint("the namespace and the labels of the pods");
+            } else {
+                let namespace = reach.namespace;
+                let what = format!("not judged: for which pods the policy is, of which this file has none in the namespace `{namespace}`");
+                self.warn(policy, "spec", what).hint(format!("judge it in one file with the Deployments of `{namespace}`"));
             }
         }
         for pods in &pods {
@@ -133,15 +149,13 @@ impl Judge<'_> {
 
     fn excluded_ports(&mut self, pods: &Pods<'_>, notes: &[&Node]) {
         const EXCLUDED: &str = "traffic.sidecar.istio.io/excludeInboundPorts";
-        let declared: Vec<&str> = containers(pods.template).iter().flat_map(ports).collect();
-        let tcp = |listen: &Listen| match listen {
-            Listen::Tcp { addr, .. } => Some(addr.port()),
-            Listen::Unix { .. } => None,
-        };
-        let ours = [Some(self.boot.ops.addr.port()), tcp(&self.boot.check), self.boot.issuer.as_ref().and_then(tcp)];
+        let declared: Vec<&str> = containers(pods.template).chain(sidecars(pods.template)).flat_map(ports).collect();
         for note in notes {
             let listed = member(note, EXCLUDED).and_then(text).unwrap_or_default().split(',').map(str::trim);
-            for port in listed.filter(|port| !port.is_empty() && !port.parse().is_ok_and(|port: u16| ours.contains(&Some(port)))) {
+            for port in listed.filter(|port| !port.is_empty()) {
+                if self.is_own_port(port) {
+                    continue;
+                }
                 let wrong = format!("what comes in on port {port} goes past istio-proxy, so nobody is asked there");
                 if declared.contains(&port) {
                     self.say(note, EXCLUDED, wrong).hint("take it out of the list");
@@ -152,11 +166,24 @@ impl Judge<'_> {
         }
     }
 
-    /// Pods that have nothing but the door where Envoy asks.
+    /// Pods that have nothing but Tollgate's own doors, among them in each container the one where Envoy asks.
     fn is_tollgate_itself(&self, pods: &Pods<'_>) -> bool {
-        let Listen::Tcp { addr, .. } = &self.boot.check else { return false };
-        let door = addr.port().to_string();
-        containers(pods.template).iter().all(|container| ports(container).any(|port| port == door))
+        let Some(door) = port_of(&self.boot.check).map(|port| port.to_string()) else { return false };
+        containers(pods.template).all(|container| ports(container).any(|port| port == door))
+            && containers(pods.template).chain(sidecars(pods.template)).flat_map(ports).all(|port| self.is_own_port(port))
+    }
+
+    fn is_own_port(&self, port: &str) -> bool {
+        let listeners = [Some(&self.boot.check), self.boot.control.as_ref(), self.boot.issuer.as_ref()];
+        let ours = listeners.into_iter().flatten().filter_map(port_of).chain([self.boot.ops.addr.port()]);
+        port.parse().is_ok_and(|port: u16| ours.into_iter().any(|own| own == port))
+    }
+}
+
+fn port_of(listen: &Listen) -> Option<u16> {
+    match listen {
+        Listen::Tcp { addr, .. } => Some(addr.port()),
+        Listen::Unix { .. } => None,
     }
 }
 
@@ -166,11 +193,17 @@ fn pods_of<'n>(manifests: &Manifests<'n>) -> Vec<Pods<'n>> {
             members_named(document, "template").into_iter().chain(manifests.of("Pod").filter(move |pod| std::ptr::eq(*pod, document)));
         templates.map(move |template| Pods { document, template })
     });
-    made.filter(|pods| !containers(pods.template).is_empty()).collect()
+    made.filter(|pods| containers(pods.template).next().is_some()).collect()
 }
 
-fn containers(template: &Node) -> &[Node] {
-    at(template, &["spec", "containers"]).map(items).unwrap_or_default()
+fn containers(template: &Node) -> impl Iterator<Item = &Node> {
+    at(template, &["spec", "containers"]).map(items).unwrap_or_default().iter()
+}
+
+/// Init containers that go on beside the others.
+fn sidecars(template: &Node) -> impl Iterator<Item = &Node> {
+    let all = at(template, &["spec", "initContainers"]).map(items).unwrap_or_default().iter();
+    all.filter(|container| member(container, "restartPolicy").and_then(text) == Some("Always"))
 }
 
 fn ports(container: &Node) -> impl Iterator<Item = &str> {

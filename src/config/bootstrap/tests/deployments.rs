@@ -36,18 +36,6 @@ fn gateway() -> String {
     .join("\n---\n")
 }
 
-/// What is not judged is told, and nothing else.
-fn doubt(file: &str, rules: &str, cases: &[(&str, &str, &str)]) {
-    for (from, to, expected) in cases {
-        assert!(file.contains(from), "{from}");
-        let (errors, warnings) = found(&file.replace(from, to), rules);
-        assert!(
-            errors.is_empty() && !warnings.is_empty() && warnings.iter().all(|line| line.contains(expected)),
-            "{to}: {errors:#?} {warnings:#?}"
-        );
-    }
-}
-
 /// Another document before the settings of the mesh.
 fn beside(document: &str) -> String {
     format!("---\n{document}\n---\n{MESH}")
@@ -160,6 +148,96 @@ fn a_mesh_that_goes_around_tollgate_is_found() {
             (exclude, "traffic.sidecar.istio.io/excludeInboundPorts: \"9464,9000\"", "what comes in on port 9000 goes past"),
         ],
     );
+}
+
+/// Before ext_authz nobody may answer or put in a credential, behind it nobody may forge; and where it stands says the filter beside it.
+#[test]
+fn a_filter_of_a_patch_is_judged_where_it_comes_to_stand() {
+    let patch = |operation: &str, about: &str, filter: &str| {
+        envoy_filter("HTTP_FILTER", about, &format!("operation: {operation}, value: {filter}"))
+    };
+    let (gate, rbac) = ("envoy.filters.http.ext_authz", "envoy.filters.http.rbac");
+    let (cors, router) = ("envoy.filters.http.cors", "envoy.filters.http.router");
+    let change = |name: &str| {
+        let header = format!("{{ append: {{ header: {{ key: {name}, value: a }} }} }}");
+        of_http("late", "header_mutation.v3.HeaderMutation", &format!("mutations: {{ request_mutations: [{header}] }}"))
+    };
+    let (forging, coloring) = (change("x-user-id"), change("x-color"));
+    let answering = of_http("early", "router.v3.Router", "start_child_span: false");
+    let forged = "late writes x-user-id";
+    let answers = "early stands before ext_authz and answers";
+    let put_in = "`x-api-key` is put in before Tollgate is asked";
+    plant(
+        &istio(),
+        SIDECAR,
+        &[
+            (MESH, &patch("INSERT_BEFORE", router, &forging), forged),
+            (MESH, &patch("INSERT_AFTER", cors, &forging), forged),
+            (MESH, &patch("INSERT_AFTER", gate, &forging), forged),
+            (MESH, &patch("INSERT_AFTER", "ours", &forging), forged),
+            (MESH, &patch("REPLACE", cors, &forging), forged),
+            (MESH, &patch("INSERT_FIRST", router, &answering), answers),
+            (MESH, &patch("INSERT_BEFORE", gate, &answering), answers),
+            (MESH, &patch("INSERT_AFTER", rbac, &answering), answers),
+            (MESH, &patch("INSERT_AFTER", rbac, &change("x-api-key")), put_in),
+            (MESH, &patch("INSERT_BEFORE", "\"\"", &change("x-api-key")), put_in),
+        ],
+    );
+    let (before, unknown) =
+        ("what late does to a request before Tollgate is asked", "on which side of ext_authz late stands, beside `ours`");
+    doubt(
+        &istio(),
+        SIDECAR,
+        &[
+            (MESH, &patch("INSERT_FIRST", "\"\"", &coloring), before),
+            (MESH, &patch("INSERT_AFTER", rbac, &coloring), before),
+            (MESH, &patch("INSERT_BEFORE", "ours", &coloring), unknown),
+            (MESH, &patch("INSERT_AFTER", "ours", &coloring), unknown),
+            (MESH, &patch("REPLACE", "ours", &coloring), unknown),
+        ],
+    );
+    let behind = [("INSERT_BEFORE", router), ("INSERT_AFTER", gate), ("INSERT_AFTER", "\"\""), ("REPLACE", cors)];
+    for (operation, about) in behind {
+        fine(&istio(), SIDECAR, &[(MESH, &patch(operation, about, &coloring))]);
+    }
+}
+
+fn central() -> String {
+    [
+        include_str!("../../../../k8s/overlays/central/namespace.yaml").to_owned(),
+        include_str!("../../../../k8s/overlays/istio-central/check.yaml").to_owned(),
+        shipped!("base/deployment.yaml", "tollgate"),
+        shipped!("components/istio/authorization.yaml", "shop"),
+        shipped!("components/istio/envoy-filter.yaml", "shop"),
+        MESH.to_owned(),
+    ]
+    .join("\n---\n")
+}
+
+/// Whether the pods of a policy are elsewhere cannot be told, and pods with more than Tollgate's doors are not Tollgate's alone.
+#[test]
+fn pods_of_another_file_are_asked_for_and_no_others_pass_for_tollgate() {
+    const CENTRAL: &str = include_str!("../../../../k8s/base/tollgate.yaml");
+    let door = "            - { name: check, containerPort: 9191 }\n";
+    let containers = "      containers:\n        - name: tollgate\n";
+    let helper =
+        |policy: &str| format!("      initContainers: [{{ name: helper, {policy}ports: [{{ containerPort: 8080 }}] }}]\n{containers}");
+    let other = "apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: redis, namespace: tollgate }\nspec: { template: { spec: { containers: [{ name: redis }] } } }";
+    let file = central();
+    fine(&file, CENTRAL, &[("", ""), (containers, &helper(""))]);
+    for (from, to) in [
+        (door, format!("{door}            - {{ name: http, containerPort: 8080 }}\n")),
+        (containers, helper("restartPolicy: Always, ")),
+        (MESH, beside(other)),
+    ] {
+        assert!(file.contains(from), "{from}");
+        let (errors, warnings) = found(&file.replacen(from, &to, 1), CENTRAL);
+        assert_eq!(errors, Vec::<String>::new(), "{to}");
+        for expected in ["for these pods: nobody is asked there", "judge it in one file with the Deployments of `shop`"] {
+            assert_eq!(warnings.iter().filter(|line| line.contains(expected)).count(), 1, "{to}: {warnings:#?}");
+        }
+        assert_eq!(warnings.len(), 2, "{to}: {warnings:#?}");
+    }
 }
 
 #[test]

@@ -1,42 +1,14 @@
 //! Mistakes planted before the filter that asks: where requests come in, who they are taken for, and where they may be led.
 
-use crate::config::bootstrap::tests::BOOTSTRAP;
-use crate::config::bootstrap::tests::CLOSED;
-use crate::config::bootstrap::tests::GATE;
-use crate::config::bootstrap::tests::ROUTE;
-use crate::config::bootstrap::tests::ROUTER;
-use crate::config::bootstrap::tests::RULES;
-use crate::config::bootstrap::tests::found;
-use crate::config::bootstrap::tests::plant;
+use super::*;
 
 const CLUSTERS: &str = "  clusters:\n";
 const UPSTREAM: &str = "pipe: { path: run/upstream.sock }";
 const EXEMPT: &str = "
                           typed_per_filter_config: { envoy.filters.http.ext_authz: { \"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute, disabled: true } }";
 
-/// What cannot be judged is said to be so, and is no error.
-fn doubt(file: &str, rules: &str, cases: &[(&str, &str, &str)]) {
-    for (from, to, expected) in cases {
-        assert!(file.contains(from), "{from}");
-        let (errors, warnings) = found(&file.replacen(from, to, 1), rules);
-        assert_eq!(errors, Vec::<String>::new(), "{from} -> {to}");
-        assert!(!warnings.is_empty() && warnings.iter().all(|line| line.contains(expected)), "{from} -> {to}: {warnings:#?}");
-    }
-}
-
-fn fine(file: &str, rules: &str, cases: &[(&str, &str)]) {
-    for (from, to) in cases {
-        assert!(file.contains(from), "{from}");
-        assert_eq!(found(&file.replacen(from, to, 1), rules), (Vec::new(), Vec::new()), "{from} -> {to}");
-    }
-}
-
 fn of_network(kind: &str, config: &str) -> String {
     format!("typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.network.{kind}, {config} }}")
-}
-
-fn of_http(name: &str, kind: &str, config: &str) -> String {
-    format!("{{ name: {name}, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.{kind}, {config} }} }}")
 }
 
 /// A listener beside the good one, whose chain ends with a filter.
