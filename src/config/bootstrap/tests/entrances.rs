@@ -175,7 +175,8 @@ fn a_route_that_the_platform_chooses_is_there_and_not_public() {
         ],
     );
     doubt(BOOTSTRAP, &rules, &[(all, &format!("{one}{public}\n                        - {all}"), "judged as the route `ping`")]);
-    fine(BOOTSTRAP, &rules, &[(ROUTE, &choosing("route: shop")), (ROUTE, &choosing("color: red"))]);
+    doubt(BOOTSTRAP, &rules, &[(ROUTE, &choosing("route: shop"), "judged as the route `shop`")]);
+    fine(BOOTSTRAP, &rules, &[(ROUTE, &choosing("color: red"))]);
 }
 
 #[test]
