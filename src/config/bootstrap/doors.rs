@@ -14,7 +14,7 @@ use crate::config::bootstrap::way::Endpoint;
 use crate::config::bootstrap::way::endpoints;
 use crate::config::yaml::Node;
 
-pub(super) const ADMIN: &str = "Envoy's admin interface";
+const ADMIN: &str = "Envoy's admin interface";
 
 /// A cluster's way to a door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

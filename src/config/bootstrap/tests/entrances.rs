@@ -291,7 +291,7 @@ fn what_is_written_twice_or_takes_another_path_is_found() {
     let script = |code: &str| {
         format!(
             "                  - {}\n{ROUTER}",
-            of_http("late", "lua.v3.Lua", &format!("default_source_code: {{ inline_string: '{code}' }}"))
+            of_http("late", "lua.v3.Lua", &format!("clear_route_cache: false, default_source_code: {{ inline_string: '{code}' }}"))
         )
     };
     let twice = |fields: &str| fields.replace("; ", "\n                      ");

@@ -95,7 +95,7 @@ fn an_enum_is_read_in_any_case_and_by_its_number() {
 #[test]
 fn a_name_like_the_mark_of_a_passed_over_key_is_a_name() {
     for name in ["_ignore_gate", "\u{e000}ignore\u{e000}gate", "\"\\uE000ignore\\uE000gate\""] {
-        let named = BOOTSTRAP.replace("envoy.filters.http.ext_authz:", &format!("{name}:"));
+        let named = BOOTSTRAP.replace("envoy.filters.http.ext_authz:\n", &format!("{name}:\n"));
         let named = named.replace("- name: envoy.filters.http.ext_authz\n", &format!("- name: {name}\n"));
         let exempt = format!(
             "{ROUTE}\n                          typed_per_filter_config: {{ {name}: {{ \"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig, disabled: true }} }}"
