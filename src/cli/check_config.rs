@@ -350,6 +350,45 @@ mod tests {
         assert!(lines.contains(&"  *         api.example.com/open  public"), "{said}");
     }
 
+    #[test]
+    fn what_was_judged_is_summed_up_where_nothing_is_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, envoy) = (folder.path().join("tollgate.yaml"), folder.path().join("envoy.yaml"));
+        let secret = "secret: { env: TOLLGATE_NO_SUCH_VARIABLE }";
+        let issuers =
+            "issuers: [{ name: corp, issuer: 'https://id.corp.example', audience: a, keys: { jwks_url: 'https://id.corp.example/jwks' } }]";
+        let tiers = "tiers: { free: { requests_per_minute: 60 }, pro: { requests_per_minute: 300 } }\ndefault_tier: free";
+        let rules = format!(
+            "listen: {{ check: 'unix:./run/check.sock' }}\npeppers: [{{ id: p1, {secret} }}]\n{issuers}\n{tiers}\nroutes: [{{ path: /a }}]\n"
+        );
+        let identity = "identity_headers: { user: '{user}', x-user-id: '{user}', x-org-id: '{org}', x-key-id: '{key}', x-scopes: '{scopes}', x-tier: '{tier}' }\n";
+        std::fs::write(&path, format!("{rules}{identity}")).unwrap();
+        std::fs::write(&envoy, include_str!("../../envoy/quickstart/envoy.yaml")).unwrap();
+        let check =
+            |json| CheckConfig { file: Some(path.clone()), config: PathBuf::new(), envoy: Some(envoy.clone()), without_files: true, json };
+        let mut out = Vec::new();
+        assert_eq!(check(false).run(&mut out).unwrap(), Exit::Good);
+        let said = String::from_utf8(out).unwrap();
+        let (own, front) = said.split_once("envoy.yaml: good, and fits these rules\n").unwrap();
+        for line in ["  tokens   corp (https://id.corp.example)", "  tiers    free (default), pro"] {
+            assert!(own.lines().any(|said| said == line), "{line:?} in\n{own}");
+        }
+        assert_eq!(
+            front,
+            "  listens  public 127.0.0.1:10000\n\
+             \x20 admin    127.0.0.1:9901\n\
+             \x20 routes   2\n\
+             \x20 asks     tollgate, 0.250s at most\n\
+             \x20 clusters tollgate unix:run/check.sock, upstream unix:run/upstream.sock\n"
+        );
+        let mut out = Vec::new();
+        check(true).run(&mut out).unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let mut fields: Vec<&String> = report.as_object().unwrap().keys().collect();
+        fields.sort();
+        assert_eq!(fields, ["errors", "good", "routes", "warnings"]);
+    }
+
     const ISSUING: &str = "listen: { check: 127.0.0.1:9191, issuer: 127.0.0.1:8080 }\nissuer:\n  url: https://id.example.com\n  resources: [{ uri: https://api.example.com }]\n  scopes: { a: Read }\n  sign_up: open\n  registration: { open: true }\n  compatibility: [get_token, tinyoauth]\n  trusted_hops: 1\nroutes:\n  - { path: /a }\n";
 
     #[test]

@@ -73,3 +73,34 @@ impl Envoy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use crate::cli::Arguments;
+    use crate::cli::Exit;
+
+    #[test]
+    fn a_port_is_one_and_nobody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tollgate.yaml");
+        std::fs::write(&path, "routes: [{ path: /a }]\n").unwrap();
+        let run = |flags: &[&str]| {
+            let line = ["tollgate", "envoy", "init", "--config", path.to_str().unwrap()];
+            let arguments = Arguments::try_parse_from(line.iter().chain(flags)).ok()?;
+            let (mut out, mut complaints) = (Vec::new(), Vec::new());
+            let exit = arguments.run(&mut out, &mut complaints).unwrap();
+            Some((exit, String::from_utf8(out).unwrap(), String::from_utf8(complaints).unwrap()))
+        };
+        for flags in [["--port", "0"], ["--admin-port", "0"], ["--port", "65536"], ["--admin-port", "a"]] {
+            assert_eq!(run(&flags), None, "{flags:?}");
+        }
+        let (exit, out, complaints) = run(&["--port", "9901"]).unwrap();
+        let said = "tollgate envoy init: --port 9901 is the port of --admin-port too: choose another\n";
+        assert_eq!((exit, &*out, &*complaints), (Exit::Usage, "", said));
+        let (exit, out, complaints) = run(&["--port", "8000", "--admin-port", "8001"]).unwrap();
+        assert_eq!((exit, &*complaints), (Exit::Good, ""));
+        assert!(out.contains("port_value: 8000 ") && out.contains("port_value: 8001 ") && !out.contains("port_value: 10000"), "{out}");
+    }
+}

@@ -1,7 +1,9 @@
 //! Every bootstrap is complete and good for real releases.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use crate::support::certificates::Authority;
 use crate::support::envoy;
@@ -142,6 +144,33 @@ fn a_weakened_bootstrap_is_found() {
         let output = tollgate::run(folder.path(), &["check-config", "--config", "tollgate.yaml", "--envoy", "envoy.yaml"]);
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(said.contains(named), "nothing about {named}: {said}");
+    }
+}
+
+/// What a pipe brings is judged as a file is.
+#[test]
+fn standard_input_is_judged_under_its_name() {
+    let folder = Folder::new();
+    folder.write("tollgate.yaml", "listen: { check: 'unix:./run/check.sock' }\nroutes: [{ path: /a }]\n");
+    let judge = |name: &str, text: &str| {
+        let mut command = tollgate::program();
+        command.current_dir(folder.path()).args(["check-config", "--envoy", name]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the program runs");
+        // What is too large is not read to its end.
+        let _ = child.stdin.take().expect("its input").write_all(text.as_bytes());
+        let output = child.wait_with_output().expect("own child");
+        (output.status.success(), String::from_utf8(output.stdout).expect("text"))
+    };
+    let good = tollgate::run(folder.path(), &["envoy", "init"]);
+    let good = String::from_utf8(good.stdout).expect("text");
+    for name in ["-", "/dev/stdin"] {
+        let (is_good, said) = judge(name, &good);
+        assert!(is_good && said.contains("\nstandard input: good, and fits these rules\n"), "{said}");
+        assert!(said.contains("\n  listens  public 127.0.0.1:10000\n  admin    127.0.0.1:9901\n"), "{said}");
+        let (is_good, said) = judge(name, &good.replace("failure_mode_allow: false", "failure_mode_allow: true"));
+        assert!(!is_good && said.starts_with("standard input:") && said.ends_with("\nstandard input: 1 mistake\n"), "{said}");
+        let (is_good, said) = judge(name, &"#".repeat(5 * 1024 * 1024));
+        assert!(!is_good && said.contains("standard input: it is larger than 4 MiB"), "{said}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::config::boot::Listen;
 use crate::config::bootstrap::Judge;
+use crate::config::bootstrap::listeners::ports_of_listeners;
 use crate::config::bootstrap::passage::filters_of;
 use crate::config::bootstrap::passage::gates_of;
 use crate::config::bootstrap::passage::narrows;
@@ -12,7 +13,6 @@ use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
-use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::text;
 use crate::config::yaml::Node;
 use crate::model::host::Host;
@@ -117,15 +117,8 @@ impl Judge<'_> {
         let host = host.trim_matches(['[', ']']);
         let is_here = host == "localhost" || host.ends_with(".localhost") || host.parse().is_ok_and(|host: IpAddr| host.is_loopback());
         let Some(port) = port.filter(|_| is_here && member(root, "dynamic_resources").is_none()) else { return };
-        let listeners = at(root, &["static_resources", "listeners"]).map(items).unwrap_or_default();
-        let fields = ["address", "additional_addresses"];
-        let addresses = listeners.iter().flat_map(|listener| fields.iter().filter_map(move |field| member(listener, field)));
-        let ports: Vec<Option<u16>> = addresses
-            .flat_map(|address| members_named(address, "socket_address"))
-            .map(|socket| member(socket, "port_value").and_then(text).and_then(|port| port.parse().ok()))
-            .collect();
         let is_own = matches!(listen, Listen::Tcp { addr, .. } if addr.port() == port);
-        if !is_own && ports.iter().all(|known| known.is_some_and(|known| known != port)) {
+        if !is_own && ports_of_listeners(root).iter().all(|known| known.is_some_and(|known| known != port)) {
             let wrong =
                 format!("issuer.url is {}, and no listener here has the port {port}: its links and tokens lead nowhere", issuance.url);
             self.warn(root, "static_resources", wrong)

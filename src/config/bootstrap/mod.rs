@@ -6,6 +6,7 @@
 
 mod after;
 mod answers;
+mod around;
 mod attached;
 mod before;
 mod chosen;
@@ -162,6 +163,7 @@ impl<'a> Judge<'a> {
         for document in &manifests.bootstraps {
             self.bootstrap(document);
         }
+        self.around(&manifests);
         if let Some(first) = documents.first().filter(|_| !manifests.asks()) {
             let wrong = "no AuthorizationPolicy in this file has the action CUSTOM, no SecurityPolicy has extAuth, and there is no bootstrap: nobody is asked";
             self.say(first, "", wrong).hint("judge the files of one workload or Gateway together");

@@ -28,9 +28,9 @@ const AROUND: [(&str, &[&str], &str); 5] = [
 ];
 
 /// The pods that a document makes.
-struct Pods<'n> {
-    document: &'n Node,
-    template: &'n Node,
+pub(super) struct Pods<'n> {
+    pub(super) document: &'n Node,
+    pub(super) template: &'n Node,
 }
 
 /// Whom a policy, or a filter of Istio, is for.
@@ -173,7 +173,8 @@ impl Judge<'_> {
             && containers(pods.template).chain(sidecars(pods.template)).flat_map(ports).all(|port| self.is_own_port(port))
     }
 
-    fn is_own_port(&self, port: &str) -> bool {
+    /// Whether a port is one of Tollgate's.
+    pub(super) fn is_own_port(&self, port: &str) -> bool {
         let listeners = [Some(&self.boot.check), self.boot.control.as_ref(), self.boot.issuer.as_ref()];
         let ours = listeners.into_iter().flatten().filter_map(port_of).chain([self.boot.ops.addr.port()]);
         port.parse().is_ok_and(|port: u16| ours.into_iter().any(|own| own == port))
@@ -187,7 +188,7 @@ fn port_of(listen: &Listen) -> Option<u16> {
     }
 }
 
-fn pods_of<'n>(manifests: &Manifests<'n>) -> Vec<Pods<'n>> {
+pub(super) fn pods_of<'n>(manifests: &Manifests<'n>) -> Vec<Pods<'n>> {
     let made = manifests.all().flat_map(|document| {
         let templates =
             members_named(document, "template").into_iter().chain(manifests.of("Pod").filter(move |pod| std::ptr::eq(*pod, document)));
@@ -196,17 +197,17 @@ fn pods_of<'n>(manifests: &Manifests<'n>) -> Vec<Pods<'n>> {
     made.filter(|pods| containers(pods.template).next().is_some()).collect()
 }
 
-fn containers(template: &Node) -> impl Iterator<Item = &Node> {
+pub(super) fn containers(template: &Node) -> impl Iterator<Item = &Node> {
     at(template, &["spec", "containers"]).map(items).unwrap_or_default().iter()
 }
 
 /// Init containers that go on beside the others.
-fn sidecars(template: &Node) -> impl Iterator<Item = &Node> {
+pub(super) fn sidecars(template: &Node) -> impl Iterator<Item = &Node> {
     let all = at(template, &["spec", "initContainers"]).map(items).unwrap_or_default().iter();
     all.filter(|container| member(container, "restartPolicy").and_then(text) == Some("Always"))
 }
 
-fn ports(container: &Node) -> impl Iterator<Item = &str> {
+pub(super) fn ports(container: &Node) -> impl Iterator<Item = &str> {
     member(container, "ports").map(items).unwrap_or_default().iter().filter_map(|port| member(port, "containerPort").and_then(text))
 }
 

@@ -241,6 +241,28 @@ fn pods_of_another_file_are_asked_for_and_no_others_pass_for_tollgate() {
 }
 
 #[test]
+fn a_port_beside_the_envoy_of_a_pod_is_a_way_around_it() {
+    let bootstrap = include_str!("../../../../k8s/overlays/sidecar/envoy.yaml");
+    let indented: String = bootstrap.lines().map(|line| format!("    {line}\n")).collect();
+    let file = [
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  namespace: shop\n  name: shop-envoy\ndata:\n  envoy.yaml: |\n{indented}"),
+        shipped!("overlays/sidecar/shop.yaml", "shop"),
+    ]
+    .join("\n---\n");
+    let (door, service) = ("            - { name: http, containerPort: 8080 }\n", "        - name: shop\n");
+    let with = |port: u16| format!("{service}          ports: [{{ containerPort: {port} }}]\n");
+    doubt(
+        &file,
+        SIDECAR,
+        &[
+            (service, &with(8081), "port 8081 is none of the listeners"),
+            (door, &format!("{door}            - {{ containerPort: 9901 }}\n"), "port 9901 is none of the listeners"),
+        ],
+    );
+    fine(&file, SIDECAR, &[("", ""), (service, &with(9464)), ("configMap: { name: shop-envoy }", "configMap: { name: another }")]);
+}
+
+#[test]
 fn a_gateway_that_goes_around_tollgate_is_found() {
     let class = "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass";
     let other = |version: &str, kind: &str, rest: &str| {

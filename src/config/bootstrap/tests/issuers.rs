@@ -57,7 +57,7 @@ fn the_issuer_knows_its_clients_and_they_find_their_account() {
     let (sign_in, sign_up) = ("  - { path: /sign-in/**, auth: public }\n", "  - { path: /sign-up, auth: public }\n");
     let account = |auth: &str| format!("  - {{ path: /account/**, auth: {auth} }}\n");
     let lost = Some("is sent to `/account`");
-    let at = |url: &str| ISSUING.replace("http://127.0.0.1:10000", url);
+    let at = |url: &str| ISSUING.replace("http://127.0.0.1:10000", &format!("'{url}'"));
     for (rules, expected) in [
         (ISSUING.replace("trusted_hops: 1, ", ""), Some("issuer.trusted_hops is 0")),
         (with(sign_in), lost),
