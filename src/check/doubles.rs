@@ -10,11 +10,8 @@ use zeroize::Zeroizing;
 
 use crate::model::caller::Caller;
 use crate::model::caller::Environment;
-use crate::model::caller::Namespace;
-use crate::model::caller::ProvenBy;
-use crate::model::caller::SourceName;
 use crate::model::caller::Subject;
-use crate::model::caller::UserId;
+use crate::model::caller::samples;
 use crate::model::client::AccessTokenForm;
 use crate::model::client::ClientAuth;
 use crate::model::client::ClientId;
@@ -32,9 +29,6 @@ use crate::model::key::KeyNotes;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeySecret;
 use crate::model::key::KeyState;
-use crate::model::key::Rights;
-use crate::model::key::UserRecord;
-use crate::model::key::UserState;
 use crate::model::quota;
 use crate::model::quota::Verdict;
 use crate::model::scope::Scope;
@@ -43,6 +37,9 @@ use crate::model::time::Timestamp;
 use crate::model::usage::Line;
 use crate::model::usage::NotCounted;
 use crate::model::usage::Tally;
+use crate::model::user::Rights;
+use crate::model::user::UserRecord;
+use crate::model::user::UserState;
 use crate::secrets::Pepper;
 use crate::secrets::Peppers;
 use crate::store::Answer;
@@ -181,25 +178,9 @@ pub(in crate::check) fn handle_text(kind: HandleKind, id: &str, generation: u32)
     peppers().handle("tg", kind, id, generation, "new").unwrap().to_string()
 }
 
-/// `alice` of `acme`, by her live key `k1`, on the tier `free`, who may do everything.
+/// [`samples::caller`], who may do everything.
 pub(in crate::check) fn caller() -> Caller {
-    let (source, subject) = (SourceName::local(), Subject::parse("alice").unwrap());
-    Caller {
-        proven_by: ProvenBy::Key,
-        user: UserId::new(&source, &subject, Namespace::Bare),
-        source,
-        subject,
-        issuer: None,
-        organization: Some("acme".into()),
-        key: Some(KeyId::new("k1")),
-        client: None,
-        scopes: scopes("*"),
-        tier: Some("free".into()),
-        environment: Environment::Live,
-        pinned_version: None,
-        key_rate_limit: None,
-        expires: None,
-    }
+    Caller { scopes: scopes("*"), ..samples::caller() }
 }
 
 type Found<T> = Result<Option<T>, StoreError>;

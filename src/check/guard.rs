@@ -268,7 +268,7 @@ mod tests {
 
     use super::*;
     use crate::model::caller::Environment;
-    use crate::model::key::OwnKey;
+    use crate::model::key_text::OwnKey;
 
     const NOW: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
     const LIMITS: GuardLimits =

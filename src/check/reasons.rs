@@ -101,8 +101,9 @@ registry! {
     MalformedCredential => Denial, "malformed_credential", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
     /// More than one credential, or one in two places. Send one, in one header.
     ConflictingCredentials => Denial, "conflicting_credentials", "INVALID_REQUEST", 400, 3, InvalidRequest, "More than one credential was sent";
-    /// The credential stands in the URL, where logs keep it. Send it in a header and make a new one in its place; or, where nothing else is
-    /// possible, name the parameter in the route's `query_token`.
+    /// The credential stands in the URL, where logs keep it: in a query parameter `access_token`, `api_key`, `apikey`, `api-key`, `x-api-key`
+    /// or `x_api_key`, in any case or escaping. Send it in a header and make a new one in its place; or, where nothing else is possible,
+    /// name the parameter in the route's `query_token`.
     TokenInQuery => Denial, "token_in_query", "INVALID_CREDENTIAL", 401, 16, InvalidToken, "The credential is not valid";
     /// Too many failed credentials from this address or for this key's beginning (`guard`). Wait for `retry-after`; if it is many clients
     /// behind one proxy, set `trusted_hops`.

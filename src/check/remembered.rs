@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::model::client::ClientRecord;
 use crate::model::grant::GrantRecord;
 use crate::model::key::KeyRecord;
-use crate::model::key::UserRecord;
+use crate::model::user::UserRecord;
 use crate::store::Answer;
 use crate::store::Facts;
 use crate::store::LastKnown;

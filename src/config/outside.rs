@@ -19,6 +19,7 @@ use crate::config::compile::traces;
 use crate::config::file::ConfigFile;
 use crate::config::file::scalars::SecretPlace;
 use crate::config::yaml::LARGEST_FILE_BYTES;
+use crate::model::hex::write_hex;
 
 /// Everything that was read. Its `Debug` names places and never contents.
 #[derive(Clone, Default)]
@@ -133,7 +134,7 @@ impl fmt::Debug for Contents {
 /// Long enough for every secret, and another for each name.
 fn stand_in(name: &str) -> Zeroizing<Vec<u8>> {
     let digest = digest::digest(&digest::SHA256, name.as_bytes());
-    Zeroizing::new(digest.as_ref().iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect())
+    Zeroizing::new(write_hex(digest.as_ref()).into_bytes())
 }
 
 fn named_files(file: &ConfigFile) -> Vec<&Path> {

@@ -27,11 +27,8 @@ use crate::jose::Assertions;
 use crate::jose::Tokens;
 use crate::model::caller::Caller;
 use crate::model::caller::Environment;
-use crate::model::caller::Namespace;
-use crate::model::caller::ProvenBy;
-use crate::model::caller::SourceName;
 use crate::model::caller::Subject;
-use crate::model::caller::UserId;
+use crate::model::caller::samples;
 use crate::model::client::ClientRecord;
 use crate::model::grant::GrantRecord;
 use crate::model::key::KeyId;
@@ -39,9 +36,6 @@ use crate::model::key::KeyNotes;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeySecret;
 use crate::model::key::KeyState;
-use crate::model::key::Rights;
-use crate::model::key::UserRecord;
-use crate::model::key::UserState;
 use crate::model::look_alikes::LookAlikes;
 use crate::model::quota::Limit;
 use crate::model::route;
@@ -66,6 +60,9 @@ use crate::model::time::Timestamp;
 use crate::model::usage::Line;
 use crate::model::usage::NotCounted;
 use crate::model::usage::Tally;
+use crate::model::user::Rights;
+use crate::model::user::UserRecord;
+use crate::model::user::UserState;
 use crate::secrets::Pepper;
 use crate::secrets::Peppers;
 use crate::stats::NoStats;
@@ -178,24 +175,8 @@ pub(crate) fn route(name: &str, auth: Auth) -> Route {
 }
 
 pub(crate) fn caller() -> Arc<Caller> {
-    let source = SourceName::local();
-    let subject = Subject::parse("alice").unwrap();
-    Arc::new(Caller {
-        proven_by: ProvenBy::Key,
-        user: UserId::new(&source, &subject, Namespace::Bare),
-        source,
-        subject,
-        issuer: None,
-        organization: Some("acme".into()),
-        key: Some(KeyId::new("k1")),
-        client: None,
-        scopes: Arc::new(ScopeSet::new([Scope::parse("tollgate:usage").unwrap()])),
-        tier: Some("pro".into()),
-        environment: Environment::Live,
-        pinned_version: None,
-        key_rate_limit: None,
-        expires: None,
-    })
+    let scopes = Arc::new(ScopeSet::new([Scope::parse("tollgate:usage").unwrap()]));
+    Arc::new(Caller { scopes, tier: Some("pro".into()), ..samples::caller() })
 }
 
 pub(crate) fn rules(fault_answer: FaultAnswer) -> Rules {

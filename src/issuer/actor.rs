@@ -16,11 +16,11 @@ use crate::model::caller::Environment;
 use crate::model::caller::ProvenBy;
 use crate::model::caller::Subject;
 use crate::model::key::DisabledBy;
-use crate::model::key::Rights;
-use crate::model::key::UserRecord;
 use crate::model::scope::ScopeSet;
 use crate::model::scope::UNLIMITED;
 use crate::model::scope::is_reserved;
+use crate::model::user::Rights;
+use crate::model::user::UserRecord;
 
 /// The right to the keys of one's organisation.
 pub const KEYS: &str = "tollgate:keys";

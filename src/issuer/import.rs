@@ -23,13 +23,14 @@ use crate::issuer::keys::owner_of_new_key;
 use crate::issuer::names;
 use crate::issuer::openapi::answers::Judged;
 use crate::issuer::openapi::answers::WithBody;
-use crate::issuer::openapi::schemas::ImportBody;
+use crate::issuer::openapi::bodies::ImportBody;
 use crate::issuer::openapi::schemas::RefusalDetails;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Details;
 use crate::issuer::problem::Problem;
+use crate::model::hex::read_hex;
 use crate::model::key::KeyId;
-use crate::model::key::key_id;
+use crate::model::key_text::key_id;
 use crate::model::rules::ImportedKeys;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
@@ -40,7 +41,6 @@ use crate::store::RecordKey;
 use crate::store::Write;
 use crate::store::codec::encode_digest_owner;
 use crate::store::codec::encode_key;
-use crate::store::codec::read_hex;
 
 /// Keys of one request.
 const ENTRIES_MAX: usize = 100;

@@ -32,7 +32,7 @@ use crate::issuer::openapi::answers::Conflicting;
 use crate::issuer::openapi::answers::Judged;
 use crate::issuer::openapi::answers::Missing;
 use crate::issuer::openapi::answers::WithBody;
-use crate::issuer::openapi::schemas::HeldKeyBody;
+use crate::issuer::openapi::bodies::HeldKeyBody;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Hint;
 use crate::issuer::problem::Problem;

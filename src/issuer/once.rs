@@ -20,13 +20,13 @@ use crate::issuer::problem::Code;
 use crate::issuer::problem::Hint;
 use crate::issuer::problem::Problem;
 use crate::model::account::TicketRecord;
+use crate::model::hex::write_hex;
 use crate::model::key::SecretHash;
 use crate::model::time::Timestamp;
 use crate::secrets::sha256;
 use crate::store::Precondition;
 use crate::store::StoreError;
 use crate::store::Write;
-use crate::store::codec::write_hex;
 
 /// The header that names a request.
 pub(in crate::issuer) const HEADER: &str = "idempotency-key";

@@ -21,10 +21,10 @@ use crate::model::grant::GrantId;
 use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
 use crate::model::issuance::Issuance;
-use crate::model::key::Rights;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
+use crate::model::user::Rights;
 use crate::secrets::random_id;
 use crate::store::Precondition;
 use crate::store::Write;
@@ -146,7 +146,7 @@ mod tests {
     use crate::issuer::accounts::shelf;
     use crate::issuer::accounts::tests::founder;
     use crate::issuer::tests::Issuer;
-    use crate::model::key::UserState;
+    use crate::model::user::UserState;
     use crate::store::RecordKey;
     use crate::store::codec::encode_user;
 

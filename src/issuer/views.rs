@@ -24,10 +24,10 @@ use crate::issuer::problem::Problem;
 use crate::model::key::HashAlgorithm;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeyState;
-use crate::model::key::Rights;
-use crate::model::key::UserRecord;
-use crate::model::key::UserState;
 use crate::model::time::Timestamp;
+use crate::model::user::Rights;
+use crate::model::user::UserRecord;
+use crate::model::user::UserState;
 use crate::store::Committed;
 use crate::store::codec::Shelved;
 

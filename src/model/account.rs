@@ -1,6 +1,6 @@
 //! Accounts: the people behind local users, their organisations, sessions and invitations.
 //!
-//! What a check needs of a user stands in its [`UserRecord`](crate::model::key::UserRecord); what only the issuer needs stands here.
+//! What a check needs of a user stands in its [`UserRecord`](crate::model::user::UserRecord); what only the issuer needs stands here.
 
 use std::sync::Arc;
 

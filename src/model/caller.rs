@@ -212,6 +212,32 @@ pub struct Caller {
 }
 
 #[cfg(test)]
+pub(crate) mod samples {
+    use super::*;
+
+    /// `alice` of `acme`, by her live key `k1`, on the tier `free`, who may do nothing.
+    pub(crate) fn caller() -> Caller {
+        let (source, subject) = (SourceName::local(), Subject::parse("alice").unwrap());
+        Caller {
+            proven_by: ProvenBy::Key,
+            user: UserId::new(&source, &subject, Namespace::Bare),
+            source,
+            subject,
+            issuer: None,
+            organization: Some("acme".into()),
+            key: Some(KeyId::new("k1")),
+            client: None,
+            scopes: Arc::new(ScopeSet::new([])),
+            tier: Some("free".into()),
+            environment: Environment::Live,
+            pinned_version: None,
+            key_rate_limit: None,
+            expires: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use crate::model::hex::read_hex_secret;
+use crate::model::hex::write_hex;
 use crate::model::time::Hour;
 use crate::model::time::Timestamp;
 use crate::model::usage::Outcome;
@@ -150,20 +152,15 @@ impl UsageQuery {
 
 /// Where a page of counts ends, as text for whoever asks for the next one.
 pub fn write_cursor(key: &[u8]) -> String {
-    use std::fmt::Write;
-    key.iter().fold(String::with_capacity(key.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    write_hex(key)
 }
 
 /// The bytes of [`write_cursor`]; what they mean is for the reader to see.
 pub fn read_cursor(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || text.len() > 16_384 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if text.len() > 16_384 {
         return None;
     }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
+    read_hex_secret(text.as_bytes()).map(|bytes| bytes.to_vec())
 }
 
 // A zero byte ends a name, and one inside it is followed by 0xff: names then sort as their bytes do, and never run together.

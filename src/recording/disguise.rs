@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::key::KeyForm;
-use crate::model::key::find_credential;
-use crate::model::key::read_key;
+use crate::model::key_text::KeyForm;
+use crate::model::key_text::find_credential;
+use crate::model::key_text::read_key;
 use crate::model::request::Method;
 use crate::model::request::Request;
 use crate::model::request::parse_forwarded;
@@ -177,7 +177,7 @@ mod tests {
     use crate::config;
     use crate::config::outside::Outside;
     use crate::model::caller::Environment;
-    use crate::model::key::write_key;
+    use crate::model::key_text::write_key;
     use crate::model::request::Headers;
     use crate::model::request::Host;
     use crate::model::request::Path;

@@ -15,8 +15,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::model::hex::push_hex;
+use crate::model::hex::read_hex_secret;
 use crate::model::key::is_key_id;
-use crate::model::key::push_base62;
+use crate::model::key_text::push_base62;
 use crate::secrets::Pepper;
 use crate::secrets::Peppers;
 use crate::secrets::SecretError;
@@ -102,16 +104,10 @@ fn load(path: &Path, file: fs::File) -> Result<Peppers, PepperFileError> {
 fn read_line(line: &str) -> Option<Pepper> {
     let (id, digits) = line.trim().split_once(' ')?;
     let digits = digits.trim().as_bytes();
-    if !is_key_id(id) || digits.len() < 2 * SECRET_BYTES || digits.len() % 2 != 0 {
+    if !is_key_id(id) || digits.len() < 2 * SECRET_BYTES {
         return None;
     }
-    let mut secret = Zeroizing::new(Vec::with_capacity(digits.len() / 2));
-    for pair in digits.chunks_exact(2) {
-        let [high, low] = pair else { return None };
-        let value = char::from(*high).to_digit(16)? * 16 + char::from(*low).to_digit(16)?;
-        secret.push(u8::try_from(value).ok()?);
-    }
-    Some(Pepper { id: Arc::from(id), secret })
+    Some(Pepper { id: Arc::from(id), secret: read_hex_secret(digits)? })
 }
 
 fn create(folder: &Path, path: &Path) -> Result<Peppers, PepperFileError> {
@@ -123,9 +119,7 @@ fn create(folder: &Path, path: &Path) -> Result<Peppers, PepperFileError> {
     // Of no other process, also where each has a process id 1 of its own.
     let draft = folder.join(format!("{DRAFT}{}", *line));
     line.push(' ');
-    for byte in Zeroizing::new(random_bytes::<SECRET_BYTES>()?).iter() {
-        line.extend([byte >> 4, byte & 15].into_iter().filter_map(|digit| char::from_digit(u32::from(digit), 16)));
-    }
+    push_hex(&mut line, Zeroizing::new(random_bytes::<SECRET_BYTES>()?).as_slice());
     line.push('\n');
     let written =
         write_draft(&draft, line.as_bytes()).and_then(|()| publish(&draft, path)).and_then(|()| fs::File::open(folder)?.sync_all());

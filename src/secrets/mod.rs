@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use crate::model::key::HashAlgorithm;
 use crate::model::key::SecretHash;
 use crate::model::key::is_key_id;
-use crate::model::key::push_base62;
+use crate::model::key_text::push_base62;
 
 pub use crate::secrets::disguise::Disguise;
 pub use crate::secrets::file::PepperFileError;

@@ -33,13 +33,13 @@ use std::task::Poll;
 use crate::model::client::ClientRecord;
 use crate::model::grant::GrantRecord;
 use crate::model::key::KeyRecord;
-use crate::model::key::UserRecord;
 use crate::model::time::Timestamp;
 use crate::model::usage::Outcome;
 use crate::model::usage::Span;
 use crate::model::usage::UsagePage;
 use crate::model::usage::UsageQuery;
 use crate::model::usage_row::RowKey;
+use crate::model::user::UserRecord;
 
 /// An answer that is often there at once: no allocation when it is, a boxed future when it must be fetched.
 pub enum Answer<'a, T> {
@@ -153,6 +153,16 @@ pub enum Family {
     AuditName,
 }
 
+/// The families whose records a check asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    Key,
+    User,
+    Digest,
+    Grant,
+    Client,
+}
+
 impl Family {
     /// Every family.
     pub const ALL: [Self; 14] = [
@@ -171,6 +181,26 @@ impl Family {
         Self::Audit,
         Self::AuditName,
     ];
+
+    /// As what checks ask for its records; none: they never do.
+    pub const fn fact(self) -> Option<Fact> {
+        match self {
+            Self::Key => Some(Fact::Key),
+            Self::User => Some(Fact::User),
+            Self::Digest => Some(Fact::Digest),
+            Self::Grant => Some(Fact::Grant),
+            Self::Client => Some(Fact::Client),
+            Self::Ring
+            | Self::Account
+            | Self::Organization
+            | Self::Session
+            | Self::Invitation
+            | Self::Identity
+            | Self::Ticket
+            | Self::Audit
+            | Self::AuditName => None,
+        }
+    }
 
     pub const fn as_str(self) -> &'static str {
         match self {

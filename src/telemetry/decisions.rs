@@ -18,7 +18,7 @@ use prometheus::IntCounter;
 use serde::Serialize;
 use serde::Serializer;
 
-use crate::model::key::find_credential;
+use crate::model::key_text::find_credential;
 use crate::model::time::Timestamp;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::share::Due;

@@ -22,6 +22,7 @@
 //! | 102–105 | problem 1: scopes change | `a_token_opens_what_its_key_opens_now` |
 //! | 107–110 | problem 2: another key, the old one deleted | `deleting_a_key_kills_its_token_and_rotating_does_not` |
 
+use ::tollgate::model::hex::write_hex;
 use serde_json::Value;
 use serde_json::json;
 
@@ -166,9 +167,8 @@ fn asked_again_it_is_the_same_token_with_its_life_reset() {
 #[test]
 fn keys_from_before_are_traded_too() {
     let seed = agent_token();
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, OLD_KEY.as_bytes());
-    let sha256: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    let entry = json!([{ "sha256": sha256, "name": "old", "user": "alice", "scopes": ["tasks:read"] }]);
+    let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, OLD_KEY.as_bytes());
+    let entry = json!([{ "sha256": write_hex(sha256.as_ref()), "name": "old", "user": "alice", "scopes": ["tasks:read"] }]);
     seed.scenario.folder.write("old-keys.json", &entry.to_string());
     tollgate::run_json(seed.scenario.folder.path(), &["keys", "import", "old-keys.json", "--config", "tollgate.yaml", "--json"]);
     let token = token_of(&seed, OLD_KEY);

@@ -13,11 +13,11 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use serde_json::Value;
 use serde_json::json;
+use tollgate::model::hex::write_hex;
 
 use crate::support::certificates::Authority;
 use crate::support::collector::Collector;
 use crate::support::collector::attribute;
-use crate::support::collector::hex;
 use crate::support::folder::Folder;
 use crate::support::grpc::Checker;
 use crate::support::grpc::check_request;
@@ -109,8 +109,8 @@ fn a_check_stands_below_envoys_span_with_a_span_for_each_room() {
     let unknown = format!("{}{}", &key[..key.len() - 8], "7".repeat(8));
     let away = Es256::new("k1").sign(&jwt::claims("https://away.example", "https://api.demo.example", "eve"));
     let ask = |number: u8, flags: &str, target: &str, credential: &str| {
-        let (trace, authorization) = (hex(&[number; 16]), format!("Bearer {credential}"));
-        let parent = format!("00-{trace}-{}-{flags}", hex(&[number; 8]));
+        let (trace, authorization) = (write_hex(&[number; 16]), format!("Bearer {credential}"));
+        let parent = format!("00-{trace}-{}-{flags}", write_hex(&[number; 8]));
         let headers = [("authorization", authorization.as_str()), ("traceparent", &parent), ("cookie", "session=s3cret-cookie")];
         let reply = scenario.client().get(&format!("{target}?token=s3cret-query"), &headers);
         (trace, reply.status)
@@ -132,8 +132,8 @@ fn a_check_stands_below_envoys_span_with_a_span_for_each_room() {
         // Whoever asked is Envoy's own span for this RPC, and not the client's.
         wait_until("Envoy tells its own spans", || collector.spans("envoy").iter().any(|span| span.span_id == check.parent_span_id));
         let asked = collector.spans("envoy").into_iter().find(|span| span.span_id == check.parent_span_id).expect("it was there");
-        assert!(asked.name.contains("Authorization.Check") && hex(&asked.trace_id) == trace, "{asked:?}");
-        assert_ne!(hex(&check.parent_span_id), hex(&[number; 8]));
+        assert!(asked.name.contains("Authorization.Check") && write_hex(&asked.trace_id) == trace, "{asked:?}");
+        assert_ne!(write_hex(&check.parent_span_id), write_hex(&[number; 8]));
         assert_eq!((check.kind(), check.name.as_str()), (SpanKind::Server, "check"));
 
         let ran = names(&below);
@@ -181,9 +181,9 @@ fn a_check_stands_below_envoys_span_with_a_span_for_each_room() {
 #[test]
 fn without_a_tracing_envoy_the_clients_parent_counts_where_it_can_be_read() {
     let node = Node::start();
-    let parent = |flags: &str, number: u8| format!("00-{}-{}-{flags}", hex(&[number; 16]), hex(&[number; 8]));
+    let parent = |flags: &str, number: u8| format!("00-{}-{}-{flags}", write_hex(&[number; 16]), write_hex(&[number; 8]));
     assert_eq!(node.status("/open", &[("traceparent", &parent("01", 0x21))]), 200);
-    let (check, below) = node.collector.check(&hex(&[0x21; 16]));
+    let (check, below) = node.collector.check(&write_hex(&[0x21; 16]));
     assert_eq!((check.parent_span_id.as_slice(), below.len()), (&[0x21_u8; 8][..], names(&below).len()));
     assert_eq!(attribute(&check, "tollgate.cache"), None, "nothing was looked up");
 
@@ -197,14 +197,14 @@ fn without_a_tracing_envoy_the_clients_parent_counts_where_it_can_be_read() {
     assert_eq!(node.status("/open", &[("traceparent", &good), ("traceparent", &parent("01", 0x23))]), 200);
     // A message that never becomes a request has a trace too.
     assert_eq!(node.status("/a%00b", &[("traceparent", &parent("01", 0x24))]), 400);
-    let (check, below) = node.collector.check(&hex(&[0x24; 16]));
+    let (check, below) = node.collector.check(&write_hex(&[0x24; 16]));
     assert_eq!((names(&below), attribute(&check, "tollgate.decision").as_deref()), (vec!["decode", "encode"], Some("deny")));
     wait_until("the roots are there", || roots() == before + 7);
     assert_eq!(node.status("/open", &[("traceparent", &parent("00", 0x25))]), 200);
     assert_eq!(node.status("/open", &[("traceparent", &parent("01", 0x26))]), 200);
-    node.collector.check(&hex(&[0x26; 16]));
+    node.collector.check(&write_hex(&[0x26; 16]));
     for unsampled in [0xab, 0x23, 0x25] {
-        assert!(node.collector.find_check(&hex(&[unsampled; 16])).is_none(), "{unsampled:x}");
+        assert!(node.collector.find_check(&write_hex(&[unsampled; 16])).is_none(), "{unsampled:x}");
     }
 }
 

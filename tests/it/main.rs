@@ -48,6 +48,7 @@
 //! | `redis_chaos` | counts through everything that can happen to a shared store and to the sidecars |
 //! | `redis_revocation` | how long a revoked key goes on opening the gate at another sidecar |
 //! | `redis_faults` | a shared store in trouble: what each client is answered, how long anybody waits, the way back |
+//! | `redis_contents` | what lies in a shared store damaged, in the future or under an odd name: it opens nothing, and disturbs nobody else |
 //! | `redis_topologies` | sentinels that die, lie or change their minds; a cluster whose slots move |
 //! | `redis_limits` | one bucket, and one, two or four sidecars that hammer it |
 //! | `redis_scale` | many keys and many lines of counts against few |
@@ -111,6 +112,7 @@ mod observe_usage;
 mod prometheus_rules;
 mod prometheus_scrape;
 mod redis_chaos;
+mod redis_contents;
 mod redis_faults;
 mod redis_limits;
 mod redis_restart;

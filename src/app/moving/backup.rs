@@ -30,9 +30,9 @@ use crate::jose::json::Json;
 use crate::jose::json::Members;
 use crate::jose::json::Number;
 use crate::jose::json::read_object;
+use crate::model::hex::write_hex;
 use crate::secrets::random_id;
 use crate::store::RecordKey;
-use crate::store::codec::write_hex;
 
 /// The format that this version writes, and the newest that it reads.
 const FORMAT: u64 = 1;

@@ -20,6 +20,7 @@ use crate::model::account::SessionRecord;
 use crate::model::account::TicketRecord;
 use crate::model::client::ClientRecord;
 use crate::model::grant::GrantRecord;
+use crate::model::hex::read_hex;
 use crate::model::time::Timestamp;
 use crate::model::usage::Outcome;
 use crate::model::usage::Span;
@@ -35,7 +36,6 @@ use crate::store::codec::Shelved;
 use crate::store::codec::decode_digest_owner;
 use crate::store::codec::decode_key;
 use crate::store::codec::decode_user;
-use crate::store::codec::read_hex;
 
 /// The longest id of a record, and the longest name in a count, that are believed.
 const ID_BYTES_MAX: usize = 1024;

@@ -4,7 +4,7 @@ use crate::check::decide::Denial;
 use crate::check::prove::Proof;
 use crate::check::prove::Unproven;
 use crate::check::reasons::Reason;
-use crate::model::key::OwnKey;
+use crate::model::key_text::OwnKey;
 use crate::model::rules::ImportedKeys;
 
 /// A key whose checksum held when it was read.

@@ -14,7 +14,7 @@ use crate::check::take_credential::Credential;
 use crate::check::take_credential::Shown;
 use crate::jose::Tokens;
 use crate::model::claims::VerifiedClaims;
-use crate::model::key::OwnKey;
+use crate::model::key_text::OwnKey;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use crate::secrets::Peppers;
@@ -93,7 +93,7 @@ mod tests {
     use crate::model::handle::Handle;
     use crate::model::handle::HandleKind;
     use crate::model::handle::read_handle;
-    use crate::model::key::OwnKey;
+    use crate::model::key_text::OwnKey;
     use crate::model::rules::Exemption;
     use crate::model::rules::ImportedKeys;
     use crate::model::rules::Issuer;

@@ -7,7 +7,7 @@ use crate::check::Cached;
 use crate::model::client::ClientRecord;
 use crate::model::grant::GrantRecord;
 use crate::model::key::KeyRecord;
-use crate::model::key::UserRecord;
+use crate::model::user::UserRecord;
 use crate::store::StoreError;
 
 /// What the corridor learnt about the key behind a proof.

@@ -35,12 +35,12 @@ use crate::model::grant::GrantRecord;
 use crate::model::grant::GrantState;
 use crate::model::key::KeyId;
 use crate::model::key::KeyRecord;
-use crate::model::key::UserRecord;
 use crate::model::rules::Issuer;
 use crate::model::rules::Managed;
 use crate::model::rules::Rules;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
+use crate::model::user::UserRecord;
 
 /// An opaque token whose MAC held.
 #[derive(Clone, Copy, Debug)]

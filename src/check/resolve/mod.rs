@@ -34,11 +34,11 @@ use crate::check::resolve::principal::from_principal;
 use crate::check::resolve::token::from_token;
 use crate::model::caller::Caller;
 use crate::model::key::KeyRecord;
-use crate::model::key::UserRecord;
-use crate::model::key::UserState;
 use crate::model::rules::Rules;
 use crate::model::rules::TierState;
 use crate::model::time::Timestamp;
+use crate::model::user::UserRecord;
+use crate::model::user::UserState;
 use crate::secrets::Peppers;
 use crate::store::StoreError;
 

@@ -7,9 +7,9 @@ use crate::check::reasons::Reason;
 use crate::model::handle::Handle;
 use crate::model::handle::HandleKind;
 use crate::model::handle::read_handle;
-use crate::model::key::KeyForm;
-use crate::model::key::OwnKey;
-use crate::model::key::read_key;
+use crate::model::key_text::KeyForm;
+use crate::model::key_text::OwnKey;
+use crate::model::key_text::read_key;
 use crate::model::rules::ImportedKeys;
 use crate::model::rules::Rules;
 

@@ -11,8 +11,8 @@ use crate::check::samples::rules;
 use crate::model::caller::Namespace;
 use crate::model::caller::SourceName;
 use crate::model::handle::HandleKind;
-use crate::model::key::KeyForm;
-use crate::model::key::read_key;
+use crate::model::key_text::KeyForm;
+use crate::model::key_text::read_key;
 use crate::model::request::Method;
 use crate::model::route::Cors;
 use crate::model::route::samples::route;
@@ -297,6 +297,12 @@ fn one_header_may_have_several_schemes() {
 fn a_credential_in_the_query_needs_a_route_that_allows_it() {
     let rules = table();
     let refused = Err(Reason::TokenInQuery);
+    for known in CREDENTIAL_PARAMETERS {
+        check(&format!("/required?{known}=abc"), &[], &rules, refused);
+    }
+    let (last, others) = CREDENTIAL_PARAMETERS.split_last().unwrap();
+    let named = format!("`{}` or `{last}`", others.join("`, `"));
+    assert!(include_str!("../../../envoy/reasons.md").contains(&named), "the reference names them: {named}");
     for target in ["/required", "/optional", "/kept"] {
         for query in
             ["access_token=abc", "a=b&api_key=abc", "apikey=abc", "API_KEY=abc", "x-api-key=abc", "access%5Ftoken=abc", "access_token"]

@@ -47,11 +47,11 @@ use crate::model::key::KeyExtras;
 use crate::model::key::KeyNotes;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeyState;
-use crate::model::key::UserState;
 use crate::model::request::Method;
 use crate::model::request::Request;
 use crate::model::route::Auth;
 use crate::model::rules::Tier;
+use crate::model::user::UserState;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -39,6 +39,7 @@ use crate::config::file::listen::TlsFile;
 use crate::config::file::scalars::Period;
 use crate::config::file::scalars::Whole;
 use crate::config::outside::Readers;
+use crate::model::hex::read_hex_secret;
 
 /// The kernel's bound on the path of a unix socket, without its closing zero byte.
 const LONGEST_SOCKET_PATH_BYTES: usize = 107;
@@ -334,13 +335,7 @@ fn peppers(desk: &mut Desk<'_>, spot: &Spot, written: Option<&[PepperFile]>) -> 
 /// The secret itself, or what the digits behind `hex:` mean: a pepper that a node made is bytes and no text.
 fn plain_pepper(secret: Zeroizing<Vec<u8>>) -> Option<Zeroizing<Vec<u8>>> {
     let Some(digits) = secret.strip_prefix(b"hex:") else { return Some(secret) };
-    let mut plain = Zeroizing::new(Vec::with_capacity(digits.len() / 2));
-    for pair in digits.chunks(2) {
-        let [high, low] = pair else { return None };
-        let byte = char::from(*high).to_digit(16)? * 16 + char::from(*low).to_digit(16)?;
-        plain.push(u8::try_from(byte).ok()?);
-    }
-    Some(plain)
+    read_hex_secret(digits)
 }
 
 /// A length of time within bounds.

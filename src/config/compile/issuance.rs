@@ -12,7 +12,8 @@ use crate::config::compile::doors::period;
 use crate::config::compile::error_format;
 use crate::config::compile::issuers;
 use crate::config::compile::limits;
-use crate::config::compile::names;
+use crate::config::compile::providers::is_web;
+use crate::config::compile::providers::providers;
 use crate::config::compile::scopes;
 use crate::config::compile::scopes::Declared;
 use crate::config::desk::Desk;
@@ -24,7 +25,6 @@ use crate::config::file::issuance::FirstKeyFile;
 use crate::config::file::issuance::LifetimesFile;
 use crate::config::file::issuance::PasswordsFile;
 use crate::config::file::issuance::PhoneFile;
-use crate::config::file::issuance::ProviderFile;
 use crate::config::file::issuance::RegistrationFile;
 use crate::config::file::issuance::ResourceFile;
 use crate::config::file::issuance::SignOutFile;
@@ -39,7 +39,6 @@ use crate::model::issuance::Issuance;
 use crate::model::issuance::Lifetimes;
 use crate::model::issuance::Passwords;
 use crate::model::issuance::PhoneRule;
-use crate::model::issuance::Provider;
 use crate::model::issuance::Registration;
 use crate::model::issuance::Resource;
 use crate::model::issuance::SignOut;
@@ -55,7 +54,6 @@ use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
 
 const LEAST_TOKEN_BYTES: usize = 16;
-const TENANT: &str = "{tenantid}";
 
 /// What a new organisation's first user holds beside the catalogue.
 const ADMIN_SCOPES: [&str; 3] = ["tollgate:keys", "tollgate:users", "tollgate:usage"];
@@ -344,65 +342,6 @@ fn caps(written: CapsFile) -> Caps {
     }
 }
 
-fn providers(desk: &mut Desk<'_>, spot: &Spot, written: &[ProviderFile], revision: &mut Revision) -> Vec<Provider> {
-    let mut providers: Vec<Provider> = Vec::with_capacity(written.len());
-    for (index, provider) in written.iter().enumerate() {
-        let spot = spot.index(index);
-        if !names::is_small_name(&provider.name) {
-            desk.error_expecting(&spot.key("name"), "this is no provider's name", "1 to 32 of `a-z 0-9 -`");
-        }
-        if providers.iter().any(|other| *other.name == provider.name) {
-            desk.error(&spot.key("name"), "two providers have the same name");
-        }
-        if !is_web(&provider.issuer.replace(TENANT, "common")) || provider.issuer.matches(TENANT).count() > 1 {
-            desk.error_expecting(&spot.key("issuer"), "this is no issuer", "its exact https URL (http on loopback only)");
-        } else if let Some(own) = own_name(&provider.issuer) {
-            desk.error_expecting(&spot.key("issuer"), "this is not how the provider calls itself: every sign-in would fail", own);
-        }
-        if !provider.tenants.is_empty() && !provider.issuer.contains(TENANT) {
-            desk.error(&spot.key("tenants"), "tenants go with an issuer that has `{tenantid}` in it");
-        }
-        if provider.client_id.is_empty() || provider.client_id.len() > 512 || provider.client_id.chars().any(char::is_control) {
-            desk.error_expecting(&spot.key("client_id"), "this is no client id", "1 to 512 characters");
-        }
-        let client_secret = provider.client_secret.as_ref().and_then(|place| desk.secret(&spot.key("client_secret"), place));
-        if let Some(secret) = &client_secret {
-            revision.add_secret("provider", secret);
-        }
-        let beside = provider.scopes.clone().unwrap_or_else(|| vec!["profile".to_owned(), "email".to_owned()]);
-        for (index, scope) in beside.iter().enumerate() {
-            if let Err(error) = Scope::parse(scope) {
-                desk.error(&spot.key("scopes").index(index), error.to_string());
-            }
-        }
-        providers.push(Provider {
-            name: Arc::from(provider.name.as_str()),
-            label: Arc::from(provider.label.as_deref().unwrap_or(&provider.name)),
-            issuer: Arc::from(provider.issuer.as_str()),
-            tenants: provider.tenants.iter().map(|tenant| Arc::from(tenant.as_str())).collect(),
-            client_id: Arc::from(provider.client_id.as_str()),
-            client_secret: client_secret.map(Arc::new),
-            scopes: beside.iter().map(|scope| Arc::from(scope.as_str())).collect(),
-            trusts_email: provider.trusts_email.unwrap_or(false),
-        });
-    }
-    providers
-}
-
-/// What a provider that everybody knows calls itself in its tokens, where that is not what was written.
-fn own_name(issuer: &str) -> Option<&'static str> {
-    let rest = issuer.strip_prefix("https://")?;
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let is_tenant = |text: &str| text == TENANT || (text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'));
-    match host {
-        "accounts.google.com" if rest != host => Some("`https://accounts.google.com`"),
-        "login.microsoftonline.com" if !path.strip_suffix("/v2.0").is_some_and(is_tenant) => {
-            Some("`https://login.microsoftonline.com/{tenantid}/v2.0`, or the UUID of one tenant in the place of `{tenantid}`")
-        }
-        _ => None,
-    }
-}
-
 fn registration(desk: &mut Desk<'_>, spot: &Spot, written: Option<&RegistrationFile>, revision: &mut Revision) -> Option<Registration> {
     let Some(written) = written else { return Some(Registration::Off) };
     match (written.open, &written.initial_access_token) {
@@ -443,17 +382,6 @@ fn compatibility(desk: &mut Desk<'_>, spot: &Spot, written: &[CompatibilityFile]
     served
 }
 
-/// An absolute URL that may be fetched or gone to: https, or http on loopback.
-fn is_web(url: &str) -> bool {
-    let parsed = url.parse::<http::Uri>().ok();
-    let host = parsed.as_ref().and_then(http::Uri::host);
-    match (parsed.as_ref().and_then(http::Uri::scheme_str), host) {
-        (Some("https"), Some(_)) => !url.contains('@'),
-        (Some("http"), Some(host)) => issuers::is_loopback(host) && !url.contains('@'),
-        (Some(_) | None, _) => false,
-    }
-}
-
 /// A path of our own: one slash, and never two, which a browser takes for another host.
 fn is_local_path(path: &str) -> bool {
     path.starts_with('/') && !path.starts_with("//") && !path.contains('\\') && path.bytes().all(|byte| byte.is_ascii_graphic())
@@ -467,23 +395,6 @@ mod tests {
     fn pages_without_a_name_show_the_host() {
         for (url, shown) in [("https://id.example.com:8443/tenant", "id.example.com"), ("http://[::1]:8080", "[::1]")] {
             assert_eq!(host(url), shown);
-        }
-    }
-
-    #[test]
-    fn known_providers_are_named_as_they_name_themselves() {
-        for good in [
-            "https://accounts.google.com",
-            "https://login.microsoftonline.com/{tenantid}/v2.0",
-            "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0",
-            "https://id.example.com/common/v2",
-        ] {
-            assert_eq!(own_name(good), None, "{good}");
-        }
-        assert_eq!(own_name("https://accounts.google.com/"), Some("`https://accounts.google.com`"));
-        for bad in ["", "/common/v2.0", "/organizations/v2.0", "/{tenantid}/v2", "/{tenantid}/v2.0/", "/{tenant}/v2.0", "/contoso.com/v2.0"]
-        {
-            assert!(own_name(&format!("https://login.microsoftonline.com{bad}")).is_some(), "{bad}");
         }
     }
 

@@ -15,6 +15,7 @@ use crate::config::desk::Spot;
 use crate::config::file::ConfigFile;
 use crate::config::file::identity::KeyFile;
 use crate::model::caller::Subject;
+use crate::model::hex::read_hex;
 use crate::model::key::HashAlgorithm;
 use crate::model::key::KeyId;
 use crate::model::key::KeyNotes;
@@ -114,7 +115,7 @@ fn hash(desk: &mut Desk<'_>, spot: &Spot, text: &str, file: &ConfigFile) -> Opti
         desk.error_expecting(spot, "this is no hash of a key", expected);
         return None;
     };
-    let digest = decode_digest(digits);
+    let digest = read_hex(digits);
     if digest.is_none() {
         desk.error_expecting(spot, "the digest is not 32 bytes in hexadecimal", expected);
     }
@@ -126,15 +127,4 @@ fn hash(desk: &mut Desk<'_>, spot: &Spot, text: &str, file: &ConfigFile) -> Opti
         desk.unknown_in(&peppers, spot, "pepper", pepper, known);
     }
     Some(SecretHash { pepper: Arc::from(pepper), algorithm: HashAlgorithm::HmacSha256, digest: digest? })
-}
-
-fn decode_digest(digits: &str) -> Option<[u8; 32]> {
-    if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut digest = [0_u8; 32];
-    for (byte, pair) in digest.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(digest)
 }

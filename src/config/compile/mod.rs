@@ -8,6 +8,7 @@ mod issuers;
 mod keys;
 mod limits;
 mod names;
+mod providers;
 mod redis;
 mod routes;
 mod scopes;
@@ -32,6 +33,7 @@ use crate::config::file::route::LimitsFailureFile;
 use crate::config::file::scalars::Whole;
 use crate::config::outside::Outside;
 use crate::config::yaml::Node;
+use crate::model::hex::write_hex;
 use crate::model::look_alikes::LookAlikes;
 use crate::model::route::ErrorFormat;
 use crate::model::rules::DryRun;
@@ -169,8 +171,8 @@ impl Revision {
     }
 
     fn text(&self) -> Arc<str> {
-        let whole = self.0.clone().finish();
-        let digits: String = whole.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let mut digits = write_hex(self.0.clone().finish().as_ref());
+        digits.truncate(12);
         Arc::from(digits)
     }
 }

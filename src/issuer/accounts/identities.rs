@@ -14,9 +14,9 @@ use crate::model::account::AccountRecord;
 use crate::model::account::IdentityRecord;
 use crate::model::account::LinkedIdentity;
 use crate::model::caller::Subject;
+use crate::model::hex::write_hex;
 use crate::model::time::Timestamp;
 use crate::store::Committed;
-use crate::store::codec::write_hex;
 
 /// Sign-ins elsewhere of one account.
 const IDENTITIES_MAX: usize = 16;

@@ -53,10 +53,10 @@ use crate::model::account::OrganizationRecord;
 use crate::model::account::Role;
 use crate::model::handle::HandleKind;
 use crate::model::handle::read_handle;
-use crate::model::key::Rights;
-use crate::model::key::UserRecord;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
+use crate::model::user::Rights;
+use crate::model::user::UserRecord;
 use crate::secrets::random_id;
 use crate::store::Precondition;
 use crate::store::RecordKey;
@@ -383,7 +383,7 @@ mod tests {
     use crate::issuer::checks::left_out::leave_out;
     use crate::issuer::checks::names;
     use crate::issuer::tests::Issuer;
-    use crate::model::key::UserState;
+    use crate::model::user::UserState;
     use crate::store::codec::encode_user;
 
     /// alice, who founded an organisation, and an invitation of hers that says more than she holds; each of them changed.

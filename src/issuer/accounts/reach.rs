@@ -18,11 +18,11 @@ use crate::model::account::AccountRecord;
 use crate::model::account::Role;
 use crate::model::caller::Environment;
 use crate::model::caller::Subject;
-use crate::model::key::Rights;
-use crate::model::key::UserRecord;
-use crate::model::key::UserState;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
+use crate::model::user::Rights;
+use crate::model::user::UserRecord;
+use crate::model::user::UserState;
 use crate::store::Precondition;
 use crate::store::RecordKey;
 

@@ -25,8 +25,8 @@ use crate::issuer::users;
 use crate::issuer::users::STANDING;
 use crate::model::account::AccountRecord;
 use crate::model::caller::Subject;
-use crate::model::key::UserRecord;
 use crate::model::time::Timestamp;
+use crate::model::user::UserRecord;
 
 /// No account has this name: it is reserved.
 const NOBODY: &str = "nobody";
@@ -174,7 +174,7 @@ mod tests {
     use crate::issuer::checks;
     use crate::issuer::checks::left_out::leave_out;
     use crate::issuer::tests::Issuer;
-    use crate::model::key::UserState;
+    use crate::model::user::UserState;
     use crate::store::RecordKey;
     use crate::store::Write;
     use crate::store::codec::encode_user;

@@ -11,11 +11,11 @@ use crate::issuer::audit::Deed;
 use crate::issuer::audit::Entry;
 use crate::model::account::SessionRecord;
 use crate::model::caller::Subject;
-use crate::model::key::Rights;
-use crate::model::key::UserRecord;
-use crate::model::key::UserState;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
+use crate::model::user::Rights;
+use crate::model::user::UserRecord;
+use crate::model::user::UserState;
 
 /// One thing that was done, and from where.
 #[derive(Clone, Copy, Debug)]

@@ -39,9 +39,9 @@ use crate::model::grant::GrantOf;
 use crate::model::issuance::Compatibility;
 use crate::model::issuance::Issuance;
 use crate::model::key::KeyRecord;
-use crate::model::key::Rights;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
+use crate::model::user::Rights;
 use crate::store::Precondition;
 use crate::store::RecordKey;
 

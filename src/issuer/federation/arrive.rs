@@ -32,7 +32,7 @@ use crate::model::caller::Subject;
 use crate::model::issuance::PhoneRule;
 use crate::model::issuance::Provider;
 use crate::model::issuance::SignUp;
-use crate::model::key::UserState;
+use crate::model::user::UserState;
 use crate::store::Family;
 use crate::store::codec::Shelved;
 

@@ -7,8 +7,8 @@ use axum::http::HeaderMap;
 use crate::issuer::IssuerState;
 use crate::issuer::problem::Problem;
 use crate::issuer::sessions;
+use crate::model::hex::write_hex;
 use crate::secrets::sha256;
-use crate::store::codec::write_hex;
 
 /// A browser that we know again.
 #[derive(Clone, Debug)]

@@ -14,8 +14,8 @@ use crate::issuer::keys::Draft;
 use crate::issuer::keys::draft::mint;
 use crate::issuer::problem::Problem;
 use crate::issuer::views::show_time;
+use crate::model::hex::write_hex;
 use crate::model::key::KeyId;
-use crate::store::codec::write_hex;
 
 /// A new key for the keys file, with its secret; nothing is stored.
 #[derive(Serialize)]

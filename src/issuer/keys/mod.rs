@@ -2,6 +2,7 @@
 
 pub(in crate::issuer) mod revoke;
 
+pub(in crate::issuer) mod bounds;
 pub(in crate::issuer) mod change;
 mod draft;
 mod file_entry;
@@ -40,8 +41,8 @@ use crate::issuer::openapi::answers::Conflicting;
 use crate::issuer::openapi::answers::Judged;
 use crate::issuer::openapi::answers::Missing;
 use crate::issuer::openapi::answers::WithBody;
-use crate::issuer::openapi::schemas::NewKeyBody;
-use crate::issuer::openapi::schemas::Repeatable;
+use crate::issuer::openapi::bodies::NewKeyBody;
+use crate::issuer::openapi::bodies::Repeatable;
 use crate::issuer::parameters::key_id;
 use crate::issuer::parameters::no_such_key;
 use crate::issuer::problem::Code;
@@ -63,14 +64,14 @@ use crate::store::Write;
 use crate::store::codec::decode_key;
 use crate::store::codec::encode_key;
 
+pub(in crate::issuer) use crate::issuer::keys::bounds::check_may_change;
+pub(in crate::issuer) use crate::issuer::keys::bounds::refuse_unbound;
+pub(in crate::issuer) use crate::issuer::keys::bounds::refuse_wider;
 pub(in crate::issuer) use crate::issuer::keys::draft::Draft;
 pub(in crate::issuer) use crate::issuer::keys::draft::NewKey;
 pub(in crate::issuer) use crate::issuer::keys::draft::own_display;
 pub(in crate::issuer) use crate::issuer::keys::file_entry::file_entry;
-pub(in crate::issuer) use crate::issuer::keys::owner::check_may_change;
 pub(in crate::issuer) use crate::issuer::keys::owner::owner_of_new_key;
-pub(in crate::issuer) use crate::issuer::keys::owner::refuse_unbound;
-pub(in crate::issuer) use crate::issuer::keys::owner::refuse_wider;
 
 /// How often a change that loses a race is judged again before its caller is asked to.
 pub(in crate::issuer) const ATTEMPTS: usize = 4;

@@ -28,7 +28,7 @@ use crate::issuer::openapi::answers::Judged;
 use crate::issuer::openapi::answers::Limited;
 use crate::issuer::openapi::answers::Missing;
 use crate::issuer::openapi::answers::WithBody;
-use crate::issuer::openapi::schemas::HeldKeyBody;
+use crate::issuer::openapi::bodies::HeldKeyBody;
 use crate::issuer::openapi::schemas::Unconfirmed;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;

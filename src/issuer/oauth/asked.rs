@@ -13,6 +13,7 @@ use crate::check::take_credential::Credential;
 use crate::check::take_credential::Shown;
 use crate::issuer::IssuerState;
 use crate::issuer::callers::client_address;
+use crate::model::hex::push_hex;
 use crate::model::rules::GuardLimits;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
@@ -45,12 +46,9 @@ impl Attempt {
         named.update(&[0]);
         named.update(whose.as_bytes());
         // The guard counts together what begins alike: sixteen digits stand for whose it is.
-        let mut text = Zeroizing::new(String::with_capacity(17 + secret.len()));
-        for byte in named.finish().as_ref().iter().take(8) {
-            for nibble in [byte >> 4, byte & 15] {
-                text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-            }
-        }
+        let mut text = Zeroizing::new(String::with_capacity(64 + secret.len()));
+        push_hex(&mut text, named.finish().as_ref());
+        text.truncate(16);
         text.push(':');
         text.push_str(secret);
         Self(text)

@@ -19,16 +19,16 @@ use crate::model::grant::GrantRecord;
 use crate::model::grant::GrantState;
 use crate::model::grant::PendingCode;
 use crate::model::handle::HandleKind;
+use crate::model::hex::write_hex;
 use crate::model::issuance::Issuance;
-use crate::model::key::UserRecord;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
+use crate::model::user::UserRecord;
 use crate::secrets::SecretError;
 use crate::secrets::random_id;
 use crate::secrets::sha256;
 use crate::store::Precondition;
 use crate::store::Write;
-use crate::store::codec::write_hex;
 
 /// How long a grant that opens nothing any more is still known, so that a late repeat is told from a made-up one.
 pub(in crate::issuer) const FORGOTTEN_AFTER: Duration = Duration::from_secs(86_400);

@@ -1,6 +1,7 @@
 //! The document of the API, OpenAPI 3.1, made of the very routes that are served.
 
 pub mod answers;
+pub mod bodies;
 mod described;
 pub mod schemas;
 

@@ -16,7 +16,7 @@ use crate::model::grant::GrantId;
 use crate::model::grant::GrantOf;
 use crate::model::handle::HandleKind;
 use crate::model::key::KeyId;
-use crate::model::key::UserState;
+use crate::model::user::UserState;
 use crate::store::RecordKey;
 use crate::store::codec::encode_user;
 

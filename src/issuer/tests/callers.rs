@@ -70,10 +70,10 @@ async fn failed_guesses_are_limited_by_address_as_at_the_gate() {
     };
     assert_eq!(raw(&issuer, from("192.0.2.9:1", &key)).await.0, 200);
     for guess in 0..3 {
-        let (_id, unknown) = crate::model::key::write_key("reva", Environment::Live, &[guess; 16], &[guess; 32]);
+        let (_id, unknown) = crate::model::key_text::write_key("reva", Environment::Live, &[guess; 16], &[guess; 32]);
         assert_eq!(raw(&issuer, from("192.0.2.9:1", &unknown)).await.0, 401);
     }
-    let (_id, unknown) = crate::model::key::write_key("reva", Environment::Live, &[9; 16], &[9; 32]);
+    let (_id, unknown) = crate::model::key_text::write_key("reva", Environment::Live, &[9; 16], &[9; 32]);
     let (status, headers, body) = raw(&issuer, from("192.0.2.9:2", &unknown)).await;
     assert_eq!((status, body["error"]["code"].as_str().unwrap()), (429, "TOO_MANY_REQUESTS"));
     assert!(headers.contains_key("retry-after"));

@@ -41,7 +41,7 @@ async fn a_stolen_store_holds_no_key() {
     let secret = &text.as_bytes()[text.len() - 49..text.len() - 6];
     assert!(!holds(text.as_bytes()) && !holds(secret));
     let sha256 = crate::secrets::sha256(text.as_bytes());
-    assert!(!holds(&sha256) && !holds(crate::store::codec::write_hex(&sha256).as_bytes()));
+    assert!(!holds(&sha256) && !holds(crate::model::hex::write_hex(&sha256).as_bytes()));
 }
 
 fn flip(text: &str, at: usize) -> String {
@@ -62,10 +62,10 @@ async fn only_the_very_text_opens() {
     let wrong = |at: usize| {
         let mut changed = flip(&text, at)[..text.len() - 6].to_owned();
         let checksum = crc32fast::hash(changed.as_bytes());
-        crate::model::key::push_base62(&mut changed, &mut checksum.to_be_bytes(), 6);
+        crate::model::key_text::push_base62(&mut changed, &mut checksum.to_be_bytes(), 6);
         changed
     };
-    let unknown = crate::model::key::write_key("reva", environment, &[1; 16], &[2; 32]).1.to_string();
+    let unknown = crate::model::key_text::write_key("reva", environment, &[1; 16], &[2; 32]).1.to_string();
     for (what, shown, expected) in [
         ("unknown id", unknown, Reason::UnknownKey),
         ("first secret digit", wrong(text.len() - 49), Reason::UnknownKey),
@@ -306,7 +306,7 @@ async fn the_last_use_is_shown_and_never_written() {
 async fn foreign_keys_come_in_by_their_hash() {
     let issuer = Issuer::new();
     let text = "a6b2d038-4eb1-4ca1-a3b4-2cf783ad55e1";
-    let sha256 = |text: &str| crate::store::codec::write_hex(&crate::secrets::sha256(text.as_bytes()));
+    let sha256 = |text: &str| crate::model::hex::write_hex(&crate::secrets::sha256(text.as_bytes()));
     assert_eq!(issuer.judge(text).await.unwrap_err(), Reason::UnknownKey);
     let entry = |hash: String| json!({"sha256": hash, "name": "old", "user": "carol", "scopes": ["a:b"]});
     let report = issuer
@@ -340,7 +340,7 @@ async fn a_key_as_code_is_made_and_not_stored() {
     let body = json!({"name": "ci: \"x\"", "user": "svc", "scopes": ["a:b"], "expires_in": "1d"});
     let entry = issuer.ok("POST", "/v1/keys/file-entry", body).await;
     let hash = issuer.state.peppers.hash(entry["key"].as_str().unwrap().as_bytes());
-    let digest = crate::store::codec::write_hex(&hash.digest);
+    let digest = crate::model::hex::write_hex(&hash.digest);
     assert_eq!(entry["hash"], format!("hmac-sha256:p1:{digest}"));
     let id = entry["id"].as_str().unwrap();
     let expected = format!(

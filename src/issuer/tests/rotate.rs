@@ -59,7 +59,7 @@ async fn graces_are_stated_and_bounded() {
 async fn an_imported_key_becomes_one_of_ours_and_keeps_its_id() {
     let issuer = Issuer::new();
     let old = "reva-old-key-of-before";
-    let sha256 = crate::store::codec::write_hex(&crate::secrets::sha256(old.as_bytes()));
+    let sha256 = crate::model::hex::write_hex(&crate::secrets::sha256(old.as_bytes()));
     let report = issuer.ok("POST", "/v1/keys/import", json!({"keys": [{"sha256": sha256, "name": "n", "user": "dora"}]})).await;
     let id = report["imported"][0]["id"].as_str().unwrap();
     let new = issuer.rotate(id, "1h").await;

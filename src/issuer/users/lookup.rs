@@ -10,8 +10,8 @@ use crate::model::caller::Subject;
 use crate::model::key::HashAlgorithm;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeyState;
-use crate::model::key::UserRecord;
-use crate::model::key::UserState;
+use crate::model::user::UserRecord;
+use crate::model::user::UserState;
 use crate::store::Family;
 use crate::store::Precondition;
 use crate::store::RecordKey;
@@ -107,8 +107,8 @@ mod tests {
 
     use super::*;
     use crate::issuer::checks::assert_each_is_needed;
-    use crate::model::key::Rights;
     use crate::model::time::Timestamp;
+    use crate::model::user::Rights;
 
     #[test]
     fn nothing_is_done_in_the_name_of_a_disabled_user() {

@@ -15,7 +15,7 @@ use crate::issuer::views::UserView;
 use crate::issuer::views::show_time;
 use crate::model::account::AccountRecord;
 use crate::model::account::Phone;
-use crate::model::key::UserRecord;
+use crate::model::user::UserRecord;
 
 /// A user, and what only the issuer knows of it.
 #[derive(Serialize, ToSchema)]

@@ -30,7 +30,7 @@ use crate::jose::signer::PUBLISHED_BEFORE_USE;
 use crate::jose::signer::SignError;
 use crate::jose::signer::Signer;
 use crate::model::claims::VerifiedClaims;
-use crate::model::key::push_base62;
+use crate::model::key_text::push_base62;
 use crate::model::rules::Algorithm;
 use crate::model::rules::Issuer;
 use crate::model::rules::IssuerKeys;

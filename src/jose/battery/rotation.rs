@@ -24,10 +24,10 @@ use crate::jose::ring::Rotation;
 use crate::model::caller::Caller;
 use crate::model::caller::Environment;
 use crate::model::caller::Namespace;
-use crate::model::caller::ProvenBy;
 use crate::model::caller::SourceName;
 use crate::model::caller::Subject;
 use crate::model::caller::UserId;
+use crate::model::caller::samples;
 use crate::model::key::KeyId;
 use crate::model::rules::Algorithm;
 use crate::model::rules::Assertion;
@@ -105,23 +105,12 @@ fn assertion() -> Assertion {
 }
 
 pub fn caller() -> Caller {
-    let source = SourceName::local();
-    let subject = Subject::parse("alice").unwrap();
     Caller {
-        proven_by: ProvenBy::Key,
-        user: UserId::new(&source, &subject, Namespace::Bare),
-        source,
-        subject,
-        issuer: None,
-        organization: Some("acme".into()),
-        key: Some(KeyId::new("k1")),
         client: Some("app".into()),
         scopes: Arc::new(ScopeSet::new(["a:read", "b:write"].map(|scope| Scope::parse(scope).unwrap()))),
         tier: Some("pro".into()),
         environment: Environment::Test,
-        pinned_version: None,
-        key_rate_limit: None,
-        expires: None,
+        ..samples::caller()
     }
 }
 

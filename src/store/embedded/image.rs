@@ -13,17 +13,17 @@ use papaya::HashMap;
 use crate::clock::Clock;
 use crate::model::client::ClientRecord;
 use crate::model::grant::GrantRecord;
+use crate::model::hex::read_hex;
 use crate::model::key::KeyRecord;
-use crate::model::key::UserRecord;
 use crate::model::time::Timestamp;
-use crate::store::Family;
+use crate::model::user::UserRecord;
+use crate::store::Fact;
 use crate::store::RecordKey;
 use crate::store::StoreError;
 use crate::store::codec::Shelved;
 use crate::store::codec::decode_digest_owner;
 use crate::store::codec::decode_key;
 use crate::store::codec::decode_user;
-use crate::store::codec::read_hex;
 use crate::store::embedded::Counts;
 use crate::store::user_place::AskedPlace;
 use crate::store::user_place::UserPlace;
@@ -117,74 +117,58 @@ impl Image {
 
     /// Shows a record as it now lies in the file; `bytes` are empty where its checksum does not hold.
     pub(super) fn put(&self, key: &RecordKey, bytes: &[u8], expires: Option<Timestamp>) {
-        match key.family {
-            Family::Key => {
+        match key.family.fact() {
+            Some(Fact::Key) => {
                 let record = self.told(key, decode_key(&key.id, bytes).map(Arc::new));
                 self.keys.pin().insert(Arc::from(key.id.as_str()), Entry { record, expires });
             }
-            Family::User => {
+            Some(Fact::User) => {
                 if let Some(place) = UserPlace::of(&key.id) {
                     let record = self.told(key, decode_user(&key.id, bytes).map(Arc::new));
                     self.users.pin().insert(place, Entry { record, expires });
                 }
             }
-            Family::Digest => {
+            Some(Fact::Digest) => {
                 if let Some(digest) = read_hex(&key.id) {
                     let record = self.told(key, decode_digest_owner(&key.id, bytes).map(|owner| Arc::from(owner.as_str())));
                     self.digests.pin().insert(digest, Entry { record, expires });
                 }
             }
-            Family::Grant => {
+            Some(Fact::Grant) => {
                 let record = self.told(key, GrantRecord::decode(&key.id, bytes).map(Arc::new));
                 self.grants.pin().insert(Arc::from(key.id.as_str()), Entry { record, expires });
             }
-            Family::Client => {
+            Some(Fact::Client) => {
                 let record = self.told(key, ClientRecord::decode(&key.id, bytes).map(Arc::new));
                 self.clients.pin().insert(Arc::from(key.id.as_str()), Entry { record, expires });
             }
-            Family::Ring
-            | Family::Account
-            | Family::Organization
-            | Family::Session
-            | Family::Invitation
-            | Family::Identity
-            | Family::Ticket
-            | Family::Audit
-            | Family::AuditName => {}
+            None => {}
         }
     }
 
     pub(super) fn remove(&self, key: &RecordKey) {
         self.corrupt().remove(key);
-        match key.family {
-            Family::Key => {
+        match key.family.fact() {
+            Some(Fact::Key) => {
                 self.keys.pin().remove(key.id.as_str());
             }
-            Family::User => {
+            Some(Fact::User) => {
                 if let Some(place) = UserPlace::of(&key.id) {
                     self.users.pin().remove(&place);
                 }
             }
-            Family::Digest => {
+            Some(Fact::Digest) => {
                 if let Some(digest) = read_hex(&key.id) {
                     self.digests.pin().remove(&digest);
                 }
             }
-            Family::Grant => {
+            Some(Fact::Grant) => {
                 self.grants.pin().remove(key.id.as_str());
             }
-            Family::Client => {
+            Some(Fact::Client) => {
                 self.clients.pin().remove(key.id.as_str());
             }
-            Family::Ring
-            | Family::Account
-            | Family::Organization
-            | Family::Session
-            | Family::Invitation
-            | Family::Identity
-            | Family::Ticket
-            | Family::Audit
-            | Family::AuditName => {}
+            None => {}
         }
     }
 

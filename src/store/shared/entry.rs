@@ -6,9 +6,9 @@ use crate::model::grant::GrantRecord;
 use crate::model::grant::GrantState;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeyState;
-use crate::model::key::UserRecord;
-use crate::model::key::UserState;
-use crate::store::Family;
+use crate::model::user::UserRecord;
+use crate::model::user::UserState;
+use crate::store::Fact;
 use crate::store::RecordKey;
 use crate::store::Write;
 use crate::store::codec::Shelved;
@@ -51,27 +51,18 @@ impl Mark {
             Write::Put { key, bytes, .. } => (key, bytes),
             Write::Remove(_) => return Self::Removed,
         };
-        match key.family {
-            Family::Key => decode_key(&key.id, bytes).map_or(Self::Open, |record| mark_of_key(&record)),
-            Family::User => decode_user(&key.id, bytes).map_or(Self::Open, |record| mark_of_user(&record)),
-            Family::Grant => match GrantRecord::decode(&key.id, bytes) {
+        match key.family.fact() {
+            Some(Fact::Key) => decode_key(&key.id, bytes).map_or(Self::Open, |record| mark_of_key(&record)),
+            Some(Fact::User) => decode_user(&key.id, bytes).map_or(Self::Open, |record| mark_of_user(&record)),
+            Some(Fact::Grant) => match GrantRecord::decode(&key.id, bytes) {
                 Ok(record) => mark_of_grant(&record),
                 Err(_) => Self::Open,
             },
-            Family::Client => match ClientRecord::decode(&key.id, bytes) {
+            Some(Fact::Client) => match ClientRecord::decode(&key.id, bytes) {
                 Ok(record) => mark_of_client(&record),
                 Err(_) => Self::Open,
             },
-            Family::Ring
-            | Family::Digest
-            | Family::Account
-            | Family::Organization
-            | Family::Session
-            | Family::Invitation
-            | Family::Identity
-            | Family::Ticket
-            | Family::Audit
-            | Family::AuditName => Self::Open,
+            Some(Fact::Digest) | None => Self::Open,
         }
     }
 }
@@ -156,6 +147,7 @@ mod tests {
     use super::*;
     use crate::model::grant::PendingCode;
     use crate::model::time::Timestamp;
+    use crate::store::Family;
     use crate::store::codec::encode_key;
     use crate::store::codec::encode_user;
     use crate::store::codec::shelved::tests::client_id;

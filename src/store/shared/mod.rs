@@ -17,6 +17,7 @@
 
 pub mod buckets;
 pub mod changes;
+pub mod follower;
 pub mod link;
 pub mod outbox;
 pub mod records;

@@ -4,6 +4,7 @@
 //! change log together. Ids come from outside: whatever could be read as a part of a name is escaped, so no id reaches another's
 //! place.
 
+use crate::model::hex::push_hex;
 use crate::store::Family;
 use crate::store::RecordKey;
 
@@ -74,7 +75,7 @@ pub(super) fn escape(text: &str) -> String {
             escaped.push(char::from(byte));
         } else {
             escaped.push('%');
-            escaped.extend([byte >> 4, byte & 15].into_iter().filter_map(|digit| char::from_digit(u32::from(digit), 16)));
+            push_hex(&mut escaped, &[byte]);
         }
     }
     escaped

@@ -24,7 +24,7 @@ use crate::store::Stored;
 use crate::store::Write;
 use crate::store::shared::cache::Cache;
 use crate::store::shared::cache::CacheSizes;
-use crate::store::shared::changes::Follower;
+use crate::store::shared::follower::Follower;
 use crate::store::shared::link::Call;
 use crate::store::shared::link::Lane;
 use crate::store::shared::link::Link;

@@ -16,10 +16,10 @@ use crate::model::grant::GrantRecord;
 use crate::model::grant::GrantState;
 use crate::model::key::KeyRecord;
 use crate::model::key::KeyState;
-use crate::model::key::UserRecord;
-use crate::model::key::UserState;
 use crate::model::time::Timestamp;
-use crate::store::Family;
+use crate::model::user::UserRecord;
+use crate::model::user::UserState;
+use crate::store::Fact;
 use crate::store::RecordKey;
 use crate::store::shared::entry::Change;
 use crate::store::shared::entry::Mark;
@@ -63,19 +63,10 @@ impl Tombstones {
     }
 
     fn set(&mut self, change: &Change, expires: Option<Timestamp>, now: Instant) {
-        match change.key.family {
-            Family::Key | Family::User | Family::Grant | Family::Client => {}
+        match change.key.family.fact() {
+            Some(Fact::Key | Fact::User | Fact::Grant | Fact::Client) => {}
             // A digest only leads to a key, and the others are no check's business.
-            Family::Ring
-            | Family::Digest
-            | Family::Account
-            | Family::Organization
-            | Family::Session
-            | Family::Invitation
-            | Family::Identity
-            | Family::Ticket
-            | Family::Audit
-            | Family::AuditName => return,
+            Some(Fact::Digest) | None => return,
         }
         match change.mark {
             Mark::Open => {

@@ -8,7 +8,7 @@ use tollgate::check::find_route::find_route;
 use tollgate::check::take_credential::take_credential;
 use tollgate::config::outside::Outside;
 use tollgate::config::compile_text;
-use tollgate::model::key::read_key;
+use tollgate::model::key_text::read_key;
 use tollgate::model::request::Headers;
 use tollgate::model::request::Host;
 use tollgate::model::request::Method;

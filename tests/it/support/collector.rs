@@ -13,6 +13,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
+use tollgate::model::hex::write_hex;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
@@ -89,7 +90,7 @@ impl Collector {
 
     pub fn find_check(&self, trace: &str) -> Option<(Span, Vec<Span>)> {
         let (mut whole, below): (Vec<Span>, Vec<Span>) =
-            self.spans("tollgate").into_iter().filter(|span| hex(&span.trace_id) == trace).partition(|span| span.name == "check");
+            self.spans("tollgate").into_iter().filter(|span| write_hex(&span.trace_id) == trace).partition(|span| span.name == "check");
         assert!(whole.len() < 2, "a check has one span: {whole:?}");
         Some((whole.pop()?, below))
     }
@@ -121,8 +122,4 @@ fn text(value: Option<&opentelemetry_proto::tonic::common::v1::AnyValue>) -> Str
         Some(Value::BoolValue(flag)) => flag.to_string(),
         other => panic!("neither a text nor a number: {other:?}"),
     }
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

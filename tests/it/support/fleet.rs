@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use serde_json::Value;
@@ -21,6 +22,9 @@ use crate::support::scenario::sum_of;
 use crate::support::tollgate;
 use crate::support::tollgate::CheckAt;
 use crate::support::tollgate::Tollgate;
+
+/// The sidecars give the store 50 ms for everything that one check asks; the rest is a busy machine.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// What stands in every sidecar's `tollgate.yaml`; words in capitals are replaced.
 const RULES: &str = r#"
@@ -187,6 +191,19 @@ impl Sidecar {
 
     pub fn is_ready(&self) -> bool {
         self.tollgate.ops("/readyz").status == 200
+    }
+
+    /// Whether it may use what it knows of keys and users.
+    pub fn holds_lease(&self) -> bool {
+        self.tollgate.metric("tollgate_changes_lease_held", &[]) > 0.5
+    }
+
+    /// Waits until it has taken over every change of this moment.
+    pub fn hears_the_news(&self) {
+        let polls = || self.tollgate.metric("tollgate_changes_polls_total", &["success"]);
+        let before = polls();
+        // One poll may be under way, and have been answered before.
+        wait_until("the changes are polled again", || polls() > before + 1.5 && self.tollgate.metric("tollgate_changes_lag", &[]) < 0.5);
     }
 
     /// Everything that it ever said, in logs and on its pages.

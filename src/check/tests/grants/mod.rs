@@ -36,11 +36,11 @@ use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
 use crate::model::key::KeyId;
 use crate::model::key::KeyRecord;
-use crate::model::key::UserRecord;
 use crate::model::rules::Managed;
 use crate::model::rules::Rules;
 use crate::model::rules::Source;
 use crate::model::rules::TokenId;
+use crate::model::user::UserRecord;
 
 const APP: &str = "app_0123456789abcdefghij";
 const ACTING: &str = "app_jihgfedcba9876543210";

@@ -34,8 +34,8 @@ use crate::model::grant::GrantState;
 use crate::model::grant::PendingCode;
 use crate::model::key::KeyId;
 use crate::model::key::KeyState;
-use crate::model::key::UserState;
 use crate::model::time::Timestamp;
+use crate::model::user::UserState;
 
 // oauth: I3
 #[test]

@@ -37,13 +37,13 @@ use crate::model::client::ClientState;
 use crate::model::grant::AccessState;
 use crate::model::key::KeyExtras;
 use crate::model::key::KeyNotes;
-use crate::model::key::Rights;
-use crate::model::key::UserRecord;
-use crate::model::key::UserState;
 use crate::model::rules::Managed;
 use crate::model::rules::TokenId;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
+use crate::model::user::Rights;
+use crate::model::user::UserRecord;
+use crate::model::user::UserState;
 
 // oauth: T5 H9 I4
 #[test]
@@ -193,7 +193,7 @@ fn a_key_that_was_made_for_another_stands_on_its_makers_word_too() {
             let scopes_found = |judged: Result<Arc<Caller>, Reason>| judged.map(|caller| Arc::clone(&caller.scopes));
             assert_eq!(scopes_found(case.judge()), expected.map(scopes), "its token, {form:?}: {what}");
             let text = key_text(Environment::Live, KEY, 'l');
-            let own = crate::model::key::OwnKey { text: &text, environment: Environment::Live, id: KEY };
+            let own = crate::model::key_text::OwnKey { text: &text, environment: Environment::Live, id: KEY };
             assert_eq!(scopes_found(judge_proof(&Proof::OwnKey(own), &case)), expected.map(scopes), "the key itself: {what}");
             // A foreign issuer's token that names it.
             case.rules.issuers.push(issuer(Managed::No, TokenId::NamesKey));
@@ -325,7 +325,7 @@ fn a_key_that_is_held_to_some_networks_opens_nothing_from_elsewhere() {
         let mut case = Case::new(Kind::Key, Form::Jwt);
         case.key.notes = held;
         let judge = |text: &str| {
-            let own = crate::model::key::OwnKey { text, environment: Environment::Live, id: KEY };
+            let own = crate::model::key_text::OwnKey { text, environment: Environment::Live, id: KEY };
             match resolve(&Proof::OwnKey(own), None, &case.facts(), address, &case.rules, &peppers(), NOW) {
                 Ok(_) => None,
                 Err(Exit::Denied(denial)) => Some(denial.reason),

@@ -43,7 +43,7 @@ use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
 use crate::model::issuance::FirstKey;
 use crate::model::issuance::PhoneRule;
-use crate::model::key::UserState;
+use crate::model::user::UserState;
 use crate::store::Family;
 use crate::store::RecordKey;
 use crate::store::Write;
@@ -182,7 +182,7 @@ async fn what_is_under_way_when_its_user_is_erased_comes_to_nothing() {
     let (state, now) = (&issuer.state, issuer.clock.now());
     let (user, _) = users::find(state, users::LOCAL, "ann").await.unwrap().unwrap();
     let put = |state| {
-        let bytes = encode_user(&crate::model::key::UserRecord { state, ..user.clone() });
+        let bytes = encode_user(&crate::model::user::UserRecord { state, ..user.clone() });
         Write::Put { key: RecordKey::user(users::LOCAL, "ann"), bytes, expires: None }
     };
     let count = async |family| issuer.records.range(family, None, 500).await.unwrap().records.len();
@@ -239,7 +239,7 @@ async fn whoever_has_the_same_name_elsewhere_keeps_its_own_in_the_log() {
     let before = audit::pseudonym(state, &mallory.user).await.unwrap();
     assert!(before.is_some());
     let (local, _version) = users::find(state, users::LOCAL, "mallory").await.unwrap().unwrap();
-    let foreign = crate::model::key::UserRecord { source: Arc::from("micro"), ..local };
+    let foreign = crate::model::user::UserRecord { source: Arc::from("micro"), ..local };
     issuer.put(Write::Put { key: RecordKey::user("micro", "mallory"), bytes: encode_user(&foreign), expires: None }).await;
     assert!(erase::erase(state, "micro", &mallory.user, now).await.unwrap().is_some());
     assert_eq!(audit::pseudonym(state, &mallory.user).await.unwrap(), before);

@@ -29,7 +29,7 @@ use crate::model::handle::HandleKind;
 use crate::model::issuance::FirstKey;
 use crate::model::issuance::PhoneRule;
 use crate::model::issuance::SignUp;
-use crate::model::key::Rights;
+use crate::model::user::Rights;
 
 fn address(last: u8) -> Option<IpAddr> {
     Some(IpAddr::from([192, 0, 2, last]))

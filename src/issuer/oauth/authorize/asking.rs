@@ -11,8 +11,8 @@ use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
 use crate::model::issuance::Issuance;
 use crate::model::issuance::Registration;
-use crate::model::key::UserRecord;
 use crate::model::scope::ScopeSet;
+use crate::model::user::UserRecord;
 
 /// A request of somebody who is not signed in.
 #[derive(Clone, Copy)]

@@ -57,10 +57,10 @@ use crate::model::client::ClientRecord;
 use crate::model::client::is_client_id;
 use crate::model::grant::GrantRecord;
 use crate::model::issuance::Issuance;
-use crate::model::key::UserRecord;
-use crate::model::key::UserState;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
+use crate::model::user::UserRecord;
+use crate::model::user::UserState;
 
 pub use crate::issuer::oauth::authorize::asked::AuthorizeParameters;
 

@@ -27,7 +27,7 @@ use crate::model::client::ClientRecord;
 use crate::model::client::ClientSecret;
 use crate::model::client::ClientState;
 use crate::model::client::is_client_id;
-use crate::model::key::push_base62;
+use crate::model::key_text::push_base62;
 use crate::model::time::Timestamp;
 use crate::secrets::SecretError;
 use crate::secrets::random_bytes;

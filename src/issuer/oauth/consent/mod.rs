@@ -50,12 +50,12 @@ use crate::model::client::ClientState;
 use crate::model::grant::GrantId;
 use crate::model::grant::GrantRecord;
 use crate::model::grant::GrantState;
+use crate::model::hex::write_hex;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 use crate::secrets::sha256;
 use crate::store::Precondition;
 use crate::store::Write;
-use crate::store::codec::write_hex;
 
 const PURPOSE: &str = "consent";
 

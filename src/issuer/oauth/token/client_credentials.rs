@@ -22,9 +22,9 @@ use crate::model::client::ClientRecord;
 use crate::model::grant::GrantId;
 use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
-use crate::model::key::UserRecord;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
+use crate::model::user::UserRecord;
 use crate::secrets::random_id;
 
 /// A client that asks for itself.

@@ -30,8 +30,8 @@ use crate::model::grant::GrantState;
 use crate::model::grant::PendingCode;
 use crate::model::handle::HandleKind;
 use crate::model::handle::read_handle;
-use crate::model::key::UserRecord;
 use crate::model::time::Timestamp;
+use crate::model::user::UserRecord;
 use crate::secrets::sha256;
 
 /// Wrong verifiers that end the grant.

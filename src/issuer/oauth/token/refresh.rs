@@ -27,9 +27,9 @@ use crate::model::grant::GrantOf;
 use crate::model::grant::GrantRecord;
 use crate::model::handle::HandleKind;
 use crate::model::handle::read_handle;
-use crate::model::key::UserRecord;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
+use crate::model::user::UserRecord;
 
 /// A refresh token, its family as it stands, and who shows it.
 pub(in crate::issuer) struct Refreshing {

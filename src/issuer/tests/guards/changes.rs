@@ -8,6 +8,7 @@ use crate::issuer::accounts::reach;
 use crate::issuer::actor::Lift;
 use crate::issuer::input::Fields;
 use crate::issuer::keys::REVOKED;
+use crate::issuer::keys::bounds;
 use crate::issuer::keys::change::Limits;
 use crate::issuer::keys::owner;
 use crate::issuer::once::HEADER;
@@ -248,11 +249,11 @@ async fn every_check_of_a_change_is_needed() {
         names(&Erasure::CHECKS),
         names(&Move::CHECKS),
         names(&reach::Takeover::CHECKS),
-        names(&owner::Unbound::CHECKS),
+        names(&bounds::Unbound::CHECKS),
         names(&reach::LIVE),
-        names(&owner::Lasting::CHECKS),
+        names(&bounds::Lasting::CHECKS),
         names(&owner::Word::CHECKS),
-        names(&owner::Rescoping::CHECKS),
+        names(&bounds::Rescoping::CHECKS),
         names(&Limits::CHECKS),
         names(&REVOKED),
         names(&Lift::CHECKS),

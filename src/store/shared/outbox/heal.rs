@@ -9,8 +9,9 @@ use crate::model::grant::GrantEnd;
 use crate::model::grant::GrantRecord;
 use crate::model::grant::GrantState;
 use crate::model::key::KeyState;
-use crate::model::key::UserState;
+use crate::model::user::UserState;
 use crate::store::Committed;
+use crate::store::Fact;
 use crate::store::Family;
 use crate::store::Precondition;
 use crate::store::RecordKey;
@@ -283,8 +284,8 @@ fn repetition(mutation: &Mutation) -> Versioned {
 
 /// The record as it is, closed; none where it cannot be read.
 fn close(key: &RecordKey, bytes: &[u8], mark: Mark) -> Option<Vec<u8>> {
-    match key.family {
-        Family::Key => {
+    match key.family.fact() {
+        Some(Fact::Key) => {
             let mut record = decode_key(&key.id, bytes).ok()?;
             record.state = match (mark, record.state) {
                 (Mark::Revoked, _) | (_, KeyState::Revoked) => KeyState::Revoked,
@@ -292,33 +293,24 @@ fn close(key: &RecordKey, bytes: &[u8], mark: Mark) -> Option<Vec<u8>> {
             };
             Some(encode_key(&record))
         }
-        Family::User => {
+        Some(Fact::User) => {
             let mut record = decode_user(&key.id, bytes).ok()?;
             record.state = UserState::Disabled;
             Some(encode_user(&record))
         }
-        Family::Client => {
+        Some(Fact::Client) => {
             let mut record = ClientRecord::decode(&key.id, bytes).ok()?;
             record.state = ClientState::Disabled;
             Some(record.encode())
         }
-        Family::Grant => {
+        Some(Fact::Grant) => {
             let mut record = GrantRecord::decode(&key.id, bytes).ok()?;
             if !matches!(record.state, GrantState::Ended { .. }) {
                 record.state = GrantState::Ended { at: record.advanced, why: GrantEnd::Revoked };
             }
             Some(record.encode())
         }
-        Family::Ring
-        | Family::Digest
-        | Family::Account
-        | Family::Organization
-        | Family::Session
-        | Family::Invitation
-        | Family::Identity
-        | Family::Ticket
-        | Family::Audit
-        | Family::AuditName => None,
+        Some(Fact::Digest) | None => None,
     }
 }
 

@@ -32,10 +32,10 @@ use crate::model::time::Timestamp;
 use crate::store::Family;
 use crate::store::RecordKey;
 use crate::store::Write;
-use crate::store::shared::changes::Seen;
 use crate::store::shared::commit::Versioned;
 use crate::store::shared::entry::Change;
 use crate::store::shared::entry::Mark;
+use crate::store::shared::follower::Seen;
 use crate::store::shared::places::place_text;
 use crate::store::shared::places::read_place;
 

@@ -11,7 +11,7 @@ use crate::store::RecordKey;
 use crate::store::StoreError;
 use crate::store::Write;
 use crate::store::codec::encode_digest_owner;
-use crate::store::shared::changes::LEASE;
+use crate::store::shared::follower::LEASE;
 use crate::store::shared::settings::Server;
 use crate::store::shared::settings::Settings;
 use crate::store::shared::testing::redis_server::RedisServer;

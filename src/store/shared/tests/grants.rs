@@ -19,7 +19,7 @@ use crate::store::codec::shelved::tests::client_id;
 use crate::store::codec::shelved::tests::client_record;
 use crate::store::codec::shelved::tests::ended;
 use crate::store::codec::shelved::tests::grant_record;
-use crate::store::shared::changes::LEASE;
+use crate::store::shared::follower::LEASE;
 use crate::store::shared::settings::Settings;
 use crate::store::shared::settings::Timeouts;
 use crate::store::shared::testing::redis_server::RedisServer;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::model::key::KeyState;
-use crate::model::key::UserState;
+use crate::model::user::UserState;
 use crate::store::Committed;
 use crate::store::Facts;
 use crate::store::Family;

@@ -11,11 +11,11 @@ use crate::issuer::oauth::authorize::refusal::ErrorCode;
 use crate::issuer::oauth::authorize::refusal::Refusal;
 use crate::model::client::ClientRecord;
 use crate::model::issuance::Issuance;
-use crate::model::key::Rights;
-use crate::model::key::UserRecord;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
 use crate::model::scope::is_reserved;
+use crate::model::user::Rights;
+use crate::model::user::UserRecord;
 
 /// Every scope is one of the catalogue, which has no `tollgate:` scope and no wildcard: a person could not judge them.
 pub(super) fn known(inquiry: &Inquiry<'_>) -> Result<(), Refusal> {

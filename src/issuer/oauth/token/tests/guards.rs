@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::client::ClientRecord;
 use crate::model::client::GrantType;
-use crate::model::key::UserState;
+use crate::model::user::UserState;
 use crate::store::Precondition;
 use crate::store::RecordKey;
 use crate::store::Write;
