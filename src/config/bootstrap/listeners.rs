@@ -142,8 +142,9 @@ fn is_raw(chain: &Node) -> bool {
 /// The ports where a bootstrap's listeners listen; none for one that has only a name.
 pub(super) fn ports_of_listeners(root: &Node) -> Vec<Option<u16>> {
     let listeners = at(root, &["static_resources", "listeners"]).map(items).unwrap_or_default();
-    let addresses =
-        listeners.iter().flat_map(|listener| ["address", "additional_addresses"].into_iter().filter_map(move |field| member(listener, field)));
+    let addresses = listeners
+        .iter()
+        .flat_map(|listener| ["address", "additional_addresses"].into_iter().filter_map(move |field| member(listener, field)));
     let sockets = addresses.flat_map(|address| members_named(address, "socket_address"));
     sockets.map(|socket| member(socket, "port_value").and_then(text).and_then(|port| port.parse().ok())).collect()
 }
