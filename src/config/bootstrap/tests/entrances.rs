@@ -38,7 +38,7 @@ fn a_principal_is_a_verified_one() {
         &rules,
         &[
             (authority, &beside("trust_chain_verification: ACCEPT_UNTRUSTED"), "trust_chain_verification is ACCEPT_UNTRUSTED"),
-            (authority, &beside("trust_chain_verification: 1"), "trust_chain_verification is 1"),
+            (authority, &beside("trust_chain_verification: 1"), "trust_chain_verification is ACCEPT_UNTRUSTED"),
             (authority, &beside("allow_expired_certificate: true"), "allow_expired_certificate is true"),
             (authority, "match_typed_subject_alt_names: []", "held against no authority"),
             (&verification, "alpn_protocols: [h2]", "asked for and not verified"),
