@@ -9,6 +9,7 @@ pub mod bodies;
 pub mod decode;
 pub mod encode;
 pub mod fields;
+pub mod gather;
 pub mod rate_headers;
 pub mod server;
 pub mod service;

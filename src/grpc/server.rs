@@ -23,6 +23,8 @@ use tonic_health::server::HealthService;
 
 use crate::grpc::Door;
 use crate::grpc::access_log::AccessLog;
+use crate::grpc::gather::OneBuffer;
+use crate::grpc::gather::Pieces;
 use crate::grpc::service::SERVICE;
 use crate::grpc::service::Services;
 use crate::listen::Connection;
@@ -113,9 +115,9 @@ async fn serve(connection: Connection, services: Services, options: ServerOption
     let service = service_fn(move |request| {
         asked.store(true, Ordering::Relaxed);
         let (services, leaving) = (services.clone(), leaving.clone());
-        async move { Ok::<_, Infallible>(services.serve(request, leaving).await) }
+        async move { Ok::<_, Infallible>(services.serve(request, leaving).await.map(Pieces::of)) }
     });
-    let mut http = pin!(builder(options).serve_connection(TokioIo::new(io), service));
+    let mut http = pin!(builder(options).serve_connection(OneBuffer(TokioIo::new(io)), service));
     let mut stage = Stage::Open;
     let mut age = pin!(tokio::time::sleep(options.connection_age_max.map_or(Duration::MAX, |age| spread(age, number))));
     let mut first_request = pin!(tokio::time::sleep(options.first_request_time_max));
@@ -186,7 +188,85 @@ fn spread(age: Duration, number: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Context;
+    use std::task::Poll;
+
+    use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
+    use futures_util::future::join_all;
+    use tokio::io::AsyncRead;
+    use tokio::io::AsyncWrite;
+    use tokio::io::DuplexStream;
+    use tokio::io::ReadBuf;
+    use tonic::transport::Endpoint;
+
     use super::*;
+    use crate::grpc::testing::door;
+    use crate::grpc::testing::message;
+    use crate::listen::Ending;
+    use crate::model::rules::FaultAnswer;
+
+    /// Counts the writes of a connection that takes several buffers at once, as sockets do.
+    struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+    impl AsyncRead for Counted {
+        fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(context, into)
+        }
+    }
+
+    impl AsyncWrite for Counted {
+        fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Pin::new(&mut self.0).poll_write(context, bytes)
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffers: &[io::IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Pin::new(&mut self.0).poll_write_vectored(context, buffers)
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(context)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(context)
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_to_many_leave_together() {
+        const CHECKS: usize = 64;
+        let (client, server) = tokio::io::duplex(1024 * 1024);
+        let writes = Arc::new(AtomicUsize::new(0));
+        let io = Box::new(Counted(server, Arc::clone(&writes)));
+        let connection = Connection { io, peer: None, number: 1, ending: Ending::default() };
+        let health = HealthServer::new(HealthService::from_health_reporter(HealthReporter::new()));
+        let services = Services::new(door(FaultAnswer::RpcError, CHECKS), health, None);
+        tokio::spawn(serve(connection, services, ServerOptions::default()));
+        let mut client = Some(TokioIo::new(client));
+        let connector = tower::service_fn(move |_| std::future::ready(client.take().ok_or(io::Error::from(io::ErrorKind::NotConnected))));
+        let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await.unwrap();
+        let ask = |_| {
+            let mut client = AuthorizationClient::new(channel.clone());
+            async move { client.check(message("/closed", &[])).await.unwrap() }
+        };
+        let answers = join_all((0..CHECKS).map(ask)).await;
+        assert!(answers.iter().all(|answer| answer.get_ref().status.as_ref().is_some_and(|status| status.code == 16)));
+        let writes = writes.load(Ordering::Relaxed);
+        assert!(writes < CHECKS / 2, "{writes} writes for {CHECKS} answers");
+    }
 
     #[test]
     fn ages_are_spread_by_a_tenth() {
