@@ -60,7 +60,7 @@ fn of_bootstrap(root: &Node) -> Vec<(&'static str, String)> {
     let admin = at(root, &["admin", "address"]).map(|address| Endpoint::of(address).to_string());
     [
         ("listens", joined(listening.collect())),
-        ("admin", joined(Vec::from_iter(admin))),
+        ("admin", joined(admin.into_iter().collect())),
         ("routes", managers.iter().map(routes).sum::<usize>().to_string()),
         ("asks", joined(asked.into_iter().collect())),
         ("clusters", joined(led.collect())),
