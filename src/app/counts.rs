@@ -1,6 +1,5 @@
 //! Everybody's counts, wherever they lie: as the resource API, `/stats` and `/metrics/usage` ask for them.
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -11,13 +10,11 @@ use crate::issuer::LastUse;
 use crate::issuer::LastUsed;
 use crate::issuer::usage::UsageError;
 use crate::issuer::usage::UsageRead;
+use crate::issuer::usage::sum_up;
 use crate::model::caller::SourceName;
 use crate::model::caller::UserId;
 use crate::model::key::KeyId;
 use crate::model::rules::Rules;
-use crate::model::time::Timestamp;
-use crate::model::usage::Outcome;
-use crate::model::usage::Span;
 use crate::model::usage::UsagePage;
 use crate::model::usage::UsageQuery;
 use crate::model::user::UserRecord;
@@ -178,33 +175,6 @@ impl Shown {
             }
         }
     }
-
-    /// All counts there are, by user, route and outcome: months are kept always.
-    async fn sum_up(&self, users: Option<BTreeSet<Arc<str>>>) -> Result<Vec<StatRow>, StatsUnavailable> {
-        let end = self.clock.now().plus(std::time::Duration::from_secs(1));
-        let mut query = UsageQuery::between(Span::Month, Timestamp::default(), end);
-        query.outcomes = &Outcome::DECIDED;
-        query.users = users;
-        let mut sums: BTreeMap<(Arc<str>, Arc<str>, Outcome), u64> = BTreeMap::new();
-        loop {
-            let page = self.counts.page(&query).await.map_err(unavailable)?;
-            for row in page.rows {
-                let sum = sums.entry((row.user, row.route, row.outcome)).or_default();
-                *sum = sum.saturating_add(row.count);
-            }
-            query.after = page.next;
-            if query.after.is_none() {
-                break;
-            }
-        }
-        let row = |((user, route, outcome), count): ((Arc<str>, Arc<str>, Outcome), u64)| StatRow {
-            user: user.to_string(),
-            route: route.to_string(),
-            outcome: outcome.as_str(),
-            count,
-        };
-        Ok(sums.into_iter().map(row).collect())
-    }
 }
 
 impl StatsSource for Shown {
@@ -224,7 +194,7 @@ impl StatsSource for Shown {
                 Viewer::Everyone => None,
                 Viewer::Organization(organization) => Some(self.users_of(organization).await?),
             };
-            self.sum_up(users).await
+            sum_up(&self.counts, users, self.clock.now()).await.map_err(unavailable)
         }))
     }
 }

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::config::Boot;
 use crate::issuer;
 use crate::issuer::IssuerState;
+use crate::issuer::audit::Audit;
 use crate::issuer::events::KeyObserver;
 use crate::issuer::explain;
 use crate::issuer::explain::Explainer;
@@ -54,7 +55,8 @@ pub async fn host(boot: &Boot, rules: Arc<Rules>, clock: Arc<dyn Clock>) -> Resu
     let explainer = Arc::new(Explainer::over(&gate, Arc::clone(&rules), Arc::clone(&clock), Arc::new(DoorsWording)));
     let counts = engine.counts(&usage);
     let shelves = Shelves { records, peppers, counts, observer: Arc::new(()), gate, signer };
-    Ok(issuer::router(issuer_state(shelves, rules, clock)).merge(explain::router(explainer)))
+    let state = IssuerState { audit: Arc::new(Audit::of_command()), ..issuer_state(shelves, rules, clock) };
+    Ok(issuer::router(state).merge(explain::router(explainer)))
 }
 
 /// What lies open, and who hears of changes to keys.

@@ -22,7 +22,9 @@ Examples:
   tollgate audit list --subject 3fKq9ZxT0aBc          everything that was done to this key
   tollgate audit verify                               1 where something was changed
 
-Entries are kept for 400 days. Of a user who was erased there is a pseudonym alone.";
+Entries are kept for 400 days. Of a user who was erased there is a pseudonym alone.
+CHANGES has what a change changed, before -> after; of what may be personal or a secret (names, e-mail, tags) that it changed, and no more.
+ADDRESS is the client's as far as `issuer.trusted_hops` counts the proxies before it; uncounted, a local Envoy's is 127.0.0.1.";
 
 #[derive(Clone, Debug, clap::Subcommand)]
 pub(in crate::cli) enum Audit {
@@ -82,7 +84,7 @@ async fn list(target: Target, filter: Filter, voice: &mut Voice<'_>) -> Result<E
     Ok(Exit::Good)
 }
 
-const CELLS: [Cell; 7] = [
+const CELLS: [Cell; 8] = [
     Cell::when("time", "time").column("TIME"),
     Cell::made("actor", |entry| party(entry, "actor")).column("ACTOR"),
     Cell::of("via", "via").column("VIA"),
@@ -90,6 +92,7 @@ const CELLS: [Cell; 7] = [
     Cell::made("subject", |entry| party(entry, "subject")).column("SUBJECT"),
     Cell::of("org", "organization").column("ORG"),
     Cell::of("address", "address").column("ADDRESS"),
+    Cell::made("changes", changes).column("CHANGES"),
 ];
 
 fn party(entry: &Value, name: &str) -> String {
@@ -98,6 +101,19 @@ fn party(entry: &Value, name: &str) -> String {
         (id, kind) if kind == "erased" => format!("erased:{id}"),
         (id, _kind) => id,
     }
+}
+
+/// `scopes: a -> a b; email`: of what may be personal or a secret the name alone.
+fn changes(entry: &Value) -> String {
+    // No rights at all are another thing than rights without a ceiling.
+    let is_empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
+    let value = |change: &Value, name: &str| if change.get(name).is_some_and(is_empty) { "none".to_owned() } else { show(change, name) };
+    let said = |change: &Value| match change.get("after") {
+        Some(_) => format!("{}: {} -> {}", show(change, "setting"), value(change, "before"), value(change, "after")),
+        None => show(change, "setting"),
+    };
+    let changes: Vec<String> = entry.get("changes").and_then(Value::as_array).into_iter().flatten().map(said).collect();
+    if changes.is_empty() { "-".to_owned() } else { changes.join("; ") }
 }
 
 async fn verify(target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError> {
@@ -137,4 +153,24 @@ async fn verify(target: Target, voice: &mut Voice<'_>) -> Result<Exit, CliError>
         )?;
     }
     Ok(exit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_reads_as_from_what_to_what() {
+        let entry = json!({"changes": [
+            {"setting": "scopes", "before": [], "after": ["orders:read", "orders:write"]},
+            {"setting": "active", "before": true, "after": false},
+            {"setting": "expires_at", "before": "2027-01-15T08:00:00Z", "after": null},
+            {"setting": "email"}
+        ]});
+        let expected = "scopes: none -> orders:read orders:write; active: yes -> no; expires_at: 2027-01-15T08:00:00Z -> -; email";
+        assert_eq!(changes(&entry), expected);
+        for entry in [json!({"changes": []}), json!({})] {
+            assert_eq!(changes(&entry), "-");
+        }
+    }
 }

@@ -19,6 +19,10 @@ use crate::issuer::IssuerState;
 use crate::issuer::actor::Actor;
 use crate::issuer::audit;
 use crate::issuer::audit::Deed;
+use crate::issuer::audit::Entry;
+use crate::issuer::audit::changes::Audited;
+use crate::issuer::audit::changes::Change;
+use crate::issuer::audit::changes::compare;
 use crate::issuer::checks::Check;
 use crate::issuer::checks::run;
 use crate::issuer::problem::Code;
@@ -62,9 +66,24 @@ impl FromRequestParts<IssuerState> for Asker {
 impl Asker {
     /// Writes into the audit log what this one did.
     pub async fn note(&self, state: &IssuerState, deed: Deed, subject: &str, organization: Option<&str>, now: Timestamp) {
+        audit::note(state, self.entry(deed, subject, organization, &[]), now).await;
+    }
+
+    /// Writes into the audit log what this one changed.
+    pub(in crate::issuer) async fn note_change<R: Audited>(
+        &self,
+        state: &IssuerState,
+        deed: Deed,
+        (before, after): (&R, &R),
+        now: Timestamp,
+    ) {
+        let changes = compare(before, after);
+        audit::note(state, self.entry(deed, after.id(), after.organization(), &changes), now).await;
+    }
+
+    fn entry<'a>(&'a self, deed: Deed, subject: &'a str, organization: Option<&'a str>, changes: &'a [Change]) -> Entry<'a> {
         let request_id = self.request_id.as_ref().map(|id| &*id.0);
-        let entry = audit::Entry { deed, actor: &self.actor, subject, organization, address: self.address, request_id };
-        audit::note(state, entry, now).await;
+        Entry { deed, actor: &self.actor, subject, organization, address: self.address, request_id, changes }
     }
 }
 

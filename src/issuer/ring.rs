@@ -11,9 +11,8 @@ use utoipa::ToSchema;
 use crate::issuer::IssuerState;
 use crate::issuer::actor::ADMIN;
 use crate::issuer::actor::Actor;
-use crate::issuer::audit;
 use crate::issuer::audit::Deed;
-use crate::issuer::audit::Entry;
+use crate::issuer::callers::Asker;
 use crate::issuer::checks::Check;
 use crate::issuer::checks::run;
 use crate::issuer::input::Fields;
@@ -26,7 +25,6 @@ use crate::jose::ring::RingKeyState;
 use crate::jose::ring::Rotation;
 use crate::jose::signer::PUBLISHED_BEFORE_USE;
 use crate::jose::signer::RingKey;
-use crate::listen::http::Peer;
 use crate::model::time::Timestamp;
 
 /// The ring without its private half.
@@ -68,12 +66,11 @@ pub(in crate::issuer) async fn show(
 /// A turn in order, or (`emergency`) one after which nothing that was signed before verifies.
 pub(in crate::issuer) async fn rotate(
     State(state): State<IssuerState>,
-    Extension(actor): Extension<Actor>,
-    peer: Option<Extension<Peer>>,
+    asker: Asker,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<RingView>, Problem> {
-    admit(&state, &actor)?;
+    admit(&state, &asker.actor)?;
     let mut fields = Fields::read(&headers, body).await?;
     let emergency = fields.required("emergency", names::truth, "must be true (every token ends now) or false")?;
     fields.finish()?;
@@ -86,9 +83,7 @@ pub(in crate::issuer) async fn rotate(
         tracing::info!("the issuer's signing keys were turned");
     }
     let subject = if emergency { "issuer (emergency)" } else { "issuer" };
-    let address = peer.and_then(|Extension(Peer(peer))| peer).map(|peer| peer.ip());
-    let entry = Entry { deed: Deed::RingRotated, actor: &actor, subject, organization: None, address, request_id: None };
-    audit::note(&state, entry, now).await;
+    asker.note(&state, Deed::RingRotated, subject, None, now).await;
     view(&state, now)
 }
 

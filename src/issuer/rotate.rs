@@ -85,6 +85,7 @@ async fn rotate_one(
     let expires = names::expiry(&mut fields, now)?;
     fields.finish()?;
     let (mut record, revision) = load(state, &asker.actor, &id).await?;
+    let before = record.clone();
     check_revision(headers, revision)?;
     refuse_revoked(&record)?;
     check_may_change(&asker.actor, &record)?;
@@ -127,7 +128,7 @@ async fn rotate_one(
     }
     let outcome = replace_with(state, &record, revision, (preconditions, writes), now).await?;
     tracing::info!(key = %record.id, grace_seconds = grace.as_secs(), "key rotated");
-    asker.note(state, Deed::KeyRotated, record.id.as_str(), record.organization.as_deref(), now).await;
+    asker.note_change(state, Deed::KeyRotated, (&before, &record), now).await;
     let revision = revision_of(state, &record.id).await;
     let view = KeyView::new(&record, revision, state, now).await;
     Ok(answer_change(&outcome, revision, Issued { key: &text, view }))

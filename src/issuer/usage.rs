@@ -1,5 +1,6 @@
 //! `/v1/usage`: exact counts by user, key, route, outcome and period. Who keeps them is behind [`UsageRead`].
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,7 @@ use crate::model::usage::ROWS_MAX;
 use crate::model::usage::Span;
 use crate::model::usage::UsagePage;
 use crate::model::usage::UsageQuery;
+use crate::stats::StatRow;
 use crate::store::Answer;
 
 /// Every answer, whatever its class.
@@ -67,6 +69,35 @@ pub trait UsageRead: Send + Sync + std::fmt::Debug + 'static {
     fn read<'a>(&'a self, asked: &'a UsageQuery) -> Answer<'a, Result<UsagePage, UsageError>>;
     /// Erases what was counted of a user (as it is rendered in counts), flushed or not.
     fn forget<'a>(&'a self, user: &'a str) -> Answer<'a, Result<(), UsageError>>;
+}
+
+/// All counts there are of these users, or of everybody, by user, route and outcome: months are kept always.
+///
+/// # Errors
+/// Those of reading.
+pub async fn sum_up(counts: &dyn UsageRead, users: Option<BTreeSet<Arc<str>>>, now: Timestamp) -> Result<Vec<StatRow>, UsageError> {
+    let mut query = UsageQuery::between(Span::Month, Timestamp::default(), now.plus(Duration::from_secs(1)));
+    query.outcomes = &Outcome::DECIDED;
+    query.users = users;
+    let mut sums: BTreeMap<(Arc<str>, Arc<str>, Outcome), u64> = BTreeMap::new();
+    loop {
+        let page = counts.read(&query).await?;
+        for row in page.rows {
+            let sum = sums.entry((row.user, row.route, row.outcome)).or_default();
+            *sum = sum.saturating_add(row.count);
+        }
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    let row = |((user, route, outcome), count): ((Arc<str>, Arc<str>, Outcome), u64)| StatRow {
+        user: user.to_string(),
+        route: route.to_string(),
+        outcome: outcome.as_str(),
+        count,
+    };
+    Ok(sums.into_iter().map(row).collect())
 }
 
 /// Knows of no counts: for a store that is looked at without its ledger.

@@ -133,6 +133,10 @@ fn everything_is_done_over_http_with_a_key_from_the_environment() {
     // What was done is in the log, and the log is whole.
     let log = shell.good("audit list --deed key.revoked");
     assert!(log.lines().count() == 2 && log.contains(USER), "{log}");
+    let log = shell.good("audit list --deed key.changed");
+    assert!(log.contains("name\n") && log.contains("active: yes -> no; disabled_by: - -> "), "{log}");
+    let log = shell.json("audit list --deed key.changed");
+    assert_eq!(log["data"][0]["changes"], json!([{"setting": "name"}]), "{log}");
     assert!(shell.good("audit verify").contains("as they were written"));
     shell.good("users erase bob");
     assert_eq!(shell.run("users show bob", "").code, 1);

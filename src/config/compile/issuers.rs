@@ -153,6 +153,13 @@ fn issuer(
     if written.token_type.as_deref().is_some_and(str::is_empty) {
         desk.error(&spot.key("token_type"), "the type is empty");
     }
+    if written.managed == Some(true) && matches!(written.token_id, Some(TokenIdFile::NamesKey)) {
+        desk.error_expecting(
+            &spot.key("token_id"),
+            "keys are local users', and the users of a managed issuer are others",
+            "`ignored`, or an issuer that is not `managed`",
+        );
+    }
     let algorithms = algorithms(desk, &spot.key("algorithms"), written);
     let keys = keys(desk, &spot.key("keys"), &written.keys, &algorithms, revision);
     let claims = claims(desk, &spot.key("claims"), &written.claims);

@@ -48,7 +48,7 @@ pub struct IssuerFile {
     pub tier: Option<String>,
     /// The environment of callers whose token names none. Default: `live`.
     pub environment: Option<EnvironmentFile>,
-    /// Whether `jti` names a key of ours, which then rules. Default: `ignored`.
+    /// Whether `jti` names a key of ours, which then rules, and its local user with it; not beside `managed`. Default: `ignored`.
     pub token_id: Option<TokenIdFile>,
 }
 

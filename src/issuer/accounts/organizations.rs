@@ -17,15 +17,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
-use crate::issuer::accounts::address::ClientAddress;
 use crate::issuer::accounts::shelf;
-use crate::issuer::accounts::trail;
-use crate::issuer::accounts::trail::Done;
 use crate::issuer::actor::ADMIN;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
 use crate::issuer::actor::USERS;
 use crate::issuer::audit::Deed;
+use crate::issuer::callers::Asker;
 use crate::issuer::input::Fields;
 use crate::issuer::names;
 use crate::issuer::parameters::Parameters;
@@ -100,14 +98,14 @@ pub(super) async fn show(
 
 pub(super) async fn change(
     State(state): State<IssuerState>,
-    Extension(actor): Extension<Actor>,
-    ClientAddress(address): ClientAddress,
+    asker: Asker,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let (mut record, revision) = find(&state, &actor, id).await?;
-    let reach = actor.reach(USERS)?;
+    let (mut record, revision) = find(&state, &asker.actor, id).await?;
+    let before = record.clone();
+    let reach = asker.actor.reach(USERS)?;
     if !reach.is_managers() {
         return Err(Problem::lacks_scope(USERS));
     }
@@ -127,8 +125,7 @@ pub(super) async fn change(
     if !outcome.is_done() {
         return Err(Problem::changed_meanwhile());
     }
-    let done = Done { deed: Deed::OrganizationChanged, subject: &record.id, organization: Some(&record.id), address };
-    trail::note(&state, &actor, done, now).await;
+    asker.note_change(&state, Deed::OrganizationChanged, (&before, &record), now).await;
     let revision = shelf::find::<OrganizationRecord>(&state, &record.id).await?.map_or(0, |(_record, version)| version);
     Ok(answer_change(&outcome, revision, OrganizationView::new(&record, revision)))
 }

@@ -30,14 +30,14 @@ pub(in crate::issuer) struct Done<'a> {
 /// Writes it into the audit log.
 pub(in crate::issuer) async fn note(state: &IssuerState, actor: &Actor, done: Done<'_>, now: Timestamp) {
     let Done { deed, subject, organization, address } = done;
-    let entry = Entry { deed, actor, subject, organization, address, request_id: None };
+    let entry = Entry { deed, actor, subject, organization, address, request_id: None, changes: &[] };
     audit::note(state, entry, now).await;
 }
 
 /// The same, written a while later: for what strangers can make happen as often as the pool of passwords lets them.
 pub(in crate::issuer) fn note_behind(state: &IssuerState, actor: &Actor, done: Done<'_>, now: Timestamp) {
     let Done { deed, subject, organization, address } = done;
-    audit::note_behind(state, Entry { deed, actor, subject, organization, address, request_id: None }, now);
+    audit::note_behind(state, Entry { deed, actor, subject, organization, address, request_id: None, changes: &[] }, now);
 }
 
 /// A user who just proved who it is, and has no session yet.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::issuer::audit::changes::Change;
 use crate::issuer::audit::people;
 use crate::issuer::audit::people::NameRecord;
 use crate::issuer::audit::record::Address;
@@ -24,6 +25,8 @@ use crate::issuer::audit::record::mask_address;
 use crate::issuer::audit::record::read_entry_id;
 use crate::issuer::events::KeyObserver;
 use crate::issuer::names::is_record_id;
+use crate::model::hex::read_hex;
+use crate::model::hex::write_hex;
 use crate::model::time::Timestamp;
 use crate::secrets::Peppers;
 use crate::secrets::random_id;
@@ -32,8 +35,6 @@ use crate::store::Records;
 use crate::store::StoreError;
 use crate::store::Write;
 use crate::store::codec::Shelved;
-use crate::store::codec::read_hex;
-use crate::store::codec::write_hex;
 
 /// Entries that wait to be written; more are told as lost.
 const WAITING_MAX: usize = 4096;
@@ -51,6 +52,8 @@ pub struct Audit {
     queue: Mutex<Queue>,
     /// None: nothing was noted yet.
     head: tokio::sync::Mutex<Option<Head>>,
+    /// By a command that opened the stores itself.
+    is_commands_own: bool,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +98,7 @@ pub(super) struct Draft {
     pub(super) organization: Option<Arc<str>>,
     pub(super) address: Option<IpAddr>,
     pub(super) request_id: Option<Arc<str>>,
+    pub(super) changes: Vec<Change>,
 }
 
 /// Where the next entry goes.
@@ -127,6 +131,16 @@ enum Unwritten {
 }
 
 impl Audit {
+    /// Of a command that opened the stores itself, because nothing serves.
+    pub fn of_command() -> Self {
+        Self { is_commands_own: true, ..Self::default() }
+    }
+
+    /// How operators come here, who show no credential.
+    pub(super) fn way_of_operators(&self) -> &'static str {
+        if self.is_commands_own { "opened store" } else { "control socket" }
+    }
+
     /// Where this process goes on; none: it noted nothing yet.
     pub(super) async fn head(&self) -> Option<Head> {
         self.head.lock().await.clone()
@@ -320,6 +334,7 @@ impl Pen {
             organization: draft.organization.clone(),
             address,
             request_id: draft.request_id.clone(),
+            changes: draft.changes.clone(),
             previous: write_hex(&head.previous),
             previous_at: head.previous_at,
             pepper: Arc::default(),

@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::issuer::IssuerState;
@@ -19,6 +20,7 @@ use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
 use crate::issuer::actor::USERS;
 use crate::issuer::audit::Deed;
+use crate::issuer::audit::changes::Change;
 use crate::issuer::audit::finish;
 use crate::issuer::audit::people;
 use crate::issuer::audit::people::NameRecord;
@@ -50,9 +52,10 @@ const WHEN: &str = "must be a day such as 2027-01-31 or a time such as 2027-01-3
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = AuditEntry, example = json!({
-    "id": "0001-000000000042", "time": "2027-01-15T08:00:00Z", "deed": "key.created", "actor": "ann", "actor_kind": "person",
+    "id": "0001-000000000042", "time": "2027-01-15T08:00:00Z", "deed": "key.changed", "actor": "ann", "actor_kind": "person",
     "via": "session", "subject": "4Fz0c2Qk1LmN", "subject_kind": "thing", "organization": "acme", "address": "192.0.2.7",
-    "request_id": "req_5dQxmJ3kP0aV7tYcW2bN8e"
+    "request_id": "req_5dQxmJ3kP0aV7tYcW2bN8e",
+    "changes": [{"setting": "rate_limit", "before": null, "after": 60}, {"setting": "name"}]
 }))]
 pub(in crate::issuer) struct EntryView {
     id: Arc<str>,
@@ -63,15 +66,31 @@ pub(in crate::issuer) struct EntryView {
     actor: Option<Arc<str>>,
     /// `operator`, `nobody`, `person`, `erased`, `client` or `principal`.
     actor_kind: &'static str,
-    /// By which credential: `key:…`, `client:…` or `session`.
+    /// By which credential: `key:…`, `client:…` or `session`; of an operator `control socket`, or `opened store` while nothing served.
     via: Option<Arc<str>>,
     subject: Option<Arc<str>>,
     /// `thing` (what the deed's first word says), `person`, `erased` or `unknown`.
     subject_kind: &'static str,
     organization: Option<Arc<str>>,
+    /// The client's, as far as `issuer.trusted_hops` counts the proxies before us. None over a Unix socket.
     #[schema(value_type = Option<String>)]
     address: Option<IpAddr>,
     request_id: Option<Arc<str>>,
+    /// What a change changed.
+    changes: Vec<ChangeView>,
+}
+
+/// A setting that was changed. Without `before` and `after`: it may be personal or a secret, and the log does not say what it was.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = AuditChange, example = json!({"setting": "scopes", "before": ["orders:read"], "after": ["orders:read", "orders:write"]}))]
+struct ChangeView {
+    setting: Arc<str>,
+    /// As the API shows it. Of a long list the first 20, what differs before what does not, and a last text that says how many more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<Value>,
 }
 
 /// What is asked for.
@@ -285,7 +304,15 @@ impl People {
             organization: record.organization,
             address,
             request_id: record.request_id,
+            changes: record.changes.into_iter().map(ChangeView::new).collect(),
         })
+    }
+}
+
+impl ChangeView {
+    fn new(change: Change) -> Self {
+        let (before, after) = change.values.unzip();
+        Self { setting: change.setting, before, after }
     }
 }
 

@@ -8,6 +8,7 @@
 //! Entries are kept for 400 days. Then a chain's beginning goes, and only what is old enough may be missing there.
 
 mod chain;
+pub(in crate::issuer) mod changes;
 pub(in crate::issuer) mod list;
 mod people;
 mod record;
@@ -24,6 +25,7 @@ use crate::issuer::actor::Actor;
 use crate::issuer::audit::chain::Draft;
 use crate::issuer::audit::chain::Pen;
 use crate::issuer::audit::chain::Who;
+use crate::issuer::audit::changes::Change;
 use crate::issuer::problem::Problem;
 use crate::model::caller::Caller;
 use crate::model::caller::ProvenBy;
@@ -181,18 +183,20 @@ pub struct Entry<'a> {
     /// The address that the request came from.
     pub address: Option<IpAddr>,
     pub request_id: Option<&'a str>,
+    /// What it changed of a record that was there.
+    pub changes: &'a [Change],
 }
 
 /// Notes that something was done. Called after the deed's commit. The deed stands whether it can be noted or not, so a note that fails
 /// is told in the log and in metrics, and never to whoever did the deed.
 pub async fn note(state: &IssuerState, entry: Entry<'_>, now: Timestamp) {
-    pen(state).write(entry.draft(now)).await;
+    pen(state).write(entry.draft(state.audit.way_of_operators(), now)).await;
 }
 
 /// Has it noted a while later, together with what else came meanwhile: so neither this answer's time nor the next one's tells of the
 /// names that the entry needs, and a flood of sign-ins is no flood of commits. A process that is killed loses what waited.
 pub fn note_behind(state: &IssuerState, entry: Entry<'_>, now: Timestamp) {
-    pen(state).post_behind(entry.draft(now));
+    pen(state).post_behind(entry.draft(state.audit.way_of_operators(), now));
 }
 
 /// Writes what still waits.
@@ -232,8 +236,8 @@ pub(in crate::issuer) fn router() -> Router<IssuerState> {
 }
 
 impl Entry<'_> {
-    fn draft(&self, at: Timestamp) -> Draft {
-        let (actor, via) = self.who();
+    fn draft(&self, way_of_operators: &'static str, at: Timestamp) -> Draft {
+        let (actor, via) = self.who(way_of_operators);
         let subject = if self.deed == Deed::UserErased {
             // Its name leads nowhere any more.
             Who::Pseudonym(short(self.subject))
@@ -251,15 +255,14 @@ impl Entry<'_> {
             organization: self.organization.map(Arc::from),
             address: self.address,
             request_id: self.request_id.map(short),
+            changes: self.changes.to_vec(),
         }
     }
 
-    /// Who did it, and by which credential.
-    fn who(&self) -> (Who, Option<Arc<str>>) {
+    /// Who did it, and by which credential or way.
+    fn who(&self, way_of_operators: &'static str) -> (Who, Option<Arc<str>>) {
         match self.actor {
-            // The control socket has no addresses: whoever came from one and is nobody else has not proven who it is.
-            Actor::Operator if self.address.is_some() => (Who::Nobody, None),
-            Actor::Operator => (Who::Operator, None),
+            Actor::Operator => (Who::Operator, Some(Arc::from(way_of_operators))),
             Actor::Person(person) if &*person.user.source == NOBODY => (Who::Nobody, None),
             Actor::Person(person) => {
                 let who = Who::Person { source: Arc::clone(&person.user.source), subject: Arc::from(person.user.subject.as_str()) };

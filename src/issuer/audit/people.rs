@@ -7,6 +7,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::model::hex::read_hex;
+use crate::model::hex::write_hex;
 use crate::model::time::Timestamp;
 use crate::secrets::random_bytes;
 use crate::secrets::random_id;
@@ -18,8 +20,6 @@ use crate::store::Records;
 use crate::store::StoreError;
 use crate::store::Write;
 use crate::store::codec::Shelved;
-use crate::store::codec::read_hex;
-use crate::store::codec::write_hex;
 
 /// The source of the users of our own.
 pub(super) const LOCAL: &str = "local";

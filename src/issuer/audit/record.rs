@@ -11,13 +11,14 @@ use aws_lc_rs::hmac;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::issuer::audit::changes::Change;
+use crate::model::hex::read_hex;
+use crate::model::hex::write_hex;
 use crate::model::time::Timestamp;
 use crate::secrets::Peppers;
 use crate::secrets::sha256;
 use crate::store::Family;
 use crate::store::codec::Shelved;
-use crate::store::codec::read_hex;
-use crate::store::codec::write_hex;
 
 /// How long an entry is kept.
 pub(super) const KEPT: Duration = Duration::from_secs(400 * 86_400);
@@ -31,7 +32,7 @@ pub(super) const NOTHING: [u8; 32] = [0; 32];
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Party {
-    /// On the control socket.
+    /// On the control socket, or by a command over an opened store.
     Operator,
     /// Who had not proven who it is.
     Nobody,
@@ -68,7 +69,7 @@ pub(super) struct AuditRecord {
     pub(super) at: Timestamp,
     pub(super) deed: Arc<str>,
     pub(super) actor: Party,
-    /// By which credential: `key:…`, `client:…` or `session`.
+    /// By which credential: `key:…`, `client:…` or `session`; of an operator, by which way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) via: Option<Arc<str>>,
     pub(super) subject: Party,
@@ -78,6 +79,8 @@ pub(super) struct AuditRecord {
     pub(super) address: Option<Address>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) request_id: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) changes: Vec<Change>,
     /// SHA-256 of the entry before it, in hex.
     pub(super) previous: String,
     pub(super) previous_at: Timestamp,

@@ -3,8 +3,11 @@ use std::sync::Arc;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::issuer::IssuerState;
+use crate::issuer::accounts::trail::somebody;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Person;
+use crate::issuer::audit::Audit;
 use crate::issuer::audit::Deed;
 use crate::issuer::audit::Entry;
 use crate::issuer::audit::chain::BEHIND;
@@ -18,6 +21,7 @@ use crate::issuer::tests::Issuer;
 use crate::issuer::tests::START;
 use crate::model::account::SessionRecord;
 use crate::model::caller::Subject;
+use crate::model::issuance::Registration;
 use crate::store::Family;
 use crate::store::RecordKey;
 use crate::store::Stored;
@@ -28,7 +32,7 @@ use crate::store::codec::decode_user;
 fn entry<'a>(deed: Deed, actor: &'a Actor, subject: &'a str) -> Entry<'a> {
     let address = Some("203.0.113.7".parse().unwrap());
     let organization = (subject != "k-other").then_some("acme");
-    Entry { deed, actor, subject, organization, address, request_id: Some("req_1") }
+    Entry { deed, actor, subject, organization, address, request_id: Some("req_1"), changes: &[] }
 }
 
 async fn person(issuer: &Issuer, name: &str) -> Actor {
@@ -79,8 +83,8 @@ async fn a_deed_is_told_with_who_and_from_where_and_no_name_lies_in_the_chain() 
     let issuer = Issuer::issuing(|_| ());
     let alice = person(&issuer, "alice").await;
     noted(&issuer, Deed::KeyCreated, &alice, "k1").await;
-    noted(&issuer, Deed::SignInFailed, &Actor::Operator, "alice").await;
-    noted(&issuer, Deed::SignInFailed, &Actor::Operator, "hunter2").await;
+    noted(&issuer, Deed::SignInFailed, &somebody(START).unwrap(), "alice").await;
+    noted(&issuer, Deed::SignInFailed, &somebody(START).unwrap(), "hunter2").await;
     let shown = listed(&issuer, "").await;
     assert_eq!(
         [&shown[0]["actor"], &shown[0]["actor_kind"], &shown[0]["subject"], &shown[0]["address"], &shown[0]["via"], &shown[0]["deed"]],
@@ -250,7 +254,7 @@ async fn a_place_that_is_taken_by_our_own_entry_is_gone_on_from_and_by_anothers_
 #[tokio::test(start_paused = true)]
 async fn what_nobody_waits_for_is_written_a_while_later_and_what_is_left_at_the_end() {
     let issuer = Issuer::issuing(|_| ());
-    let refused = || note_behind(&issuer.state, entry(Deed::SignInFailed, &Actor::Operator, ""), issuer.state.clock.now());
+    let refused = || note_behind(&issuer.state, entry(Deed::SignInFailed, &somebody(START).unwrap(), ""), issuer.state.clock.now());
     for round in 1..=2 {
         refused();
         refused();
@@ -275,7 +279,7 @@ async fn no_address_is_kept_of_a_failed_sign_in_whose_user_is_erased_before_it_i
     person(&issuer, "alice").await;
     // Who was never there keeps nothing back: attacks on names that nobody has are to be seen.
     for (subject, address) in [("alice", Value::Null), ("", json!("203.0.113.7"))] {
-        note_behind(&issuer.state, entry(Deed::SignInFailed, &Actor::Operator, subject), issuer.state.clock.now());
+        note_behind(&issuer.state, entry(Deed::SignInFailed, &somebody(START).unwrap(), subject), issuer.state.clock.now());
         issuer.call("DELETE", "/v1/users/alice", Value::Null).await;
         finish(&issuer.state).await;
         let shown = listed(&issuer, "deed=session.refused").await;
@@ -287,7 +291,7 @@ async fn no_address_is_kept_of_a_failed_sign_in_whose_user_is_erased_before_it_i
 async fn a_reader_who_hangs_up_takes_nothing_along() {
     let issuer = Issuer::issuing(|_| ());
     for round in 1..=3 {
-        note_behind(&issuer.state, entry(Deed::SignInFailed, &Actor::Operator, ""), issuer.state.clock.now());
+        note_behind(&issuer.state, entry(Deed::SignInFailed, &somebody(START).unwrap(), ""), issuer.state.clock.now());
         // The writer has taken the entry and cannot go on when the reader goes.
         let held = issuer.state.audit.hold().await;
         let state = issuer.state.clone();
@@ -300,4 +304,51 @@ async fn a_reader_who_hangs_up_takes_nothing_along() {
         finish(&issuer.state).await;
         assert_eq!((entries(&issuer).await.len(), findings(&issuer).await.len()), (round, 0));
     }
+}
+
+/// An entry in which nothing changed a record is what it was before entries told of changes, byte for byte: its MAC and the digest that
+/// the next one names still hold.
+#[tokio::test]
+async fn entries_of_before_changes_were_told_are_read_and_proven() {
+    let issuer = Issuer::issuing(|_| ());
+    let id = format!("{:022}-{:020}", 7, 0);
+    let text = |mac: &str| {
+        format!(
+            r#"{{"id":"{id}","at":5000000000,"deed":"key.changed","actor":"operator","subject":{{"thing":"k1"}},"organization":"acme","#,
+        ) + &format!(r#""previous":"{}","previous_at":0,"pepper":"p1","mac":"{mac}"}}"#, "0".repeat(64))
+    };
+    let mac = issuer.state.peppers.fingerprint("audit entry", text("").as_bytes()).unwrap();
+    let old = text(&crate::model::hex::write_hex(&mac));
+    let record: AuditRecord = serde_json::from_str(&old).unwrap();
+    assert_eq!(serde_json::to_string(&record).unwrap(), old);
+    assert_eq!(record.prove(&issuer.state.peppers), super::record::Proven::Ours);
+    let write = Write::Put { key: AuditRecord::place(&id), bytes: record.encode(), expires: None };
+    issuer.records.commit(Vec::new(), vec![write], START).await.unwrap();
+    let shown = issuer.ok("GET", "/v1/audit", Value::Null).await;
+    assert_eq!((&shown["data"][0]["subject"], &shown["data"][0]["changes"]), (&json!("k1"), &json!([])));
+    // What was changed is under the MAC too.
+    assert_eq!(findings(&issuer).await, Vec::<String>::new());
+    let found = entries(&issuer).await;
+    let forged = changed(&found[0], |record| {
+        let rights = (json!(["orders:read"]), json!(["orders:read", "orders:write"]));
+        record.changes = vec![super::changes::Change { setting: "rights".into(), values: Some(rights) }];
+    });
+    issuer.records.commit(Vec::new(), vec![forged], START).await.unwrap();
+    assert_eq!(findings(&issuer).await, ["it was changed, or made by somebody else"]);
+}
+
+#[tokio::test]
+async fn an_operators_way_is_told_and_whoever_registers_a_client_is_no_operator() {
+    let issuer = Issuer::issuing(|issuance| issuance.registration = Registration::Open);
+    noted(&issuer, Deed::KeyCreated, &Actor::Operator, "k1").await;
+    let state = IssuerState { audit: Arc::new(Audit::of_command()), ..issuer.state.clone() };
+    note(&state, entry(Deed::KeyCreated, &Actor::Operator, "k2"), START).await;
+    let mut ways: Vec<Value> = listed(&issuer, "actor=operator").await.iter().map(|entry| entry["via"].clone()).collect();
+    ways.sort_by_key(Value::to_string);
+    assert_eq!(ways, ["control socket", "opened store"]);
+    // Over a Unix socket nobody has an address.
+    let client = json!({"redirect_uris": ["https://app.example.com/callback"]});
+    assert_eq!(issuer.call_with("", "POST", "/oauth/register", client).await.0, 201);
+    let made = issuer.ok("GET", "/v1/audit?deed=client.created", Value::Null).await["data"][0].clone();
+    assert_eq!((&made["actor_kind"], &made["via"], &made["address"]), (&json!("nobody"), &Value::Null, &Value::Null));
 }

@@ -27,13 +27,13 @@ use crate::issuer::checks::run;
 use crate::issuer::parameters::Parameters;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
+use crate::model::hex::read_hex;
 use crate::model::time::Timestamp;
 use crate::secrets::Peppers;
 use crate::store::Family;
 use crate::store::RecordKey;
 use crate::store::Stored;
 use crate::store::codec::Shelved;
-use crate::store::codec::read_hex;
 
 /// Entries that one request looks at.
 const TOGETHER: usize = 5_000;

@@ -1,6 +1,8 @@
 //! What a key cannot give: whatever it touches or makes holds no more than itself, lasts no longer, is asked no oftener, and opens from
 //! nowhere else.
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
 
 use crate::issuer::IssuerState;
@@ -17,6 +19,7 @@ use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
 use crate::model::caller::Subject;
 use crate::model::key::KeyRecord;
+use crate::model::key::KeyState;
 use crate::model::scope::ScopeSet;
 use crate::model::time::Timestamp;
 use crate::model::user::Rights;
@@ -99,16 +102,34 @@ impl Unbound<'_> {
 
 /// The networks to which the key is bound that this one shows; empty: to none. Who reaches everything has whatever it likes.
 pub(super) async fn networks_of(state: &IssuerState, actor: &Actor, reach: &Reach) -> Result<Vec<IpNet>, Problem> {
-    let (Actor::Caller(caller), Reach::Organization(_) | Reach::Own(_)) = (actor, reach) else { return Ok(Vec::new()) };
-    let Some(id) = &caller.key else { return Ok(Vec::new()) };
-    if let Some(record) = state.rules.load().file_keys.get(id.as_str()) {
-        return Ok(record.notes.allowed_networks().to_vec());
-    }
-    match state.records.get(&RecordKey::key(id.as_str())).await? {
-        Some(stored) => Ok(decode_key(id.as_str(), &stored.bytes)?.notes.allowed_networks().to_vec()),
-        None => Err(Problem::new(Code::Unauthenticated, "the key that you show is gone")),
+    match reach {
+        Reach::Everything => Ok(Vec::new()),
+        Reach::Organization(_) | Reach::Own(_) => {
+            Ok(shown_key(state, actor).await?.map(|key| key.notes.allowed_networks().to_vec()).unwrap_or_default())
+        }
     }
 }
+
+/// The key that this one shows, or in whose name its token is, as it is now; none: it shows none. One that ended since it was shown says
+/// nothing any more: on whose word it stood went with whoever that was.
+pub(super) async fn shown_key(state: &IssuerState, actor: &Actor) -> Result<Option<Arc<KeyRecord>>, Problem> {
+    let Actor::Caller(caller) = actor else { return Ok(None) };
+    let Some(id) = &caller.key else { return Ok(None) };
+    if let Some(record) = state.rules.load().file_keys.get(id.as_str()) {
+        return Ok(Some(Arc::clone(record)));
+    }
+    let stored = state.records.get(&RecordKey::key(id.as_str())).await?;
+    let key = stored.map(|stored| decode_key(id.as_str(), &stored.bytes)).transpose()?;
+    run(&SHOWN, &key).map(|()| key.map(Arc::new))
+}
+
+pub(in crate::issuer) const SHOWN: [Check<Option<KeyRecord>, Problem>; 1] = [Check {
+    name: "a key that ended since it was shown says nothing any more",
+    run: |key| match key.as_ref().map(|key| key.state) {
+        Some(KeyState::Active | KeyState::Disabled) => Ok(()),
+        Some(KeyState::Revoked) | None => Err(Problem::new(Code::Unauthenticated, "the key that you show is gone")),
+    },
+}];
 
 pub(super) fn within_networks(held: &[IpNet], asked: &[IpNet]) -> Result<(), Problem> {
     let lies_within = |network: &IpNet| held.iter().any(|held| held.contains(network));

@@ -122,7 +122,7 @@ async fn change_one(
     }
     let outcome = replace_with(state, &record, revision, (preconditions, Vec::new()), now).await?;
     tracing::info!(key = %record.id, state = record.state_at(now), scopes = %record.scopes, "key changed");
-    asker.note(state, Deed::KeyChanged, record.id.as_str(), record.organization.as_deref(), now).await;
+    asker.note_change(state, Deed::KeyChanged, (&before, &record), now).await;
     let revision = revision_of(state, &record.id).await;
     Ok(answer_change(&outcome, revision, KeyView::new(&record, revision, state, now).await))
 }

@@ -23,6 +23,7 @@ use crate::issuer::keys::bounds::asks_no_oftener;
 use crate::issuer::keys::bounds::exceeds;
 use crate::issuer::keys::bounds::lasts_no_longer;
 use crate::issuer::keys::bounds::networks_of;
+use crate::issuer::keys::bounds::shown_key;
 use crate::issuer::keys::bounds::within_networks;
 use crate::issuer::problem::Code;
 use crate::issuer::problem::Problem;
@@ -36,7 +37,6 @@ use crate::model::user::UserState;
 use crate::store::Precondition;
 use crate::store::RecordKey;
 use crate::store::Write;
-use crate::store::codec::decode_key;
 use crate::store::codec::decode_user;
 use crate::store::codec::encode_user;
 
@@ -123,13 +123,7 @@ pub(in crate::issuer) async fn maker_of(
     user: &Subject,
 ) -> Result<(Option<Subject>, Vec<Precondition>), Problem> {
     let name = match actor {
-        Actor::Caller(caller) if actor.user() == Some(user) => match &caller.key {
-            Some(key) => match state.records.get(&RecordKey::key(key.as_str())).await? {
-                Some(stored) => decode_key(key.as_str(), &stored.bytes)?.notes.made_by().cloned(),
-                None => None,
-            },
-            None => None,
-        },
+        Actor::Caller(_) if actor.user() == Some(user) => shown_key(state, actor).await?.and_then(|key| key.notes.made_by().cloned()),
         Actor::Operator | Actor::Caller(_) | Actor::Person(_) => actor.user().filter(|maker| *maker != user).cloned(),
     };
     let Some(name) = name else { return Ok((None, Vec::new())) };

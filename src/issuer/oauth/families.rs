@@ -226,6 +226,7 @@ pub(in crate::issuer) async fn note(
         organization: grant.organization.as_deref(),
         address,
         request_id: None,
+        changes: &[],
     };
     audit::note(state, entry, now).await;
 }

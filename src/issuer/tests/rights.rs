@@ -7,13 +7,19 @@ use super::*;
 use crate::issuer::accounts::sign_up::NewAccount;
 use crate::issuer::accounts::sign_up::sign_up;
 use crate::issuer::accounts::tests::Browser;
+use crate::issuer::accounts::tests::call_as;
 use crate::issuer::accounts::tests::founder;
 use crate::issuer::accounts::tests::new;
+use crate::issuer::actor::Actor;
+use crate::issuer::checks::left_out::leave_out;
 use crate::issuer::oauth::token::tests::API;
 use crate::issuer::oauth::token::tests::App;
 use crate::issuer::oauth::token::tests::Stage;
 use crate::issuer::sign_in_tokens::token_for_sign_in;
+use crate::model::caller::ProvenBy;
+use crate::model::caller::SourceName;
 use crate::model::caller::Subject;
+use crate::model::key::KeyId;
 
 const OWN: (&str, &str) = ("grant_type", "client_credentials");
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -301,6 +307,32 @@ async fn whoever_gives_a_key_its_scopes_answers_for_them() {
     assert_eq!(scene.stage.at_gate(&scene.key_for_bob.1).await.unwrap().scopes.to_string(), "orders:read", "and ann's end is not its");
     let second = issuer.ok("GET", &format!("/v1/keys/{}", second["id"].as_str().unwrap()), Value::Null).await;
     assert_eq!((&second["state"], &second["made_by"]), (&json!("revoked"), &Value::Null), "while what stood on her ends with her");
+}
+
+/// A foreign issuer's token gives nothing on its own word: it makes keys in the name of a key of ours alone, and those stand where that
+/// one does, for its own local user.
+// oauth: T5
+#[tokio::test]
+async fn a_foreign_token_makes_keys_on_the_word_of_the_key_that_it_names() {
+    let scene = Scene::new().await;
+    let issuer = &scene.stage.issuer;
+    let by_key = scene.stage.at_gate(&scene.key_for_bob.1).await.unwrap();
+    let make = async |key: Option<KeyId>| {
+        let source = SourceName::parse("micro").unwrap();
+        let foreign = Caller { proven_by: ProvenBy::Token, source, issuer: Some("micro".into()), key, ..(*by_key).clone() };
+        let body = json!({"name": "n", "user": "bob", "scopes": ["orders:read"]});
+        call_as(issuer, Actor::Caller(Arc::new(foreign)), "POST", "/v1/keys", body).await
+    };
+    let (status, made) = make(by_key.key.clone()).await;
+    assert_eq!((status, &made["user"], &made["made_by"]), (201, &json!("bob"), &json!("ann")));
+    assert_eq!(make(None).await.0, 403, "whoever is nobody here has no keys");
+    // The same request, judged before ann was erased and answered after: her word is in no record any more, and neither is the key's.
+    issuer.ok("DELETE", "/v1/users/ann", Value::Null).await;
+    assert_eq!(make(by_key.key.clone()).await.0, 401);
+    assert_eq!(make(Some(KeyId::new("000000000000"))).await.0, 401);
+    let _left_out = leave_out("a key that ended since it was shown says nothing any more");
+    let (status, made) = make(by_key.key.clone()).await;
+    assert_eq!((status, &made["made_by"]), (201, &Value::Null), "nobody's word");
 }
 
 // oauth: P7 Q6

@@ -4,6 +4,7 @@ use axum::extract::State;
 use super::*;
 use crate::issuer::actor::ADMIN;
 use crate::issuer::actor::Actor;
+use crate::issuer::callers::Asker;
 use crate::issuer::problem::Code;
 use crate::issuer::ring::rotate;
 use crate::issuer::ring::show;
@@ -52,7 +53,8 @@ async fn whoever_is_no_admin_neither_sees_nor_turns_it() {
         let actor = || Extension(Actor::Caller(Arc::new(Caller { scopes: Arc::clone(&scopes), ..caller() })));
         let shown = show(State(issuer.state.clone()), actor()).await.err().map(|problem| problem.code);
         // Without a body, so that an admin changes nothing here.
-        let turned = rotate(State(issuer.state.clone()), actor(), None, http::HeaderMap::new(), Body::empty()).await;
+        let asker = Asker { actor: actor().0, address: None, request_id: None };
+        let turned = rotate(State(issuer.state.clone()), asker, http::HeaderMap::new(), Body::empty()).await;
         let expected = if is_admitted { (None, Code::InvalidRequest) } else { (Some(Code::Forbidden), Code::Forbidden) };
         assert_eq!((shown, turned.err().unwrap().code), expected, "{scope}");
     }

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::LazyLock;
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::RawQuery;
@@ -15,19 +14,17 @@ use axum::response::Response;
 use zeroize::Zeroizing;
 
 use crate::issuer::IssuerState;
-use crate::issuer::accounts::address::ClientAddress;
 use crate::issuer::accounts::invitations::refuse_role;
 use crate::issuer::accounts::issuance;
 use crate::issuer::accounts::password;
 use crate::issuer::accounts::reach;
 use crate::issuer::accounts::shelf;
-use crate::issuer::accounts::trail;
-use crate::issuer::accounts::trail::Done;
 use crate::issuer::actor::ADMIN;
 use crate::issuer::actor::Actor;
 use crate::issuer::actor::Reach;
 use crate::issuer::actor::USERS;
 use crate::issuer::audit::Deed;
+use crate::issuer::callers::Asker;
 use crate::issuer::checks::Check;
 use crate::issuer::checks::run;
 use crate::issuer::input::Change;
@@ -69,42 +66,42 @@ const VALID_FROM: &str = "must be \"now\" or a time such as \"2027-01-31T00:00:0
 
 pub(in crate::issuer) async fn change(
     State(state): State<IssuerState>,
-    Extension(actor): Extension<Actor>,
-    ClientAddress(address): ClientAddress,
+    asker: Asker,
     id: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let (source, subject) = named(&state, id, query.as_deref())?;
+    let actor = &asker.actor;
     let mut fields = Fields::read(&headers, body).await?;
     let now = state.clock.now();
     let reach = actor.reach(USERS)?;
     let (record, revision) = find_within(&state, &reach, &source, &subject).await?;
-    reach::refuse_superior(&state, &actor, &reach, &record).await?;
+    reach::refuse_superior(&state, actor, &reach, &record).await?;
     check_revision(&headers, revision)?;
     let account = if &*source == LOCAL { shelf::find::<AccountRecord>(&state, subject.as_str()).await? } else { None };
-    let version = account.as_ref().map(|(_account, version)| *version);
-    let role = account.as_ref().map_or(Role::Member, |(account, _version)| account.role);
-    let mut draft = Draft { before: record.clone(), record, account: account.map(|(account, _version)| account), ends: None };
-    let maker = reach::maker(&state, &actor).await?;
+    let (account, version) = account.unzip();
+    let role = account.as_ref().map_or(Role::Member, |account| account.role);
+    let mut draft = Draft { before: record.clone(), record, account: account.clone(), ends: None };
+    let maker = reach::maker(&state, actor).await?;
     if !reach.is_operators() {
         fields.refuse(&["organization", "tier"], ADMIN)?;
     }
     if !reach.is_managers() {
         fields.refuse(&["role", "rights", "active", "valid_from"], USERS)?;
     }
-    draft.take_user(&state, &actor, &reach, &mut fields, now).await?;
-    let new_password = draft.take_account(&state, &actor, &reach, &mut fields, now).await?;
+    draft.take_user(&state, actor, &reach, &mut fields, now).await?;
+    let new_password = draft.take_account(&state, actor, &reach, &mut fields, now).await?;
     let current = fields.optional("current_password", |value| names::text(value).map(str::to_owned), "must be a text")?;
     fields.finish()?;
     // Its own password whoever changes it must know already.
     let is_given_password = new_password.is_some() && actor.user() != Some(&subject);
     if is_given_password || draft.opens_more(role) {
-        reach::refuse_bound(&state, &actor, &reach).await?;
+        reach::refuse_bound(&state, actor, &reach).await?;
     }
     if let Some(new) = new_password {
-        draft.set_password(&state, &actor, (current, new), address, now).await?;
+        draft.set_password(&state, actor, (current, new), asker.address, now).await?;
     }
     let place = RecordKey::user(&source, subject.as_str());
     let mut preconditions = vec![Precondition::AtVersion(place.clone(), revision)];
@@ -120,10 +117,9 @@ pub(in crate::issuer) async fn change(
         return Err(Problem::changed_meanwhile());
     }
     tracing::info!(source = &*source, user = subject.as_str(), "user changed");
-    draft.follow(&state, now).await?;
     let deed = if draft.ends == Some(GrantEnd::PasswordChanged) { Deed::PasswordChanged } else { Deed::UserChanged };
-    let done = Done { deed, subject: subject.as_str(), organization: draft.record.organization.as_deref(), address };
-    trail::note(&state, &actor, done, now).await;
+    asker.note_change(&state, deed, (&(&draft.before, account.as_ref()), &(&draft.record, draft.account.as_ref())), now).await;
+    draft.follow(&state, &asker, now).await?;
     let revision = revision_of(&state, &draft.record).await;
     Ok(answer_change(&outcome, revision, PersonView::new(&draft.record, draft.account.as_ref(), revision)))
 }
@@ -292,19 +288,19 @@ impl Draft {
     }
 
     /// What must follow the commit. Asked again, the change does what is left of it.
-    async fn follow(&self, state: &IssuerState, now: Timestamp) -> Result<(), Problem> {
+    async fn follow(&self, state: &IssuerState, asker: &Asker, now: Timestamp) -> Result<(), Problem> {
         if &*self.record.source != LOCAL {
             return Ok(());
         }
         if let Some(why) = self.ends {
             password::end_everything(state, &self.record.subject, why, now).await?;
         }
-        reduce_made_by(state, &self.record, now).await
+        reduce_made_by(state, asker, &self.record, now).await
     }
 }
 
 /// Reduces every account that this user made, and those that they made, to what this user holds now.
-async fn reduce_made_by(state: &IssuerState, maker: &UserRecord, now: Timestamp) -> Result<(), Problem> {
+async fn reduce_made_by(state: &IssuerState, asker: &Asker, maker: &UserRecord, now: Timestamp) -> Result<(), Problem> {
     let mut makers = vec![maker.clone()];
     let mut seen = vec![maker.subject.clone()];
     while let Some(maker) = makers.pop() {
@@ -317,16 +313,20 @@ async fn reduce_made_by(state: &IssuerState, maker: &UserRecord, now: Timestamp)
             }
             seen.push(account.user.clone());
             for _attempt in 0..ATTEMPTS {
-                let Some((mut made, revision)) = find(state, LOCAL, account.user.as_str()).await? else { break };
-                let reduced = match &made.rights {
+                let Some((before, revision)) = find(state, LOCAL, account.user.as_str()).await? else { break };
+                let reduced = match &before.rights {
                     Rights::Unlimited => Arc::clone(held),
                     Rights::Only(scopes) => Arc::new(scopes.intersect(held)),
                 };
-                let is_news = made.rights != Rights::Only(Arc::clone(&reduced));
-                made.rights = Rights::Only(reduced);
+                let made = UserRecord { rights: Rights::Only(reduced), ..before.clone() };
+                if made.rights == before.rights {
+                    makers.push(made);
+                    break;
+                }
                 let place = RecordKey::user(LOCAL, made.subject.as_str());
                 let write = Write::Put { key: place.clone(), bytes: encode_user(&made), expires: None };
-                if !is_news || state.records.commit(vec![Precondition::AtVersion(place, revision)], vec![write], now).await?.is_done() {
+                if state.records.commit(vec![Precondition::AtVersion(place, revision)], vec![write], now).await?.is_done() {
+                    asker.note_change(state, Deed::UserChanged, (&(&before, None), &(&made, None)), now).await;
                     makers.push(made);
                     break;
                 }

@@ -36,8 +36,8 @@ use crate::store::Family;
 use crate::store::RecordKey;
 use crate::store::StoreError;
 
-pub use crate::model::hex::read_hex;
-pub use crate::model::hex::write_hex;
+use crate::model::hex::read_hex;
+use crate::model::hex::write_hex;
 pub use crate::store::codec::shelved::Shelved;
 
 /// The format that this version writes, and the newest that it reads.

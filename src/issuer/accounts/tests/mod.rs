@@ -81,7 +81,7 @@ impl<'i> Browser<'i> {
     }
 }
 
-pub(super) async fn call_as(issuer: &Issuer, actor: Actor, method: &str, path: &str, body: Value) -> (u16, Value) {
+pub(in crate::issuer) async fn call_as(issuer: &Issuer, actor: Actor, method: &str, path: &str, body: Value) -> (u16, Value) {
     let router = router_as(issuer.state.clone(), actor);
     let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
     let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };

@@ -16,9 +16,9 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::issuer::IssuerState;
-use crate::issuer::actor::Actor;
+use crate::issuer::accounts::trail;
+use crate::issuer::accounts::trail::Done;
 use crate::issuer::audit::Deed;
-use crate::issuer::callers::Asker;
 use crate::issuer::checks::Check;
 use crate::issuer::checks::Unmet;
 use crate::issuer::checks::run;
@@ -36,7 +36,6 @@ use crate::issuer::oauth::clients::draft;
 use crate::issuer::oauth::clients::draft::Draft;
 use crate::issuer::oauth::clients::redirects::URIS_MAX;
 use crate::issuer::oauth::clients::resource::auth_name;
-use crate::issuer::oauth::clients::resource::note;
 use crate::issuer::oauth::token::audience::read_scopes;
 use crate::issuer::once::Once;
 use crate::issuer::problem::Code;
@@ -128,8 +127,10 @@ async fn register_one(
     let made = clients::make(state, draft, None, None, &Once::default(), None, now).await?;
     let made = made.ok_or_else(|| Refusal::unavailable("the client could not be kept"))?;
     tracing::info!(client = %made.record.id, "client registered");
-    let asker = Asker { actor: Actor::Operator, address: asked.address, request_id: None };
-    note(state, &asker, Deed::ClientCreated, &made.record, now).await;
+    if let Some(actor) = trail::somebody(now) {
+        let done = Done { deed: Deed::ClientCreated, subject: made.record.id.as_str(), organization: None, address: asked.address };
+        trail::note(state, &actor, done, now).await;
+    }
     Ok(registered(&made))
 }
 

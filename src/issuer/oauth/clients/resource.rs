@@ -162,11 +162,7 @@ impl ClientView {
             grant_types: record.grant_types.iter().map(|grant_type| grant_type.as_str()).collect(),
             scopes: record.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
             resources: record.resources.clone(),
-            access_tokens: match record.token_form {
-                AccessTokenForm::Jwt(Algorithm::Rs256) => "RS256",
-                AccessTokenForm::Jwt(_) => "EdDSA",
-                AccessTokenForm::Opaque => "opaque",
-            },
+            access_tokens: token_form_name(record.token_form),
             environment: record.environment.as_str(),
             tier: record.tier.clone(),
             website: record.website.clone(),
@@ -184,6 +180,14 @@ pub(in crate::issuer) const fn auth_name(auth: ClientAuth) -> &'static str {
         ClientAuth::Basic => "client_secret_basic",
         ClientAuth::Body => "client_secret_post",
         ClientAuth::None => "none",
+    }
+}
+
+pub(in crate::issuer) const fn token_form_name(form: AccessTokenForm) -> &'static str {
+    match form {
+        AccessTokenForm::Jwt(Algorithm::Rs256) => "RS256",
+        AccessTokenForm::Jwt(_) => "EdDSA",
+        AccessTokenForm::Opaque => "opaque",
     }
 }
 
@@ -301,6 +305,7 @@ pub(in crate::issuer) async fn change(
     let (mut record, revision) = within_reach(&state, &asker.actor, id).await?;
     check_revision(&headers, revision)?;
     check_may_change(&asker.actor, &record)?;
+    let before = record.clone();
     let draft = Draft::change(&record, &mut fields, &rules, &issuance)?;
     let reach = asker.actor.reach(actor::USERS)?;
     if let Some(active) = fields.optional("active", names::truth, names::TRUTH)? {
@@ -321,7 +326,7 @@ pub(in crate::issuer) async fn change(
     draft.apply(&mut record);
     let outcome = replace(&state, &record, revision, now).await?;
     tracing::info!(client = %record.id, "client changed");
-    note(&state, &asker, Deed::ClientChanged, &record, now).await;
+    asker.note_change(&state, Deed::ClientChanged, (&before, &record), now).await;
     let revision = revision_of(&state, &record).await;
     Ok(answer_change(&outcome, revision, ClientView::new(&record, revision, now)))
 }
