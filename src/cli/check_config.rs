@@ -365,8 +365,13 @@ mod tests {
         let identity = "identity_headers: { user: '{user}', x-user-id: '{user}', x-org-id: '{org}', x-key-id: '{key}', x-scopes: '{scopes}', x-tier: '{tier}' }\n";
         std::fs::write(&path, format!("{rules}{identity}")).unwrap();
         std::fs::write(&envoy, include_str!("../../envoy/quickstart/envoy.yaml")).unwrap();
-        let check =
-            |json| CheckConfig { file: Some(path.clone()), config: PathBuf::new(), envoy: Some(envoy.clone()), without_files: true, json };
+        let check = |json| CheckConfig {
+            file: Some(path.clone()),
+            config: PathBuf::new(),
+            envoy: Some(envoy.clone()),
+            reading: Reading { without_files: true },
+            json,
+        };
         let mut out = Vec::new();
         assert_eq!(check(false).run(&mut out).unwrap(), Exit::Good);
         let said = String::from_utf8(out).unwrap();

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::cli::Exit;
-use crate::config;
+use crate::cli::reading::Reading;
 use crate::config::bootstrap::init;
 use crate::config::bootstrap::init::Front;
 use crate::config::bootstrap::init::Upstream;

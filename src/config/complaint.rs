@@ -1,6 +1,7 @@
 //! What is wrong with a config, where, and what to do about it.
 
 use std::fmt;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -42,25 +43,23 @@ impl Complaint {
 }
 
 impl fmt::Display for Complaint {
-    /// `file:line:column: field: message`, which editors and terminals turn into a link.
+    /// `file:line:column: field: message`, which editors and terminals turn into a link. Names from the file may hold what would steer a
+    /// terminal, so that is escaped.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.file)?;
-        if self.line > 0 {
-            write!(out, ":{}:{}", self.line, self.column)?;
-        }
-        out.write_str(": ")?;
-        if !self.field.is_empty() {
-            write!(out, "{}: ", self.field)?;
-        }
-        out.write_str(&self.wrong)?;
-        if let Some(expected) = &self.expected {
-            write!(out, "; expected {expected}")?;
-        }
-        if let Some(hint) = &self.hint {
-            write!(out, " ({hint})")?;
+        let place = if self.line > 0 { format!(":{}:{}", self.line, self.column) } else { String::new() };
+        let field = if self.field.is_empty() { String::new() } else { format!("{}: ", self.field) };
+        let expected = self.expected.as_ref().map(|expected| format!("; expected {expected}")).unwrap_or_default();
+        let hint = self.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        for letter in format!("{}{place}: {field}{}{expected}{hint}", self.file, self.wrong).chars() {
+            if steers_terminal(letter) { write!(out, "{}", letter.escape_default())? } else { out.write_char(letter)? }
         }
         Ok(())
     }
+}
+
+/// Control characters, and those that turn the order of what is read.
+fn steers_terminal(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `did you mean …?` when a known name is near, else the list of what is known (cut where it is long).
@@ -116,6 +115,12 @@ fn distance(left: &str, right: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_steer_a_terminal_is_escaped() {
+        let shown = Complaint::about_file(&Arc::from("a.yaml"), "`\u{1b}]0;evil\u{7}` and `\u{202e}é`").to_string();
+        assert_eq!(shown, "a.yaml: `\\u{1b}]0;evil\\u{7}` and `\\u{202e}é`");
+    }
 
     #[test]
     fn names_the_nearest_or_lists_what_is_known() {

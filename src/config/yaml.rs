@@ -82,6 +82,12 @@ impl Value {
 
 /// The tree of one document, and the duplicate keys in it. None: the text is not YAML, and the one complaint says why.
 pub(in crate::config) fn parse(file: &Arc<str>, text: &str, complaints: &mut Vec<Complaint>) -> Option<Node> {
+    parse_below(file, 0, text, complaints)
+}
+
+/// The same for a document that begins below so many lines of its file.
+pub(in crate::config) fn parse_below(file: &Arc<str>, lines: u32, text: &str, complaints: &mut Vec<Complaint>) -> Option<Node> {
+    let source = Source { file, lines, text };
     if text.len() > LARGEST_FILE_BYTES {
         complaints.push(Complaint::about_file(file, "the file is larger than 4 MiB"));
         return None;
@@ -95,16 +101,30 @@ pub(in crate::config) fn parse(file: &Arc<str>, text: &str, complaints: &mut Vec
             if matches!(error.without_snippet(), serde_yaml::Error::DuplicateMappingKey { .. })
                 && let Ok(raw) = read(text, serde_yaml::DuplicateKeyPolicy::LastWins)
             {
-                let node = shape(raw, text, file, "", complaints);
+                let node = shape(raw, &source, "", complaints);
                 if complaints.len() > before {
                     return Some(node);
                 }
             }
-            complaints.push(syntax(file, &error));
+            complaints.push(syntax(&source, &error));
             return None;
         }
     };
-    Some(shape(raw, text, file, "", complaints))
+    Some(shape(raw, &source, "", complaints))
+}
+
+/// A document, and where in its file it begins.
+struct Source<'a> {
+    file: &'a Arc<str>,
+    lines: u32,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn place(&self, location: serde_yaml::Location) -> Place {
+        let narrow = |wide: u64| u32::try_from(wide).unwrap_or(u32::MAX);
+        Place { line: narrow(location.line()).saturating_add(self.lines), column: narrow(location.column()) }
+    }
 }
 
 fn read(text: &str, duplicates: serde_yaml::DuplicateKeyPolicy) -> Result<Spanned<Raw>, serde_yaml::Error> {
@@ -135,15 +155,15 @@ fn read(text: &str, duplicates: serde_yaml::DuplicateKeyPolicy) -> Result<Spanne
     serde_yaml::from_str_with_options(text, options)
 }
 
-fn syntax(file: &Arc<str>, error: &serde_yaml::Error) -> Complaint {
-    let place = error.location().map(place_of).unwrap_or_default();
+fn syntax(source: &Source<'_>, error: &serde_yaml::Error) -> Complaint {
+    let place = error.location().map(|location| source.place(location)).unwrap_or_default();
     let text = error.render_with_options(serde_yaml::render_options! { snippets: serde_yaml::SnippetMode::Off });
     // The reader's own texts may hold the place, which the complaint says already.
     let first_line = text.lines().next().unwrap_or_default();
     let cut = first_line.find(" at line ").or_else(|| first_line.find(" in line ")).unwrap_or(first_line.len());
     let wrong = first_line.get(..cut).unwrap_or(first_line);
     let wrong = wrong.strip_prefix("error: ").unwrap_or(wrong);
-    let wrong = wrong.strip_prefix(&format!("line {} column {}: ", place.line, place.column)).unwrap_or(wrong);
+    let wrong = wrong.strip_prefix(&format!("line {} column {}: ", place.line.saturating_sub(source.lines), place.column)).unwrap_or(wrong);
     let wrong = match wrong.strip_prefix("budget breached: ") {
         None if matches!(error.without_snippet(), serde_yaml::Error::DuplicateMappingKey { .. }) => "a key stands here twice",
         Some(bound) if bound.starts_with("Documents") => "the file holds more than one document",
@@ -152,7 +172,7 @@ fn syntax(file: &Arc<str>, error: &serde_yaml::Error) -> Complaint {
         None => wrong,
     };
     Complaint {
-        file: Arc::clone(file),
+        file: Arc::clone(source.file),
         line: place.line,
         column: place.column,
         field: String::new(),
@@ -162,11 +182,6 @@ fn syntax(file: &Arc<str>, error: &serde_yaml::Error) -> Complaint {
             .contains("parsing a flow ")
             .then(|| "a text with a brace, a bracket or a comma in it needs quotes there, such as `\"/users/{id}\"`".to_owned()),
     }
-}
-
-fn place_of(location: serde_yaml::Location) -> Place {
-    let narrow = |wide: u64| u32::try_from(wide).unwrap_or(u32::MAX);
-    Place { line: narrow(location.line()), column: narrow(location.column()) }
 }
 
 /// What the reader makes of a value before the written text decides about numbers.
@@ -243,44 +258,43 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 }
 
-fn shape(raw: Spanned<Raw>, text: &str, file: &Arc<str>, trail: &str, complaints: &mut Vec<Complaint>) -> Node {
-    let place = place_of(raw.referenced);
+fn shape(raw: Spanned<Raw>, source: &Source<'_>, trail: &str, complaints: &mut Vec<Complaint>) -> Node {
+    let place = source.place(raw.referenced);
     let value = match raw.value {
         Raw::Null => Value::Null,
         Raw::Bool(value) => Value::Bool(value),
         Raw::Text(value) => Value::Text(value),
-        Raw::Number => number(written(raw.defined, text)),
+        Raw::Number => number(written(raw.defined, source.text)),
         Raw::List(items) => {
             let mut nodes = Vec::with_capacity(items.len());
             for (index, item) in items.into_iter().enumerate() {
-                let mut node = shape(item, text, file, &format!("{trail}[{index}]"), complaints);
+                let mut node = shape(item, source, &format!("{trail}[{index}]"), complaints);
                 node.index = index;
                 nodes.push(node);
             }
             Value::List(nodes)
         }
-        Raw::Mapping(pairs) => Value::Mapping(shape_mapping(pairs, text, file, trail, complaints)),
+        Raw::Mapping(pairs) => Value::Mapping(shape_mapping(pairs, source, trail, complaints)),
     };
     Node { place, value, index: 0, mended: false }
 }
 
 fn shape_mapping(
     pairs: Vec<(Spanned<String>, Spanned<Raw>)>,
-    text: &str,
-    file: &Arc<str>,
+    source: &Source<'_>,
     trail: &str,
     complaints: &mut Vec<Complaint>,
 ) -> Mapping {
     let mut mapping = Mapping::default();
     let mut first_lines = std::collections::BTreeMap::new();
     for (key, value) in pairs {
-        let key_place = place_of(key.referenced);
+        let key_place = source.place(key.referenced);
         let key = key.value;
         let inner = join(trail, &key);
-        let node = shape(value, text, file, &inner, complaints);
+        let node = shape(value, source, &inner, complaints);
         if let Some(first) = first_lines.get(&key) {
             complaints.push(Complaint {
-                file: Arc::clone(file),
+                file: Arc::clone(source.file),
                 line: key_place.line,
                 column: key_place.column,
                 field: inner,

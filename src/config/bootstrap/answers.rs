@@ -1,12 +1,14 @@
 //! Tollgate's answers on their way: what spoils them, asks for them twice, or makes something else of them.
 
 use crate::config::bootstrap::Judge;
+use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::is_true;
 use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::text;
+use crate::config::bootstrap::tree::word;
 use crate::config::yaml::Node;
 
 /// Failures after which Tollgate cannot have judged yet.
@@ -29,7 +31,7 @@ impl Judge<'_> {
         }
         for version in members_named(filter, "transport_api_version") {
             // AUTO and its number mean 3 where the field may be left out too, since Envoy 1.31; before, Envoy does not start.
-            if !text(version).is_some_and(|version| ["V3", "2", "AUTO", "0"].contains(&version)) {
+            if !word(version, &[], &["AUTO", "V2", "V3"]).is_some_and(|version| ["V3", "AUTO"].contains(&version)) {
                 self.say(filter, "transport_api_version", "Tollgate speaks version 3 alone, and Envoy does not start with another")
                     .hint("transport_api_version: V3");
             }
@@ -53,11 +55,21 @@ impl Judge<'_> {
         for mapper in
             members_named(root, "local_reply_config").into_iter().flat_map(|config| members_named(config, "mappers")).flat_map(items)
         {
-            let status = member(mapper, "status_code").and_then(text);
-            if let Some(status) = status.filter(|status| status.parse::<u16>().map_or(true, |status| status < 400)) {
-                self.say(mapper, "status_code", format!("what Tollgate refuses may reach the client as {status}, as if it were done"))
-                    .hint("a status of 400 or more, or none");
+            self.status_of_refusals(mapper);
+        }
+        // Whichever filter makes another answer of one, it sees those of ext_authz, too.
+        for policies in members_named(root, "custom_response_matcher") {
+            for policy in all(policies, &|node| member(node, "status_code").is_some()) {
+                self.status_of_refusals(policy);
             }
+        }
+    }
+
+    fn status_of_refusals(&mut self, place: &Node) {
+        let status = member(place, "status_code").and_then(text);
+        if let Some(status) = status.filter(|status| status.parse::<u16>().map_or(true, |status| status < 400)) {
+            self.say(place, "status_code", format!("what Tollgate refuses may reach the client as {status}, as if it were done"))
+                .hint("a status of 400 or more, or none");
         }
     }
 

@@ -7,17 +7,20 @@ use crate::config::bootstrap::after::written_by;
 use crate::config::bootstrap::headers::OPERATORS;
 use crate::config::bootstrap::headers::appended;
 use crate::config::bootstrap::headers::named;
-use crate::config::bootstrap::passage::gates_of;
 use crate::config::bootstrap::tree::all;
+use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::contains_type;
 use crate::config::bootstrap::tree::entries;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::text;
 use crate::config::bootstrap::unread::is_unread;
+use crate::config::bootstrap::unread::speaks_itself;
 use crate::config::yaml::Node;
 
 const INJECTOR: &str = ".credential_injector.v3.CredentialInjector";
+/// Writes `authorization`, if it is told no other header.
+const TOKENS: &str = ".gcp_authn.v3.GcpAuthnFilterConfig";
 /// What a text takes from the request beside its headers.
 const TAKEN_FROM_REQUEST: [&str; 2] = ["%COOKIE(", "%QUERY_PARAM("];
 
@@ -28,7 +31,7 @@ impl Judge<'_> {
         for header in early.into_iter().filter_map(|append| member(append, "header")) {
             self.header_put_in(header);
         }
-        let before = filters.get(..gates_of(filters).first().map_or(0, |gate| gate.position)).unwrap_or_default();
+        let before = filters.get(..self.asking(filters).first().map_or(0, |gate| gate.position)).unwrap_or_default();
         let name_of = |filter: &'_ Node| member(filter, "name").and_then(text).unwrap_or("a filter").to_owned();
         let names: Vec<String> = before.iter().map(name_of).collect();
         for (filter, name) in before.iter().zip(&names) {
@@ -47,7 +50,8 @@ impl Judge<'_> {
     /// A filter before ext_authz, or what a route says to one.
     pub(super) fn put_in_by(&mut self, place: &Node, name: &str, config: &Node) {
         let errors_before = self.findings.errors.len();
-        if contains_type(config, INJECTOR) {
+        let writes_own_token = |filter: &&Node| member(filter, "token_header").is_none();
+        if contains_type(config, INJECTOR) || all_of_type(config, TOKENS).iter().any(writes_own_token) {
             self.say(place, "name", format!("{name} puts in a credential before Tollgate is asked: everybody is let in by it"))
                 .hint("put it after ext_authz, or into the upstream's cluster");
             return;
@@ -62,7 +66,8 @@ impl Judge<'_> {
         for (header, rest) in codes.into_iter().filter_map(text).flat_map(|code| written_by(code, &WRITING)) {
             self.credential_put_in(place, "name", header, is_one_literal(rest));
         }
-        if self.findings.errors.len() == errors_before && is_unread(config) {
+        self.status_kept(place, name, config);
+        if self.findings.errors.len() == errors_before && (is_unread(config) || speaks_itself(config)) {
             self.not_judged(place, "name", &format!("what {name} does to a request before Tollgate is asked"));
         }
     }

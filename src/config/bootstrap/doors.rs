@@ -4,20 +4,17 @@ use std::collections::BTreeSet;
 
 use crate::config::boot::Listen;
 use crate::config::bootstrap::Judge;
-use crate::config::bootstrap::target::counters;
+use crate::config::bootstrap::clusters::Clusters;
+use crate::config::bootstrap::clusters::leads_anywhere;
 use crate::config::bootstrap::target::targets_of;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::at;
-use crate::config::bootstrap::tree::has_type;
 use crate::config::bootstrap::tree::member;
-use crate::config::bootstrap::tree::text;
 use crate::config::bootstrap::way::Endpoint;
-use crate::config::bootstrap::way::clusters;
 use crate::config::bootstrap::way::endpoints;
 use crate::config::yaml::Node;
 
-/// Kinds of clusters that find out where to go when a request is there.
-const ANYWHERE: [&str; 2] = [".dynamic_forward_proxy.v3.ClusterConfig", ".original_dst.v3.OriginalDstClusterConfig"];
+const ADMIN: &str = "Envoy's admin interface";
 
 /// A cluster's way to a door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +32,12 @@ impl Judge<'_> {
         let doors = self.own_doors(root);
         let Some(resources) = member(root, "static_resources") else { return };
         // Where there is a URI, Envoy itself fetches something, and no client is led there.
-        let counters = counters(root);
-        let is_counters = |node: &Node| counters.iter().any(|known| std::ptr::eq(*known, node));
-        for place in all(resources, &|node| !targets_of(node).is_empty() && member(node, "uri").is_none() && !is_counters(node)) {
+        let counters = self.counters(root);
+        let is_way =
+            |node: &Node| !targets_of(node).is_empty() && member(node, "uri").is_none() && !counters.contains(&std::ptr::from_ref(node));
+        for place in all(resources, &is_way) {
             for name in targets_of(place) {
-                let way = if asked.contains(name) { Some(Way::Sure("listen.check")) } else { way(root, name, &doors) };
+                let way = if asked.contains(name) { Some(Way::Sure("listen.check")) } else { way(&self.clusters, name, &doors) };
                 match way {
                     None => {}
                     Some(Way::Sure(door)) => self
@@ -68,7 +66,7 @@ impl Judge<'_> {
             ("listen.check", Some(self.boot.check.clone())),
             ("listen.control", self.boot.control.clone()),
             ("listen.ops", Some(Listen::Tcp { addr: self.boot.ops.addr, tls: None })),
-            ("Envoy's admin interface", admin),
+            (ADMIN, admin),
         ]
         .into_iter()
         .filter_map(|(name, listen)| Some((name, listen?)))
@@ -76,18 +74,14 @@ impl Judge<'_> {
     }
 }
 
-fn way<'d>(root: &Node, name: &str, doors: &'d [(&'static str, Listen)]) -> Option<Way<'d>> {
-    let named: Vec<&Node> = clusters(root).iter().filter(|cluster| member(cluster, "name").and_then(text) == Some(name)).collect();
+fn way<'d>(known: &Clusters<'_>, name: &str, doors: &'d [(&'static str, Listen)]) -> Option<Way<'d>> {
+    let named = known.behind(name);
     let all_endpoints: Vec<Endpoint<'_>> = named.iter().flat_map(|cluster| endpoints(cluster)).collect();
     let to = |leads: &dyn Fn(&Endpoint<'_>, &Listen) -> bool| {
         doors.iter().find(|(_, listen)| all_endpoints.iter().any(|endpoint| leads(endpoint, listen))).map(|(door, _)| *door)
     };
-    let is_free = |cluster: &&Node| {
-        member(cluster, "type").and_then(text) == Some("ORIGINAL_DST")
-            || at(cluster, &["cluster_type", "typed_config"]).is_some_and(|config| ANYWHERE.iter().any(|kind| has_type(config, kind)))
-    };
     to(&|endpoint, listen| endpoint.surely_meets(listen))
         .map(Way::Sure)
         .or_else(|| to(&|endpoint, listen| endpoint.meets(listen)).map(Way::Perhaps))
-        .or_else(|| named.iter().any(is_free).then_some(Way::Anywhere))
+        .or_else(|| named.iter().any(|cluster| leads_anywhere(cluster)).then_some(Way::Anywhere))
 }

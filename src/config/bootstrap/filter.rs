@@ -9,6 +9,7 @@ use crate::config::bootstrap::lists::takes_name;
 use crate::config::bootstrap::runtime::is_whole;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::is_true;
+use crate::config::bootstrap::tree::may_be_true;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::seconds;
 use crate::config::bootstrap::tree::text;
@@ -58,12 +59,12 @@ impl Judge<'_> {
             ("failure_mode_allow", "everybody enters whenever Tollgate does not answer"),
             ("clear_route_cache", "a request could move to a route that was never checked"),
         ] {
-            if is_true(filter, &[field]) {
+            if may_be_true(filter, &[field]) {
                 self.say(filter, field, format!("{field} is true: {why}")).hint(format!("{field}: false"));
             }
         }
         self.bodies(filter);
-        if is_true(filter, &["shadow_mode"]) {
+        if may_be_true(filter, &["shadow_mode"]) {
             self.warn(filter, "shadow_mode", "shadow_mode is true: Tollgate is asked and nobody is refused").hint("for a trial only");
         }
         if let Some(enabled) = member(filter, "filter_enabled") {

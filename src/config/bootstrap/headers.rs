@@ -1,10 +1,11 @@
 //! What filters write and take away. Each filter says it in fields of its own, so they stand in tables.
 
+use crate::config::bootstrap::lists::any;
 use crate::config::bootstrap::lists::takes_name;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::at;
-use crate::config::bootstrap::tree::is_true;
 use crate::config::bootstrap::tree::items;
+use crate::config::bootstrap::tree::may_be_true;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::text;
@@ -14,13 +15,15 @@ use crate::config::yaml::Node;
 pub(super) const OPERATORS: [&str; 3] = ["%REQ(", "%REQUEST_HEADER(", "%REQ_WITHOUT_QUERY("];
 
 /// Fields that name headers to be written: the field wherever it stands, and the way from it, or from each of its items, to the names.
-const WRITTEN: [(&str, &[&str]); 7] = [
+const WRITTEN: [(&str, &[&str]); 9] = [
     ("claim_to_headers", &["header_name"]),
     ("forward_payload_header", &[]),
     ("forward_username_header", &[]),
     ("forwarding", &["header"]),
     ("ip_tag_header", &["header"]),
     ("geo_headers_to_add", &[]),
+    ("geo_field_keys", &[]),
+    ("token_header", &["name"]),
     ("credential", &["typed_config", "header"]),
 ];
 
@@ -46,15 +49,15 @@ pub(super) fn named(config: &Node) -> Vec<&str> {
     fields.collect()
 }
 
-/// Whether a filter takes a header of requests away.
-pub(super) fn removes(config: &Node, name: &str) -> bool {
+/// Whether a filter takes a header of requests away; none where that cannot be told.
+pub(super) fn removes(config: &Node, name: &str) -> Option<bool> {
     let is = |written: Option<&Node>| written.and_then(text).is_some_and(|written| written.eq_ignore_ascii_case(name));
-    let of_mutations = mutations(config).into_iter().any(|change| {
-        let matched = at(change, &["remove_on_match", "key_matcher"]);
-        is(member(change, "remove")) || matched.is_some_and(|matcher| takes_name(matcher, name) == Some(true))
+    let of_mutations = mutations(config).into_iter().map(|change| match at(change, &["remove_on_match", "key_matcher"]) {
+        Some(matcher) => takes_name(matcher, name),
+        None => Some(is(member(change, "remove"))),
     });
-    let mut rules = members_named(config, "request_rules").into_iter().flat_map(items);
-    of_mutations || rules.any(|rule| is_true(rule, &["remove"]) && is(member(rule, "header")))
+    let rules = members_named(config, "request_rules").into_iter().flat_map(items);
+    any(of_mutations.chain(rules.map(|rule| Some(may_be_true(rule, &["remove"]) && is(member(rule, "header"))))))
 }
 
 fn mutations(config: &Node) -> Vec<&Node> {

@@ -10,6 +10,7 @@ use crate::config::boot::Listen;
 use crate::config::boot::Tls;
 use crate::config::bootstrap::Findings;
 use crate::config::bootstrap::Judge;
+use crate::config::bootstrap::clusters::Clusters;
 use crate::config::bootstrap::issued::is_taken;
 use crate::config::bootstrap::issued::served;
 use crate::model::rules::Rules;
@@ -103,7 +104,7 @@ impl Front {
 /// The bootstrap's text. `config` is how the config file is called in it.
 pub fn write(config: &str, boot: &Boot, rules: &Rules, front: &Front) -> String {
     let upstream = &front.upstream;
-    let names = Judge { file: &"".into(), boot, rules, findings: Findings::default() };
+    let names = Judge { file: &"".into(), boot, rules, clusters: Clusters::default(), findings: Findings::default() };
     let body = TEMPLATE.split_once("\nadmin:").map_or(TEMPLATE, |(_, body)| body);
     let removals = names.identity_names().iter().fold(String::new(), |mut text, name| {
         let _ = writeln!(text, "                        - remove: {name}");

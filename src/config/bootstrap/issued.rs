@@ -139,7 +139,7 @@ impl Judge<'_> {
                 .iter()
                 .any(|route| route.auth == Auth::Public && matches!(route.matcher.path.segments.first(), Some(Segment::Literal(_))));
             let leads_there = |manager: &&Node| match led(manager, authority, &example) {
-                Led::To { cluster, .. } => self.may_be_issuer(root, cluster),
+                Led::To { cluster, .. } => self.may_be_issuer(cluster),
                 Led::Unknown => false,
             };
             if !is_left_to_it || asking.iter().chain(&others).any(leads_there) {

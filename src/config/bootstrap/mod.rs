@@ -10,6 +10,7 @@ mod around;
 mod attached;
 mod before;
 mod chosen;
+mod clusters;
 mod deployed;
 mod doors;
 mod filter;
@@ -45,6 +46,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::boot::Boot;
+use crate::config::bootstrap::clusters::Clusters;
 use crate::config::bootstrap::ignored::read_document;
 use crate::config::bootstrap::manifests::Manifests;
 use crate::config::bootstrap::manifests::texts_within;
@@ -53,10 +55,12 @@ use crate::config::bootstrap::passage::filters_of;
 use crate::config::bootstrap::passage::gates_of;
 pub use crate::config::bootstrap::source::name_of;
 use crate::config::bootstrap::summary::summed_up;
+use crate::config::bootstrap::target::Surroundings;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::member;
+use crate::config::bootstrap::tree::odd_numbers;
 use crate::config::bootstrap::tree::spelled_twice;
 use crate::config::bootstrap::tree::text;
 use crate::config::complaint::Complaint;
@@ -92,21 +96,20 @@ pub fn judge(path: &Path, boot: &Boot, rules: &Rules) -> Findings {
 pub fn judge_text(name: &Arc<str>, text: &str, boot: &Boot, rules: &Rules) -> Findings {
     let mut errors = Vec::new();
     let mut documents = Vec::new();
-    for document in split(name, text, &mut errors) {
-        documents.extend(read_document(name, &document, &mut errors));
+    for (lines, document) in split(name, text, &mut errors) {
+        documents.extend(read_document(name, lines, &document, &mut errors));
     }
     let inner: Vec<(String, u32)> = documents.iter().flat_map(unfolded).flat_map(texts_within).collect();
     for (text, line) in inner {
-        let lines_before = "\n".repeat(usize::try_from(line).unwrap_or_default());
-        for document in split(name, &text, &mut errors) {
-            documents.extend(read_document(name, &format!("{lines_before}{document}"), &mut errors));
+        for (lines, document) in split(name, &text, &mut errors) {
+            documents.extend(read_document(name, lines.saturating_add(line), &document, &mut errors));
         }
     }
     if !errors.is_empty() {
         return Findings { errors, ..Findings::default() };
     }
-    let mut judge = Judge { file: name, boot, rules, findings: Findings::default() };
     let documents: Vec<&Node> = documents.iter().flat_map(unfolded).collect();
+    let mut judge = Judge { file: name, boot, rules, clusters: Clusters::default(), findings: Findings::default() };
     judge.everything(&documents);
     let mut findings = judge.findings;
     findings.judged = summed_up(&documents);
@@ -117,39 +120,38 @@ pub fn judge_text(name: &Arc<str>, text: &str, boot: &Boot, rules: &Rules) -> Fi
     findings
 }
 
-/// The documents of a text, each on its own lines and columns.
-fn split(file: &Arc<str>, text: &str, errors: &mut Vec<Complaint>) -> Vec<String> {
-    let mut documents = vec![String::new()];
-    for (number, line) in text.lines().enumerate() {
+/// The documents of a text, and how many lines are above each.
+fn split(file: &Arc<str>, text: &str, errors: &mut Vec<Complaint>) -> Vec<(u32, String)> {
+    let mut documents = vec![(0, String::new())];
+    for (number, line) in (0..).zip(text.lines()) {
         if let Some(rest) = line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t'])) {
             if documents.len() > MOST_DOCUMENTS {
                 let wrong = format!("there are more than {MOST_DOCUMENTS} documents in it: judge them in several files");
                 errors.push(Complaint::about_file(file, wrong));
                 return Vec::new();
             }
-            documents.push(format!("{}    {}\n", "\n".repeat(number), rest.get(1..).unwrap_or_default()));
-        } else if let Some(document) = documents.last_mut() {
+            documents.push((number, format!("    {}\n", rest.get(1..).unwrap_or_default())));
+        } else if let Some((_, document)) = documents.last_mut() {
             document.push_str(line);
             document.push('\n');
         }
     }
-    let has_content = |document: &String| document.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
-    let mut kept: Vec<String> = documents.into_iter().filter(has_content).collect();
-    if kept.is_empty() {
-        kept.push(String::new());
-    }
-    kept
+    let has_content = |document: &str| document.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
+    documents.retain(|(_, document)| has_content(document));
+    if documents.is_empty() { vec![(0, String::new())] } else { documents }
 }
 
 struct Judge<'a> {
     file: &'a Arc<str>,
     boot: &'a Boot,
     rules: &'a Rules,
+    /// Of the bootstrap that is being judged.
+    clusters: Clusters<'a>,
     findings: Findings,
 }
 
-impl Judge<'_> {
-    fn everything(&mut self, documents: &[&Node]) {
+impl<'a> Judge<'a> {
+    fn everything(&mut self, documents: &[&'a Node]) {
         let manifests = Manifests::among(documents);
         if manifests.is_empty() {
             for document in documents {
@@ -175,12 +177,13 @@ impl Judge<'_> {
         }
     }
 
-    fn bootstrap(&mut self, root: &Node) {
+    fn bootstrap(&mut self, root: &'a Node) {
+        self.clusters = Clusters::of(root);
         self.spelled_once(root);
         let managers = all_of_type(root, ".HttpConnectionManager");
         let (mut filter_names, mut asked) = (BTreeSet::new(), BTreeSet::new());
         for manager in &managers {
-            let gates = gates_of(filters_of(manager));
+            let gates = self.asking(filters_of(manager));
             let Some(first) = gates.first() else { continue };
             self.client_address(manager);
             self.spelling(manager);
@@ -189,7 +192,7 @@ impl Judge<'_> {
             for gate in gates.into_iter().chain(self.upgrades(manager)) {
                 self.filter(root, gate.config);
                 self.patience(gate.config);
-                self.cluster(root, gate.config);
+                self.cluster(gate.config);
                 filter_names.extend(at(gate.entry, &["name"]).and_then(text));
                 asked.extend(at(gate.config, &["grpc_service", "envoy_grpc", "cluster_name"]).and_then(text));
             }
@@ -202,12 +205,14 @@ impl Judge<'_> {
         for manager in &managers {
             self.routes_elsewhere(manager);
         }
-        let without_gate = managers.into_iter().filter(|manager| gates_of(filters_of(manager)).is_empty());
-        for place in without_gate.chain(all_of_type(root, ".tcp_proxy.v3.TcpProxy")) {
-            self.unguarded(root, place);
+        let (without_gate, with_gate): (Vec<&Node>, Vec<&Node>) =
+            managers.into_iter().partition(|manager| gates_of(filters_of(manager)).is_empty());
+        let around = Surroundings::of(root, &with_gate);
+        for place in without_gate.into_iter().chain(all_of_type(root, ".tcp_proxy.v3.TcpProxy")) {
+            self.unguarded(root, place, &around);
         }
         for route in all(root, &|node| member(node, "typed_per_filter_config").is_some()) {
-            self.exemption(root, route, &filter_names);
+            self.exemption(route, &filter_names);
         }
         self.listeners(root);
         self.doors(root, &asked);
@@ -225,6 +230,10 @@ impl Judge<'_> {
         for (parent, entry) in spelled_twice(root) {
             let wrong = format!("{} stands here twice, in two spellings, and which of them is in force cannot be told", entry.key);
             self.say(parent, &entry.key, wrong).hint("leave one of them out");
+        }
+        for (place, field, written) in odd_numbers(root) {
+            let wrong = format!("`{written}` is not the same number to everybody: `0100` is 64 to Envoy");
+            self.say(place, field, wrong).hint("plain digits, or a text in quotes");
         }
     }
 

@@ -4,8 +4,8 @@ use ipnet::IpNet;
 
 use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::tree::all_of_type;
-use crate::config::bootstrap::tree::is_true;
 use crate::config::bootstrap::tree::items;
+use crate::config::bootstrap::tree::may_be_true;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::text;
@@ -19,7 +19,7 @@ impl Judge<'_> {
     pub(super) fn origin(&mut self, root: &Node) {
         for filter in all_of_type(root, ".proxy_protocol.v3.ProxyProtocol") {
             let field = "allow_requests_without_proxy_protocol";
-            if is_true(filter, &[field]) {
+            if may_be_true(filter, &[field]) {
                 let wrong = format!("{field} is true: clients come in by themselves, and whoever writes the header says where it is");
                 self.say(filter, field, wrong).hint("a listener of its own for the load balancer");
             } else {

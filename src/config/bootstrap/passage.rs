@@ -14,10 +14,12 @@ use crate::config::bootstrap::tree::entries;
 use crate::config::bootstrap::tree::has_type;
 use crate::config::bootstrap::tree::is_true;
 use crate::config::bootstrap::tree::items;
+use crate::config::bootstrap::tree::may_be_true;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::seconds;
 use crate::config::bootstrap::tree::text;
+use crate::config::bootstrap::tree::word;
 use crate::config::bootstrap::way::clusters;
 use crate::config::bootstrap::way::endpoints;
 use crate::config::bootstrap::way::show;
@@ -30,6 +32,9 @@ pub(super) struct GateFilter<'n> {
     pub(super) entry: &'n Node,
     pub(super) config: &'n Node,
 }
+
+const SLASHES: [&str; 5] =
+    ["IMPLEMENTATION_SPECIFIC_DEFAULT", "KEEP_UNCHANGED", "REJECT_REQUEST", "UNESCAPE_AND_REDIRECT", "UNESCAPE_AND_FORWARD"];
 
 /// Filters that answer or forward by themselves, so that Tollgate is never asked when they stand before it.
 const LAST_WORDS: [&str; 5] = [
@@ -54,6 +59,16 @@ pub(super) fn gates_of(filters: &[Node]) -> Vec<GateFilter<'_>> {
 }
 
 impl Judge<'_> {
+    /// The filters of a chain that ask Tollgate or, where none surely does, all that ask somebody.
+    pub(super) fn asking<'n>(&self, filters: &'n [Node]) -> Vec<GateFilter<'n>> {
+        let asks_tollgate = |gate: &&GateFilter<'_>| {
+            at(gate.config, &["grpc_service", "envoy_grpc", "cluster_name"]).and_then(text).is_some_and(|name| self.is_tollgate(name))
+        };
+        let gates = gates_of(filters);
+        let ours: Vec<GateFilter<'_>> = gates.iter().filter(asks_tollgate).copied().collect();
+        if ours.is_empty() { gates } else { ours }
+    }
+
     /// Whom Envoy believes about where a client is.
     pub(super) fn client_address(&mut self, manager: &Node) {
         if !is_true(manager, &["use_remote_address"]) {
@@ -80,13 +95,13 @@ impl Judge<'_> {
                 self.say(manager, field, format!("{field} is not true: {why}")).hint(format!("{field}: true"));
             }
         }
-        let slashes = at(manager, &["path_with_escaped_slashes_action"]).and_then(text).unwrap_or("IMPLEMENTATION_SPECIFIC_DEFAULT");
+        let slashes = word(manager, &["path_with_escaped_slashes_action"], &SLASHES).unwrap_or("IMPLEMENTATION_SPECIFIC_DEFAULT");
         if !matches!(slashes, "REJECT_REQUEST" | "UNESCAPE_AND_REDIRECT") {
             let wrong = format!("path_with_escaped_slashes_action is {slashes}: `%2F` could be read as a slash behind the gate");
             self.say(manager, "path_with_escaped_slashes_action", wrong).hint("path_with_escaped_slashes_action: REJECT_REQUEST");
         }
-        let underscores =
-            at(manager, &["common_http_protocol_options", "headers_with_underscores_action"]).and_then(text).unwrap_or("ALLOW");
+        let underscores = ["common_http_protocol_options", "headers_with_underscores_action"];
+        let underscores = word(manager, &underscores, &["ALLOW", "REJECT_REQUEST", "DROP_HEADER"]).unwrap_or("ALLOW");
         if !matches!(underscores, "REJECT_REQUEST" | "DROP_HEADER") {
             let wrong = "headers_with_underscores_action is ALLOW: many servers read x_user_id as x-user-id";
             self.say(manager, "common_http_protocol_options", wrong).hint("headers_with_underscores_action: REJECT_REQUEST");
@@ -100,7 +115,7 @@ impl Judge<'_> {
         let mut asking = Vec::new();
         for upgrade in member(manager, "upgrade_configs").map(items).unwrap_or_default() {
             let filters = member(upgrade, "filters").map(items).unwrap_or_default();
-            let gates = gates_of(filters);
+            let gates = self.asking(filters);
             if let Some(first) = gates.first() {
                 self.removals(manager, filters);
                 self.put_in(manager, filters);
@@ -116,12 +131,16 @@ impl Judge<'_> {
 
     /// Who stands before ext_authz, and who undoes it afterwards.
     pub(super) fn order(&mut self, filters: &[Node], gate: GateFilter<'_>) {
-        if is_true(gate.entry, &["disabled"]) {
+        if may_be_true(gate.entry, &["disabled"]) {
             self.say(gate.entry, "disabled", "the ext_authz filter is disabled, so only routes that enable it are asked about")
                 .hint("leave it out; a route that needs nobody is `auth: public` in tollgate.yaml");
         }
+        let asking: Vec<usize> = self.asking(filters).iter().map(|gate| gate.position).collect();
         for (position, entry) in filters.iter().enumerate() {
             let name = member(entry, "name").and_then(text).unwrap_or("a filter");
+            if gates_of(std::slice::from_ref(entry)).len() == 1 && !asking.contains(&position) {
+                self.not_judged(entry, "name", &format!("what {name} does to requests, which asks somebody else than Tollgate"));
+            }
             let Some(config) = member(entry, "typed_config") else { continue };
             if position < gate.position {
                 self.beforehand(entry, name, config);
@@ -167,7 +186,9 @@ impl Judge<'_> {
         }
         for host in hosts {
             let routes = member(host, "routes").map(items).unwrap_or_default();
-            if !routes.iter().filter_map(|route| member(route, "match")).any(takes_everything) {
+            if let Some(tree) = member(host, "matcher") {
+                self.tree_of_routes(host, tree);
+            } else if !routes.iter().filter_map(|route| member(route, "match")).any(takes_everything) {
                 let wrong = "no route takes what is left over: an unknown path is 404 and never checked, counted or logged";
                 self.say(host, "routes", wrong).hint("end with `- match: { prefix: / }`");
             }
@@ -186,20 +207,29 @@ impl Judge<'_> {
         }
     }
 
+    /// Routes that stand in a tree instead of a list.
+    fn tree_of_routes(&mut self, host: &Node, tree: &Node) {
+        let prefixes = members_named(tree, "prefix_match_map").into_iter().filter_map(|prefixes| member(prefixes, "map")).flat_map(entries);
+        let is_for_all = member(tree, "on_no_match").is_some() || prefixes.into_iter().any(|entry| matches!(&*entry.key, "" | "/"));
+        if !is_for_all {
+            self.not_judged(host, "matcher", "whether this tree of routes takes every path, since what it leaves over is never checked");
+        }
+    }
+
     /// Routes that are exempt from ext_authz although something stands behind them.
-    pub(super) fn exemption(&mut self, root: &Node, route: &Node, filter_names: &BTreeSet<&str>) {
+    pub(super) fn exemption(&mut self, route: &Node, filter_names: &BTreeSet<&str>) {
         let Some(config) = member(route, "typed_per_filter_config") else { return };
-        let by_itself = all_of_type(config, ".ExtAuthzPerRoute").into_iter().any(|one| is_true(one, &["disabled"]));
+        let by_itself = all_of_type(config, ".ExtAuthzPerRoute").into_iter().any(|one| may_be_true(one, &["disabled"]));
         let by_wrapper = entries(config).iter().any(|entry| {
-            filter_names.contains(&*entry.key) && has_type(&entry.node, ".route.v3.FilterConfig") && is_true(&entry.node, &["disabled"])
+            filter_names.contains(&*entry.key) && has_type(&entry.node, ".route.v3.FilterConfig") && may_be_true(&entry.node, &["disabled"])
         });
         self.chosen_by(route, config);
         let answers_itself = member(route, "direct_response").is_some() || member(route, "redirect").is_some();
-        let leads_to_issuer = at(route, &["route", "cluster"]).and_then(text).is_some_and(|cluster| self.is_issuer(root, cluster));
+        let leads_to_issuer = member(route, "route").is_some_and(|action| self.leads_to_issuer_alone(action));
         for service in ["grpc_service", "http_service"] {
             let asks_elsewhere = |settings: &&Node| {
                 let cluster = at(settings, &[service, "envoy_grpc", "cluster_name"]).and_then(text);
-                member(settings, service).is_some() && !cluster.is_some_and(|cluster| self.is_tollgate(root, cluster))
+                member(settings, service).is_some() && !cluster.is_some_and(|cluster| self.is_tollgate(cluster))
             };
             if let Some(settings) = members_named(config, "check_settings").into_iter().find(asks_elsewhere) {
                 self.say(settings, service, "somebody else than Tollgate is asked about this route").hint("leave it out");
@@ -228,7 +258,7 @@ impl Judge<'_> {
             return;
         };
         self.own_url(root, listen);
-        if routed.iter().any(|name| self.is_issuer(root, name)) {
+        if routed.iter().any(|name| self.is_issuer(name)) {
             self.clients_of_issuer(root);
         } else {
             self.not_judged(root, "static_resources", &format!("to which machine `{perhaps}` leads, on the port of listen.issuer"));
@@ -247,9 +277,9 @@ impl Judge<'_> {
     }
 }
 
-/// `{ prefix: / }` and nothing that narrows it.
+/// `{ prefix: / }`, or the like, and nothing that narrows it.
 pub(super) fn takes_everything(matcher: &Node) -> bool {
-    let all_paths = member(matcher, "prefix").and_then(text) == Some("/")
+    let all_paths = matches!(member(matcher, "prefix").and_then(text), Some("" | "/"))
         || at(matcher, &["safe_regex", "regex"]).and_then(text).is_some_and(|pattern| matches!(pattern, ".*" | "/.*"));
     all_paths && !narrows(matcher)
 }

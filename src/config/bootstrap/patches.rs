@@ -240,7 +240,7 @@ impl Judge<'_> {
         }
         self.routes_afterwards(value, &[]);
         for route in all(value, &|node| member(node, "typed_per_filter_config").is_some()) {
-            self.exemption(filter, route, &BTreeSet::from([EXT_AUTHZ]));
+            self.exemption(route, &BTreeSet::from([EXT_AUTHZ]));
             let configs = member(route, "typed_per_filter_config").map(entries).unwrap_or_default();
             if configs.iter().any(|config| config.key == RBAC || has_type(&config.node, ".RBACPerRoute")) {
                 self.say(

@@ -4,9 +4,11 @@ use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::is_true;
+use crate::config::bootstrap::tree::may_be_true;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::members_named;
-use crate::config::bootstrap::tree::text;
+use crate::config::bootstrap::tree::word;
+use crate::config::bootstrap::trust::VERIFICATIONS;
 use crate::config::yaml::Node;
 
 /// What a certificate can be held against.
@@ -62,12 +64,12 @@ impl Judge<'_> {
 
     /// `is_whole`: nothing is added to it over SDS.
     fn verification(&mut self, context: &Node, is_whole: bool) {
-        let chain = member(context, "trust_chain_verification").and_then(text).unwrap_or("VERIFY_TRUST_CHAIN");
-        if !matches!(chain, "VERIFY_TRUST_CHAIN" | "0") {
+        let chain = word(context, &["trust_chain_verification"], &VERIFICATIONS).unwrap_or("VERIFY_TRUST_CHAIN");
+        if chain != "VERIFY_TRUST_CHAIN" {
             let wrong = format!("trust_chain_verification is {chain}: anybody can sign the certificate of a principal of `mesh`");
             self.say(context, "trust_chain_verification", wrong).hint("leave it out");
         }
-        if is_true(context, &["allow_expired_certificate"]) {
+        if may_be_true(context, &["allow_expired_certificate"]) {
             self.say(context, "allow_expired_certificate", "allow_expired_certificate is true: a principal's old key is good for ever")
                 .hint("leave it out");
         }

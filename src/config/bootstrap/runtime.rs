@@ -5,6 +5,7 @@ use crate::config::bootstrap::tree::entries;
 use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::text;
+use crate::config::bootstrap::tree::word;
 use crate::config::yaml::Entry;
 use crate::config::yaml::Node;
 
@@ -38,9 +39,9 @@ fn below<'n>(layer: &'n Node, key: &str) -> Vec<&'n Node> {
 fn is_everything(share: &Node) -> bool {
     let number = text(share).or_else(|| member(share, "numerator").and_then(text));
     let numerator: f64 = number.and_then(|text| text.parse().ok()).unwrap_or(0.0);
-    let denominator = match member(share, "denominator").and_then(text).unwrap_or("HUNDRED") {
-        "MILLION" | "2" => 1_000_000.0,
-        "TEN_THOUSAND" | "1" => 10_000.0,
+    let denominator = match word(share, &["denominator"], &["HUNDRED", "TEN_THOUSAND", "MILLION"]).unwrap_or("HUNDRED") {
+        "MILLION" => 1_000_000.0,
+        "TEN_THOUSAND" => 10_000.0,
         _ => 100.0,
     };
     numerator >= denominator

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::tree::at;
 use crate::config::bootstrap::tree::has_type;
-use crate::config::bootstrap::tree::is_true;
 use crate::config::bootstrap::tree::items;
+use crate::config::bootstrap::tree::may_be_true;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::text;
 use crate::config::yaml::Node;
@@ -29,7 +29,7 @@ fn removed_early(manager: &Node, filters: &[Node]) -> BTreeSet<String> {
     let early = early.iter().filter_map(|extension| at(extension, &["typed_config", "mutations"]));
     let is_of = |filter: &Node, ending: &str| member(filter, "typed_config").is_some_and(|config| has_type(config, ending));
     let before = filters.iter().take_while(|filter| !is_of(filter, ".ext_authz.v3.ExtAuthz"));
-    let before = before.filter(|filter| is_of(filter, ".header_mutation.v3.HeaderMutation") && !is_true(filter, &["disabled"]));
+    let before = before.filter(|filter| is_of(filter, ".header_mutation.v3.HeaderMutation") && !may_be_true(filter, &["disabled"]));
     let before = before.filter_map(|filter| at(filter, &["typed_config", "mutations", "request_mutations"]));
     let mut removed = BTreeSet::new();
     for change in early.chain(before).flat_map(items) {

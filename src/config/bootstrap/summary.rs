@@ -72,10 +72,10 @@ fn of_bootstrap(root: &Node) -> Vec<(&'static str, String)> {
         let ends: Vec<String> = endpoints(cluster).iter().map(ToString::to_string).collect();
         if ends.is_empty() { called(cluster) } else { format!("{} {}", called(cluster), ends.join(" ")) }
     });
-    let admin = at(root, &["admin", "address"]).map(|address| Endpoint::of(address).to_string()).unwrap_or_default();
+    let admin = at(root, &["admin", "address"]).map(|address| Endpoint::of(address).to_string());
     [
         ("listens", joined(listening.collect())),
-        ("admin", admin),
+        ("admin", joined(admin.into_iter().collect())),
         ("routes", managers.iter().map(routes).sum::<usize>().to_string()),
         ("asks", joined(asked.into_iter().collect())),
         ("clusters", joined(led.collect())),

@@ -47,9 +47,34 @@ pub(super) fn entries(node: &Node) -> &[Entry] {
     }
 }
 
-/// Whether a field is there and true, in any of the words that Envoy's reader of YAML takes for it.
+/// Whether a field is there and true, in any of the words that Envoy's readers of YAML and of JSON take for it.
 pub(super) fn is_true(node: &Node, names: &[&str]) -> bool {
-    at(node, names).and_then(text).is_some_and(|word| ["true", "yes", "on", "y"].iter().any(|known| known.eq_ignore_ascii_case(word)))
+    const WORDS: [&str; 7] = ["true", "t", "yes", "y", "on", "1", "1.0"];
+    at(node, names).and_then(text).is_some_and(|word| WORDS.iter().any(|known| known.eq_ignore_ascii_case(word)))
+}
+
+/// Whether a field is there and not surely false: so is asked about what must not be true.
+pub(super) fn may_be_true(node: &Node, names: &[&str]) -> bool {
+    const WORDS: [&str; 7] = ["false", "f", "no", "n", "off", "0", "0.0"];
+    let is_false = |node: &Node| text(node).is_some_and(|word| WORDS.iter().any(|known| known.eq_ignore_ascii_case(word)));
+    at(node, names).is_some_and(|node| !is_false(node))
+}
+
+/// What a field says of several words, which Envoy takes in any case, with dashes, and by their numbers too.
+pub(super) fn word<'n>(node: &'n Node, names: &[&str], words: &[&'static str]) -> Option<&'n str> {
+    let written = at(node, names).and_then(text)?;
+    let by_number = written.parse::<usize>().ok().and_then(|number| words.get(number));
+    let spelled = written.to_ascii_uppercase().replace('-', "_");
+    by_number.or_else(|| words.iter().find(|word| **word == spelled)).map_or(Some(written), |word| Some(*word))
+}
+
+/// Numbers in other than plain digits: where each stands, its field, and what is written. Only the mode of a file is written so by habit.
+pub(super) fn odd_numbers(root: &Node) -> Vec<(&Node, &str, &str)> {
+    let odd = |node: &'_ Node| matches!(node.value, Value::OddNumber(_));
+    let fields = |node| entries(node).iter().filter(|entry| entry.key != "mode").map(move |entry| (node, &*entry.key, &entry.node));
+    let listed = |node| items(node).iter().map(|item| (item, "", item));
+    let within = all(root, &|_| true).into_iter().flat_map(|node| fields(node).chain(listed(node)));
+    within.filter(|(_, _, node)| odd(node)).filter_map(|(place, field, node)| Some((place, field, text(node)?))).collect()
 }
 
 /// A length of time as Envoy (`0.250s`) and programs in Go (`250ms`, `1h2m3.5s`) write it; none where it cannot be read.
@@ -73,9 +98,12 @@ pub(super) fn seconds(node: &Node) -> Option<f64> {
     sum
 }
 
-/// A field, in snake case or in camel case. A `TypedStruct` is seen as what it stands for.
+/// A field, in snake case or in camel case; one without a value is not there. A `TypedStruct` is seen as what it stands for.
 pub(super) fn member<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
-    let field = |node: &'n Node, name: &str| entries(node).iter().find(|entry| is_named(&entry.key, name)).map(|entry| &entry.node);
+    let field = |node: &'n Node, name: &str| {
+        let is_there = |entry: &&Entry| is_named(&entry.key, name) && !matches!(entry.node.value, Value::Null);
+        entries(node).iter().find(is_there).map(|entry| &entry.node)
+    };
     let is_wrapped = field(node, "@type")
         .and_then(text)
         .is_some_and(|name| name.ends_with("type.v3.TypedStruct") || name.ends_with("type.v1.TypedStruct"));

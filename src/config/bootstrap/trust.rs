@@ -1,16 +1,18 @@
 //! Whom Envoy takes for Tollgate: over TLS, and where its addresses come from elsewhere.
 
 use crate::config::bootstrap::Judge;
+use crate::config::bootstrap::clusters::type_of;
 use crate::config::bootstrap::lists::takes_name;
 use crate::config::bootstrap::tree::is_true;
 use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::members_named;
-use crate::config::bootstrap::tree::text;
+use crate::config::bootstrap::tree::word;
 use crate::config::yaml::Node;
 
 /// Names that nobody may have; a matcher that takes them takes everything.
 const NOBODY: [&str; 2] = ["nobody.invalid", "spiffe://nobody.invalid/none"];
+pub(super) const VERIFICATIONS: [&str; 2] = ["VERIFY_TRUST_CHAIN", "ACCEPT_UNTRUSTED"];
 /// One certificate, or one key, is as good as a name.
 const PINS: [&str; 2] = ["verify_certificate_hash", "verify_certificate_spki"];
 
@@ -25,7 +27,7 @@ impl Judge<'_> {
             self.say(cluster, FIELD, "whoever answers is believed: its certificate is not verified").hint("add a validation_context");
             return;
         }
-        if named("trust_chain_verification").into_iter().filter_map(text).any(|word| matches!(word, "ACCEPT_UNTRUSTED" | "1")) {
+        if named("trust_chain_verification").into_iter().any(|node| word(node, &[], &VERIFICATIONS) != Some("VERIFY_TRUST_CHAIN")) {
             self.say(cluster, FIELD, "trust_chain_verification is ACCEPT_UNTRUSTED: whoever answers is believed").hint("leave it out");
         }
         if is_true(context, &["auto_sni_san_validation"]) {
@@ -59,7 +61,7 @@ impl Judge<'_> {
 
     /// A cluster whose addresses do not stand in the file.
     pub(super) fn without_endpoints(&mut self, cluster: &Node, name: &str) {
-        if member(cluster, "type").and_then(text) == Some("EDS") {
+        if type_of(cluster) == "EDS" {
             self.not_judged(cluster, "type", &format!("where `{name}` leads, since EDS says it"));
         } else {
             self.say(

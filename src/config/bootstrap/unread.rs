@@ -116,6 +116,12 @@ fn is_plain_script(config: &Node) -> bool {
     is_here && codes.into_iter().all(|code| !DISGUISES.iter().any(|word| code.contains(word)) && changes_are_literal(code))
 }
 
+/// Whether code answers a request, or asks somebody, by itself.
+pub(super) fn speaks_itself(config: &Node) -> bool {
+    const CALLS: [&str; 2] = ["httpCall", "respond"];
+    is_lua(config) && !all(config, &|node| text(node).is_some_and(|code| CALLS.iter().any(|call| code.contains(call)))).is_empty()
+}
+
 fn changes_are_literal(code: &str) -> bool {
     const CHANGES: [&str; 4] = ["add", "remove", "replace", "set"];
     let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';

@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::config::boot::AccessLog;
 use crate::config::boot::Listen;
 use crate::config::bootstrap::Judge;
+use crate::config::bootstrap::clusters::is_plain;
 use crate::config::bootstrap::tree::all;
 use crate::config::bootstrap::tree::all_of_type;
 use crate::config::bootstrap::tree::at;
@@ -15,6 +16,7 @@ use crate::config::bootstrap::tree::items;
 use crate::config::bootstrap::tree::member;
 use crate::config::bootstrap::tree::members_named;
 use crate::config::bootstrap::tree::text;
+use crate::config::bootstrap::tree::word;
 use crate::config::yaml::Node;
 
 /// Envoy's own default for `max_requests`.
@@ -153,7 +155,7 @@ pub(super) fn endpoints(cluster: &Node) -> Vec<Endpoint<'_>> {
 
 impl Judge<'_> {
     /// The way to Tollgate.
-    pub(super) fn cluster(&mut self, root: &Node, filter: &Node) {
+    pub(super) fn cluster(&mut self, filter: &Node) {
         let Some(name) = at(filter, &["grpc_service", "envoy_grpc", "cluster_name"]).and_then(text) else {
             if member(filter, "http_service").is_none() {
                 let wrong = "grpc_service names no cluster, so nobody can say whether it leads to Tollgate, nor how many checks it bears";
@@ -161,7 +163,7 @@ impl Judge<'_> {
             }
             return;
         };
-        let Some(cluster) = clusters(root).iter().find(|cluster| at(cluster, &["name"]).and_then(text) == Some(name)) else {
+        let Some(cluster) = self.clusters.named(name).first().copied() else {
             self.say(filter, "grpc_service", format!("there is no cluster `{name}` in static_resources"))
                 .hint("name the cluster that leads to Tollgate");
             return;
@@ -181,7 +183,7 @@ impl Judge<'_> {
         let logs = all_of_type(root, "GrpcAccessLogConfig");
         let sent = logs.into_iter().find(|log| {
             let name = at(log, &["common_config", "grpc_service", "envoy_grpc", "cluster_name"]).and_then(text);
-            let cluster = clusters(root).iter().find(|cluster| name.is_some() && at(cluster, &["name"]).and_then(text) == name);
+            let cluster = name.and_then(|name| self.clusters.named(name).first());
             cluster.is_some_and(|cluster| endpoints(cluster).iter().any(|endpoint| endpoint.meets(&self.boot.check)))
         });
         match (self.boot.access_log, sent) {
@@ -197,7 +199,9 @@ impl Judge<'_> {
 
     fn capacity(&mut self, cluster: &Node) {
         let most = at(cluster, &["circuit_breakers", "thresholds"]).map(items).unwrap_or_default();
-        let most = most.iter().filter(|threshold| at(threshold, &["priority"]).and_then(text).is_none_or(|priority| priority == "DEFAULT"));
+        let most = most
+            .iter()
+            .filter(|threshold| word(threshold, &["priority"], &["DEFAULT", "HIGH"]).is_none_or(|priority| priority == "DEFAULT"));
         let most = most.filter_map(|threshold| at(threshold, &["max_requests"]).and_then(text)?.parse::<u64>().ok()).max();
         let most = most.unwrap_or(DEFAULT_MAX_REQUESTS);
         if most <= DEFAULT_MAX_REQUESTS {
@@ -222,6 +226,11 @@ impl Judge<'_> {
     }
 
     fn address(&mut self, cluster: &Node, name: &str) {
+        if !is_plain(cluster) {
+            let wrong = format!("the cluster `{name}` has a cluster_type of its own, so nobody can say that it leads to Tollgate");
+            self.say(cluster, "cluster_type", wrong).hint("type: STATIC, and load_assignment with the address of listen.check");
+            return;
+        }
         if endpoints(cluster).is_empty() {
             self.without_endpoints(cluster, name);
         }

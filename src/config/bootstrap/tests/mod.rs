@@ -7,6 +7,8 @@ mod issuers;
 mod manifests;
 mod mistakes;
 mod planted;
+mod ways;
+mod words;
 
 use crate::config::compile_parts;
 use crate::config::compile_text;
