@@ -24,8 +24,9 @@ Examples:
   tollgate audit verify                               1 where something was changed
 
 Entries are kept for 400 days. Of a user who was erased there is a pseudonym alone.
-CHANGES has what a change changed, before -> after; of what may be personal or a secret (names, e-mail, tags) that it changed, and no more.
-ADDRESS is the client's as far as `issuer.trusted_hops` counts the proxies before it; uncounted, a local Envoy's is 127.0.0.1.";
+CHANGES has what a change changed, before -> after; of names, e-mail, tags and secrets only that
+it changed. ADDRESS is the client's as far as `issuer.trusted_hops` counts the proxies before it;
+of an Envoy on this machine that is not counted, 127.0.0.1.";
 
 #[derive(Clone, Debug, clap::Subcommand)]
 pub(in crate::cli) enum Audit {
