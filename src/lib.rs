@@ -33,11 +33,11 @@
 //!
 //! # Who may use whom
 //!
-//! `model` <- (`store` contract, `config`, `jose`) <- `check` <- doors (`grpc`, `issuer`, `ops`) <- `app`.
-//! Rooms use `model`, the previous room's output and `decide` (`prove` also `jose`). The corridor alone awaits: `check/mod.rs`, its
-//! look-ups in `find_facts`, and its short form for our own doors in `identify_caller`. Wire crates stay in the doors (and
-//! `telemetry::traces` has one to reach its collector), and the doors never meet. Concrete stores are named in `app` alone.
-//! `tests/it/tidy.rs` enforces these arrows by reading the sources, so imports name one module per `use`.
+//! `model` <- (`store`, `config`, `jose`) <- `check` <- doors (`grpc`, `issuer`, `ops`) <- `app` <- `cli`; every arrow stands in
+//! `tests/it/tidy.rs`, which reads the sources, so imports name one module per `use`. A room of `check` uses nouns, what the room before it
+//! yielded, and of the shelf the contract alone. The corridor alone awaits: `check/mod.rs`, its look-ups in `find_facts`, and its short form
+//! for our own doors in `identify_caller`. Wire crates stay in the doors (and `telemetry::traces` has one to reach its collector), and the
+//! doors never meet. No room of `check` and no door names a concrete store: `app` opens one, `tasks` follow what is shared, `secrets` seal it.
 //!
 //! Rooms that the first plan did not have, and why:
 //!

@@ -182,7 +182,6 @@ async fn no_flipped_bit_changes_a_record_unseen() {
     assert!(refused > 0);
 }
 
-// battery: K21
 fn damage(folder: &Path, id: &str) {
     let database = redb::Database::open(folder.join(EMBEDDED_FILE_NAME)).unwrap();
     let transaction = database.begin_write().unwrap();
@@ -216,6 +215,7 @@ async fn what_is_put_over_a_damaged_record_outlives_the_expiry_of_that() {
     assert!(store.key("k0").await.unwrap().is_some());
 }
 
+// battery: K21
 #[tokio::test]
 async fn a_record_whose_checksum_fails_is_corrupt_and_alone() {
     let folder = filled(3).await;
