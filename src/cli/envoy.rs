@@ -40,9 +40,9 @@ struct Init {
     /// Your service.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     upstream: Upstream,
-    /// Where clients come in, on 127.0.0.1; an `issuer.url` there has the same port.
-    #[arg(long, value_name = "PORT", default_value_t = init::PORT, value_parser = clap::value_parser!(u16).range(1..))]
-    port: u16,
+    /// Where clients come in, on 127.0.0.1. Default: the port of an `issuer.url` there, or 10000.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
     /// Envoy's own admin interface, on 127.0.0.1.
     #[arg(long, value_name = "PORT", default_value_t = init::ADMIN_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     admin_port: u16,
@@ -55,9 +55,10 @@ impl Envoy {
     /// When one of the writers cannot be written to.
     pub fn run(self, out: &mut dyn Write, complaints: &mut dyn Write) -> std::io::Result<Exit> {
         let EnvoyCommand::Init(Init { config, reading, upstream, port, admin_port }) = self.command;
-        let front = Front { upstream, port, admin_port };
         match reading.load(&config) {
             Ok(loaded) => {
+                let port = port.unwrap_or_else(|| init::port(&loaded.rules));
+                let front = Front { upstream, port, admin_port };
                 if let Some(clash) = front.clash(&loaded.boot) {
                     writeln!(complaints, "tollgate envoy init: {clash}")?;
                     return Ok(Exit::Usage);

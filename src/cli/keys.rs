@@ -14,6 +14,9 @@ use crate::cli::client::Client;
 use crate::cli::client::Target;
 use crate::cli::client::encode;
 use crate::cli::open_file;
+use crate::cli::people::doubt_new_user;
+use crate::cli::people::doubt_user;
+use crate::cli::people::is_known;
 use crate::cli::scopes::doubt;
 use crate::cli::scopes::doubt_each;
 use crate::cli::scopes::refuse_unlisted;
@@ -202,17 +205,24 @@ impl Verbs for Keys {
         match self {
             Keys::Create(new) => {
                 refuse_unlisted(&new.scopes, config.as_ref())?;
+                let was_known = is_known(&client, &new.user).await;
                 let key = client.call("POST", "/v1/keys", Some(&new.body())).await?;
                 let name = new.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
                 let id = show(&key, "id");
                 let words = format!("key {id}{name} for {}.", show(&key, "user"));
                 voice.hand_over(&key, "key", &words, &format!("`tollgate keys revoke {id}` ends the key"))?;
                 doubt(&new.scopes, config.as_ref(), &mending(&id), voice)?;
+                if !was_known && is_known(&client, &new.user).await {
+                    doubt_new_user(&client, &new.user, voice).await?;
+                }
             }
             Keys::List(filter) => {
                 let query = filters(&[("user", &filter.user), ("organization", &filter.org), ("state", &filter.state)]);
                 let found = Gathered::part(&client, "/v1/keys", &query, filter.part).await?;
                 voice.records(&found, "keys", &CELLS)?;
+                if let (Some(user), true) = (&filter.user, found.data.is_empty() && !voice.json) {
+                    doubt_user(&client, user, voice).await?;
+                }
             }
             Keys::Show(one) => {
                 let key = client.call("GET", &path_of(&one.id), None).await?;

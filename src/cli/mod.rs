@@ -34,6 +34,8 @@ pub mod users;
 
 mod examples;
 
+mod people;
+
 mod reading;
 
 mod scopes;

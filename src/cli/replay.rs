@@ -57,7 +57,7 @@ const EXAMPLES: &str = "\
 Examples:
   tollgate replay requests.jsonl --before tollgate.yaml --after next.yaml
   cat requests.jsonl.1 requests.jsonl | tollgate replay - --before tollgate.yaml --after next.yaml
-  tollgate replay requests.jsonl --before a.yaml --after b.yaml --without-files     away from the machine that has the secrets
+  tollgate replay requests.jsonl --before a.yaml --after b.yaml --without-files   no secrets here
   tollgate explain --recorded requests.jsonl:17 --config next.yaml    why line 17 ends as it does";
 
 impl Replay {

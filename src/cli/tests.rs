@@ -363,6 +363,22 @@ async fn a_user_whom_nobody_knows_is_told_beside_the_lack_of_counts() {
             format!("There are no such counts. With Redis a request is among them after some two seconds.\n{}", told.unwrap_or_default());
         assert_eq!(alone.good(&["usage", "--user", user]).await.complaints, expected);
     }
+    let listed = alone.good(&["keys", "list", "--user", "alicia"]).await;
+    assert!(format!("{}{}", listed.out, listed.complaints).contains("is called `alicia` (did you mean `alice`?)"), "{}", listed.complaints);
+}
+
+#[tokio::test]
+async fn a_user_who_is_made_by_the_way_is_told_where_another_is_called_nearly_so() {
+    let alone = Alone::new();
+    alone.good(&["users", "create", "alice"]).await;
+    let warned = |ran: &Ran| ran.complaints.contains("warning: there was no user");
+    assert!(!warned(&alone.good(&["keys", "create", "--user", "alice"]).await));
+    let made = alone.good(&["keys", "create", "--user", "alise"]).await;
+    assert!(made.complaints.ends_with(
+        "warning: there was no user `alise`, and now there is (did you mean `alice`?); `tollgate users erase alise` ends it with its keys\n"
+    ));
+    assert!(!warned(&alone.good(&["keys", "create", "--user", "alise"]).await), "it is there by now");
+    assert!(!warned(&alone.good(&["keys", "create", "--user", "somebody"]).await));
 }
 
 // battery: X9

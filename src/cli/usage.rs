@@ -8,6 +8,7 @@ use crate::cli::client::CliError;
 use crate::cli::client::Client;
 use crate::cli::client::Reach;
 use crate::cli::client::Target;
+use crate::cli::people::doubt_user;
 use crate::cli::table::Side;
 use crate::cli::table::show;
 use crate::cli::table::show_when;
@@ -16,10 +17,6 @@ use crate::cli::voice;
 use crate::cli::voice::Gathered;
 use crate::cli::voice::Voice;
 use crate::cli::voice::filters;
-use crate::config::complaint::did_you_mean;
-
-/// Users that are looked through for one of a like name.
-const USERS_MAX: usize = 5_000;
 
 /// Exact counts by user, key, route and period.
 #[derive(Clone, Debug, clap::Args)]
@@ -81,7 +78,9 @@ impl voice::Command for Usage {
         }
         if rows.is_empty() {
             writeln!(voice.complaints, "There are no such counts. With Redis a request is among them after some two seconds.")?;
-            self.doubt_user(&client, voice).await?;
+            if let Some(user) = &self.user {
+                doubt_user(&client, user, voice).await?;
+            }
             return Ok(Exit::Good);
         }
         let total: u64 = rows.iter().filter_map(|row| row.get("count").and_then(Value::as_u64)).sum();
@@ -107,20 +106,6 @@ impl voice::Command for Usage {
 }
 
 impl Usage {
-    /// Says where no user is called so. It is no more than a hint: those of JWT issuers may stand in the counts alone.
-    async fn doubt_user(&self, client: &Client, voice: &mut Voice<'_>) -> Result<(), CliError> {
-        let Some(user) = &self.user else { return Ok(()) };
-        // Whoever may not see all users is told nothing about them.
-        let Ok(Gathered { data, next: None }) = Gathered::read(client, "/v1/users", "", USERS_MAX, None).await else { return Ok(()) };
-        let bare = user.split_once(':').map_or(&**user, |(_source, bare)| bare);
-        if data.iter().any(|known| show(known, "id") == bare) {
-            return Ok(());
-        }
-        let names: Vec<String> = data.iter().map(name_of).collect();
-        let hint = did_you_mean(user, names.iter().map(String::as_str)).map(|hint| format!(" ({hint})")).unwrap_or_default();
-        Ok(writeln!(voice.complaints, "No user of this store is called `{user}`{hint}; those of JWT issuers need not be in it.")?)
-    }
-
     fn query(&self) -> String {
         let given = filters(&[
             ("user", &self.user),
@@ -143,13 +128,5 @@ impl Usage {
         };
         let texts = ["user", "key", "route", "outcome", "count"].map(|name| show(row, name));
         std::iter::once(start).chain(texts).collect()
-    }
-}
-
-/// As counts name it.
-fn name_of(user: &Value) -> String {
-    match show(user, "source").as_str() {
-        "local" => show(user, "id"),
-        source => format!("{source}:{}", show(user, "id")),
     }
 }

@@ -411,6 +411,12 @@ fn warnings_name_what_is_probably_not_meant() {
              tollgate.yaml:3:35: routes[1].acknowledge_open: the route is not open; there is nothing to acknowledge\n",
         ),
         (
+            "listen: { issuer: '127.0.0.1:8001' }\nissuer: { url: 'http://127.0.0.1:10000', trusted_hops: 1, \
+             resources: [{ uri: 'https://a' }], scopes: { 'a:read': x } }\nroutes:\n  - { path: /a, scopes: { all_of: ['a:raed', 'a:read'] } }\n",
+            "tollgate.yaml:4:36: routes[0].scopes.all_of[0]: `issuer.scopes` has no `a:raed` (did you mean `a:read`?): no application can be \
+             given it; right for keys alone, if `scopes` lists it\n",
+        ),
+        (
             "listen:\n  check: { address: 'unix:a.sock', mode: '0666' }\n  ops: 0.0.0.0:9464\nroutes: [{ path: /a }]\n",
             "tollgate.yaml:2:42: listen.check.mode: every user of this machine may use the socket\n\
              tollgate.yaml:3:8: listen.ops: only health answers beyond loopback; metrics need a `token`, or `tls` with `client_ca`\n",

@@ -12,6 +12,7 @@ use crate::config::bootstrap::Findings;
 use crate::config::bootstrap::Judge;
 use crate::config::bootstrap::clusters::Clusters;
 use crate::config::bootstrap::issued::is_taken;
+use crate::config::bootstrap::issued::own_port;
 use crate::config::bootstrap::issued::served;
 use crate::model::rules::Rules;
 
@@ -27,8 +28,8 @@ const REMOVALS: &str = "                        - remove: user
 ";
 const REGEX: &str =
     "user|x[-_]user[-_]id|x[-_]org[-_]id|x[-_]key[-_]id|x[-_]scopes|x[-_]tier|api-version|authorization|x-api-key|x-authorization";
-/// Where Envoy listens if it is not told otherwise, as in the quickstart.
-pub const PORT: u16 = 10000;
+/// As in the quickstart.
+const PORT: u16 = 10000;
 pub const ADMIN_PORT: u16 = 9901;
 const HOPS: &str = "                use_remote_address: true\n";
 const RAW: &str = "                      encode_raw_headers: true\n";
@@ -74,6 +75,11 @@ pub struct Front {
     /// Where clients come in.
     pub port: u16,
     pub admin_port: u16,
+}
+
+/// Where Envoy listens if it is not told otherwise: where the issuer says that it is, on this machine.
+pub fn port(rules: &Rules) -> u16 {
+    own_port(rules).unwrap_or(PORT)
 }
 
 impl Front {
@@ -362,6 +368,9 @@ mod tests {
             format!("listen: {{ check: 127.0.0.1:9191, issuer: 0.0.0.0:8001, ops: 127.0.0.1:9464 }}\n{ISSUING}\nroutes: [{{ path: /a }}]");
         let config = config.replace(":10000,", ":8000,");
         let (boot, rules, _) = compile_text(&config, &Outside::default()).unwrap();
+        assert_eq!(port(&rules), 8000, "where the issuer says that it is");
+        let elsewhere = config.replace("http://127.0.0.1:8000", "https://id.example");
+        assert!(elsewhere != config && port(&compile_text(&elsewhere, &Outside::default()).unwrap().1) == PORT);
         let on = |port, admin_port, upstream: &str| Front { port, admin_port, ..front(upstream) };
         let asked = on(8000, 8002, "127.0.0.1:10000");
         let text = write("tollgate.yaml", &boot, &rules, &asked);

@@ -86,6 +86,19 @@ enum Led<'n> {
     Unknown,
 }
 
+/// The port of an address of this machine under which the issuer names itself.
+pub(super) fn own_port(rules: &Rules) -> Option<u16> {
+    let url = &rules.issuance.as_ref()?.url;
+    let (authority, _) = authority_and_base(url);
+    let (host, port) = match authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+        Some((host, port)) => (host, port.parse().ok()),
+        None => (authority, Some(if url.starts_with("https:") { 443 } else { 80 })),
+    };
+    let host = host.trim_matches(['[', ']']);
+    let is_here = host == "localhost" || host.ends_with(".localhost") || host.parse().is_ok_and(|host: IpAddr| host.is_loopback());
+    port.filter(|_| is_here)
+}
+
 impl Judge<'_> {
     /// Who comes to the issuer through Envoy must be known by an own address, and get where its pages lead.
     pub(super) fn clients_of_issuer(&mut self, root: &Node) {
@@ -109,14 +122,7 @@ impl Judge<'_> {
     /// An address of this machine under which the issuer names itself must be one where something listens.
     pub(super) fn own_url(&mut self, root: &Node, listen: &Listen) {
         let Some(issuance) = &self.rules.issuance else { return };
-        let (authority, _) = authority_and_base(&issuance.url);
-        let (host, port) = match authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
-            Some((host, port)) => (host, port.parse().ok()),
-            None => (authority, Some(if issuance.url.starts_with("https:") { 443 } else { 80 })),
-        };
-        let host = host.trim_matches(['[', ']']);
-        let is_here = host == "localhost" || host.ends_with(".localhost") || host.parse().is_ok_and(|host: IpAddr| host.is_loopback());
-        let Some(port) = port.filter(|_| is_here && member(root, "dynamic_resources").is_none()) else { return };
+        let Some(port) = own_port(self.rules).filter(|_| member(root, "dynamic_resources").is_none()) else { return };
         let is_own = matches!(listen, Listen::Tcp { addr, .. } if addr.port() == port);
         if !is_own && ports_of_listeners(root).iter().all(|known| known.is_some_and(|known| known != port)) {
             let wrong =

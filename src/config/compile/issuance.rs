@@ -63,7 +63,7 @@ pub(super) fn issuance(
     root: &Spot,
     file: &ConfigFile,
     revision: &mut Revision,
-    declared: &Declared,
+    declared: &Declared<'_>,
 ) -> Option<Issuance> {
     let spot = root.key("issuer");
     let Some(written) = &file.issuer else {
@@ -194,7 +194,12 @@ fn is_issuer(url: &str) -> bool {
         && url.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn catalogue(desk: &mut Desk<'_>, spot: &Spot, written: &BTreeMap<String, String>, declared: &Declared) -> BTreeMap<Arc<str>, Arc<str>> {
+fn catalogue(
+    desk: &mut Desk<'_>,
+    spot: &Spot,
+    written: &BTreeMap<String, String>,
+    declared: &Declared<'_>,
+) -> BTreeMap<Arc<str>, Arc<str>> {
     let mut catalogue = BTreeMap::new();
     for (scope, words) in written {
         let spot = spot.key(scope);
@@ -289,7 +294,7 @@ fn rights(
     written: Option<&[String]>,
     catalogue: &BTreeMap<Arc<str>, Arc<str>>,
     beside: &[&str],
-    declared: &Declared,
+    declared: &Declared<'_>,
 ) -> Arc<ScopeSet> {
     match written {
         Some(written) => {
@@ -307,7 +312,7 @@ fn rights(
     }
 }
 
-fn first_key(desk: &mut Desk<'_>, spot: &Spot, written: &FirstKeyFile, rights: &Arc<ScopeSet>, declared: &Declared) -> FirstKey {
+fn first_key(desk: &mut Desk<'_>, spot: &Spot, written: &FirstKeyFile, rights: &Arc<ScopeSet>, declared: &Declared<'_>) -> FirstKey {
     let name = written.name.as_deref().unwrap_or("first");
     if name.trim().is_empty() || name.chars().count() > 255 || name.chars().any(char::is_control) {
         desk.error_expecting(&spot.key("name"), "this is no name", "1 to 255 characters");

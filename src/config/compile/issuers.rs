@@ -54,7 +54,7 @@ pub(super) fn sources(
     root: &Spot,
     file: &ConfigFile,
     revision: &mut Revision,
-    declared: &Declared,
+    declared: &Declared<'_>,
 ) -> Option<Sources> {
     let names = source_names(desk, root, file);
     let bare = file.user_ids.bare.as_deref().unwrap_or(LOCAL);
@@ -347,7 +347,7 @@ fn is_claim(name: &str) -> bool {
     (1..=128).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
-fn mesh(desk: &mut Desk<'_>, spot: &Spot, written: &MeshFile, source: Source, file: &ConfigFile, declared: &Declared) -> Mesh {
+fn mesh(desk: &mut Desk<'_>, spot: &Spot, written: &MeshFile, source: Source, file: &ConfigFile, declared: &Declared<'_>) -> Mesh {
     let domain = &written.trust_domain;
     let in_domain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_');
     if !(1..=255).contains(&domain.len()) || !domain.bytes().all(in_domain) {

@@ -33,7 +33,7 @@ pub(super) fn file_keys(
     spot: &Spot,
     file: &ConfigFile,
     brand: &Arc<str>,
-    declared: &Declared,
+    declared: &Declared<'_>,
 ) -> Option<FileKeys> {
     let Some(path) = &file.keys_file else { return Some(FileKeys::new()) };
     let contents = desk.read(spot, path)?;
@@ -49,7 +49,7 @@ pub(super) fn file_keys(
     desk.other_file::<Vec<KeyFile>, KeyFile, FileKeys>(&name, text, |desk, written| records(desk, written, file, brand, declared))
 }
 
-fn records(desk: &mut Desk<'_>, written: &[KeyFile], file: &ConfigFile, brand: &Arc<str>, declared: &Declared) -> FileKeys {
+fn records(desk: &mut Desk<'_>, written: &[KeyFile], file: &ConfigFile, brand: &Arc<str>, declared: &Declared<'_>) -> FileKeys {
     let mut keys = FileKeys::new();
     let mut lines: BTreeMap<&str, u32> = BTreeMap::new();
     for (index, key) in written.iter().enumerate() {
@@ -64,7 +64,14 @@ fn records(desk: &mut Desk<'_>, written: &[KeyFile], file: &ConfigFile, brand: &
     keys
 }
 
-fn record(desk: &mut Desk<'_>, spot: &Spot, key: &KeyFile, file: &ConfigFile, brand: &Arc<str>, declared: &Declared) -> Option<KeyRecord> {
+fn record(
+    desk: &mut Desk<'_>,
+    spot: &Spot,
+    key: &KeyFile,
+    file: &ConfigFile,
+    brand: &Arc<str>,
+    declared: &Declared<'_>,
+) -> Option<KeyRecord> {
     if key.id.len() != 12 || !key.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         desk.error_expecting(&spot.key("id"), "this is no key id", "the 12 letters and digits after `_sk_` in the key's text");
     }

@@ -69,7 +69,7 @@ fn everything(desk: &mut Desk<'_>, revision: &mut Revision, file: &ConfigFile) -
     if let Some(tier) = &file.default_tier {
         limits::known_tier(desk, &root.key("default_tier"), tier, file);
     }
-    let declared = scopes::Declared::new(desk, &root.key("scopes"), file.scopes.as_deref());
+    let declared = scopes::Declared::new(desk, &root.key("scopes"), file);
     let sources = issuers::sources(desk, &root, file, revision, &declared);
     let issuance = issuance::issuance(desk, &root, file, revision, &declared);
     let routes = routes::routes(desk, &root.key("routes"), file, &declared, &tiers);

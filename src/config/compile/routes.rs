@@ -58,7 +58,7 @@ pub(super) fn routes(
     desk: &mut Desk<'_>,
     spot: &Spot,
     file: &ConfigFile,
-    declared: &Declared,
+    declared: &Declared<'_>,
     tiers: &Tiers,
 ) -> Option<(Vec<Arc<Route>>, RouteIndex)> {
     if file.routes.is_empty() {
@@ -103,7 +103,14 @@ pub(super) fn routes(
     }
 }
 
-fn route(desk: &mut Desk<'_>, spot: &Spot, written: &RouteFile, file: &ConfigFile, declared: &Declared, tiers: &Tiers) -> Option<Route> {
+fn route(
+    desk: &mut Desk<'_>,
+    spot: &Spot,
+    written: &RouteFile,
+    file: &ConfigFile,
+    declared: &Declared<'_>,
+    tiers: &Tiers,
+) -> Option<Route> {
     let methods = methods(desk, spot, written);
     let host = host(desk, &spot.key("host"), written.host.as_deref());
     let path = path(desk, &spot.key("path"), &written.path)?;
@@ -332,7 +339,7 @@ fn refuse_unpayable(desk: &mut Desk<'_>, spot: &Spot, cost: u32, auth: Auth, own
     }
 }
 
-fn demand(desk: &mut Desk<'_>, spot: &Spot, written: &RouteFile, variables: &[Arc<str>], declared: &Declared) -> ScopeDemand {
+fn demand(desk: &mut Desk<'_>, spot: &Spot, written: &RouteFile, variables: &[Arc<str>], declared: &Declared<'_>) -> ScopeDemand {
     let Some(scopes) = &written.scopes else { return ScopeDemand::default() };
     if scopes.all_of.is_empty() && scopes.any_of.is_empty() {
         desk.missing(spot, "the route wants no scope; leave `scopes` out to let every caller in");

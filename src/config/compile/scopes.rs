@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::config::complaint::did_you_mean;
 use crate::config::desk::Desk;
 use crate::config::desk::Spot;
 use crate::config::desk::shorten;
+use crate::config::file::ConfigFile;
 use crate::model::path_template::parse_template;
 use crate::model::route::ScopeTemplate;
 use crate::model::route::TemplatePart;
@@ -12,12 +14,16 @@ use crate::model::scope::RESERVED;
 use crate::model::scope::Scope;
 use crate::model::scope::ScopeSet;
 
-/// The scopes that there are, where the file lists them.
-pub(super) struct Declared(Option<Vec<String>>);
+/// The scopes that there are, where the file lists them; and those that applications can be given.
+pub(super) struct Declared<'f> {
+    all: Option<&'f [String]>,
+    offered: Vec<&'f str>,
+}
 
-impl Declared {
-    pub(super) fn new(desk: &mut Desk<'_>, spot: &Spot, written: Option<&[String]>) -> Self {
-        let Some(written) = written else { return Self(None) };
+impl<'f> Declared<'f> {
+    pub(super) fn new(desk: &mut Desk<'_>, spot: &Spot, file: &'f ConfigFile) -> Self {
+        let offered = file.issuer.iter().flat_map(|issuer| issuer.scopes.keys()).map(String::as_str).collect();
+        let Some(written) = file.scopes.as_deref() else { return Self { all: None, offered } };
         for (index, text) in written.iter().enumerate() {
             match Scope::parse(text) {
                 Ok(scope) if scope.is_reserved() => known_reserved(desk, &spot.index(index), &scope),
@@ -26,7 +32,7 @@ impl Declared {
                 Err(error) => desk.error(&spot.index(index), error.to_string()),
             }
         }
-        Self(Some(written.to_vec()))
+        Self { all: Some(written), offered }
     }
 
     pub(super) fn check(&self, desk: &mut Desk<'_>, spot: &Spot, scope: &Scope) {
@@ -35,11 +41,24 @@ impl Declared {
             known_reserved(desk, spot, scope);
             return;
         }
-        let Some(declared) = &self.0 else { return };
+        let Some(declared) = self.all else { return };
         let alone = ScopeSet::new([scope.clone()]);
         if !declared.iter().any(|known| alone.covers(known)) {
             desk.unknown_in(&Spot::default().key("scopes"), spot, "scope", scope.as_str(), declared.iter().map(String::as_str));
         }
+    }
+
+    /// A scope that a route wants and no application can be given, where the file does not say that there is such a scope all the same.
+    fn doubt(&self, desk: &mut Desk<'_>, spot: &Spot, scope: &Scope) {
+        let is_known = self.all.is_some() || self.offered.is_empty() || scope.is_reserved() || scope.as_str().contains('*');
+        if is_known || self.offered.contains(&scope.as_str()) {
+            return;
+        }
+        let hint = did_you_mean(scope.as_str(), self.offered.iter().copied()).map(|hint| format!(" ({hint})")).unwrap_or_default();
+        desk.warn(
+            spot,
+            format!("`issuer.scopes` has no `{scope}`{hint}: no application can be given it; right for keys alone, if `scopes` lists it"),
+        );
     }
 }
 
@@ -50,7 +69,7 @@ fn known_reserved(desk: &mut Desk<'_>, spot: &Spot, scope: &Scope) {
 }
 
 /// Scopes that somebody holds.
-pub(super) fn held(desk: &mut Desk<'_>, spot: &Spot, written: &[String], declared: &Declared) -> Arc<ScopeSet> {
+pub(super) fn held(desk: &mut Desk<'_>, spot: &Spot, written: &[String], declared: &Declared<'_>) -> Arc<ScopeSet> {
     let mut scopes = Vec::with_capacity(written.len());
     for (index, text) in written.iter().enumerate() {
         let spot = spot.index(index);
@@ -71,7 +90,7 @@ pub(super) fn wanted(
     spot: &Spot,
     written: &[String],
     variables: &[Arc<str>],
-    declared: &Declared,
+    declared: &Declared<'_>,
 ) -> Vec<ScopeTemplate> {
     let mut templates = Vec::with_capacity(written.len());
     for (index, text) in written.iter().enumerate() {
@@ -89,7 +108,10 @@ pub(super) fn wanted(
             }
         }
         match Scope::parse(&filled) {
-            Ok(scope) if fixed => declared.check(desk, &spot, &scope),
+            Ok(scope) if fixed => {
+                declared.check(desk, &spot, &scope);
+                declared.doubt(desk, &spot, &scope);
+            }
             // What a caller writes into the path must never be able to name a right of administration.
             Ok(scope) if scope.is_reserved() => desk.error(&spot, "`tollgate:` scopes are fixed texts and take no variables"),
             Ok(_) => {}
