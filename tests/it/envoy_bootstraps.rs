@@ -59,7 +59,8 @@ fn a_sidecar_that_is_replaced_is_asked_again() {
     let mut scenario = plan.start_with(upstream);
     let key = scenario.key("alice", "enterprise", &["conversations:read"]);
     let status = |scenario: &crate::support::scenario::Scenario| scenario.client().bearer("/api/v1/conversations", &key).status;
-    assert_eq!((status(&scenario), scenario.client().get("/api/v1/conversations", &[]).status), (200, 401));
+    wait_until("Envoy has found Tollgate healthy", || status(&scenario) == 200);
+    assert_eq!(scenario.client().get("/api/v1/conversations", &[]).status, 401);
     scenario.tollgate.process.kill();
     let reply = scenario.client().bearer("/api/v1/conversations", &key);
     assert_eq!(reply.status, 503, "Tollgate away is our trouble: {}", reply.text());
