@@ -268,16 +268,19 @@ fn explain_answers_however_it_is_asked() {
         assert!(text.contains(line), "no `{line}` in\n{text}");
     }
 
-    // Asked in other ways, the same is answered.
+    // Asked in other ways about one second, the same is answered.
+    let at = ["--at", "1893456000", "--json"];
+    let explain_then = |arguments: &[&str]| explain(&[arguments, &at].concat());
     let curl = format!("curl -sS -H '{header}' \\\n 'https://api.example.com/orders/7'");
     let answer =
         |output: &Output| serde_json::from_slice::<Value>(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", told(output)));
-    let expected = answer(&explain(&["GET", "https://api.example.com/orders/7", "-H", &header, "--json"]));
+    let expected = answer(&explain_then(&["GET", "https://api.example.com/orders/7", "-H", &header]));
     assert_eq!((expected["decision"].as_str(), expected["counted"]["route"].as_str()), (Some("allow"), Some("orders.get")));
-    assert_eq!(answer(&explain(&["--curl", &curl, "--json"])), expected);
+    assert_eq!(answer(&explain_then(&["--curl", &curl])), expected);
     let mut piped = program()
         .current_dir(folder)
-        .args(["explain", "--curl", "-", "--json"])
+        .args(["explain", "--curl", "-"])
+        .args(at)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -287,7 +290,7 @@ fn explain_answers_however_it_is_asked() {
     let http = json!({ "method": "GET", "host": "api.example.com", "path": "/orders/7", "headers": { "x-api-key": alice } });
     let message = json!({ "attributes": { "request": { "http": http } } });
     recording.folder.write("check.json", &serde_json::to_string_pretty(&message).expect("JSON"));
-    assert_eq!(answer(&explain(&["--recorded", "check.json", "--json"])), expected);
+    assert_eq!(answer(&explain_then(&["--recorded", "check.json"])), expected);
 
     for (arguments, code, complaint) in [
         (&["--curl", "curl --aws-sigv4 x https://a"][..], 1, "--aws-sigv4"),
